@@ -1,0 +1,15 @@
+/* Time. Tests may replace both sources. */
+#pragma once
+
+#include <stdint.h>
+
+#define CLK_TEXT_MAX 32
+
+int64_t clk_now_ms(void);  /* Wall clock, Unix epoch. */
+int64_t clk_mono_ms(void); /* CLOCK_BOOTTIME: counts suspension, never steps. */
+double clk_mono_s(void);
+/* RFC 3339 UTC with milliseconds, "2026-11-21T02:36:00.123Z". */
+void clk_text(int64_t ms, char out[CLK_TEXT_MAX]);
+void clk_sleep_ms(int64_t ms);
+/* NULL restores the real clock. */
+void clk_replace(int64_t (*now_ms)(void), int64_t (*mono_ms)(void));

@@ -1,0 +1,38 @@
+/* HTTP client; the one owner of libcurl. Handles are per thread. Unix-domain sockets by
+ * `unix_path`. Never follows redirects to another host, never sends a token over one.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct fetch_req {
+	const char *method;       /* "GET", "POST", ... */
+	const char *url;
+	const char *token;        /* Bearer, or NULL */
+	const char *const *headers; /* extra "K: V", NULL-terminated, or NULL */
+	const void *body;         /* NULL for none */
+	size_t body_len;
+	const char *content_type; /* default application/json when a body is given */
+	const char *body_file;    /* instead of body: streamed from disk */
+	int64_t timeout_ms;       /* whole request; 0 = 30 s */
+	size_t resp_max;          /* bound on the collected body; 0 = 64 MiB */
+	/* When set the body goes here instead of resp->body; non-zero return aborts. */
+	int (*sink)(void *ctx, const void *data, size_t len);
+	void *sink_ctx;
+};
+
+struct fetch_resp {
+	int status;       /* HTTP status */
+	struct buf body;  /* owned */
+	char etag[96];
+	char content_type[96];
+	int64_t retry_after_s; /* -1 when absent */
+};
+
+/* RC_OK whenever an HTTP answer came, whatever its status; RC_UNREACHABLE / RC_TIMEOUT else. */
+enum rc fetch(const struct fetch_req *q, struct fetch_resp *r, struct err *e);
+void fetch_resp_release(struct fetch_resp *r);
