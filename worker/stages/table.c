@@ -1,0 +1,16 @@
+#include "worker/stages/stages.h"
+#include "worker/stage.h"
+
+#include <string.h>
+
+const struct stage stage_table[] = {
+	{NULL, NULL},
+};
+
+const struct stage *stage_find(const char *name)
+{
+	for (const struct stage *s = stage_table; s->name; s++)
+		if (strcmp(s->name, name) == 0)
+			return s;
+	return NULL;
+}
