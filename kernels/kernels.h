@@ -1,0 +1,184 @@
+/* Tensor operations: one table of functions over plain row-major float arrays.
+ *
+ * Knows nothing of models, files or this project: it includes nothing of ours. A back end fills
+ * `struct kern`; kern_cpu() picks plain C, AVX2 or AVX-512 when the program starts.
+ *
+ * Invariants every back end keeps:
+ *  - Each output element is reduced in one fixed order. The result does not depend on the number
+ *    of threads, on how many other rows are in the batch, or on tiling. A matrix product is one
+ *    accumulator chain over k ascending. Long sums use 16 lanes (element i goes to lane i mod 16),
+ *    folded 8, 4, 2, 1. So the CPU back ends differ from each other only by fused multiply-add.
+ *  - "=" ops write every element of their output, "+=" ops add to it; `acc` chooses where offered
+ *    (with acc the chain starts from the value that is there).
+ *  - No floating-point atomics. No op allocates except scratch, which the pool keeps and reuses.
+ *
+ * Letters: T packed tokens (rows), C model width, H query heads, G key/value heads, D head size,
+ * F feed-forward width, V vocabulary. `ld*` are row strides in floats.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define KERN_HEAD_MAX 256 /* Largest head size D; a multiple of 2. */
+#define KERN_PAGE 16      /* Tokens in one block of a paged key/value cache. */
+
+/* --- Threads ---------------------------------------------------------------------------------- */
+
+struct kern_pool;
+
+/* n threads in all, the caller being one of them; 0 means one per core. Never NULL. */
+struct kern_pool *kern_pool_new(int n);
+void kern_pool_free(struct kern_pool *p);
+int kern_pool_threads(const struct kern_pool *p);
+
+/* Runs fn(ctx, item, thread) once for every item in [0, n) and returns when all are done. Items
+ * must be independent: each thread takes a contiguous share. One caller at a time; not nested. */
+void kern_pool_run(struct kern_pool *p, void (*fn)(void *ctx, int item, int thread), void *ctx,
+		   int n);
+
+/* Scratch of at least `size` bytes, 64-byte aligned, contents undefined, valid until the next call
+ * for the same slot. Slots 0..threads-1 belong to that thread inside kern_pool_run(); slots
+ * KERN_SCRATCH_PACK and _BIG to the calling thread, and to the ops: callers of ops use none. */
+#define KERN_SCRATCH_PACK (-1)
+#define KERN_SCRATCH_BIG  (-2)
+#define KERN_SCRATCH_LIST (-3)
+void *kern_pool_scratch(struct kern_pool *p, int slot, size_t size);
+
+/* --- Argument blocks -------------------------------------------------------------------------- */
+
+/* Packed causal attention over sequences [cu[s], cu[s+1]). Query head h reads key/value head
+ * h / (H/G). A token sees itself and the tokens before it in its sequence, at most `window` of
+ * them in all when window > 0. */
+struct kern_attn {
+	int n_seqs, n_tokens;
+	const int32_t *cu; /* [n_seqs + 1], cu[0] = 0, ascending */
+	int heads, kv_heads, head_dim;
+	int window;
+	float scale;
+	const float *q, *k, *v; /* [T][ldq], [T][ldk], [T][ldv]: heads side by side in a row */
+	int ldq, ldk, ldv;
+	float *out;  /* [T][H*D] "=" (backward reads it) */
+	float *lse;  /* [H][T] natural log of the softmax denominator, "=" (backward reads it) */
+	/* Backward only, all "=". */
+	const float *dout;   /* [T][H*D] */
+	float *dq, *dk, *dv; /* strides ldq, ldk, ldv */
+};
+
+/* Attention over a paged cache, one query row at a time: decoding, and prefill in any chunks, give
+ * the same bits. Block b of `k` is [G][D][16] (tokens innermost), of `v` [G][16][D]. */
+struct kern_paged {
+	int rows;
+	int heads, kv_heads, head_dim;
+	int window;
+	float scale;
+	const float *q; /* [rows][ldq] */
+	int ldq;
+	const float *k, *v;          /* one layer of the cache */
+	const int32_t *const *table; /* [rows] block numbers of the row's sequence */
+	const int32_t *n_keys;       /* [rows] keys seen: positions 0 .. n_keys-1 */
+	float *out;                  /* [rows][H*D] "=" */
+};
+
+/* Output head fused with the log-softmax: logits are made chunk by chunk and never kept.
+ * logp[t] = logits[t][target[t]] - logsumexp(logits[t]), logits = h . w^T.
+ * With `g` (dL/dlogp per row) the same pass writes the gradients too. */
+struct kern_logprob {
+	int rows, width, vocab;
+	const float *h;        /* [rows][C] */
+	const float *w;        /* [V][C] */
+	const int32_t *target; /* [rows], in [0, V) */
+	float *logp;           /* [rows] "=" */
+	uint8_t *hit;          /* [rows] "=" 1 when the target has the largest logit; or NULL */
+	const float *g;        /* [rows] or NULL: forward only */
+	float *dh;             /* [rows][C] "=" */
+	float *dw;             /* [V][C] "+=" */
+};
+
+struct kern_adamw {
+	size_t n;
+	float *p, *m, *v;  /* parameters and moments, in place */
+	const float *g;
+	float grad_scale;  /* multiplies g (clipping) */
+	float lr, beta1, beta2, eps, decay;
+	float bias1, bias2; /* 1 - beta^step */
+};
+
+/* --- The table -------------------------------------------------------------------------------- */
+
+struct kern {
+	const char *name; /* "cpu-avx512": part of the engine fingerprint */
+
+	/* C[M,N] = A[M,K] . W[N,K]^T                (a linear layer) */
+	void (*gemm_nt)(struct kern_pool *, float *c, int ldc, const float *a, int lda, const float *w,
+			int ldw, int m, int n, int k, bool acc);
+	/* C[M,K] = A[M,N] . W[N,K]                  (gradient of its input) */
+	void (*gemm_nn)(struct kern_pool *, float *c, int ldc, const float *a, int lda, const float *w,
+			int ldw, int m, int n, int k, bool acc);
+	/* C[N,K] = B[M,N]^T . A[M,K]                (gradient of its weight; the chain runs over M) */
+	void (*gemm_tn)(struct kern_pool *, float *c, int ldc, const float *b, int ldb, const float *a,
+			int lda, int m, int n, int k, bool acc);
+	/* gemm_nt against weights packed once: same bits, no packing per call. */
+	size_t (*pack_size)(int n, int k); /* in floats */
+	void (*pack)(struct kern_pool *, float *wp, const float *w, int ldw, int n, int k);
+	void (*gemm_packed)(struct kern_pool *, float *c, int ldc, const float *a, int lda,
+			    const float *wp, int m, int n, int k, bool acc);
+
+	/* y = x * r * w, r = 1/sqrt(mean(x^2) + eps); rinv[T] keeps r for the way back, or NULL. */
+	void (*rmsnorm)(struct kern_pool *, float *y, float *rinv, const float *x, const float *w,
+			int rows, int width, float eps);
+	/* dx += , dw += */
+	void (*rmsnorm_back)(struct kern_pool *, float *dx, float *dw, const float *dy, const float *x,
+			     const float *w, const float *rinv, int rows, int width);
+
+	/* Rotates pairs (i, i + D/2) of each head in place by the angle of pos[t]; cos and sin are
+	 * [positions][D/2]. `back` turns the other way, which is the gradient. */
+	void (*rope)(struct kern_pool *, float *x, int ldx, int rows, int heads, int head_dim,
+		     const int32_t *pos, const float *cos, const float *sin, bool back);
+
+	/* y = silu(gate) * up, rows of width F with strides ldg (gate and up) and F (y). */
+	void (*swiglu)(struct kern_pool *, float *y, const float *gate, const float *up, int ldg,
+		       int rows, int width);
+	/* dgate =, dup = (both stride ldg); may overwrite gate and up in place. */
+	void (*swiglu_back)(struct kern_pool *, float *dgate, float *dup, const float *dy,
+			    const float *gate, const float *up, int ldg, int rows, int width);
+
+	void (*attn)(struct kern_pool *, const struct kern_attn *);
+	void (*attn_back)(struct kern_pool *, const struct kern_attn *);
+	void (*attn_paged)(struct kern_pool *, const struct kern_paged *);
+	/* Stores rows of keys and values at position pos[r] of the sequence with block table[r]. */
+	void (*kv_store)(struct kern_pool *, float *kcache, float *vcache, const float *k, int ldk,
+			 const float *v, int ldv, const int32_t *const *table, const int32_t *pos,
+			 int rows, int kv_heads, int head_dim);
+
+	/* out[t] = w[id[t]]; the gradient adds rows in token order. */
+	void (*embed)(struct kern_pool *, float *out, const float *w, const int32_t *ids, int rows,
+		      int width);
+	void (*embed_back)(struct kern_pool *, float *dw, const float *dout, const int32_t *ids,
+			   int rows, int width);
+
+	void (*logprob)(struct kern_pool *, const struct kern_logprob *);
+
+	void (*add)(struct kern_pool *, float *y, const float *x, size_t n); /* y += x */
+	void (*bias)(struct kern_pool *, float *y, int ldy, const float *b, int rows, int width);
+	void (*bias_back)(struct kern_pool *, float *db, const float *dy, int ldy, int rows, int width);
+	/* x[i] = keep(i) ? x[i] / (1 - p) : 0, keep(i) from Philox4x32-10 (key, i / 4), word i % 4. */
+	void (*dropout)(struct kern_pool *, float *x, size_t n, float p, const uint32_t key[2],
+			const uint32_t stream[2]);
+
+	void (*adamw)(struct kern_pool *, const struct kern_adamw *);
+	/* Sum of squares in double; blocks of 4096 elements, added in order. */
+	double (*sumsq)(struct kern_pool *, const float *x, size_t n);
+	/* y[i] = exp(x[i]), the exponential all ops use; relative error below 2e-7. */
+	void (*vexp)(float *y, const float *x, size_t n);
+	/* Row-wise largest value and log-sum-exp of x[rows][ldx] (for sampling). */
+	void (*row_lse)(struct kern_pool *, float *max, float *lse, const float *x, int ldx, int rows,
+			int width);
+};
+
+/* The best back end this processor runs; PAWL_KERNELS=plain|avx2|avx512 forces one (an unknown or
+ * unsupported name is ignored with a line on stderr). Static storage. */
+const struct kern *kern_cpu(void);
+/* By name; NULL when this processor or this build lacks it. */
+const struct kern *kern_cpu_named(const char *name);
