@@ -33,7 +33,7 @@ LIBS_server := -lcivetweb
 PROGRAMS := $(foreach p,server worker,$(if $(wildcard $(p)/main.c),$(BUILD)/pawl-$(p))) \
             $(if $(wildcard cli/main.c),$(BUILD)/pawl)
 
-.PHONY: all demo check check-unit check-flow bench web fuzz headers tidy install clean deps
+.PHONY: all demo check check-unit check-flow bench web fuzz headers tidy install clean deps deps-test
 all: $(PROGRAMS) $(call LIB,$(PARTS))
 
 $(BUILD)/obj/%.c.o: %.c Makefile
@@ -68,6 +68,9 @@ $(BUILD)/pawl: $(call OBJ,cli/main.c) $(call LIB,cli store base)
 
 # --- tests -------------------------------------------------------------------------------------
 UNIT ?= $(sort $(notdir $(basename $(wildcard tests/unit/test_*.c))))
+# Sanitized builds run everything but what only repeats long arithmetic.
+UNIT_SANITIZED ?= $(UNIT)
+UNIT_THREADS ?= $(filter test_kernels% test_infer test_log test_queue%,$(UNIT))
 UNIT_BIN := $(addprefix $(BUILD)/tests/,$(UNIT))
 
 $(BUILD)/tests/%.list.c: tests/unit/%.c tests/unit/collect.sh
@@ -80,6 +83,45 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.c.o $(BUILD)/tests/%.list.c $(BUILD)
 
 check-unit: $(UNIT_BIN)
 	@sh tests/run-unit.sh $(UNIT_BIN)
+
+tidy:
+	@sh tests/tidy.sh
+headers:
+	@CC=$(CC) sh tests/headers.sh
+
+# Real programs on free ports; LONG=1 adds the long ones, FLOW="tests/flow/0001-x.sh" picks.
+check-flow: all
+	@BUILD=$(BUILD) sh tests/run-flow.sh $(FLOW)
+
+# Everything that passes without a GPU. Suites run also after a failure; the last line is the sum.
+check: deps-test
+	@$(MAKE) --no-print-directory web
+	@$(MAKE) --no-print-directory all
+	@sh tests/check.sh \
+	  unit      '$(MAKE) --no-print-directory check-unit' \
+	  sanitized '$(MAKE) --no-print-directory check-unit SANITIZE=address,undefined UNIT="$(UNIT_SANITIZED)"' \
+	  threads   '$(MAKE) --no-print-directory check-unit SANITIZE=thread UNIT="$(UNIT_THREADS)"' \
+	  tidy      'sh tests/tidy.sh' \
+	  headers   'CC=$(CC) sh tests/headers.sh' \
+	  browser   'BUILD=$(BUILD) sh tests/browser/run.sh' \
+	  flow      'BUILD=$(BUILD) sh tests/run-flow.sh'
+
+# The loop on one machine, in a browser, with a worker killed on the way.
+demo: deps
+	@$(MAKE) --no-print-directory web
+	@$(MAKE) --no-print-directory all
+	@$(BUILD)/pawl demo $(DEMO)
+
+deps:
+	@deploy/install-deps.sh
+deps-test:
+	@deploy/install-deps.sh test
+
+PREFIX ?= /usr/local
+install: all
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(PROGRAMS)
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/pawl deploy/redis.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system deploy/pawl-server.service deploy/pawl-worker@.service
 
 clean:
 	rm -rf build build-*
