@@ -121,7 +121,7 @@ PREFIX ?= /usr/local
 install: all
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(PROGRAMS)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/pawl deploy/redis.conf
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system deploy/pawl-server.service deploy/pawl-worker@.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system $(wildcard deploy/*.service)
 
 clean:
 	rm -rf build build-*

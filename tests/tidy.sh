@@ -68,7 +68,7 @@ verdict 'no banned calls' "$(grep -nE '(^|[^A-Za-z0-9_>.])(strcpy|strcat|sprintf
 	grep -vE ':[[:space:]]*(\*|/\*|//)' | sed 's/$/   (use str_copy str_fmt str_to_i64 proc_run rng_u32)/')"
 
 # 5. Nothing unfinished, nothing of one machine.
-verdict 'no left-over marks' "$(git grep -nIE '(FIXME|TODO|XXX|HACK)' -- '*.c' '*.h' '*.ts' '*.tsx' '*.lua' '*.sh' '*.mjs' Makefile ':!tests/tidy.sh' 2>/dev/null)"
+verdict 'no left-over marks' "$(git grep -nIwE '(FIXME|TODO|XXX|HACK)' -- '*.c' '*.h' '*.ts' '*.tsx' '*.lua' '*.sh' '*.mjs' Makefile ':!tests/tidy.sh' 2>/dev/null)"
 verdict 'no innerHTML in the web interface' "$(files 'web/src/*' | xargs -r grep -nE 'innerHTML|outerHTML|insertAdjacentHTML|document\.write|dangerouslySetInnerHTML')"
 
 # 6. Every test function is collected; no large blob is tracked.
