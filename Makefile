@@ -48,6 +48,7 @@ $(BUILD)/obj/%.S.o: %.S
 avx2_flags   := -mavx2 -mfma -mf16c
 avx512_flags := $(avx2_flags) -mavx512f -mavx512bw -mavx512vl -mavx512dq
 extra_flags = $(if $(filter kernels/%,$(1)),$(if $(DEBUG),,-O3)) \
+              $(if $(filter tests/unit/% tests/fuzz/%,$(1)),-Wno-missing-prototypes) \
               $(if $(findstring _avx2.c,$(1)),$(avx2_flags)) \
               $(if $(findstring _avx512.c,$(1)),$(avx512_flags)) \
               $(if $(findstring base/version.c,$(1)),-DPAWL_VERSION='"$(VERSION)"')

@@ -20,7 +20,8 @@ struct rng {
 	uint32_t key[2];  /* from seed, stage, iteration */
 	uint32_t item[2]; /* counter words 1..3 hold item (low 32), sample and item (high) */
 	uint32_t sample;
-	uint64_t n;       /* 32-bit words drawn so far: the whole position */
+	uint64_t n;       /* 32-bit words drawn so far: the whole position; may be set to resume */
+	uint64_t block_at; /* which block of four words `block` holds */
 	uint32_t block[4];
 };
 
