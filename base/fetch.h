@@ -22,7 +22,9 @@ struct fetch_req {
 	size_t resp_max;          /* bound on the collected body; 0 = 64 MiB */
 	/* When set the body goes here instead of resp->body; non-zero return aborts. */
 	int (*sink)(void *ctx, const void *data, size_t len);
-	void *sink_ctx;
+	void *sink_ctx;           /* also for on_header */
+	void (*on_header)(void *ctx, const char *line, size_t len); /* each header line, or NULL */
+	const char *unix_path;    /* connect here instead of the URL's host, or NULL */
 };
 
 struct fetch_resp {
