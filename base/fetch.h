@@ -18,7 +18,7 @@ struct fetch_req {
 	size_t body_len;
 	const char *content_type; /* default application/json when a body is given */
 	const char *body_file;    /* instead of body: streamed from disk */
-	int64_t timeout_ms;       /* whole request; 0 = 30 s */
+	int64_t timeout_ms;       /* whole request; 0 = 30 s, -1 = until it stalls */
 	size_t resp_max;          /* bound on the collected body; 0 = 64 MiB */
 	/* When set the body goes here instead of resp->body; non-zero return aborts. */
 	int (*sink)(void *ctx, const void *data, size_t len);

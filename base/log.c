@@ -151,11 +151,13 @@ static void put_head(struct line *l, enum log_level level, const char *module, c
 	char ts[CLK_TEXT_MAX], head[256];
 
 	clk_text(clk_now_ms(), ts);
-	snprintf(head, sizeof(head),
-		 json ? "{\"time\":\"%s\",\"level\":\"%s\",\"program\":\"%s\",\"module\":\"%s\","
-			"\"event\":\"%s\""
-		      : "%s %s %s %s %s",
-		 ts, level_names[level], g.program, module, event);
+	if (json)
+		snprintf(head, sizeof(head),
+			 "{\"time\":\"%s\",\"level\":\"%s\",\"program\":\"%s\",\"module\":\"%s\","
+			 "\"event\":\"%s\"",
+			 ts, level_names[level], g.program, module, event);
+	else
+		snprintf(head, sizeof(head), "%s %s %s %s", ts, level_names[level], module, event);
 	put_text(l, head);
 }
 

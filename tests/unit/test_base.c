@@ -14,7 +14,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -169,8 +168,6 @@ static char *logged(int json)
 void test_base__log_lines_cannot_be_forged(void)
 {
 	char *t = logged(0);
-
-	printf("# %s", t);
 	CHECK(strstr(t, " info mod seen a=1 path=\"x y=z\\n2026 forged\" why=\"q\\\"uo\\\\te\" "
 			"note=\"two words\"\n"));
 	CHECK_EQ(strchr(t, '\n') - t, (long)strlen(t) - 1);

@@ -1,0 +1,82 @@
+/* An artifact: a tar archive whose last member, manifest.json, names kind, members with size and
+ * sha256, and deterministic facts about the content. Named by the sha256 of all its bytes, so the
+ * same content has the same name. Nothing in it says when, where or by which attempt it was made.
+ *
+ * Every read checks what it gives out. Errors name archive and member.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/sha256.h"
+#include "store/store.h"
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define ARTIFACT_FORMAT 1
+#define ARTIFACT_MANIFEST "manifest.json"
+
+struct artifact_ref {
+	char digest[SHA256_HEX_SIZE];
+	int64_t size;
+};
+
+struct artifact_writer;
+
+/* kind: "checkpoint", "train_state", "dataset" or "progress". `tmp` is created: store_tmp(). In a
+ * checkpoint the data of *.safetensors members is aligned to 4096 bytes. */
+enum rc artifact_begin(const char *kind, const char *tmp, struct artifact_writer **out,
+		       struct err *e);
+enum rc artifact_add_file(struct artifact_writer *w, const char *member, const char *path,
+			  struct err *e);
+enum rc artifact_add_mem(struct artifact_writer *w, const char *member, const void *data, size_t len,
+			 struct err *e);
+/* Every regular file of a folder, in the order a checkpoint wants: config.json,
+ * generation_config.json, other names sorted, weights last. */
+enum rc artifact_add_dir(struct artifact_writer *w, const char *dir, struct err *e);
+/* Writes the manifest, fsyncs. `meta`: object or NULL, borrowed. Frees `w`; the file is at `tmp`,
+ * or removed on failure. */
+enum rc artifact_finish(struct artifact_writer *w, const json_t *meta, struct artifact_ref *ref,
+			struct err *e);
+/* artifact_finish and store_take in one. */
+enum rc artifact_publish(struct artifact_writer *w, const json_t *meta, struct store *s,
+			 struct artifact_ref *ref, struct err *e);
+void artifact_abort(struct artifact_writer *w); /* NULL is fine */
+
+struct artifact_member {
+	const char *path, *sha256; /* owned by the artifact */
+	int64_t offset, size;      /* in the archive */
+};
+
+struct artifact {
+	char digest[SHA256_HEX_SIZE];
+	char *path;                /* of the archive */
+	int64_t size_bytes;
+	const char *kind;
+	json_t *manifest;          /* owned */
+	json_t *meta;              /* borrowed from manifest */
+	struct artifact_member *members; /* without manifest.json, in archive order */
+	size_t n;
+};
+
+/* Verifies the whole archive (once per file and process: remembered by path, inode, size and time
+ * of change), then reads the manifest. `digest` may be NULL in the _file form: then the bytes
+ * themselves give the name. */
+enum rc artifact_open(struct store *s, const char *digest, struct artifact **out, struct err *e);
+enum rc artifact_open_file(const char *path, const char *digest, struct artifact **out,
+			   struct err *e);
+void artifact_close(struct artifact *a);
+/* NULL when absent. */
+const struct artifact_member *artifact_find(const struct artifact *a, const char *member);
+
+/* Writes every member below dest_dir (made when absent), digests checked as they are written. */
+enum rc artifact_unpack(struct store *s, const char *digest, const char *dest_dir, struct err *e);
+enum rc artifact_unpack_file(const char *path, const char *digest, const char *dest_dir,
+			     struct err *e);
+enum rc artifact_read_member(struct store *s, const char *digest, const char *member,
+			     struct buf *out, size_t max, struct err *e);
+/* Reads everything again, whatever is remembered. */
+enum rc artifact_verify(struct store *s, const char *digest, struct err *e);
+enum rc artifact_verify_file(const char *path, const char *digest, struct err *e);

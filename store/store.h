@@ -1,0 +1,69 @@
+/* Where artifacts and small documents lie. One table of functions per kind of place, chosen by
+ * URL: file:///folder (a plain path means the same).
+ *
+ * Blobs are immutable and named by the SHA-256 of their bytes. Documents are small JSON files that
+ * may be replaced or appended to. What a function reports as done is durable: bytes, then name,
+ * then folder are fsynced. A name never shows half-written bytes.
+ * Thread safe; several processes may use one store.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/sha256.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define STORE_DOC_MAX ((size_t)64 << 20)
+
+struct store;
+
+/* `create`: make the store when there is none. */
+enum rc store_open(const char *url, bool create, struct store **out, struct err *e);
+void store_close(struct store *s);
+const char *store_id(const struct store *s);  /* random, made once per store */
+const char *store_url(const struct store *s); /* as given */
+
+/* RC_NOTFOUND when absent; `size` may be NULL. */
+enum rc store_has(struct store *s, const char *digest, int64_t *size, struct err *e);
+/* A fresh path on the same file system as the blobs, to write to before store_take. */
+enum rc store_tmp(struct store *s, char *out, size_t size, struct err *e);
+/* Reads the file back, names it by what was read, makes it durable and moves it in. The file at
+ * tmp_path is gone afterwards, also on failure. Taking the same bytes twice is fine. */
+enum rc store_take(struct store *s, const char *tmp_path, char digest_out[SHA256_HEX_SIZE],
+		   int64_t *size, struct err *e);
+/* Local path of a blob (which may not exist); RC_UNSUPPORTED when the store is not a folder. */
+enum rc store_path(struct store *s, const char *digest, char *out, size_t size, struct err *e);
+/* A copy of the blob's bytes, digest checked. */
+enum rc store_fetch_file(struct store *s, const char *digest, const char *dest, struct err *e);
+
+/* Documents: relative paths such as "runs/r1/record.json". */
+enum rc store_doc_put(struct store *s, const char *path, const json_t *doc, struct err *e);
+enum rc store_doc_get(struct store *s, const char *path, json_t **out, struct err *e);
+/* One line of a .jsonl document. A torn last line of an earlier crash is cut off first. */
+enum rc store_doc_append(struct store *s, const char *path, const json_t *doc, struct err *e);
+/* All lines as an array; absent gives an empty one. A torn last line is left out, with a warning. */
+enum rc store_doc_lines(struct store *s, const char *path, json_t **out, struct err *e);
+/* Sorted names in a folder; none when it is absent. Free with fs_list_free. */
+enum rc store_doc_list(struct store *s, const char *folder, char ***names, size_t *n, struct err *e);
+
+/* What a kind of place provides. `digest` and `path` arrive checked. */
+struct store_ops {
+	const char *scheme; /* "file://" */
+	enum rc (*open)(const char *place, bool create, void **ctx, char id[33], struct err *e);
+	void (*close)(void *ctx);
+	enum rc (*has)(void *ctx, const char *digest, int64_t *size, struct err *e);
+	enum rc (*tmp)(void *ctx, char *out, size_t size, struct err *e);
+	enum rc (*take)(void *ctx, const char *tmp, const char *digest, int64_t size, struct err *e);
+	enum rc (*path)(void *ctx, const char *digest, char *out, size_t size, struct err *e);
+	enum rc (*fetch)(void *ctx, const char *digest, const char *dest, struct err *e);
+	enum rc (*doc_put)(void *ctx, const char *path, const void *data, size_t len, struct err *e);
+	enum rc (*doc_append)(void *ctx, const char *path, const void *data, size_t len,
+			      struct err *e);
+	enum rc (*doc_get)(void *ctx, const char *path, struct buf *out, struct err *e);
+	enum rc (*doc_list)(void *ctx, const char *folder, char ***names, size_t *n, struct err *e);
+};
+extern const struct store_ops store_file;
