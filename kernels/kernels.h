@@ -22,7 +22,7 @@
 #include <stdint.h>
 
 #define KERN_HEAD_MAX 256 /* Largest head size D; a multiple of 2. */
-#define KERN_PAGE 16      /* Tokens in one block of a paged key/value cache. */
+#define KERN_PAGE 16	  /* Tokens in one block of a paged key/value cache. */
 
 /* --- Threads ---------------------------------------------------------------------------------- */
 
@@ -42,7 +42,7 @@ void kern_pool_run(struct kern_pool *p, void (*fn)(void *ctx, int item, int thre
  * for the same slot. Slots 0..threads-1 belong to that thread inside kern_pool_run(); slots
  * KERN_SCRATCH_PACK and _BIG to the calling thread, and to the ops: callers of ops use none. */
 #define KERN_SCRATCH_PACK (-1)
-#define KERN_SCRATCH_BIG  (-2)
+#define KERN_SCRATCH_BIG (-2)
 #define KERN_SCRATCH_LIST (-3)
 void *kern_pool_scratch(struct kern_pool *p, int slot, size_t size);
 
@@ -59,8 +59,8 @@ struct kern_attn {
 	float scale;
 	const float *q, *k, *v; /* [T][ldq], [T][ldk], [T][ldv]: heads side by side in a row */
 	int ldq, ldk, ldv;
-	float *out;  /* [T][H*D] "=" (backward reads it) */
-	float *lse;  /* [H][T] natural log of the softmax denominator, "=" (backward reads it) */
+	float *out; /* [T][H*D] "=" (backward reads it) */
+	float *lse; /* [H][T] natural log of the softmax denominator, "=" (backward reads it) */
 	/* Backward only, all "=". */
 	const float *dout;   /* [T][H*D] */
 	float *dq, *dk, *dv; /* strides ldq, ldk, ldv */
@@ -75,10 +75,10 @@ struct kern_paged {
 	float scale;
 	const float *q; /* [rows][ldq] */
 	int ldq;
-	const float *k, *v;          /* one layer of the cache */
+	const float *k, *v;	     /* one layer of the cache */
 	const int32_t *const *table; /* [rows] block numbers of the row's sequence */
-	const int32_t *n_keys;       /* [rows] keys seen: positions 0 .. n_keys-1 */
-	float *out;                  /* [rows][H*D] "=" */
+	const int32_t *n_keys;	     /* [rows] keys seen: positions 0 .. n_keys-1 */
+	float *out;		     /* [rows][H*D] "=" */
 };
 
 /* Output head fused with the log-softmax: logits are made chunk by chunk and never kept.
@@ -86,21 +86,21 @@ struct kern_paged {
  * With `g` (dL/dlogp per row) the same pass writes the gradients too. */
 struct kern_logprob {
 	int rows, width, vocab;
-	const float *h;        /* [rows][C] */
-	const float *w;        /* [V][C] */
+	const float *h;	       /* [rows][C] */
+	const float *w;	       /* [V][C] */
 	const int32_t *target; /* [rows], in [0, V) */
-	float *logp;           /* [rows] "=" */
-	uint8_t *hit;          /* [rows] "=" 1 when the target has the largest logit; or NULL */
-	const float *g;        /* [rows] or NULL: forward only */
-	float *dh;             /* [rows][C] "=" */
-	float *dw;             /* [V][C] "+=" */
+	float *logp;	       /* [rows] "=" */
+	uint8_t *hit;	       /* [rows] "=" 1 when the target has the largest logit; or NULL */
+	const float *g;	       /* [rows] or NULL: forward only */
+	float *dh;	       /* [rows][C] "=" */
+	float *dw;	       /* [V][C] "+=" */
 };
 
 struct kern_adamw {
 	size_t n;
-	float *p, *m, *v;  /* parameters and moments, in place */
+	float *p, *m, *v; /* parameters and moments, in place */
 	const float *g;
-	float grad_scale;  /* multiplies g (clipping) */
+	float grad_scale; /* multiplies g (clipping) */
 	float lr, beta1, beta2, eps, decay;
 	float bias1, bias2; /* 1 - beta^step */
 };
@@ -111,14 +111,15 @@ struct kern {
 	const char *name; /* "cpu-avx512": part of the engine fingerprint */
 
 	/* C[M,N] = A[M,K] . W[N,K]^T                (a linear layer) */
-	void (*gemm_nt)(struct kern_pool *, float *c, int ldc, const float *a, int lda, const float *w,
-			int ldw, int m, int n, int k, bool acc);
+	void (*gemm_nt)(struct kern_pool *, float *c, int ldc, const float *a, int lda,
+			const float *w, int ldw, int m, int n, int k, bool acc);
 	/* C[M,K] = A[M,N] . W[N,K]                  (gradient of its input) */
-	void (*gemm_nn)(struct kern_pool *, float *c, int ldc, const float *a, int lda, const float *w,
-			int ldw, int m, int n, int k, bool acc);
-	/* C[N,K] = B[M,N]^T . A[M,K]                (gradient of its weight; the chain runs over M) */
-	void (*gemm_tn)(struct kern_pool *, float *c, int ldc, const float *b, int ldb, const float *a,
-			int lda, int m, int n, int k, bool acc);
+	void (*gemm_nn)(struct kern_pool *, float *c, int ldc, const float *a, int lda,
+			const float *w, int ldw, int m, int n, int k, bool acc);
+	/* C[N,K] = B[M,N]^T . A[M,K]                (gradient of its weight; the chain runs over M)
+	 */
+	void (*gemm_tn)(struct kern_pool *, float *c, int ldc, const float *b, int ldb,
+			const float *a, int lda, int m, int n, int k, bool acc);
 	/* gemm_nt against weights packed once: same bits, no packing per call. */
 	size_t (*pack_size)(int n, int k); /* in floats */
 	void (*pack)(struct kern_pool *, float *wp, const float *w, int ldw, int n, int k);
@@ -129,8 +130,9 @@ struct kern {
 	void (*rmsnorm)(struct kern_pool *, float *y, float *rinv, const float *x, const float *w,
 			int rows, int width, float eps);
 	/* dx += , dw += */
-	void (*rmsnorm_back)(struct kern_pool *, float *dx, float *dw, const float *dy, const float *x,
-			     const float *w, const float *rinv, int rows, int width);
+	void (*rmsnorm_back)(struct kern_pool *, float *dx, float *dw, const float *dy,
+			     const float *x, const float *w, const float *rinv, int rows,
+			     int width);
 
 	/* Rotates pairs (i, i + D/2) of each head in place by the angle of pos[t]; cos and sin are
 	 * [positions][D/2]. `back` turns the other way, which is the gradient. */
@@ -162,8 +164,10 @@ struct kern {
 
 	void (*add)(struct kern_pool *, float *y, const float *x, size_t n); /* y += x */
 	void (*bias)(struct kern_pool *, float *y, int ldy, const float *b, int rows, int width);
-	void (*bias_back)(struct kern_pool *, float *db, const float *dy, int ldy, int rows, int width);
-	/* x[i] = keep(i) ? x[i] / (1 - p) : 0, keep(i) from Philox4x32-10 (key, i / 4), word i % 4. */
+	void (*bias_back)(struct kern_pool *, float *db, const float *dy, int ldy, int rows,
+			  int width);
+	/* x[i] = keep(i) ? x[i] / (1 - p) : 0, keep(i) from Philox4x32-10 (key, i / 4), word i % 4.
+	 */
 	void (*dropout)(struct kern_pool *, float *x, size_t n, float p, const uint32_t key[2],
 			const uint32_t stream[2]);
 
@@ -173,8 +177,8 @@ struct kern {
 	/* y[i] = exp(x[i]), the exponential all ops use; relative error below 2e-7. */
 	void (*vexp)(float *y, const float *x, size_t n);
 	/* Row-wise largest value and log-sum-exp of x[rows][ldx] (for sampling). */
-	void (*row_lse)(struct kern_pool *, float *max, float *lse, const float *x, int ldx, int rows,
-			int width);
+	void (*row_lse)(struct kern_pool *, float *max, float *lse, const float *x, int ldx,
+			int rows, int width);
 };
 
 /* The best back end this processor runs; PAWL_KERNELS=plain|avx2|avx512 forces one (an unknown or

@@ -16,10 +16,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define THREADS_MAX   512
+#define THREADS_MAX 512
 #define SCRATCH_SLOTS 3
-#define SPINS         1500 /* About 20 us: longer than the gap between two operations. */
-#define HUGE_PAGE     (2u << 20)
+#define SPINS 1500 /* About 20 us: longer than the gap between two operations. */
+#define HUGE_PAGE (2u << 20)
 
 struct scratch {
 	void *p;

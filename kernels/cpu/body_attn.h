@@ -1,8 +1,8 @@
 /* Attention: packed sequences forward and backward (blocked online softmax, Dao 2022), and one row
  * at a time over a paged cache; compiled once per instruction set.
  *
- * Key blocks are anchored at the beginning of the sequence, masked scores count as exact zeros, so a
- * row's result does not depend on the block of queries it is computed with.
+ * Key blocks are anchored at the beginning of the sequence, masked scores count as exact zeros, so
+ * a row's result does not depend on the block of queries it is computed with.
  */
 
 #define BQ 48 /* queries per block: whole register tiles of every instruction set */
@@ -103,8 +103,8 @@ INLINE void online_row(float *s, float *o, int head_dim, float scale, float *max
 }
 
 struct attn_scratch {
-	float *kt, *vp;  /* packed keys (turned) and values of a block */
-	float *s, *o;    /* scores [BQ][BK]; outputs [group][BQ][D] */
+	float *kt, *vp;	  /* packed keys (turned) and values of a block */
+	float *s, *o;	  /* scores [BQ][BK]; outputs [group][BQ][D] */
 	float *max, *sum; /* [group][BQ] */
 };
 
@@ -116,14 +116,16 @@ static struct attn_scratch attn_scratch_at(const struct attn_job *job, int group
 	float *p = kern_pool_scratch(job->pool, thread,
 				     (kt + vp + BQ * BK + o + 2 * rows) * sizeof *p);
 
-	return (struct attn_scratch){.kt = p, .vp = p + kt, .s = p + kt + vp,
+	return (struct attn_scratch){.kt = p,
+				     .vp = p + kt,
+				     .s = p + kt + vp,
 				     .o = p + kt + vp + BQ * BK,
 				     .max = p + kt + vp + BQ * BK + o,
 				     .sum = p + kt + vp + BQ * BK + o + rows};
 }
 
-static void attn_finish(const struct kern_attn *a, const struct attn_scratch *w, int first, int rows,
-			int head, int slot)
+static void attn_finish(const struct kern_attn *a, const struct attn_scratch *w, int first,
+			int rows, int head, int slot)
 {
 	int d = a->head_dim;
 
@@ -158,10 +160,12 @@ static void attn_item(void *ctx, int item, int thread)
 	for (; kb < q0 + rows; kb += BK) {
 		int n = q0 + rows - kb < BK ? q0 + rows - kb : BK;
 
-		pack_panels_turned(w.kt, a->k + (ptrdiff_t)(start + kb) * a->ldk + g * d, a->ldk, n, d);
+		pack_panels_turned(w.kt, a->k + (ptrdiff_t)(start + kb) * a->ldk + g * d, a->ldk, n,
+				   d);
 		pack_panels(w.vp, a->v + (ptrdiff_t)(start + kb) * a->ldv + g * d, a->ldv, d, n);
 		for (int h = 0; h < group; h++) {
-			const float *q = a->q + (ptrdiff_t)(start + q0) * a->ldq + (g * group + h) * d;
+			const float *q =
+				a->q + (ptrdiff_t)(start + q0) * a->ldq + (g * group + h) * d;
 			float *o = w.o + (size_t)h * BQ * (size_t)d;
 
 			panel_gemm(w.s, BK, q, a->ldq, w.kt, (size_t)d * NR, rows, n, d, false);
@@ -185,20 +189,21 @@ static void attn(struct kern_pool *pool, const struct kern_attn *a)
 	kern_pool_run(pool, attn_item, &job, n * a->kv_heads);
 }
 
-/* --- Backward: P = exp(s - lse), dS = P (dO V^T - rowsum(dO O)) scale ---------------------------- */
+/* --- Backward: P = exp(s - lse), dS = P (dO V^T - rowsum(dO O)) scale ------------------------- */
 
 struct back_scratch {
-	float *kt, *vt, *kp;   /* keys turned, values turned, keys */
-	float *qp, *dop;       /* queries and output gradients of a block */
-	float *p, *ds;         /* [BQ][BK] */
-	float *pt, *dst;       /* [BK][BQ] */
-	float *dk, *dv;        /* [BK][D] */
+	float *kt, *vt, *kp; /* keys turned, values turned, keys */
+	float *qp, *dop;     /* queries and output gradients of a block */
+	float *p, *ds;	     /* [BQ][BK] */
+	float *pt, *dst;     /* [BK][BQ] */
+	float *dk, *dv;	     /* [BK][D] */
 };
 
 static struct back_scratch back_scratch_at(const struct attn_job *job, int thread)
 {
 	int d = job->a->head_dim;
-	size_t turned = (size_t)ceil_div(BK, NR) * NR * (size_t)d, panels = (size_t)BK * head_panels(d);
+	size_t turned = (size_t)ceil_div(BK, NR) * NR * (size_t)d,
+	       panels = (size_t)BK * head_panels(d);
 	size_t tile = BQ * BK, grad = (size_t)BK * (size_t)d;
 	float *p = kern_pool_scratch(job->pool, thread,
 				     (2 * turned + 3 * panels + 4 * tile + 2 * grad) * sizeof *p);
@@ -279,7 +284,8 @@ static void attn_back_item(void *ctx, int item, int thread)
 		       (size_t)(group * d) * sizeof *a->dq);
 	for (int kb = 0; kb < len; kb += BK) {
 		int n = len - kb < BK ? len - kb : BK;
-		int end = a->window > 0 && kb + n - 1 + a->window < len ? kb + n - 1 + a->window : len;
+		int end = a->window > 0 && kb + n - 1 + a->window < len ? kb + n - 1 + a->window
+									: len;
 		ptrdiff_t k_at = (ptrdiff_t)(start + kb) * a->ldk + g * d;
 		ptrdiff_t v_at = (ptrdiff_t)(start + kb) * a->ldv + g * d;
 
@@ -290,7 +296,8 @@ static void attn_back_item(void *ctx, int item, int thread)
 		memset(w.dv, 0, (size_t)BK * (size_t)d * sizeof *w.dv);
 		for (int h = g * group; h < (g + 1) * group; h++)
 			for (int q0 = kb / BQ * BQ; q0 < end; q0 += BQ)
-				back_block(a, &w, start, q0, len - q0 < BQ ? len - q0 : BQ, kb, n, h);
+				back_block(a, &w, start, q0, len - q0 < BQ ? len - q0 : BQ, kb, n,
+					   h);
 		for (int i = 0; i < n; i++) {
 			size_t bytes = (size_t)d * sizeof *w.dk;
 
@@ -307,7 +314,7 @@ static void attn_back(struct kern_pool *pool, const struct kern_attn *a)
 	kern_pool_run(pool, attn_back_item, &job, a->n_seqs * a->kv_heads);
 }
 
-/* --- Paged cache -------------------------------------------------------------------------------- */
+/* --- Paged cache ------------------------------------------------------------------------------ */
 
 struct paged_job {
 	const struct kern_paged *a;
@@ -316,8 +323,8 @@ struct paged_job {
 };
 
 /* Scores of one query against `nb` blocks of 16 keys; nb is constant at each call. */
-INLINE void paged_scores(float *s, const float *q, const float *k, const int32_t *table, size_t block,
-			 int nb, int d)
+INLINE void paged_scores(float *s, const float *q, const float *k, const int32_t *table,
+			 size_t block, int nb, int d)
 {
 	VEC acc[4];
 
@@ -327,7 +334,8 @@ INLINE void paged_scores(float *s, const float *q, const float *k, const int32_t
 		VEC qc = v_set(q[c]);
 
 		for (int b = 0; b < nb; b++)
-			acc[b] = v_fma(qc, v_load(k + (size_t)table[b] * block + c * KERN_PAGE), acc[b]);
+			acc[b] = v_fma(qc, v_load(k + (size_t)table[b] * block + c * KERN_PAGE),
+				       acc[b]);
 	}
 	for (int b = 0; b < nb; b++)
 		v_store(s + b * KERN_PAGE, acc[b]);
@@ -342,11 +350,13 @@ INLINE void paged_values(float *out, const float *p, const float *v, const int32
 	for (int i = 0; i < nv; i++)
 		acc[i] = v_set(0);
 	for (int j = from; j < to; j++) {
-		const float *row = v + (size_t)table[j / KERN_PAGE] * block + (j % KERN_PAGE) * d + c;
+		const float *row =
+			v + (size_t)table[j / KERN_PAGE] * block + (j % KERN_PAGE) * d + c;
 		VEC pj = v_set(p[j]);
 
 		for (int i = 0; i < nv; i++)
-			acc[i] = v_fma(pj, v_load_n(row + 16 * i, lanes_left(c + 16 * i, d)), acc[i]);
+			acc[i] = v_fma(pj, v_load_n(row + 16 * i, lanes_left(c + 16 * i, d)),
+				       acc[i]);
 	}
 	for (int i = 0; i < nv; i++)
 		v_store_n(out + c + 16 * i, acc[i], lanes_left(c + 16 * i, d));
@@ -433,11 +443,19 @@ static void kv_store_item(void *ctx, int row, int thread)
 }
 
 static void kv_store(struct kern_pool *pool, float *kcache, float *vcache, const float *k, int ldk,
-		     const float *v, int ldv, const int32_t *const *table, const int32_t *pos, int rows,
-		     int kv_heads, int head_dim)
+		     const float *v, int ldv, const int32_t *const *table, const int32_t *pos,
+		     int rows, int kv_heads, int head_dim)
 {
-	struct kv_rows a = {.kc = kcache, .vc = vcache, .k = k, .v = v, .table = table, .pos = pos,
-			    .ldk = ldk, .ldv = ldv, .heads = kv_heads, .d = head_dim};
+	struct kv_rows a = {.kc = kcache,
+			    .vc = vcache,
+			    .k = k,
+			    .v = v,
+			    .table = table,
+			    .pos = pos,
+			    .ldk = ldk,
+			    .ldv = ldv,
+			    .heads = kv_heads,
+			    .d = head_dim};
 
 	(void)pool; /* Copies of a few kilobytes: a barrier costs more. */
 	for (int r = 0; r < rows; r++)

@@ -6,7 +6,7 @@
  */
 
 #define NR (NRV * GV_WIDTH)
-#define KC 256           /* k per block: a panel block of 32 KiB stays in the first-level cache */
+#define KC 256		  /* k per block: a panel block of 32 KiB stays in the first-level cache */
 #define TILES_PER_BLOCK 8 /* row tiles per item */
 #define PACK_MAX (12u << 20) /* floats of packed operand at a time: 48 MiB */
 
@@ -21,8 +21,8 @@ INLINE void tile_body(int mr, int np, int k, const float *a, int lda, const floa
 	for (int i = 0; i < mr; i++) {
 #pragma GCC unroll 8
 		for (int j = 0; j < nv; j++)
-			s[i * nv + j] = acc ? g_load(c + (ptrdiff_t)i * ldc + j * GV_WIDTH)
-					    : g_set(0);
+			s[i * nv + j] =
+				acc ? g_load(c + (ptrdiff_t)i * ldc + j * GV_WIDTH) : g_set(0);
 	}
 	for (int p = 0; p < k; p++) {
 		GV bv[NRV * 4];
@@ -57,27 +57,28 @@ INLINE void tile_body(int mr, int np, int k, const float *a, int lda, const floa
 		else                                                                               \
 			tile_body(mr, np, k, a, lda, b, bs, c, ldc, false);                        \
 	}
-TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1)
-TILE(1, 4)
+TILE(1, 1)
+TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(1, 4)
 #if MR >= 6
-TILE(5, 1) TILE(6, 1)
+	TILE(5, 1) TILE(6, 1)
 #endif
 #if MR >= 12
-TILE(2, 4) TILE(3, 2) TILE(4, 2)
-TILE(7, 1) TILE(8, 1) TILE(9, 1) TILE(10, 1) TILE(11, 1) TILE(12, 1)
+		TILE(2, 4) TILE(3, 2) TILE(4, 2) TILE(7, 1) TILE(8, 1) TILE(9, 1) TILE(10, 1)
+			TILE(11, 1) TILE(12, 1)
 #else
-TILE(2, 2)
+	TILE(2, 2)
 #endif
 #undef TILE
 
 #define TILE_ARGS int, const float *, int, const float *, size_t, float *, int, bool
-static void (*const tile_one[MR + 1])(TILE_ARGS) = {
-	NULL, tile_1_1, tile_2_1, tile_3_1, tile_4_1,
+				static void (*const tile_one[MR + 1])(TILE_ARGS) = {
+					NULL,	   tile_1_1, tile_2_1, tile_3_1,  tile_4_1,
 #if MR >= 6
-	tile_5_1, tile_6_1,
+					tile_5_1,  tile_6_1,
 #endif
 #if MR >= 12
-	tile_7_1, tile_8_1, tile_9_1, tile_10_1, tile_11_1, tile_12_1,
+					tile_7_1,  tile_8_1, tile_9_1, tile_10_1, tile_11_1,
+					tile_12_1,
 #endif
 };
 /* Several panels at once for few rows. */
@@ -88,7 +89,9 @@ static const struct {
 #if MR >= 12
 	{0, NULL}, {4, tile_1_4}, {4, tile_2_4}, {2, tile_3_2}, {2, tile_4_2},
 #else
-	{0, NULL}, {4, tile_1_4}, {2, tile_2_2},
+	{0, NULL},
+	{4, tile_1_4},
+	{2, tile_2_2},
 #endif
 };
 #define WIDE_MAX ((int)(sizeof tile_wide / sizeof tile_wide[0]) - 1)
@@ -288,8 +291,9 @@ static void gemm_run(struct kern_pool *pool, struct gemm *g)
 		cols = cols < NR ? NR : cols;
 	}
 	g->pool = pool;
-	g->packed = kern_pool_scratch(pool, KERN_SCRATCH_PACK,
-				      (size_t)ceil_div(cols, NR) * NR * (size_t)g->k * sizeof(float));
+	g->packed =
+		kern_pool_scratch(pool, KERN_SCRATCH_PACK,
+				  (size_t)ceil_div(cols, NR) * NR * (size_t)g->k * sizeof(float));
 	for (int j = 0; j < n; j += cols) {
 		g->n = n - j < cols ? n - j : cols;
 		if ((double)g->n * g->k < 16384)
@@ -303,29 +307,55 @@ static void gemm_run(struct kern_pool *pool, struct gemm *g)
 	}
 }
 
-static void gemm_nt(struct kern_pool *pool, float *c, int ldc, const float *a, int lda, const float *w,
-		    int ldw, int m, int n, int k, bool acc)
+static void gemm_nt(struct kern_pool *pool, float *c, int ldc, const float *a, int lda,
+		    const float *w, int ldw, int m, int n, int k, bool acc)
 {
-	struct gemm g = {.c = c, .ldc = ldc, .a = a, .lda = lda, .w = w, .ldw = ldw,
-			 .m = m, .n = n, .k = k, .acc = acc, .w_turned = true};
+	struct gemm g = {.c = c,
+			 .ldc = ldc,
+			 .a = a,
+			 .lda = lda,
+			 .w = w,
+			 .ldw = ldw,
+			 .m = m,
+			 .n = n,
+			 .k = k,
+			 .acc = acc,
+			 .w_turned = true};
 
 	gemm_run(pool, &g);
 }
 
-static void gemm_nn(struct kern_pool *pool, float *c, int ldc, const float *a, int lda, const float *w,
-		    int ldw, int m, int n, int k, bool acc)
+static void gemm_nn(struct kern_pool *pool, float *c, int ldc, const float *a, int lda,
+		    const float *w, int ldw, int m, int n, int k, bool acc)
 {
-	struct gemm g = {.c = c, .ldc = ldc, .a = a, .lda = lda, .w = w, .ldw = ldw,
-			 .m = m, .n = k, .k = n, .acc = acc};
+	struct gemm g = {.c = c,
+			 .ldc = ldc,
+			 .a = a,
+			 .lda = lda,
+			 .w = w,
+			 .ldw = ldw,
+			 .m = m,
+			 .n = k,
+			 .k = n,
+			 .acc = acc};
 
 	gemm_run(pool, &g);
 }
 
-static void gemm_tn(struct kern_pool *pool, float *c, int ldc, const float *b, int ldb, const float *a,
-		    int lda, int m, int n, int k, bool acc)
+static void gemm_tn(struct kern_pool *pool, float *c, int ldc, const float *b, int ldb,
+		    const float *a, int lda, int m, int n, int k, bool acc)
 {
-	struct gemm g = {.c = c, .ldc = ldc, .a = b, .lda = ldb, .w = a, .ldw = lda,
-			 .m = n, .n = k, .k = m, .acc = acc, .a_turned = true};
+	struct gemm g = {.c = c,
+			 .ldc = ldc,
+			 .a = b,
+			 .lda = ldb,
+			 .w = a,
+			 .ldw = lda,
+			 .m = n,
+			 .n = k,
+			 .k = m,
+			 .acc = acc,
+			 .a_turned = true};
 
 	gemm_run(pool, &g);
 }
@@ -345,8 +375,16 @@ static void gemm_pack(struct kern_pool *pool, float *wp, const float *w, int ldw
 static void gemm_packed(struct kern_pool *pool, float *c, int ldc, const float *a, int lda,
 			const float *wp, int m, int n, int k, bool acc)
 {
-	struct gemm g = {.c = c, .ldc = ldc, .a = a, .lda = lda, .m = m, .n = n, .k = k, .acc = acc,
-			 .packed = (float *)(uintptr_t)wp, .pool = pool};
+	struct gemm g = {.c = c,
+			 .ldc = ldc,
+			 .a = a,
+			 .lda = lda,
+			 .m = m,
+			 .n = n,
+			 .k = k,
+			 .acc = acc,
+			 .packed = (float *)(uintptr_t)wp,
+			 .pool = pool};
 
 	if (k == 0)
 		gemm_clear(&g);

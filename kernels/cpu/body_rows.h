@@ -4,9 +4,9 @@
 
 #define BLOCK 16384 /* elements of an element-wise item: 64 KiB */
 
-/* --- exp: 2^n * e^r, n = round(x log2 e), |r| <= ln2/2; degree-6 Taylor-like minimax ------------- */
+/* --- exp: 2^n * e^r, n = round(x log2 e), |r| <= ln2/2; degree-6 Taylor-like minimax ---------- */
 
-#define EXP_LOW  (-87.33654f) /* below: 0, so that no denormals arise */
+#define EXP_LOW (-87.33654f) /* below: 0, so that no denormals arise */
 #define EXP_HIGH (88.37f)
 
 INLINE VEC v_exp(VEC x)
@@ -101,7 +101,7 @@ INLINE float row_exp_sum(float *y, const float *x, int n, float max)
 	return v_sum(s);
 }
 
-/* --- Helpers to spread rows or columns over threads --------------------------------------------- */
+/* --- Helpers to spread rows or columns over threads ------------------------------------------- */
 
 struct rows {
 	float *y, *z;
@@ -128,14 +128,15 @@ static void run_columns(struct kern_pool *pool, void (*fn)(void *, int, int), st
 #define EACH_ROW(a, item)                                                                          \
 	for (int r = (item) * (a)->per; r < (a)->rows && r < ((item) + 1) * (a)->per; r++)
 
-/* --- RMS norm ----------------------------------------------------------------------------------- */
+/* --- RMS norm --------------------------------------------------------------------------------- */
 
 static void rmsnorm_item(void *ctx, int item, int thread)
 {
 	const struct rows *a = ctx;
 
 	(void)thread;
-	EACH_ROW(a, item) {
+	EACH_ROW(a, item)
+	{
 		const float *x = a->x + (size_t)r * a->width;
 		float *y = a->y + (size_t)r * a->width;
 		float rinv = 1.0f / sqrtf(row_dot(x, x, a->width) / (float)a->width + a->eps);
@@ -154,7 +155,8 @@ static void rmsnorm_item(void *ctx, int item, int thread)
 static void rmsnorm(struct kern_pool *pool, float *y, float *rinv, const float *x, const float *w,
 		    int rows, int width, float eps)
 {
-	struct rows a = {.y = y, .z = rinv, .x = x, .w = w, .rows = rows, .width = width, .eps = eps};
+	struct rows a = {
+		.y = y, .z = rinv, .x = x, .w = w, .rows = rows, .width = width, .eps = eps};
 
 	run_rows(pool, rmsnorm_item, &a);
 }
@@ -166,7 +168,8 @@ static void rmsnorm_dx_item(void *ctx, int item, int thread)
 	int n = a->width;
 
 	(void)thread;
-	EACH_ROW(a, item) {
+	EACH_ROW(a, item)
+	{
 		const float *x = a->x + (size_t)r * n, *dy = a->dy + (size_t)r * n;
 		float *dx = a->dx + (size_t)r * n;
 		float rinv = a->u[r];
@@ -204,22 +207,29 @@ static void rmsnorm_dw_item(void *ctx, int item, int thread)
 			int l = lanes_left(i, to);
 			VEC xr = v_mul(v_load_n(x + i, l), s);
 
-			v_store_n(a->y + i, v_fma(v_load_n(dy + i, l), xr, v_load_n(a->y + i, l)), l);
+			v_store_n(a->y + i, v_fma(v_load_n(dy + i, l), xr, v_load_n(a->y + i, l)),
+				  l);
 		}
 	}
 }
 
-static void rmsnorm_back(struct kern_pool *pool, float *dx, float *dw, const float *dy, const float *x,
-			 const float *w, const float *rinv, int rows, int width)
+static void rmsnorm_back(struct kern_pool *pool, float *dx, float *dw, const float *dy,
+			 const float *x, const float *w, const float *rinv, int rows, int width)
 {
-	struct rows a = {.dx = dx, .y = dw, .dy = dy, .x = x, .w = w, .u = rinv,
-			 .rows = rows, .width = width};
+	struct rows a = {.dx = dx,
+			 .y = dw,
+			 .dy = dy,
+			 .x = x,
+			 .w = w,
+			 .u = rinv,
+			 .rows = rows,
+			 .width = width};
 
 	run_columns(pool, rmsnorm_dw_item, &a);
 	run_rows(pool, rmsnorm_dx_item, &a);
 }
 
-/* --- Rotary embedding --------------------------------------------------------------------------- */
+/* --- Rotary embedding ------------------------------------------------------------------------- */
 
 struct rope {
 	float *x;
@@ -234,12 +244,14 @@ static void rope_item(void *ctx, int item, int thread)
 	const struct rope *a = ctx;
 
 	(void)thread;
-	EACH_ROW(a, item) {
+	EACH_ROW(a, item)
+	{
 		const float *c = a->cos + (size_t)a->pos[r] * a->half;
 		const float *s = a->sin + (size_t)a->pos[r] * a->half;
 
 		for (int h = 0; h < a->heads; h++) {
-			float *lo = a->x + (ptrdiff_t)r * a->ld + 2 * h * a->half, *hi = lo + a->half;
+			float *lo = a->x + (ptrdiff_t)r * a->ld + 2 * h * a->half,
+			      *hi = lo + a->half;
 
 			for (int i = 0; i < a->half; i++) {
 				float x = lo[i], y = hi[i], sn = a->back ? -s[i] : s[i];
@@ -254,14 +266,21 @@ static void rope_item(void *ctx, int item, int thread)
 static void rope(struct kern_pool *pool, float *x, int ldx, int rows, int heads, int head_dim,
 		 const int32_t *pos, const float *cosines, const float *sines, bool back)
 {
-	struct rope a = {.x = x, .pos = pos, .cos = cosines, .sin = sines, .ld = ldx, .rows = rows,
-			 .heads = heads, .half = head_dim / 2, .back = back};
+	struct rope a = {.x = x,
+			 .pos = pos,
+			 .cos = cosines,
+			 .sin = sines,
+			 .ld = ldx,
+			 .rows = rows,
+			 .heads = heads,
+			 .half = head_dim / 2,
+			 .back = back};
 
 	a.per = heads * head_dim >= BLOCK ? 1 : BLOCK / (heads * head_dim);
 	kern_pool_run(pool, rope_item, &a, ceil_div(rows, a.per));
 }
 
-/* --- SwiGLU ------------------------------------------------------------------------------------- */
+/* --- SwiGLU ----------------------------------------------------------------------------------- */
 
 INLINE VEC v_sigmoid(VEC x)
 {
@@ -273,7 +292,8 @@ static void swiglu_item(void *ctx, int item, int thread)
 	const struct rows *a = ctx;
 
 	(void)thread;
-	EACH_ROW(a, item) {
+	EACH_ROW(a, item)
+	{
 		const float *g = a->x + (ptrdiff_t)r * a->ld, *u = a->u + (ptrdiff_t)r * a->ld;
 		float *y = a->y + (size_t)r * a->width;
 
@@ -281,7 +301,8 @@ static void swiglu_item(void *ctx, int item, int thread)
 			int l = lanes_left(i, a->width);
 			VEC gate = v_load_n(g + i, l);
 
-			v_store_n(y + i, v_mul(v_mul(gate, v_sigmoid(gate)), v_load_n(u + i, l)), l);
+			v_store_n(y + i, v_mul(v_mul(gate, v_sigmoid(gate)), v_load_n(u + i, l)),
+				  l);
 		}
 	}
 }
@@ -300,7 +321,8 @@ static void swiglu_back_item(void *ctx, int item, int thread)
 	const struct rows *a = ctx;
 
 	(void)thread;
-	EACH_ROW(a, item) {
+	EACH_ROW(a, item)
+	{
 		ptrdiff_t at = (ptrdiff_t)r * a->ld;
 		const float *dy = a->dy + (size_t)r * a->width;
 
@@ -319,13 +341,19 @@ static void swiglu_back_item(void *ctx, int item, int thread)
 static void swiglu_back(struct kern_pool *pool, float *dgate, float *dup, const float *dy,
 			const float *gate, const float *up, int ldg, int rows, int width)
 {
-	struct rows a = {.y = dgate, .z = dup, .dy = dy, .x = gate, .u = up, .ld = ldg,
-			 .rows = rows, .width = width};
+	struct rows a = {.y = dgate,
+			 .z = dup,
+			 .dy = dy,
+			 .x = gate,
+			 .u = up,
+			 .ld = ldg,
+			 .rows = rows,
+			 .width = width};
 
 	run_rows(pool, swiglu_back_item, &a);
 }
 
-/* --- Embedding, bias ---------------------------------------------------------------------------- */
+/* --- Embedding, bias -------------------------------------------------------------------------- */
 
 static void embed_item(void *ctx, int item, int thread)
 {
@@ -334,7 +362,7 @@ static void embed_item(void *ctx, int item, int thread)
 
 	(void)thread;
 	EACH_ROW(a, item)
-		memcpy(a->y + (size_t)r * n, a->w + (size_t)a->ids[r] * n, n * sizeof *a->y);
+	memcpy(a->y + (size_t)r * n, a->w + (size_t)a->ids[r] * n, n * sizeof *a->y);
 }
 
 static void embed(struct kern_pool *pool, float *out, const float *w, const int32_t *ids, int rows,
@@ -364,7 +392,8 @@ static void column_sum_item(void *ctx, int item, int thread)
 static void embed_back(struct kern_pool *pool, float *dw, const float *dout, const int32_t *ids,
 		       int rows, int width)
 {
-	struct rows a = {.y = dw, .dy = dout, .ids = ids, .ld = width, .rows = rows, .width = width};
+	struct rows a = {
+		.y = dw, .dy = dout, .ids = ids, .ld = width, .rows = rows, .width = width};
 
 	run_columns(pool, column_sum_item, &a);
 }
@@ -374,7 +403,8 @@ static void bias_item(void *ctx, int item, int thread)
 	const struct rows *a = ctx;
 
 	(void)thread;
-	EACH_ROW(a, item) {
+	EACH_ROW(a, item)
+	{
 		float *y = a->y + (ptrdiff_t)r * a->ld;
 
 		for (int i = 0; i < a->width; i++)
@@ -389,21 +419,23 @@ static void bias(struct kern_pool *pool, float *y, int ldy, const float *b, int 
 	run_rows(pool, bias_item, &a);
 }
 
-static void bias_back(struct kern_pool *pool, float *db, const float *dy, int ldy, int rows, int width)
+static void bias_back(struct kern_pool *pool, float *db, const float *dy, int ldy, int rows,
+		      int width)
 {
 	struct rows a = {.y = db, .dy = dy, .ld = ldy, .rows = rows, .width = width};
 
 	run_columns(pool, column_sum_item, &a);
 }
 
-/* --- Log-sum-exp by row ------------------------------------------------------------------------- */
+/* --- Log-sum-exp by row ----------------------------------------------------------------------- */
 
 static void row_lse_item(void *ctx, int item, int thread)
 {
 	const struct rows *a = ctx;
 
 	(void)thread;
-	EACH_ROW(a, item) {
+	EACH_ROW(a, item)
+	{
 		const float *x = a->x + (ptrdiff_t)r * a->ld;
 		float max = row_max(x, a->width);
 
@@ -412,8 +444,8 @@ static void row_lse_item(void *ctx, int item, int thread)
 	}
 }
 
-static void row_lse(struct kern_pool *pool, float *max, float *lse, const float *x, int ldx, int rows,
-		    int width)
+static void row_lse(struct kern_pool *pool, float *max, float *lse, const float *x, int ldx,
+		    int rows, int width)
 {
 	struct rows a = {.y = max, .z = lse, .x = x, .ld = ldx, .rows = rows, .width = width};
 

@@ -4,7 +4,7 @@
 
 #define LOGITS_MAX (4u << 20) /* floats of logits held at a time: 16 MiB */
 
-/* --- Output head -------------------------------------------------------------------------------- */
+/* --- Output head ------------------------------------------------------------------------------ */
 
 struct head_rows {
 	const struct kern_logprob *a;
@@ -50,19 +50,19 @@ static void logprob(struct kern_pool *pool, const struct kern_logprob *a)
 		int n = a->rows - c.from < per ? a->rows - c.from : per;
 		const float *h = a->h + (size_t)c.from * (size_t)a->width;
 
-		gemm_nt(pool, c.logits, a->vocab, h, a->width, a->w, a->width, n, a->vocab, a->width,
-			false);
+		gemm_nt(pool, c.logits, a->vocab, h, a->width, a->w, a->width, n, a->vocab,
+			a->width, false);
 		kern_pool_run(pool, head_item, &c, n);
 		if (!a->g)
 			continue;
-		gemm_nn(pool, a->dh + (size_t)c.from * (size_t)a->width, a->width, c.logits, a->vocab,
-			a->w, a->width, n, a->vocab, a->width, false);
-		gemm_tn(pool, a->dw, a->width, c.logits, a->vocab, h, a->width, n, a->vocab, a->width,
-			true);
+		gemm_nn(pool, a->dh + (size_t)c.from * (size_t)a->width, a->width, c.logits,
+			a->vocab, a->w, a->width, n, a->vocab, a->width, false);
+		gemm_tn(pool, a->dw, a->width, c.logits, a->vocab, h, a->width, n, a->vocab,
+			a->width, true);
 	}
 }
 
-/* --- Element-wise ------------------------------------------------------------------------------- */
+/* --- Element-wise ----------------------------------------------------------------------------- */
 
 struct elements {
 	float *y;
@@ -138,14 +138,14 @@ static void dropout_item(void *ctx, int item, int thread)
 static void dropout(struct kern_pool *pool, float *x, size_t n, float p, const uint32_t key[2],
 		    const uint32_t stream[2])
 {
-	struct elements a = {.y = x, .n = n, .p = p, .key = {key[0], key[1]},
-			     .stream = {stream[0], stream[1]}};
+	struct elements a = {
+		.y = x, .n = n, .p = p, .key = {key[0], key[1]}, .stream = {stream[0], stream[1]}};
 
 	if (p > 0)
 		kern_pool_run(pool, dropout_item, &a, blocks_of(n, BLOCK));
 }
 
-/* --- AdamW (Loshchilov and Hutter 2019): decay is not part of the gradient ----------------------- */
+/* --- AdamW (Loshchilov and Hutter 2019): decay is not part of the gradient -------------------- */
 
 static void adamw_item(void *ctx, int item, int thread)
 {
@@ -176,7 +176,7 @@ static void adamw(struct kern_pool *pool, const struct kern_adamw *a)
 	kern_pool_run(pool, adamw_item, (void *)(uintptr_t)a, blocks_of(a->n, BLOCK));
 }
 
-/* --- Sum of squares ----------------------------------------------------------------------------- */
+/* --- Sum of squares --------------------------------------------------------------------------- */
 
 #define SUM_BLOCK 4096
 

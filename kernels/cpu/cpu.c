@@ -34,7 +34,8 @@ const struct kern *kern_cpu(void)
 		k = kern_cpu_named(forced);
 		if (k)
 			return k;
-		fprintf(stderr, "PAWL_KERNELS=%s is unknown or not supported here; ignored\n", forced);
+		fprintf(stderr, "PAWL_KERNELS=%s is unknown or not supported here; ignored\n",
+			forced);
 	}
 	for (size_t i = 0; !k && i < sizeof best_first / sizeof best_first[0]; i++)
 		k = kern_cpu_named(best_first[i]);

@@ -94,8 +94,11 @@ static void peak_item(void *ctx, int item, int thread)
 static double measured_peak(const struct kern *k, struct kern_pool *pool)
 {
 	int n = kern_pool_threads(pool);
-	struct peak p = {.k = k, .one = calloc((size_t)n, sizeof *p.one), .a = random_floats(12 * 256),
-			 .w = random_floats(64 * 256), .c = random_floats((size_t)n * 12 * 32)};
+	struct peak p = {.k = k,
+			 .one = calloc((size_t)n, sizeof *p.one),
+			 .a = random_floats(12 * 256),
+			 .w = random_floats(64 * 256),
+			 .c = random_floats((size_t)n * 12 * 32)};
 	double best = 0;
 
 	for (int i = 0; i < n; i++)
@@ -118,8 +121,14 @@ static double measured_peak(const struct kern *k, struct kern_pool *pool)
 static void bench_shape(const struct kern *k, struct kern_pool *pool, const int mnk[3], double peak)
 {
 	int m = mnk[0], n = mnk[1], kk = mnk[2];
-	struct shape s = {k, pool, m, n, kk, random_floats((size_t)m * (size_t)kk),
-			  random_floats((size_t)n * (size_t)kk), random_floats((size_t)m * (size_t)n),
+	struct shape s = {k,
+			  pool,
+			  m,
+			  n,
+			  kk,
+			  random_floats((size_t)m * (size_t)kk),
+			  random_floats((size_t)n * (size_t)kk),
+			  random_floats((size_t)m * (size_t)n),
 			  random_floats(k->pack_size(n, kk))};
 	double flop = 2.0 * m * n * kk;
 	void (*const runs[])(struct shape *) = {run_nt, run_packed, run_nn, run_tn};
@@ -142,15 +151,32 @@ static void bench_attention(const struct kern *k, struct kern_pool *pool, int se
 {
 	enum { HEADS = 8, KV = 4, DIM = 64 };
 	int rows = seqs * len, ldq = (HEADS + 2 * KV) * DIM;
-	float *qkv = random_floats((size_t)rows * (size_t)ldq), *grad = random_floats((size_t)rows * (size_t)ldq);
-	float *out = random_floats((size_t)rows * HEADS * DIM), *lse = random_floats((size_t)rows * HEADS);
+	float *qkv = random_floats((size_t)rows * (size_t)ldq),
+	      *grad = random_floats((size_t)rows * (size_t)ldq);
+	float *out = random_floats((size_t)rows * HEADS * DIM),
+	      *lse = random_floats((size_t)rows * HEADS);
 	int32_t *cu = calloc((size_t)seqs + 1, sizeof *cu);
-	struct kern_attn a = {.n_seqs = seqs, .n_tokens = rows, .cu = cu, .heads = HEADS,
-			      .kv_heads = KV, .head_dim = DIM, .scale = 0.125f, .q = qkv,
-			      .k = qkv + HEADS * DIM, .v = qkv + (HEADS + KV) * DIM, .ldq = ldq,
-			      .ldk = ldq, .ldv = ldq, .out = out, .lse = lse, .dout = out, .dq = grad,
-			      .dk = grad + HEADS * DIM, .dv = grad + (HEADS + KV) * DIM};
-	double pairs = 0.5 * seqs * (double)len * (len + 1) * HEADS * DIM * 2, t, fwd = 1e9, bwd = 1e9;
+	struct kern_attn a = {.n_seqs = seqs,
+			      .n_tokens = rows,
+			      .cu = cu,
+			      .heads = HEADS,
+			      .kv_heads = KV,
+			      .head_dim = DIM,
+			      .scale = 0.125f,
+			      .q = qkv,
+			      .k = qkv + HEADS * DIM,
+			      .v = qkv + (HEADS + KV) * DIM,
+			      .ldq = ldq,
+			      .ldk = ldq,
+			      .ldv = ldq,
+			      .out = out,
+			      .lse = lse,
+			      .dout = out,
+			      .dq = grad,
+			      .dk = grad + HEADS * DIM,
+			      .dv = grad + (HEADS + KV) * DIM};
+	double pairs = 0.5 * seqs * (double)len * (len + 1) * HEADS * DIM * 2, t, fwd = 1e9,
+	       bwd = 1e9;
 
 	for (int i = 0; i <= seqs; i++)
 		cu[i] = i * len;
@@ -162,7 +188,8 @@ static void bench_attention(const struct kern *k, struct kern_pool *pool, int se
 		k->attn_back(pool, &a);
 		bwd = fmin(bwd, now_s() - t);
 	}
-	printf("attention %d x %d tokens: forward %.1f GFLOP/s, backward %.1f (causal half counted)\n",
+	printf("attention %d x %d tokens: forward %.1f GFLOP/s, backward %.1f (causal half "
+	       "counted)\n",
 	       seqs, len, 2 * pairs / fwd * 1e-9, 5 * pairs / bwd * 1e-9);
 	free(qkv);
 	free(grad);
@@ -175,15 +202,16 @@ int main(int argc, char **argv)
 {
 	static const int shapes[][3] = {
 		{2048, 2048, 2048}, {1280, 384, 128}, {1280, 768, 288}, {1280, 2048, 512},
-		{512, 1024, 1024}, {256, 512, 512}, {64, 2048, 2048}, {64, 512, 512}, {16, 2048, 2048},
-		{16, 512, 512}, {8, 384, 128}, {4, 2048, 2048}, {1, 2048, 2048}, {1, 512, 512},
+		{512, 1024, 1024},  {256, 512, 512},  {64, 2048, 2048}, {64, 512, 512},
+		{16, 2048, 2048},   {16, 512, 512},   {8, 384, 128},	{4, 2048, 2048},
+		{1, 2048, 2048},    {1, 512, 512},
 	};
 	const struct kern *k = kern_cpu();
 	struct kern_pool *pool = kern_pool_new(argc > 1 ? (int)strtol(argv[1], NULL, 10) : 0);
 	double peak = measured_peak(k, pool);
 
-	printf("%s, %d threads, peak %.0f GFLOP/s (tile in cache)\n", k->name, kern_pool_threads(pool),
-	       peak);
+	printf("%s, %d threads, peak %.0f GFLOP/s (tile in cache)\n", k->name,
+	       kern_pool_threads(pool), peak);
 	printf("    M x     N x     K   gemm_nt         packed          gemm_nn         gemm_tn\n");
 	for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
 		bench_shape(k, pool, shapes[i], peak);
