@@ -1,0 +1,77 @@
+#include "cli/demo_parts.h"
+
+#include "cli/world.h"
+
+const struct demo_plan demo_full = {
+	.sizes = {.ift = 3200, .eft = 4000, .eval = 541, .pool = 2400, .test = 200},
+	.sft_steps = 1500,
+	.prompts = 1000,
+	.iterations = 2,
+	.dpo_epochs = 2,
+};
+
+const struct demo_plan demo_quick = {
+	.sizes = {.ift = 1600, .eft = 2000, .eval = 120, .pool = 600, .test = 100},
+	.sft_steps = 600,
+	.prompts = 250,
+	.iterations = 1,
+	.dpo_epochs = 2,
+};
+
+static json_t *source(const char *dir, const char *name, const char *format)
+{
+	return json_pack("[{s:o, s:s}]", "path", json_sprintf("%s/%s.jsonl", dir, name), "format", format);
+}
+
+static json_t *data_section(const char *dir)
+{
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:i}", "ift", source(dir, "ift", "pairs"), "eft",
+			 source(dir, "eft", "judge"), "eval", source(dir, "eval", "ranked"), "prompts",
+			 source(dir, "prompts", "auto"), "test", source(dir, "test", "auto"), "ift_max",
+			 1000000);
+}
+
+static json_t *judge_section(void)
+{
+	return json_pack("{s:s, s:{s:s, s:s, s:s, s:i, s:i, s:b}, s:i, s:i, s:f, s:f, s:i}", "kind",
+			 "model", "template", "name", "packing-5", "text", world_judge_template,
+			 "pattern", "score", "min", 0, "max", WORLD_ASKED, "integer", 1, "samples", 3,
+			 "min_valid", 2, "temperature", 0.7, "top_p", 0.9, "max_new_tokens", 64);
+}
+
+json_t *demo_spec(const struct demo_plan *p, const char *dir, const char *pawl, uint64_t seed)
+{
+	json_t *spec = json_object();
+
+	json_object_set_new(spec, "name", json_string("demo"));
+	json_object_set_new(spec, "seed", json_integer((json_int_t)seed));
+	json_object_set_new(spec, "iterations", json_integer(p->iterations));
+	json_object_set_new(spec, "base_model", json_sprintf("%s/base", dir));
+	json_object_set_new(spec, "template", json_string("chatml"));
+	json_object_set_new(spec, "data", data_section(dir));
+	json_object_set_new(spec, "sft",
+			    json_pack("{s:f, s:f, s:s, s:i, s:i, s:i, s:i, s:f, s:b, s:i, s:i}", "lr", 2e-3,
+				      "lr_min", 2e-4, "schedule", "cosine", "warmup_steps", 50, "batch", 16,
+				      "epochs", 1000, "max_steps", p->sft_steps, "weight_decay", 0.01,
+				      "baseline", 1, "max_length", 256, "save_every_steps", 100));
+	json_object_set_new(spec, "eft", json_pack("{s:s}", "mode", "given"));
+	json_object_set_new(spec, "prompts",
+			    json_pack("{s:s, s:i, s:f}", "generator", "file", "count", p->prompts,
+				      "rouge_max", 1.0));
+	json_object_set_new(spec, "generate",
+			    json_pack("{s:i, s:f, s:f, s:i, s:i, s:i}", "n", 4, "temperature", 1.0, "top_p",
+				      1.0, "max_new_tokens", 48, "shard_size", 250, "chunk", 50));
+	json_object_set_new(spec, "judge", judge_section());
+	json_object_set_new(spec, "dpo",
+			    json_pack("{s:f, s:f, s:f, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:i}", "beta",
+				      0.1, "lr", 1e-4, "lr_min", 1e-5, "schedule", "cosine", "batch", 16,
+				      "epochs", p->dpo_epochs, "shard_steps", 60, "save_every_steps", 20,
+				      "nll_coef", 0.2, "sft_replay", 0.5, "max_length", 256));
+	json_object_set_new(spec, "eval",
+			    json_pack("{s:i, s:f, s:f, s:i, s:{s:[s, s, s]}, s:{s:s, s:[s, s, s]}}",
+				      "max_new_tokens", 48, "temperature", 1.0, "top_p", 1.0,
+				      "judge_samples", 3, "scorer", "command", pawl, "demo", "score",
+				      "head_to_head", "judge", "command", "command", pawl, "demo",
+				      "compare"));
+	return spec;
+}
