@@ -192,23 +192,27 @@ static float *fill(uint64_t seed, uint32_t item, size_t n, double deviation)
 	return w;
 }
 
+enum { TENSORS = 2 + 9 * LAYERS };
+
 struct weights {
-	struct st_tensor tensor[2 + 9 * LAYERS];
+	struct st_tensor tensor[TENSORS];
+	char name[TENSORS][96];
+	float *data[TENSORS]; /* owned */
 	int n;
 	uint64_t seed;
 };
 
-static void add_tensor(struct weights *w, const char *name, uint64_t rows, uint64_t cols, double dev)
+/* cols = 0: a vector. */
+static void add_tensor(struct weights *w, const char *name, int rows, int cols, double dev)
 {
 	struct st_tensor *t = &w->tensor[w->n];
+	size_t n = (size_t)rows * (size_t)(cols ? cols : 1);
 
-	str_copy(t->name, sizeof t->name, name);
-	t->dtype = ST_F32;
-	t->ndim = cols ? 2 : 1;
-	t->shape[0] = rows;
-	t->shape[1] = cols;
-	t->size = rows * (cols ? cols : 1) * sizeof(float);
-	t->data = (const uint8_t *)fill(w->seed, (uint32_t)w->n, t->size / sizeof(float), dev);
+	str_copy(w->name[w->n], sizeof w->name[w->n], name);
+	w->data[w->n] = fill(w->seed, (uint32_t)w->n, n, dev);
+	*t = (struct st_tensor){.name = w->name[w->n], .dtype = ST_F32, .ndim = cols ? 2 : 1,
+				.shape = {rows, cols}, .data = w->data[w->n],
+				.size_bytes = n * sizeof(float)};
 	w->n++;
 }
 
@@ -235,7 +239,7 @@ static void add_layer(struct weights *w, int layer, double dev)
 		char name[96];
 
 		str_fmt(name, sizeof name, "model.layers.%d.%s.weight", layer, part[i].name);
-		add_tensor(w, name, (uint64_t)part[i].rows, (uint64_t)part[i].cols,
+		add_tensor(w, name, part[i].rows, part[i].cols,
 			   part[i].norm ? 0 : part[i].to_stream ? dev / sqrt(2.0 * LAYERS) : dev);
 	}
 }
@@ -247,14 +251,14 @@ static enum rc write_weights(const char *dir, uint64_t seed, uint32_t vocab, str
 	enum rc rc;
 
 	w->seed = seed;
-	add_tensor(w, "model.embed_tokens.weight", vocab, DIM, 0.05);
+	add_tensor(w, "model.embed_tokens.weight", (int)vocab, DIM, 0.05);
 	for (int i = 0; i < LAYERS; i++)
 		add_layer(w, i, 1.0 / sqrt(DIM));
 	add_tensor(w, "model.norm.weight", DIM, 0, 0);
 	str_fmt(path, sizeof path, "%s/model.safetensors", dir);
 	rc = st_write(path, w->tensor, (size_t)w->n, NULL, e);
 	for (int i = 0; i < w->n; i++)
-		free((void *)(uintptr_t)w->tensor[i].data);
+		free(w->data[i]);
 	free(w);
 	return rc;
 }
