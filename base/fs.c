@@ -385,3 +385,48 @@ int64_t fs_free_bytes(const char *path)
 
 	return statvfs(path, &v) ? -1 : (int64_t)v.f_bavail * (int64_t)v.f_frsize;
 }
+
+enum rc fs_sha256_range(int fd, const char *what, int64_t offset, int64_t size,
+			char hex[SHA256_HEX_SIZE], struct err *e)
+{
+	enum rc rc = RC_OK;
+	struct sha256 sha;
+	uint8_t digest[SHA256_SIZE];
+	char *chunk = mem_new(COPY_CHUNK);
+
+	sha256_init(&sha);
+	while (size && !rc) {
+		size_t want = size < (int64_t)COPY_CHUNK ? (size_t)size : COPY_CHUNK;
+		ssize_t n = pread(fd, chunk, want, offset);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			rc = io_err(e, "read", what);
+		else if (n == 0)
+			rc = err_set(e, RC_CORRUPT, "%s: ends %lld bytes early", what,
+				     (long long)size);
+		else
+			sha256_add(&sha, chunk, (size_t)n);
+		offset += n;
+		size -= n;
+	}
+	free(chunk);
+	sha256_end(&sha, digest);
+	sha256_hex(digest, hex);
+	return rc;
+}
+
+enum rc fs_sha256(const char *path, char hex[SHA256_HEX_SIZE], int64_t *size, struct err *e)
+{
+	struct stat st;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return io_err(e, "open", path);
+	enum rc rc = fstat(fd, &st) ? io_err(e, "stat", path)
+				    : fs_sha256_range(fd, path, 0, st.st_size, hex, e);
+	if (!rc && size)
+		*size = st.st_size;
+	close(fd);
+	return rc;
+}

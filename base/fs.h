@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/sha256.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -35,6 +36,11 @@ struct fs_map {
 };
 enum rc fs_map(const char *path, struct fs_map *m, struct err *e);
 void fs_unmap(struct fs_map *m);
+
+/* Digest of `size` bytes from `offset`; RC_CORRUPT when the file ends before. */
+enum rc fs_sha256_range(int fd, const char *what, int64_t offset, int64_t size,
+			char hex[SHA256_HEX_SIZE], struct err *e);
+enum rc fs_sha256(const char *path, char hex[SHA256_HEX_SIZE], int64_t *size, struct err *e);
 
 /* Free bytes of the file system that holds `path`; -1 on error. */
 int64_t fs_free_bytes(const char *path);

@@ -1,0 +1,322 @@
+/* A store in a folder:
+ *
+ *   store.json              {"format":1,"id":"..."}
+ *   blobs/ab/ab12....tar    immutable, mode 0444
+ *   docs/<path>             documents
+ *   tmp/                    files on their way in; swept when a day old
+ */
+#include "store/store.h"
+
+#include "base/buf.h"
+#include "base/clk.h"
+#include "base/fs.h"
+#include "base/jsonx.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FORMAT 1
+#define TMP_AGE_S (24 * 3600)
+#define ROOT_MAX (PATH_MAX - 400) /* room for the longest name below */
+
+struct place {
+	char root[PATH_MAX];
+};
+
+static enum rc write_identity(const char *path, char id[33], struct err *e)
+{
+	uint8_t raw[16];
+	char text[80];
+
+	random_bytes(raw, sizeof(raw));
+	for (int i = 0; i < 16; i++)
+		str_fmt(id + 2 * i, 3, "%02x", raw[i]);
+	str_fmt(text, sizeof(text), "{\"format\":%d,\"id\":\"%s\"}\n", FORMAT, id);
+	return fs_write_durable(path, text, strlen(text), e);
+}
+
+static enum rc read_identity(const char *path, char id[33], struct err *e)
+{
+	json_t *v = NULL;
+	const char *text;
+	int64_t format;
+	enum rc rc = jx_load(path, 4096, &v, e);
+
+	if (!rc && !(rc = jx_i64(v, "format", 1, INT64_MAX, &format, e)) && format != FORMAT)
+		rc = err_set(e, RC_UNSUPPORTED, "%s: format %lld, this program knows %d", path,
+			     (long long)format, FORMAT);
+	if (!rc && !(rc = jx_str(v, "id", &text, e)))
+		str_copy(id, 33, text);
+	json_decref(v);
+	return rc;
+}
+
+static void sweep_tmp(const char *root)
+{
+	char dir[PATH_MAX], path[PATH_MAX + 256];
+	char **names;
+	size_t n;
+	struct stat st;
+
+	str_fmt(dir, sizeof(dir), "%s/tmp", root);
+	if (fs_list(dir, &names, &n, NULL))
+		return;
+	for (size_t i = 0; i < n; i++) {
+		str_fmt(path, sizeof(path), "%s/%s", dir, names[i]);
+		if (!stat(path, &st) && clk_now_ms() / 1000 - st.st_mtime > TMP_AGE_S && !unlink(path))
+			log_info("store", "swept", "file=%s", path);
+	}
+	fs_list_free(names);
+}
+
+static enum rc make_folders(const char *root, struct err *e)
+{
+	static const char *const parts[] = {"blobs", "docs", "tmp"};
+	char path[PATH_MAX];
+	enum rc rc = RC_OK;
+
+	for (size_t i = 0; i < 3 && !rc; i++) {
+		str_fmt(path, sizeof(path), "%s/%s", root, parts[i]);
+		rc = fs_mkdirs(path, e);
+	}
+	return rc ? rc : fs_sync_dir(root, e);
+}
+
+static enum rc file_open(const char *where, bool create, void **ctx, char id[33], struct err *e)
+{
+	char path[PATH_MAX];
+	enum rc rc = RC_OK;
+
+	if (where[0] != '/' || strlen(where) >= ROOT_MAX)
+		return err_set(e, RC_INVALID, "expected an absolute path");
+	str_fmt(path, sizeof(path), "%s/store.json", where);
+	if (!fs_exists(path)) {
+		if (!create)
+			return err_set(e, RC_NOTFOUND, "no store.json there");
+		rc = make_folders(where, e);
+		if (!rc)
+			rc = write_identity(path, id, e);
+	}
+	/* Two that made it at once both read what the rename left. */
+	if (!rc)
+		rc = read_identity(path, id, e);
+	if (rc)
+		return rc;
+	struct place *p = mem_new(sizeof(*p));
+	str_copy(p->root, sizeof(p->root), where);
+	sweep_tmp(p->root);
+	*ctx = p;
+	return RC_OK;
+}
+
+static void file_close(void *ctx)
+{
+	free(ctx);
+}
+
+static enum rc file_path(void *ctx, const char *digest, char *out, size_t size, struct err *e)
+{
+	const struct place *p = ctx;
+
+	if (strlen(p->root) + 80 > size)
+		return err_set(e, RC_INVALID, "path longer than %zu bytes", size);
+	str_fmt(out, size, "%s/blobs/%.2s/%s.tar", p->root, digest, digest);
+	return RC_OK;
+}
+
+static enum rc file_has(void *ctx, const char *digest, int64_t *size, struct err *e)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	enum rc rc = file_path(ctx, digest, path, sizeof(path), e);
+
+	if (rc)
+		return rc;
+	if (stat(path, &st))
+		return err_set(e, err_from_errno(errno), "blob %s: %m", digest);
+	*size = st.st_size;
+	return RC_OK;
+}
+
+static enum rc file_tmp(void *ctx, char *out, size_t size, struct err *e)
+{
+	const struct place *p = ctx;
+	uint64_t r;
+
+	if (strlen(p->root) + 80 > size)
+		return err_set(e, RC_INVALID, "path longer than %zu bytes", size);
+	random_bytes(&r, sizeof(r));
+	str_fmt(out, size, "%s/tmp/%d.%016llx.tar", p->root, (int)getpid(), (unsigned long long)r);
+	return RC_OK;
+}
+
+/* Makes the folders above `path` below `base`, each name durable. */
+static enum rc make_parents(const char *path, size_t base_len, struct err *e)
+{
+	char dir[PATH_MAX];
+
+	for (size_t i = base_len + 1; path[i]; i++) {
+		if (path[i] != '/')
+			continue;
+		memcpy(dir, path, i);
+		dir[i] = 0;
+		if (mkdir(dir, 0755)) {
+			if (errno == EEXIST)
+				continue;
+			return err_set(e, err_from_errno(errno), "create folder %s: %m", dir);
+		}
+		*strrchr(dir, '/') = 0;
+		enum rc rc = fs_sync_dir(dir, e);
+		if (rc)
+			return rc;
+	}
+	return RC_OK;
+}
+
+static bool same_device(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev;
+}
+
+static enum rc file_take(void *ctx, const char *tmp, const char *digest, int64_t size, struct err *e)
+{
+	const struct place *p = ctx;
+	char path[PATH_MAX], near[PATH_MAX];
+	enum rc rc = file_path(ctx, digest, path, sizeof(path), e);
+
+	(void)size;
+	/* Bytes that are there already are replaced all the same: a rename heals a rotten copy. */
+	if (!rc && !same_device(tmp, p->root)) {
+		rc = file_tmp(ctx, near, sizeof(near), e);
+		if (!rc)
+			rc = fs_copy(tmp, near, e);
+		unlink(tmp);
+		tmp = near;
+	}
+	if (!rc && chmod(tmp, 0644))
+		rc = err_set(e, err_from_errno(errno), "chmod %s: %m", tmp);
+	if (!rc)
+		rc = make_parents(path, strlen(p->root), e);
+	if (!rc)
+		rc = fs_commit(tmp, path, e);
+	if (rc)
+		unlink(tmp);
+	else
+		(void)!chmod(path, 0444); /* A guard against accidents, not a promise. */
+	return rc;
+}
+
+static enum rc file_fetch(void *ctx, const char *digest, const char *dest, struct err *e)
+{
+	char path[PATH_MAX];
+	enum rc rc = file_path(ctx, digest, path, sizeof(path), e);
+
+	return rc ? rc : fs_copy(path, dest, e);
+}
+
+static void doc_path(const struct place *p, const char *path, char out[PATH_MAX])
+{
+	str_fmt(out, PATH_MAX, "%s/docs%s%s", p->root, *path ? "/" : "", path);
+}
+
+static enum rc file_doc_put(void *ctx, const char *path, const void *data, size_t len, struct err *e)
+{
+	const struct place *p = ctx;
+	char full[PATH_MAX];
+
+	doc_path(p, path, full);
+	enum rc rc = make_parents(full, strlen(p->root), e);
+	return rc ? rc : fs_write_durable(full, data, len, e);
+}
+
+static enum rc file_doc_get(void *ctx, const char *path, struct buf *out, struct err *e)
+{
+	char full[PATH_MAX];
+
+	doc_path(ctx, path, full);
+	return fs_read(full, STORE_DOC_MAX, out, e);
+}
+
+/* Removes what follows the last newline: a record that a crash cut short. */
+static enum rc cut_torn_tail(int fd, const char *path, struct err *e)
+{
+	off_t end = lseek(fd, 0, SEEK_END), at = end;
+	char c;
+
+	while (at > 0 && pread(fd, &c, 1, at - 1) == 1 && c != '\n')
+		at--;
+	if (at == end)
+		return RC_OK;
+	log_warn("store", "torn_tail_cut", "file=%s bytes=%lld", path, (long long)(end - at));
+	if (ftruncate(fd, at))
+		return err_set(e, err_from_errno(errno), "truncate %s: %m", path);
+	return RC_OK;
+}
+
+static enum rc file_doc_append(void *ctx, const char *path, const void *data, size_t len,
+			       struct err *e)
+{
+	const struct place *p = ctx;
+	char full[PATH_MAX];
+
+	doc_path(p, path, full);
+	enum rc rc = make_parents(full, strlen(p->root), e);
+	if (rc)
+		return rc;
+	int fd = open(full, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return err_set(e, err_from_errno(errno), "open %s: %m", full);
+	/* One appender at a time, also between servers on one folder. */
+	if (flock(fd, LOCK_EX))
+		rc = err_set(e, RC_IO, "lock %s: %m", full);
+	if (!rc)
+		rc = cut_torn_tail(fd, full, e);
+	if (!rc)
+		rc = fs_append_durable(full, data, len, e);
+	close(fd);
+	if (!rc && fs_size(full) == (int64_t)len) { /* The first record: its name must last too. */
+		*strrchr(full, '/') = 0;
+		rc = fs_sync_dir(full, e);
+	}
+	return rc;
+}
+
+static enum rc file_doc_list(void *ctx, const char *folder, char ***names, size_t *n, struct err *e)
+{
+	char full[PATH_MAX];
+
+	doc_path(ctx, folder, full);
+	if (!fs_exists(full)) {
+		*names = mem_new(sizeof(char *));
+		*n = 0;
+		return RC_OK;
+	}
+	return fs_list(full, names, n, e);
+}
+
+const struct store_ops store_file = {
+	.scheme = "file://",
+	.open = file_open,
+	.close = file_close,
+	.has = file_has,
+	.tmp = file_tmp,
+	.take = file_take,
+	.path = file_path,
+	.fetch = file_fetch,
+	.doc_put = file_doc_put,
+	.doc_append = file_doc_append,
+	.doc_get = file_doc_get,
+	.doc_list = file_doc_list,
+};
