@@ -1,0 +1,273 @@
+#include "worker/model/llama.h"
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "worker/model/llama_inner.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ALIGN_FLOATS 16
+
+static size_t take(size_t *at, size_t floats)
+{
+	size_t here = *at;
+
+	*at += (floats + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
+	return here;
+}
+
+static int larger(int a, int b)
+{
+	return a > b ? a : b;
+}
+
+static bool keeps_all(const struct llama *l)
+{
+	return !l->o.forward_only && !l->o.recompute;
+}
+
+struct llama_acts *llama_acts_of(struct llama *l, int layer)
+{
+	return &l->acts[keeps_all(l) ? layer : 0];
+}
+
+float *llama_x(struct llama *l, int layer)
+{
+	return l->xs[l->o.forward_only ? layer & 1 : layer];
+}
+
+static float *place(struct llama *l, size_t *at, size_t floats)
+{
+	size_t here = take(at, floats);
+
+	return l->slab ? l->slab + here : NULL;
+}
+
+/* Called twice: to count, then to place. */
+static size_t place_buffers(struct llama *l)
+{
+	const struct model_config *c = &l->m->cfg;
+	size_t t = (size_t)l->o.max_tokens, at = 0, width = (size_t)c->dim;
+	size_t wide = (size_t)larger(c->ffn_dim, l->q_dim);
+	int n_acts = keeps_all(l) ? c->n_layers : 1;
+	int n_xs = l->o.forward_only ? 2 : c->n_layers + 1;
+
+	for (int i = 0; i < n_acts; i++)
+		l->acts[i] = (struct llama_acts){
+			.r1 = place(l, &at, t), .r2 = place(l, &at, t),
+			.qkv = place(l, &at, t * (size_t)l->qkv_dim),
+			.att = place(l, &at, t * (size_t)l->q_dim),
+			.lse = place(l, &at, t * (size_t)c->n_heads),
+			.mid = place(l, &at, t * width),
+			.gu = place(l, &at, 2 * t * (size_t)c->ffn_dim)};
+	for (int i = 0; i < n_xs; i++)
+		l->xs[i] = place(l, &at, t * width);
+	l->h = place(l, &at, t * width);
+	l->tmp = place(l, &at, t * width);
+	l->y = place(l, &at, t * wide);
+	l->hx = place(l, &at, t * width);
+	l->hn = place(l, &at, t * width);
+	l->rf = place(l, &at, t);
+	l->logp = place(l, &at, t);
+	if (l->o.forward_only)
+		return at;
+	l->g = place(l, &at, t);
+	l->dx = place(l, &at, t * width);
+	l->dh = place(l, &at, t * width);
+	l->dy = place(l, &at, t * wide);
+	l->dqkv = place(l, &at, t * (size_t)l->qkv_dim);
+	return at;
+}
+
+enum rc llama_new(const struct model *m, const struct kern *k, struct kern_pool *pool,
+		  const struct llama_opts *o, struct llama **out, struct err *e)
+{
+	const struct model_config *c = &m->cfg;
+	struct llama *l = mem_new(sizeof *l);
+	size_t n = (size_t)o->max_tokens;
+	enum rc rc;
+
+	*l = (struct llama){.m = m, .k = k, .pool = pool, .o = *o};
+	l->q_dim = c->n_heads * c->head_dim;
+	l->kv_dim = c->n_kv_heads * c->head_dim;
+	l->qkv_dim = l->q_dim + 2 * l->kv_dim;
+	l->acts = mem_array((size_t)c->n_layers, sizeof *l->acts);
+	l->xs = mem_array((size_t)c->n_layers + 1, sizeof *l->xs);
+	l->rows = mem_array(n, sizeof *l->rows);
+	l->target = mem_array(n, sizeof *l->target);
+	l->hit = mem_array(n, sizeof *l->hit);
+	l->slab_floats = place_buffers(l);
+	l->slab = mem_try(l->slab_floats * sizeof *l->slab);
+	if (!l->slab) {
+		rc = err_set(e, RC_NOMEM,
+			     "activations of %d tokens need %zu MiB; fewer tokens per micro-batch "
+			     "or recomputation would need less",
+			     o->max_tokens, l->slab_floats * sizeof *l->slab >> 20);
+		goto out;
+	}
+	place_buffers(l);
+	rc = rope_table_make(c, o->max_pos > 0 ? o->max_pos : o->max_tokens, &l->rope, e);
+	if (rc != RC_OK)
+		goto out;
+	*out = l;
+	l = NULL;
+out:
+	llama_free(l);
+	return rc;
+}
+
+void llama_free(struct llama *l)
+{
+	if (!l)
+		return;
+	mem_try_free(l->slab, l->slab_floats * sizeof *l->slab);
+	rope_table_release(&l->rope);
+	free(l->acts);
+	free(l->xs);
+	free(l->rows);
+	free(l->target);
+	free(l->hit);
+	free(l);
+}
+
+void llama_drop(struct llama *l, const struct pack *p, const struct llama_dropout *d, int layer,
+		int site, float *x)
+{
+	size_t width = (size_t)l->m->cfg.dim;
+
+	if (!d || d->p <= 0)
+		return;
+	for (int s = 0; s < p->n_seqs; s++) {
+		size_t from = (size_t)p->cu[s], n = (size_t)(p->cu[s + 1] - p->cu[s]);
+		uint32_t stream[2] = {(uint32_t)p->seq_id[s], (uint32_t)(2 * layer + site)};
+
+		l->k->dropout(l->pool, x + from * width, n * width, d->p, d->key, stream);
+	}
+}
+
+struct kern_attn llama_attn_args(struct llama *l, const struct pack *p, struct llama_acts *a)
+{
+	const struct model_config *c = &l->m->cfg;
+
+	return (struct kern_attn){.n_seqs = p->n_seqs, .n_tokens = p->n_tokens, .cu = p->cu,
+				  .heads = c->n_heads, .kv_heads = c->n_kv_heads,
+				  .head_dim = c->head_dim, .window = c->sliding_window,
+				  .scale = 1.0f / sqrtf((float)c->head_dim), .q = a->qkv,
+				  .k = a->qkv + l->q_dim, .v = a->qkv + l->q_dim + l->kv_dim,
+				  .ldq = l->qkv_dim, .ldk = l->qkv_dim, .ldv = l->qkv_dim,
+				  .out = a->att, .lse = a->lse};
+}
+
+/* x_out = x + drop(part . w^T); the seam where an adapter's product would be added to tmp. */
+static void join_residual(struct llama *l, const struct pack *p, const struct llama_dropout *d,
+			  int layer, int site, float *x_out, const float *x, const float *part,
+			  const float *w, int inner)
+{
+	int t = p->n_tokens, c = l->m->cfg.dim;
+
+	l->k->gemm_nt(l->pool, l->tmp, c, part, inner, w, inner, t, c, inner, false);
+	llama_drop(l, p, d, layer, site, l->tmp);
+	memcpy(x_out, x, (size_t)t * (size_t)c * sizeof *x);
+	l->k->add(l->pool, x_out, l->tmp, (size_t)t * (size_t)c);
+}
+
+void llama_layer_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d,
+			 int layer, float *x_out)
+{
+	const struct model_config *c = &l->m->cfg;
+	const struct model_layer *y = &l->m->layers[layer];
+	const float *w = l->m->params, *x = llama_x(l, layer);
+	struct llama_acts *a = llama_acts_of(l, layer);
+	const struct kern *k = l->k;
+	int t = p->n_tokens;
+
+	k->rmsnorm(l->pool, l->h, a->r1, x, w + y->norm_attn, t, c->dim, c->rms_eps);
+	k->gemm_nt(l->pool, a->qkv, l->qkv_dim, l->h, c->dim, w + y->wq, c->dim, t, l->qkv_dim,
+		   c->dim, false);
+	if (c->qkv_bias)
+		k->bias(l->pool, a->qkv, l->qkv_dim, w + y->bq, t, l->qkv_dim);
+	k->rope(l->pool, a->qkv, l->qkv_dim, t, c->n_heads + c->n_kv_heads, c->head_dim, p->pos,
+		l->rope.cos, l->rope.sin, false);
+	struct kern_attn args = llama_attn_args(l, p, a);
+	k->attn(l->pool, &args);
+	join_residual(l, p, d, layer, 0, a->mid, x, a->att, w + y->wo, l->q_dim);
+
+	k->rmsnorm(l->pool, l->h, a->r2, a->mid, w + y->norm_ffn, t, c->dim, c->rms_eps);
+	k->gemm_nt(l->pool, a->gu, 2 * c->ffn_dim, l->h, c->dim, w + y->w1, c->dim, t,
+		   2 * c->ffn_dim, c->dim, false);
+	if (!x_out)
+		return;
+	k->swiglu(l->pool, l->y, a->gu, a->gu + c->ffn_dim, 2 * c->ffn_dim, t, c->ffn_dim);
+	join_residual(l, p, d, layer, 1, x_out, a->mid, l->y, w + y->w2, c->ffn_dim);
+}
+
+void llama_body_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d)
+{
+	const struct model_config *c = &l->m->cfg;
+
+	ASSERT_LE(p->n_tokens, l->o.max_tokens);
+	for (int s = 0; s < p->n_seqs; s++)
+		ASSERT_LE(p->cu[s + 1] - p->cu[s], l->rope.n_pos);
+	l->k->embed(l->pool, llama_x(l, 0), l->m->params + l->m->embed, p->ids, p->n_tokens, c->dim);
+	for (int i = 0; i < c->n_layers; i++)
+		llama_layer_forward(l, p, d, i, llama_x(l, i + 1));
+}
+
+/* Rows with a target, normed, side by side for the head. */
+void llama_gather_rows(struct llama *l, const struct pack *p)
+{
+	const struct model_config *c = &l->m->cfg;
+	size_t width = (size_t)c->dim;
+	const float *x = llama_x(l, c->n_layers);
+
+	l->n_rows = 0;
+	for (int t = 0; t < p->n_tokens; t++) {
+		if (p->target[t] < 0)
+			continue;
+		memcpy(l->hx + (size_t)l->n_rows * width, x + (size_t)t * width, width * sizeof *x);
+		l->target[l->n_rows] = p->target[t];
+		l->rows[l->n_rows++] = t;
+	}
+	l->k->rmsnorm(l->pool, l->hn, l->rf, l->hx, l->m->params + l->m->norm_out, l->n_rows, c->dim,
+		      c->rms_eps);
+}
+
+void llama_scatter_logp(struct llama *l, const struct pack *p, float *logp, uint8_t *hit)
+{
+	memset(logp, 0, (size_t)p->n_tokens * sizeof *logp);
+	if (hit)
+		memset(hit, 0, (size_t)p->n_tokens);
+	for (int i = 0; i < l->n_rows; i++) {
+		logp[l->rows[i]] = l->logp[i];
+		if (hit)
+			hit[l->rows[i]] = l->hit[i];
+	}
+}
+
+void llama_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d, float *logp,
+		   uint8_t *hit)
+{
+	const struct model_config *c = &l->m->cfg;
+	struct kern_logprob a;
+
+	llama_body_forward(l, p, d);
+	llama_gather_rows(l, p);
+	a = (struct kern_logprob){.rows = l->n_rows, .width = c->dim, .vocab = c->vocab, .h = l->hn,
+				  .w = l->m->params + l->m->head, .target = l->target,
+				  .logp = l->logp, .hit = l->hit};
+	l->k->logprob(l->pool, &a);
+	llama_scatter_logp(l, p, logp, hit);
+}
+
+void llama_logits(struct llama *l, const struct pack *p, float *logits)
+{
+	const struct model_config *c = &l->m->cfg;
+
+	llama_body_forward(l, p, NULL);
+	l->k->rmsnorm(l->pool, l->h, NULL, llama_x(l, c->n_layers), l->m->params + l->m->norm_out,
+		      p->n_tokens, c->dim, c->rms_eps);
+	l->k->gemm_nt(l->pool, logits, c->vocab, l->h, c->dim, l->m->params + l->m->head, c->dim,
+		      p->n_tokens, c->vocab, c->dim, false);
+}

@@ -1,0 +1,52 @@
+/* What the forward and the backward half of the decoder share; nobody else includes this. */
+#pragma once
+
+#include "worker/model/llama.h"
+
+/* Kept by the forward pass of one layer. T rows; Q = (H + 2G) D. */
+struct llama_acts {
+	float *r1, *r2; /* [T] 1/rms of the two norms */
+	float *qkv;	/* [T][Q] after bias and rotation */
+	float *att;	/* [T][H D] */
+	float *lse;	/* [H][T] */
+	float *mid;	/* [T][C] residual after attention */
+	float *gu;	/* [T][2F] gate and up; their gradients on the way back */
+};
+
+struct llama {
+	const struct model *m;
+	const struct kern *k;
+	struct kern_pool *pool;
+	struct llama_opts o;
+	struct rope_table rope;
+	int q_dim, kv_dim, qkv_dim;
+
+	float *slab; /* owned; everything below points into it */
+	size_t slab_floats;
+	struct llama_acts *acts; /* owned; one per layer, or one in all */
+	float **xs;		 /* owned; residual at the entry of each layer and at the end */
+	float *h, *tmp;		 /* [T][C] */
+	float *y;		 /* [T][max(F, H D)] */
+	float *hx, *hn, *rf;	 /* head rows: [T][C], [T][C], [T] */
+	float *logp, *g;	 /* head rows, compact */
+	/* Backward only. */
+	float *dx, *dh;	    /* [T][C] */
+	float *dy;	    /* [T][max(F, H D)] */
+	float *dqkv;	    /* [T][Q] */
+	int32_t *rows, *target; /* owned; head rows: their place in the pack, their targets */
+	uint8_t *hit;		/* owned */
+	int n_rows;
+};
+
+float *llama_x(struct llama *l, int layer);
+struct llama_acts *llama_acts_of(struct llama *l, int layer);
+/* x_out may be NULL when only the activations are wanted again. */
+void llama_layer_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d,
+			 int layer, float *x_out);
+void llama_body_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d);
+void llama_gather_rows(struct llama *l, const struct pack *p);
+void llama_scatter_logp(struct llama *l, const struct pack *p, float *logp, uint8_t *hit);
+/* Site 0: after attention, 1: after the feed-forward part. In place. */
+void llama_drop(struct llama *l, const struct pack *p, const struct llama_dropout *d, int layer,
+		int site, float *x);
+struct kern_attn llama_attn_args(struct llama *l, const struct pack *p, struct llama_acts *a);
