@@ -162,6 +162,7 @@ const struct kern *stage_kern(struct stage_ctx *ctx);
 struct kern_pool *stage_pool(struct stage_ctx *ctx);
 /* Fingerprint such as "cpu-avx512/1". */
 const char *stage_engine(struct stage_ctx *ctx);
+const char *stage_engine_name(void); /* the same without a job; static storage */
 
 /* --- life, for the executor and tests -------------------------------------------------------- */
 
