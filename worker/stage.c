@@ -341,6 +341,7 @@ enum rc stage_ctx_open(struct stage_ctx *ctx, const char *dir, int report_fd, in
 	ctx->report_fd = report_fd;
 	ctx->by_hand = ctx->keep_dirs = report_fd < 0;
 	ctx->threads = threads;
+	atomic_store(&ctx->budget_ms, INT64_MAX / 16);
 	ctx->metrics = json_object();
 	ctx->outputs = json_array();
 	ctx->started_ms = ctx->last_ckpt_ms = clk_mono_ms();

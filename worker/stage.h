@@ -50,10 +50,11 @@ struct stage_ctx {
 	struct kern_pool *pool;
 	_Atomic int stop;              /* enum stage_stop */
 	_Atomic bool want_checkpoint;
+	_Atomic int64_t budget_ms;     /* time left once stop is set */
 	int report_fd;                 /* JSON lines to the agent; -1 by hand */
 	bool by_hand, keep_dirs;
 	int n_ckpt;
-	int64_t started_ms, last_ckpt_ms, last_progress_ms, tokens;
+	int64_t started_ms, last_ckpt_ms, last_progress_ms, ckpt_cost_ms, tokens;
 };
 
 struct stage {

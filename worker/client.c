@@ -1,0 +1,224 @@
+#include "worker/client.h"
+
+#include "base/buf.h"
+#include "base/fetch.h"
+#include "base/jsonx.h"
+#include "base/log.h"
+#include "base/sha256.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BLOB_TIMEOUT_MS (6 * 3600 * 1000LL) /* The lease, not this clock, ends a slow upload. */
+#define URL_MAX 1024
+#define BACKOFF_MAX_MS 15000
+
+static enum rc code_of(int status)
+{
+	static const struct {
+		int status;
+		enum rc rc;
+	} map[] = {{401, RC_DENIED}, {403, RC_DENIED},      {404, RC_NOTFOUND}, {408, RC_TIMEOUT},
+		   {409, RC_STALE},  {429, RC_UNREACHABLE}, {507, RC_FULL}};
+
+	if (status >= 200 && status < 300)
+		return RC_OK;
+	for (size_t i = 0; i < sizeof map / sizeof *map; i++)
+		if (map[i].status == status)
+			return map[i].rc;
+	return status >= 500 ? RC_UNREACHABLE : RC_INVALID;
+}
+
+/* The sentence of a problem document, else the status. */
+static enum rc refuse(const struct fetch_resp *r, const char *what, struct err *e)
+{
+	json_t *v = NULL;
+	enum rc rc = code_of(r->status);
+	const char *detail = "";
+
+	if (r->body.len > 0 && jx_parse(r->body.data, r->body.len, what, &v, NULL) == RC_OK)
+		detail = jx_get_str(v, "detail", jx_get_str(v, "title", ""));
+	err_set(e, rc, "%s: HTTP %d%s%s", what, r->status, *detail ? ": " : "", detail);
+	json_decref(v);
+	return rc;
+}
+
+static enum rc read_reply(const struct fetch_resp *r, const char *what, json_t **reply,
+			  struct err *e)
+{
+	if (!reply)
+		return RC_OK;
+	*reply = NULL;
+	if (r->status == 204 || r->body.len == 0)
+		return RC_OK;
+	return jx_parse(r->body.data, r->body.len, what, reply, e);
+}
+
+enum rc client_post(const struct client *c, const char *what, json_t *body, int64_t timeout_ms,
+		    json_t **reply, struct err *e)
+{
+	char url[URL_MAX];
+	struct buf text = BUF_INIT;
+	struct fetch_resp r = {0};
+
+	jx_dump(body, &text);
+	json_decref(body);
+	str_fmt(url, sizeof url, "%s/api/v1/worker/%s", c->url, what);
+	struct fetch_req q = {.method = "POST",
+			      .url = url,
+			      .token = c->token,
+			      .body = text.data,
+			      .body_len = text.len,
+			      .timeout_ms = timeout_ms};
+	enum rc rc = fetch(&q, &r, e);
+	if (rc == RC_OK)
+		rc = code_of(r.status) == RC_OK ? read_reply(&r, what, reply, e) : refuse(&r, what, e);
+	fetch_resp_release(&r);
+	buf_release(&text);
+	return rc;
+}
+
+/* --- blobs ----------------------------------------------------------------------------------- */
+
+static void blob_url(const struct client *c, const char *digest, char out[URL_MAX])
+{
+	str_fmt(out, URL_MAX, "%s/api/v1/worker/blobs/%s", c->url, digest);
+}
+
+enum rc client_blob_has(const struct client *c, const char *digest, bool *has, struct err *e)
+{
+	char url[URL_MAX];
+	struct fetch_resp r = {0};
+
+	blob_url(c, digest, url);
+	struct fetch_req q = {.method = "HEAD", .url = url, .token = c->token};
+	enum rc rc = fetch(&q, &r, e);
+	*has = rc == RC_OK && r.status == 200;
+	if (rc == RC_OK && r.status != 200 && r.status != 404)
+		rc = refuse(&r, "looking for a blob", e);
+	fetch_resp_release(&r);
+	return rc;
+}
+
+enum rc client_blob_put(const struct client *c, const char *digest, const char *path,
+			struct err *e)
+{
+	char url[URL_MAX];
+	struct fetch_resp r = {0};
+
+	blob_url(c, digest, url);
+	struct fetch_req q = {.method = "PUT",
+			      .url = url,
+			      .token = c->token,
+			      .body_file = path,
+			      .content_type = "application/x-tar",
+			      .timeout_ms = BLOB_TIMEOUT_MS};
+	enum rc rc = fetch(&q, &r, e);
+	if (rc == RC_OK && code_of(r.status) != RC_OK)
+		rc = refuse(&r, "sending a blob", e);
+	fetch_resp_release(&r);
+	return rc;
+}
+
+static int write_sink(void *ctx, const void *data, size_t len)
+{
+	int fd = *(int *)ctx;
+
+	while (len > 0) {
+		ssize_t n = write(fd, data, len);
+
+		if (n < 0)
+			return errno == EINTR ? 0 : 1;
+		data = (const char *)data + n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+enum rc client_blob_get(const struct client *c, const char *digest, const char *path,
+			struct err *e)
+{
+	char url[URL_MAX];
+	struct fetch_resp r = {0};
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+	if (fd < 0)
+		return err_set(e, RC_IO, "%s: %m", path);
+	blob_url(c, digest, url);
+	struct fetch_req q = {.method = "GET",
+			      .url = url,
+			      .token = c->token,
+			      .timeout_ms = BLOB_TIMEOUT_MS,
+			      .sink = write_sink,
+			      .sink_ctx = &fd};
+	enum rc rc = fetch(&q, &r, e);
+	if (rc == RC_OK && r.status != 200)
+		rc = err_set(e, code_of(r.status) == RC_OK ? RC_INVALID : code_of(r.status),
+			     "fetching blob %.12s: HTTP %d", digest, r.status);
+	if (close(fd) != 0 && rc == RC_OK)
+		rc = err_set(e, RC_IO, "%s: %m", path);
+	fetch_resp_release(&r);
+	return rc;
+}
+
+/* --- log ------------------------------------------------------------------------------------- */
+
+/* "X-Log-Size: N" of an answer. */
+static void read_log_size(void *ctx, const char *line, size_t len)
+{
+	static const char name[] = "x-log-size:";
+	char value[32];
+
+	if (len <= sizeof name - 1 || strncasecmp(line, name, sizeof name - 1) != 0)
+		return;
+	struct str v = str_trim((struct str){line + sizeof name - 1, len - (sizeof name - 1)});
+	if (v.len >= sizeof value)
+		return;
+	memcpy(value, v.p, v.len);
+	value[v.len] = 0;
+	(void)str_to_i64(value, ctx);
+}
+
+enum rc client_log(const struct client *c, const char *job, const char *token, int64_t attempt,
+		   int64_t offset, const void *data, size_t len, int64_t *have, struct err *e)
+{
+	char url[URL_MAX];
+	struct fetch_resp r = {0};
+
+	*have = -1;
+	str_fmt(url, sizeof url,
+		"%s/api/v1/worker/log?job=%s&token=%s&attempt=%lld&offset=%lld", c->url, job, token,
+		(long long)attempt, (long long)offset);
+	struct fetch_req q = {.method = "POST",
+			      .url = url,
+			      .token = c->token,
+			      .body = data,
+			      .body_len = len,
+			      .content_type = "application/octet-stream",
+			      .timeout_ms = 20000,
+			      .on_header = read_log_size,
+			      .sink_ctx = have};
+	enum rc rc = fetch(&q, &r, e);
+	if (rc == RC_OK && code_of(r.status) != RC_OK)
+		rc = refuse(&r, "sending log", e);
+	if (rc == RC_STALE && *have >= 0)
+		rc = err_set(e, RC_CONFLICT, "log has %lld bytes", (long long)*have);
+	fetch_resp_release(&r);
+	return rc;
+}
+
+int64_t client_backoff_ms(int n)
+{
+	uint16_t dice;
+	int64_t cap = n > 6 ? BACKOFF_MAX_MS : 250LL << n;
+
+	random_bytes(&dice, sizeof dice);
+	if (cap > BACKOFF_MAX_MS)
+		cap = BACKOFF_MAX_MS;
+	return cap / 2 + cap / 2 * dice / 65536;
+}

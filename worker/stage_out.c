@@ -1,0 +1,342 @@
+/* Outputs, rows and checkpoints of a job: everything that becomes an artifact. */
+#include "worker/stage.h"
+
+#include "base/clk.h"
+#include "base/fs.h"
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "base/version.h"
+#include "store/artifact.h"
+#include "worker/report.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ROWS_CKPT_MS 5000
+#define ROWS_MAX (1u << 30)
+
+/* --- packing --------------------------------------------------------------------------------- */
+
+static void add_inputs(const struct stage_ctx *ctx, json_t *meta)
+{
+	const json_t *list = json_object_get(ctx->job, "inputs"), *in;
+	json_t *digests = json_array();
+	size_t i;
+
+	json_array_foreach(list, i, in)
+		json_array_append_new(digests, json_string(jx_get_str(in, "digest", "")));
+	json_object_set_new(meta, "inputs", digests);
+}
+
+/* What every artifact says of its origin. No times, attempts or run ids: same work, same bytes. */
+static json_t *full_meta(struct stage_ctx *ctx, json_t *meta)
+{
+	char seed[24];
+
+	if (!meta)
+		meta = json_object();
+	str_fmt(seed, sizeof seed, "%llu", (unsigned long long)ctx->seed);
+	json_object_set_new(meta, "stage", json_string(ctx->stage));
+	json_object_set_new(meta, "iter", json_integer(ctx->iter));
+	json_object_set_new(meta, "shard", json_integer(ctx->shard));
+	json_object_set_new(meta, "pass", json_integer(ctx->pass));
+	json_object_set_new(meta, "seed", json_string(seed));
+	json_object_set_new(meta, "engine", json_string(stage_engine(ctx)));
+	json_object_set_new(meta, "code", json_string(version_text()));
+	add_inputs(ctx, meta);
+	return meta;
+}
+
+/* Folder -> tar, members in byte order of their names. Consumes `meta`. */
+static enum rc pack_folder(struct stage_ctx *ctx, const char *kind, const char *dir,
+			   const char *tar, json_t *meta, struct artifact_ref *ref, struct err *e)
+{
+	struct artifact_writer *w = NULL;
+	char path[PATH_MAX];
+	char **names = NULL;
+	size_t n = 0;
+
+	meta = full_meta(ctx, meta);
+	enum rc rc = fs_list(dir, &names, &n, e);
+	if (rc == RC_OK)
+		rc = artifact_begin(kind, tar, &w, e);
+	for (size_t i = 0; rc == RC_OK && i < n; i++) {
+		str_fmt(path, sizeof path, "%s/%s", dir, names[i]);
+		rc = artifact_add_file(w, names[i], path, e);
+	}
+	if (rc == RC_OK) {
+		rc = artifact_finish(w, meta, ref, e);
+		w = NULL;
+	}
+	artifact_abort(w);
+	fs_list_free(names);
+	json_decref(meta);
+	return rc == RC_OK ? RC_OK : err_wrap(e, "packing %s", dir);
+}
+
+enum rc stage_output_begin(struct stage_ctx *ctx, const char *role, char *dir, size_t size,
+			   struct err *e)
+{
+	str_fmt(dir, size, "%s/out/%s", ctx->dir, role);
+	enum rc rc = fs_remove_tree(dir, e);
+	return rc == RC_OK ? fs_mkdirs(dir, e) : rc;
+}
+
+enum rc stage_output_commit(struct stage_ctx *ctx, const char *role, const char *kind, json_t *meta,
+			    struct err *e)
+{
+	char dir[PATH_MAX], tar[PATH_MAX];
+	struct artifact_ref ref;
+	json_t *told = meta ? json_deep_copy(meta) : json_object();
+
+	str_fmt(dir, sizeof dir, "%s/out/%s", ctx->dir, role);
+	str_fmt(tar, sizeof tar, "%s/out/%s.tar", ctx->dir, role);
+	enum rc rc = pack_folder(ctx, kind, dir, tar, meta, &ref, e);
+	if (rc != RC_OK) {
+		json_decref(told);
+		return rc;
+	}
+	json_array_append_new(ctx->outputs,
+			      json_pack("{s:s, s:s, s:s, s:I, s:o, s:s}", "role", role, "kind", kind,
+					"digest", ref.digest, "size", (json_int_t)ref.size, "meta",
+					told, "path", tar));
+	return ctx->keep_dirs ? RC_OK : fs_remove_tree(dir, e);
+}
+
+/* --- checkpoints ----------------------------------------------------------------------------- */
+
+bool stage_checkpoint_due(const struct stage_ctx *ctx, int64_t every_ms)
+{
+	int stop = atomic_load(&ctx->stop);
+
+	if (stop == STAGE_CANCEL)
+		return false;
+	if (stop != STAGE_GO) /* What does not fit into the notice is left to the last checkpoint. */
+		return ctx->ckpt_cost_ms <= atomic_load(&ctx->budget_ms) * 6 / 10;
+	return atomic_load(&ctx->want_checkpoint) ||
+	       clk_mono_ms() - ctx->last_ckpt_ms >= every_ms;
+}
+
+static void note_progress(const struct stage_ctx *ctx, json_t *progress)
+{
+	json_object_set_new(progress, "tokens", json_integer(ctx->tokens));
+	json_object_set_new(progress, "elapsed_ms", json_integer(clk_mono_ms() - ctx->started_ms));
+}
+
+static enum rc pack_parts(struct stage_ctx *ctx, const char *dir, const struct stage_part *parts,
+			  int n, json_t *outputs, struct err *e)
+{
+	struct artifact_ref ref;
+	char tar[PATH_MAX];
+
+	for (int i = 0; i < n; i++) {
+		str_fmt(tar, sizeof tar, "%s/%s.tar", dir, parts[i].role);
+		enum rc rc = pack_folder(ctx, parts[i].kind, parts[i].dir, tar, NULL, &ref, e);
+		if (rc != RC_OK)
+			return rc;
+		json_array_append_new(outputs,
+				      json_pack("{s:s, s:s, s:s, s:I, s:s}", "role", parts[i].role,
+						"kind", parts[i].kind, "digest", ref.digest, "size",
+						(json_int_t)ref.size, "path", tar));
+	}
+	return RC_OK;
+}
+
+/* ckpt.json comes last: a folder without it is torn and never happened. */
+static enum rc seal(const char *dir, const json_t *outputs, const json_t *progress, struct err *e)
+{
+	char path[PATH_MAX];
+	struct buf text = BUF_INIT;
+	json_t *v = json_pack("{s:O, s:O}", "outputs", outputs, "progress", progress);
+
+	str_fmt(path, sizeof path, "%s/ckpt.json", dir);
+	jx_dump(v, &text);
+	enum rc rc = fs_write_durable(path, text.data, text.len, e);
+	buf_release(&text);
+	json_decref(v);
+	return rc;
+}
+
+static void drop_previous(const struct stage_ctx *ctx)
+{
+	char dir[PATH_MAX];
+
+	str_fmt(dir, sizeof dir, "%s/ckpt/%d", ctx->dir, ctx->n_ckpt - 1);
+	(void)fs_remove_tree(dir, NULL);
+}
+
+enum rc stage_checkpoint(struct stage_ctx *ctx, const struct stage_part *parts, int n,
+			 json_t *progress, struct err *e)
+{
+	char dir[PATH_MAX];
+	int64_t begun = clk_mono_ms();
+	json_t *outputs = json_array();
+
+	if (!progress)
+		progress = json_object();
+	note_progress(ctx, progress);
+	str_fmt(dir, sizeof dir, "%s/ckpt/%d", ctx->dir, ++ctx->n_ckpt);
+	enum rc rc = fs_remove_tree(dir, e);
+	if (rc == RC_OK)
+		rc = fs_mkdirs(dir, e);
+	if (rc == RC_OK)
+		rc = pack_parts(ctx, dir, parts, n, outputs, e);
+	if (rc == RC_OK)
+		rc = seal(dir, outputs, progress, e);
+	if (rc == RC_OK && ctx->by_hand)
+		drop_previous(ctx);
+	if (rc == RC_OK)
+		report(ctx->report_fd,
+		       json_pack("{s:s, s:i, s:O, s:O}", "type", "checkpoint", "n", ctx->n_ckpt,
+				 "outputs", outputs, "progress", progress));
+	atomic_store(&ctx->want_checkpoint, false);
+	ctx->last_ckpt_ms = clk_mono_ms();
+	ctx->ckpt_cost_ms = ctx->last_ckpt_ms - begun;
+	json_decref(outputs);
+	json_decref(progress);
+	return rc == RC_OK ? RC_OK : err_wrap(e, "checkpoint %d", ctx->n_ckpt);
+}
+
+/* --- rows ------------------------------------------------------------------------------------ */
+
+static void rows_dir(const struct stage_rows *rows, char *out, size_t size)
+{
+	str_fmt(out, size, "%s/work/rows-%s", rows->ctx->dir, rows->role);
+}
+
+/* Copies what the checkpoint holds and takes its counts. */
+static enum rc restore_rows(struct stage_rows *rows, const char *from, const char *data,
+			    struct err *e)
+{
+	char path[PATH_MAX];
+	json_t *state;
+
+	str_fmt(path, sizeof path, "%s/data.jsonl", from);
+	enum rc rc = fs_copy(path, data, e);
+	if (rc != RC_OK)
+		return rc;
+	str_fmt(path, sizeof path, "%s/state.json", from);
+	if ((rc = jx_load(path, ROWS_MAX, &state, e)) != RC_OK)
+		return rc;
+	rows->state = json_incref(json_object_get(state, "state"));
+	rc = jx_i64(state, "rows", 0, INT64_MAX, &rows->n, e);
+	json_decref(state);
+	return rc;
+}
+
+enum rc stage_rows_open(struct stage_ctx *ctx, const char *role, struct stage_rows *rows,
+			struct err *e)
+{
+	char dir[PATH_MAX], path[PATH_MAX];
+	const char *from = stage_resume_dir(ctx, role);
+
+	*rows = (struct stage_rows){.ctx = ctx, .fd = -1};
+	str_copy(rows->role, sizeof rows->role, role);
+	rows_dir(rows, dir, sizeof dir);
+	enum rc rc = fs_mkdirs(dir, e);
+	if (rc != RC_OK)
+		return rc;
+	str_fmt(path, sizeof path, "%s/data.jsonl", dir);
+	if (from && (rc = restore_rows(rows, from, path, e)) != RC_OK)
+		return err_wrap(e, "resuming %s", role);
+	rows->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	if (rows->fd < 0)
+		return err_set(e, RC_IO, "%s: %m", path);
+	return RC_OK;
+}
+
+enum rc stage_rows_add(struct stage_rows *rows, const json_t *row, struct err *e)
+{
+	if (!row)
+		return err_set(e, RC_INVALID, "%s: row %lld could not be made", rows->role,
+			       (long long)rows->n);
+	jx_dump(row, &rows->pending);
+	buf_putc(&rows->pending, '\n');
+	rows->n++;
+	return RC_OK;
+}
+
+static enum rc flush_rows(struct stage_rows *rows, struct err *e)
+{
+	size_t done = 0;
+
+	while (done < rows->pending.len) {
+		ssize_t n = write(rows->fd, rows->pending.data + done, rows->pending.len - done);
+
+		if (n < 0)
+			return err_set(e, RC_IO, "writing rows of %s: %m", rows->role);
+		done += (size_t)n;
+	}
+	buf_clear(&rows->pending);
+	return RC_OK;
+}
+
+static enum rc checkpoint_rows(struct stage_rows *rows, json_t *state, struct err *e)
+{
+	char dir[PATH_MAX], path[PATH_MAX];
+	struct buf text = BUF_INIT;
+	json_t *v = json_pack("{s:I, s:O?}", "rows", (json_int_t)rows->n, "state", state);
+
+	rows_dir(rows, dir, sizeof dir);
+	str_fmt(path, sizeof path, "%s/state.json", dir);
+	jx_dump(v, &text);
+	json_decref(v);
+	enum rc rc = fs_write_durable(path, text.data, text.len, e);
+	buf_release(&text);
+	if (rc != RC_OK)
+		return rc;
+	struct stage_part part = {rows->role, "progress", dir};
+	return stage_checkpoint(rows->ctx, &part, 1,
+				json_pack("{s:I}", "rows", (json_int_t)rows->n), e);
+}
+
+enum rc stage_rows_mark(struct stage_rows *rows, json_t *state, struct err *e)
+{
+	enum rc rc = flush_rows(rows, e);
+
+	if (rc == RC_OK && stage_checkpoint_due(rows->ctx, ROWS_CKPT_MS))
+		rc = checkpoint_rows(rows, state, e);
+	json_decref(state);
+	if (rc == RC_OK && stage_should_stop(rows->ctx))
+		rc = stage_stopped(rows->ctx, e);
+	return rc;
+}
+
+enum rc stage_rows_finish(struct stage_rows *rows, json_t *meta, struct err *e)
+{
+	char dir[PATH_MAX], from[PATH_MAX], to[PATH_MAX];
+
+	if (!meta)
+		meta = json_object();
+	json_object_set_new(meta, "rows", json_integer(rows->n));
+	rows_dir(rows, from, sizeof from);
+	enum rc rc = flush_rows(rows, e);
+	if (rc == RC_OK)
+		rc = stage_output_begin(rows->ctx, rows->role, dir, sizeof dir, e);
+	if (rc != RC_OK) {
+		json_decref(meta);
+		return rc;
+	}
+	size_t len = strlen(from);
+	str_fmt(from + len, sizeof from - len, "/data.jsonl");
+	str_fmt(to, sizeof to, "%s/data.jsonl", dir);
+	if (rename(from, to) != 0) {
+		json_decref(meta);
+		return err_set(e, RC_IO, "%s to %s: %m", from, to);
+	}
+	return stage_output_commit(rows->ctx, rows->role, "dataset", meta, e);
+}
+
+void stage_rows_release(struct stage_rows *rows)
+{
+	if (rows->fd >= 0 && rows->ctx)
+		close(rows->fd);
+	json_decref(rows->state);
+	buf_release(&rows->pending);
+	rows->state = NULL;
+	rows->ctx = NULL;
+	rows->fd = -1;
+}
