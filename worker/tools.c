@@ -1,0 +1,7 @@
+#include "worker/tools.h"
+
+#include <stddef.h>
+
+const struct tool tools[] = {
+	{NULL, NULL},
+};
