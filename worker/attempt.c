@@ -33,7 +33,7 @@
 #define LOG_MAX (16 << 20)          /* per attempt; the rest is dropped with a line saying so */
 #define MESSAGE_MAX (16u << 20)
 #define STOP_BUDGET_MS 20000        /* spot notices are 30 s at worst; the rest is for uploading */
-#define KILL_AFTER_MS 45000         /* a stop that was not followed */
+#define KILL_AFTER_MS 25000         /* a stop that was not followed */
 #define CANCEL_KILL_MS 5000
 #define POINTS_MAX 20000
 

@@ -33,7 +33,9 @@ static void command(const json_t *msg)
 		atomic_store(&job.want_checkpoint, true);
 		return;
 	}
-	atomic_store(&job.budget_ms, jx_get_i64(msg, "budget_ms", 20000));
+	/* Six tenths of the notice are ours; the agent needs the rest to publish. */
+	atomic_store(&job.deadline_ms,
+		     clk_mono_ms() + jx_get_i64(msg, "budget_ms", 20000) * 6 / 10);
 	atomic_store(&job.stop, strcmp(why, "cancel") == 0  ? STAGE_CANCEL
 				: strcmp(why, "pause") == 0 ? STAGE_PAUSE
 							    : STAGE_PREEMPTED);

@@ -27,7 +27,7 @@ static enum rc fetch_blob(struct agent *a, const char *digest, struct err *e)
 	char tmp[PATH_MAX], got[SHA256_HEX_SIZE];
 	int64_t size;
 
-	if (store_has(a->local, digest, &size, NULL))
+	if (store_has(a->local, digest, &size, NULL) == RC_OK)
 		return RC_OK;
 	enum rc rc = store_tmp(a->local, tmp, sizeof tmp, e);
 	if (rc == RC_OK)
@@ -47,7 +47,7 @@ static void drop_fetched(struct agent *a, const char *digest)
 {
 	char path[PATH_MAX];
 
-	if (store_path(a->local, digest, path, sizeof path) == RC_OK)
+	if (store_path(a->local, digest, path, sizeof path, NULL) == RC_OK)
 		(void)unlink(path);
 }
 
@@ -55,7 +55,7 @@ static enum rc unpack(struct agent *a, const char *digest, const char *dir, stru
 {
 	int64_t size;
 
-	if (a->store && store_has(a->store, digest, &size, NULL))
+	if (a->store && store_has(a->store, digest, &size, NULL) == RC_OK)
 		return artifact_unpack(a->store, digest, dir, e);
 	enum rc rc = fetch_blob(a, digest, e);
 	if (rc == RC_OK)

@@ -28,7 +28,7 @@ static enum rc put_directly(struct store *s, const char *digest, const char *pat
 	char tmp[PATH_MAX], got[SHA256_HEX_SIZE];
 	int64_t size;
 
-	if (store_has(s, digest, &size, e))
+	if (store_has(s, digest, &size, NULL) == RC_OK)
 		return RC_OK;
 	enum rc rc = store_tmp(s, tmp, sizeof tmp, e);
 	if (rc != RC_OK)

@@ -106,7 +106,7 @@ enum rc stage_in_roles(const struct stage_ctx *ctx, const char *prefix, char ***
 	return RC_OK;
 }
 
-static enum rc read_rows(const char *path, size_t rows_max, json_t *rows, struct err *e)
+enum rc stage_read_rows(const char *path, size_t rows_max, json_t *rows, struct err *e)
 {
 	struct jsonl *r;
 	json_t *row = NULL;
@@ -134,7 +134,7 @@ enum rc stage_in_rows(const struct stage_ctx *ctx, const char *role, size_t rows
 	if (!path)
 		return err_set(e, RC_NOTFOUND, "job %s: input %s has no data.jsonl", ctx->id, role);
 	json_t *list = json_array();
-	enum rc rc = read_rows(path, rows_max, list, e);
+	enum rc rc = stage_read_rows(path, rows_max, list, e);
 	if (rc != RC_OK) {
 		json_decref(list);
 		return err_wrap(e, "input %s", role);
@@ -221,6 +221,16 @@ void stage_tokens(struct stage_ctx *ctx, int64_t n)
 bool stage_should_stop(struct stage_ctx *ctx)
 {
 	return atomic_load(&ctx->stop) != STAGE_GO;
+}
+
+bool stage_must_abort(struct stage_ctx *ctx)
+{
+	int stop = atomic_load(&ctx->stop);
+
+	if (stop == STAGE_GO)
+		return false;
+	return stop == STAGE_CANCEL ||
+	       clk_mono_ms() + 2 * ctx->ckpt_cost_ms >= atomic_load(&ctx->deadline_ms);
 }
 
 enum rc stage_stopped(const struct stage_ctx *ctx, struct err *e)
@@ -341,7 +351,7 @@ enum rc stage_ctx_open(struct stage_ctx *ctx, const char *dir, int report_fd, in
 	ctx->report_fd = report_fd;
 	ctx->by_hand = ctx->keep_dirs = report_fd < 0;
 	ctx->threads = threads;
-	atomic_store(&ctx->budget_ms, INT64_MAX / 16);
+	atomic_store(&ctx->deadline_ms, INT64_MAX / 16);
 	ctx->metrics = json_object();
 	ctx->outputs = json_array();
 	ctx->started_ms = ctx->last_ckpt_ms = clk_mono_ms();

@@ -50,10 +50,12 @@ struct stage_ctx {
 	struct kern_pool *pool;
 	_Atomic int stop;              /* enum stage_stop */
 	_Atomic bool want_checkpoint;
-	_Atomic int64_t budget_ms;     /* time left once stop is set */
+	_Atomic int64_t deadline_ms;   /* clk_mono_ms() by which a stop must have been followed */
 	int report_fd;                 /* JSON lines to the agent; -1 by hand */
 	bool by_hand, keep_dirs;
 	int n_ckpt;
+	char row_roles[8][64];         /* every stage_rows opened: a checkpoint holds them all */
+	int n_row_roles;
 	int64_t started_ms, last_ckpt_ms, last_progress_ms, ckpt_cost_ms, tokens;
 };
 
@@ -83,6 +85,8 @@ enum rc stage_in_roles(const struct stage_ctx *ctx, const char *prefix, char ***
  * bounds it. */
 enum rc stage_in_rows(const struct stage_ctx *ctx, const char *role, size_t rows_max, json_t **rows,
 		      struct err *e);
+/* Appends the rows of any JSON lines file to an array. */
+enum rc stage_read_rows(const char *path, size_t rows_max, json_t *rows, struct err *e);
 /* spec.<section>, borrowed; an empty object when absent. */
 const json_t *stage_section(const struct stage_ctx *ctx, const char *section);
 /* Name of an item for random streams: 64 bits of the SHA-256 of its id. */
@@ -99,6 +103,8 @@ void stage_final(struct stage_ctx *ctx, const char *name, json_t *value);
 /* Counts tokens processed, for the tokens and tokens_per_s figures every job ends with. */
 void stage_tokens(struct stage_ctx *ctx, int64_t n);
 bool stage_should_stop(struct stage_ctx *ctx);
+/* Stop in the middle of a chunk: it was cancelled, or the notice is nearly over. */
+bool stage_must_abort(struct stage_ctx *ctx);
 /* The error to return then: RC_CANCELLED with the reason. */
 enum rc stage_stopped(const struct stage_ctx *ctx, struct err *e);
 
@@ -113,7 +119,8 @@ enum rc stage_output_begin(struct stage_ctx *ctx, const char *role, char *dir, s
 enum rc stage_output_commit(struct stage_ctx *ctx, const char *role, const char *kind, json_t *meta,
 			    struct err *e);
 
-/* Rows of one dataset output, with resume. State over time: open (empty, or as the resumed
+/* Rows of one dataset output, with resume. A stage may open several, one after the other; a
+ * checkpoint holds all of them as their last marks left them. State over time: open (empty, or as the resumed
  * checkpoint left it) -> add rows, mark at every chunk's end -> finish or release.
  *
  *	stage_rows_open(ctx, "responses", &rows, e);       rows->n rows are there already
@@ -138,6 +145,8 @@ enum rc stage_rows_add(struct stage_rows *rows, const json_t *row, struct err *e
  * RC_CANCELLED (after a checkpoint) when the job must stop. `state` (consumed, may be NULL) comes
  * back as rows->state on resume. */
 enum rc stage_rows_mark(struct stage_rows *rows, json_t *state, struct err *e);
+/* All rows so far as an array, new reference; call after a mark. */
+enum rc stage_rows_load(const struct stage_rows *rows, json_t **out, struct err *e);
 /* The rows become the output `role`; meta gets "rows". */
 enum rc stage_rows_finish(struct stage_rows *rows, json_t *meta, struct err *e);
 void stage_rows_release(struct stage_rows *rows);

@@ -1,6 +1,7 @@
 /* Outputs, rows and checkpoints of a job: everything that becomes an artifact. */
 #include "worker/stage.h"
 
+#include "base/check.h"
 #include "base/clk.h"
 #include "base/fs.h"
 #include "base/jsonx.h"
@@ -50,29 +51,20 @@ static json_t *full_meta(struct stage_ctx *ctx, json_t *meta)
 	return meta;
 }
 
-/* Folder -> tar, members in byte order of their names. Consumes `meta`. */
+/* Folder -> tar. Consumes `meta`. */
 static enum rc pack_folder(struct stage_ctx *ctx, const char *kind, const char *dir,
 			   const char *tar, json_t *meta, struct artifact_ref *ref, struct err *e)
 {
 	struct artifact_writer *w = NULL;
-	char path[PATH_MAX];
-	char **names = NULL;
-	size_t n = 0;
 
 	meta = full_meta(ctx, meta);
-	enum rc rc = fs_list(dir, &names, &n, e);
+	enum rc rc = artifact_begin(kind, tar, &w, e);
 	if (rc == RC_OK)
-		rc = artifact_begin(kind, tar, &w, e);
-	for (size_t i = 0; rc == RC_OK && i < n; i++) {
-		str_fmt(path, sizeof path, "%s/%s", dir, names[i]);
-		rc = artifact_add_file(w, names[i], path, e);
-	}
-	if (rc == RC_OK) {
+		rc = artifact_add_dir(w, dir, e);
+	if (rc == RC_OK)
 		rc = artifact_finish(w, meta, ref, e);
-		w = NULL;
-	}
-	artifact_abort(w);
-	fs_list_free(names);
+	else
+		artifact_abort(w);
 	json_decref(meta);
 	return rc == RC_OK ? RC_OK : err_wrap(e, "packing %s", dir);
 }
@@ -115,7 +107,7 @@ bool stage_checkpoint_due(const struct stage_ctx *ctx, int64_t every_ms)
 	if (stop == STAGE_CANCEL)
 		return false;
 	if (stop != STAGE_GO) /* What does not fit into the notice is left to the last checkpoint. */
-		return ctx->ckpt_cost_ms <= atomic_load(&ctx->budget_ms) * 6 / 10;
+		return clk_mono_ms() + ctx->ckpt_cost_ms < atomic_load(&ctx->deadline_ms);
 	return atomic_load(&ctx->want_checkpoint) ||
 	       clk_mono_ms() - ctx->last_ckpt_ms >= every_ms;
 }
@@ -207,6 +199,25 @@ static void rows_dir(const struct stage_rows *rows, char *out, size_t size)
 	str_fmt(out, size, "%s/work/rows-%s", rows->ctx->dir, rows->role);
 }
 
+/* work/rows-<role>/state.json: what the rows on disk amount to. */
+static enum rc write_state(const struct stage_rows *rows, json_t *state, struct err *e)
+{
+	char dir[PATH_MAX], path[PATH_MAX];
+	struct buf text = BUF_INIT;
+	json_t *v = json_pack("{s:I, s:O?}", "rows", (json_int_t)rows->n, "state", state);
+
+	rows_dir(rows, dir, sizeof dir);
+	str_fmt(path, sizeof path, "%s/state.json", dir);
+	jx_dump(v, &text);
+	json_decref(v);
+	FILE *f = fopen(path, "we");
+	bool ok = f && fwrite(text.data, 1, text.len, f) == text.len;
+	if (f && fclose(f) != 0)
+		ok = false;
+	buf_release(&text);
+	return ok ? RC_OK : err_set(e, RC_IO, "%s: %m", path);
+}
+
 /* Copies what the checkpoint holds and takes its counts. */
 static enum rc restore_rows(struct stage_rows *rows, const char *from, const char *data,
 			    struct err *e)
@@ -245,7 +256,9 @@ enum rc stage_rows_open(struct stage_ctx *ctx, const char *role, struct stage_ro
 	rows->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	if (rows->fd < 0)
 		return err_set(e, RC_IO, "%s: %m", path);
-	return RC_OK;
+	ASSERT(ctx->n_row_roles < 8);
+	str_copy(ctx->row_roles[ctx->n_row_roles++], sizeof ctx->row_roles[0], role);
+	return write_state(rows, rows->state, e);
 }
 
 enum rc stage_rows_add(struct stage_rows *rows, const json_t *row, struct err *e)
@@ -274,35 +287,52 @@ static enum rc flush_rows(struct stage_rows *rows, struct err *e)
 	return RC_OK;
 }
 
-static enum rc checkpoint_rows(struct stage_rows *rows, json_t *state, struct err *e)
+static enum rc checkpoint_rows(struct stage_ctx *ctx, int64_t n, struct err *e)
 {
-	char dir[PATH_MAX], path[PATH_MAX];
-	struct buf text = BUF_INIT;
-	json_t *v = json_pack("{s:I, s:O?}", "rows", (json_int_t)rows->n, "state", state);
+	struct stage_part parts[8];
+	char dirs[8][PATH_MAX];
 
-	rows_dir(rows, dir, sizeof dir);
-	str_fmt(path, sizeof path, "%s/state.json", dir);
-	jx_dump(v, &text);
-	json_decref(v);
-	enum rc rc = fs_write_durable(path, text.data, text.len, e);
-	buf_release(&text);
-	if (rc != RC_OK)
-		return rc;
-	struct stage_part part = {rows->role, "progress", dir};
-	return stage_checkpoint(rows->ctx, &part, 1,
-				json_pack("{s:I}", "rows", (json_int_t)rows->n), e);
+	for (int i = 0; i < ctx->n_row_roles; i++) {
+		str_fmt(dirs[i], sizeof dirs[i], "%s/work/rows-%s", ctx->dir, ctx->row_roles[i]);
+		parts[i] = (struct stage_part){ctx->row_roles[i], "progress", dirs[i]};
+	}
+	return stage_checkpoint(ctx, parts, ctx->n_row_roles, json_pack("{s:I}", "rows", (json_int_t)n),
+				e);
 }
 
 enum rc stage_rows_mark(struct stage_rows *rows, json_t *state, struct err *e)
 {
 	enum rc rc = flush_rows(rows, e);
 
+	if (rc == RC_OK)
+		rc = write_state(rows, state, e);
 	if (rc == RC_OK && stage_checkpoint_due(rows->ctx, ROWS_CKPT_MS))
-		rc = checkpoint_rows(rows, state, e);
+		rc = checkpoint_rows(rows->ctx, rows->n, e);
+	if (rc == RC_OK) { /* So that a finish without another mark keeps it. */
+		json_decref(rows->state);
+		rows->state = json_incref(state);
+	}
 	json_decref(state);
 	if (rc == RC_OK && stage_should_stop(rows->ctx))
 		rc = stage_stopped(rows->ctx, e);
 	return rc;
+}
+
+enum rc stage_rows_load(const struct stage_rows *rows, json_t **out, struct err *e)
+{
+	char path[PATH_MAX];
+
+	rows_dir(rows, path, sizeof path - 16);
+	size_t len = strlen(path);
+	str_fmt(path + len, sizeof path - len, "/data.jsonl");
+	json_t *list = json_array();
+	enum rc rc = stage_read_rows(path, ROWS_MAX, list, e);
+	if (rc != RC_OK) {
+		json_decref(list);
+		return rc;
+	}
+	*out = list;
+	return RC_OK;
 }
 
 enum rc stage_rows_finish(struct stage_rows *rows, json_t *meta, struct err *e)
@@ -315,6 +345,8 @@ enum rc stage_rows_finish(struct stage_rows *rows, json_t *meta, struct err *e)
 	rows_dir(rows, from, sizeof from);
 	enum rc rc = flush_rows(rows, e);
 	if (rc == RC_OK)
+		rc = write_state(rows, rows->state, e);
+	if (rc == RC_OK)
 		rc = stage_output_begin(rows->ctx, rows->role, dir, sizeof dir, e);
 	if (rc != RC_OK) {
 		json_decref(meta);
@@ -323,7 +355,8 @@ enum rc stage_rows_finish(struct stage_rows *rows, json_t *meta, struct err *e)
 	size_t len = strlen(from);
 	str_fmt(from + len, sizeof from - len, "/data.jsonl");
 	str_fmt(to, sizeof to, "%s/data.jsonl", dir);
-	if (rename(from, to) != 0) {
+	/* A link, for later checkpoints of the job hold these rows too. */
+	if (link(from, to) != 0) {
 		json_decref(meta);
 		return err_set(e, RC_IO, "%s to %s: %m", from, to);
 	}

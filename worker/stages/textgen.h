@@ -49,7 +49,8 @@ enum rc textgen_open(struct stage_ctx *ctx, const char *model_dir, const char *t
 void textgen_close(struct textgen *g);
 /* Copies what it needs. Returns the request's number since the last clear, through *index. */
 enum rc textgen_add(struct textgen *g, const struct textgen_req *q, int *index, struct err *e);
-/* Runs everything added since the last clear. RC_CANCELLED only when the job must stop at once. */
+/* Runs everything added since the last clear. RC_CANCELLED when the job must stop before that is
+ * done; then nothing of it counts. */
 enum rc textgen_run(struct textgen *g, struct err *e);
 /* Borrowed until textgen_clear(). */
 const struct textgen_result *textgen_result(const struct textgen *g, int index, int sample);
@@ -59,3 +60,5 @@ void textgen_clear(struct textgen *g);
 int textgen_context(const struct textgen *g); /* longest prompt + answer, in tokens */
 /* {template name: sha256}, new reference: for the meta of an output. */
 json_t *textgen_templates(const struct textgen *g);
+/* Tokens asked, reused, sampled and seconds, as final figures of the job. */
+void textgen_report(const struct textgen *g);

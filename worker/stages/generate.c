@@ -1,0 +1,171 @@
+/* Candidates: spec.generate.n answers of the current model to each prompt of the shard.
+ *
+ * in   model (checkpoint), prompts (dataset {"id","prompt","meta"}); params.from, params.to: rows
+ * out  responses {"id","prompt","prompt_tokens","candidates":[{"index","text","tokens","finish",
+ *      "logp"}],"meta"}
+ * Streams: (seed, RNG_GENERATE, iteration, item = prompt id, sample = candidate), so neither the
+ * shard nor the chunk a prompt falls into changes its candidates.
+ */
+#include "worker/stages/stages.h"
+
+#include "base/jsonx.h"
+#include "worker/stage.h"
+#include "worker/stages/textgen.h"
+
+#include <string.h>
+
+#define PROMPTS_MAX (4u << 20)
+
+struct generate {
+	struct stage_ctx *ctx;
+	struct textgen *gen;
+	json_t *prompts;
+	int64_t from, to;
+	int n, chunk;
+	struct textgen_sampling sampling;
+	int64_t candidates, finished, tokens; /* counters of this attempt's rows and the resumed */
+	struct stage_rows rows;
+};
+
+static json_t *ids_json(const int32_t *ids, int n)
+{
+	json_t *list = json_array();
+
+	for (int i = 0; i < n; i++)
+		json_array_append_new(list, json_integer(ids[i]));
+	return list;
+}
+
+static json_t *candidate_json(struct generate *s, const struct textgen_result *r, int index)
+{
+	s->candidates++;
+	s->finished += r->stopped;
+	s->tokens += r->n_tokens;
+	return json_pack("{s:i, s:s, s:o, s:s, s:f}", "index", index, "text", r->text, "tokens",
+			 ids_json(r->tokens, r->n_tokens), "finish", r->stopped ? "stop" : "length",
+			 "logp", r->logp);
+}
+
+static enum rc add_row(struct generate *s, const json_t *prompt, int index, struct err *e)
+{
+	json_t *list = json_array();
+	int n_ids;
+	const int32_t *ids = textgen_prompt(s->gen, index, &n_ids);
+
+	for (int k = 0; k < s->n; k++) {
+		const struct textgen_result *r = textgen_result(s->gen, index, k);
+
+		if (!r->too_long) /* No room to answer: no candidates, and pair says too_few. */
+			json_array_append_new(list, candidate_json(s, r, k));
+	}
+	json_t *row = json_pack("{s:O, s:O, s:o, s:o, s:O*}", "id", json_object_get(prompt, "id"), "prompt",
+				json_object_get(prompt, "prompt"), "prompt_tokens",
+				ids_json(ids, n_ids), "candidates", list, "meta",
+				json_object_get(prompt, "meta"));
+	enum rc rc = stage_rows_add(&s->rows, row, e);
+	json_decref(row);
+	return rc;
+}
+
+static enum rc request(struct generate *s, const json_t *prompt, struct err *e)
+{
+	const char *id, *text;
+	int index;
+	enum rc rc = jx_str(prompt, "id", &id, e);
+
+	if (rc == RC_OK)
+		rc = jx_str(prompt, "prompt", &text, e);
+	if (rc != RC_OK)
+		return err_wrap(e, "input prompts");
+	struct textgen_req q = {.prompt = text,
+				.sampling = s->sampling,
+				.stage = RNG_GENERATE,
+				.iter = (uint32_t)s->ctx->iter,
+				.item = stage_item(id),
+				.n = s->n};
+	return textgen_add(s->gen, &q, &index, e);
+}
+
+static json_t *state_json(const struct generate *s)
+{
+	return json_pack("{s:I, s:I, s:I}", "candidates", (json_int_t)s->candidates, "finished",
+			 (json_int_t)s->finished, "tokens", (json_int_t)s->tokens);
+}
+
+static enum rc one_chunk(struct generate *s, int64_t at, int64_t end, struct err *e)
+{
+	enum rc rc = RC_OK;
+
+	textgen_clear(s->gen);
+	for (int64_t i = at; rc == RC_OK && i < end; i++)
+		rc = request(s, json_array_get(s->prompts, (size_t)i), e);
+	if (rc == RC_OK)
+		rc = textgen_run(s->gen, e);
+	for (int64_t i = at; rc == RC_OK && i < end; i++)
+		rc = add_row(s, json_array_get(s->prompts, (size_t)i), (int)(i - at), e);
+	stage_progress(s->ctx, s->rows.n, s->to - s->from, "prompts");
+	return rc == RC_OK ? stage_rows_mark(&s->rows, state_json(s), e) : rc;
+}
+
+static enum rc configure(struct generate *s, struct err *e)
+{
+	const json_t *c = stage_section(s->ctx, "generate"), *p = s->ctx->params;
+	int64_t total = (int64_t)json_array_size(s->prompts);
+
+	s->n = (int)jx_get_i64(c, "n", 4);
+	s->chunk = (int)jx_get_i64(c, "chunk", 64);
+	s->sampling = (struct textgen_sampling){
+		.temperature = (float)jx_get_f64(c, "temperature", 0.7),
+		.top_p = (float)jx_get_f64(c, "top_p", 0.9),
+		.top_k = (int)jx_get_i64(c, "top_k", 0),
+		.max_new = (int)jx_get_i64(c, "max_new_tokens", 512),
+	};
+	s->from = jx_get_i64(p, "from", 0);
+	s->to = jx_get_i64(p, "to", total);
+	if (s->to > total)
+		s->to = total;
+	if (s->from < 0 || s->from > s->to || s->n < 1 || s->chunk < 1)
+		return err_set(e, RC_INVALID, "generate: rows %lld to %lld of %lld, n %d, chunk %d",
+			       (long long)s->from, (long long)s->to, (long long)total, s->n, s->chunk);
+	s->candidates = jx_get_i64(s->rows.state, "candidates", 0);
+	s->finished = jx_get_i64(s->rows.state, "finished", 0);
+	s->tokens = jx_get_i64(s->rows.state, "tokens", 0);
+	return RC_OK;
+}
+
+static enum rc finish(struct generate *s, struct err *e)
+{
+	json_t *meta = state_json(s);
+
+	json_object_set_new(meta, "templates", textgen_templates(s->gen));
+	stage_final(s->ctx, "generate.candidates", json_integer(s->candidates));
+	stage_final(s->ctx, "generate.finished", json_integer(s->finished));
+	if (s->candidates > 0)
+		stage_final(s->ctx, "generate.mean_tokens",
+			    json_real((double)s->tokens / (double)s->candidates));
+	textgen_report(s->gen);
+	return stage_rows_finish(&s->rows, meta, e);
+}
+
+enum rc stage_generate(struct stage_ctx *ctx, struct err *e)
+{
+	struct generate s = {.ctx = ctx, .rows.fd = -1};
+	const char *model = stage_in(ctx, "model");
+	enum rc rc = model ? stage_in_rows(ctx, "prompts", PROMPTS_MAX, &s.prompts, e)
+			   : err_set(e, RC_INVALID, "generate: input model is missing");
+
+	if (rc == RC_OK)
+		rc = stage_rows_open(ctx, "responses", &s.rows, e);
+	if (rc == RC_OK)
+		rc = configure(&s, e);
+	if (rc == RC_OK)
+		rc = textgen_open(ctx, model, jx_get_str(ctx->spec, "template", "plain"), &s.gen, e);
+	for (int64_t at = s.from + s.rows.n; rc == RC_OK && at < s.to; at += s.chunk)
+		rc = one_chunk(&s, at, at + s.chunk < s.to ? at + s.chunk : s.to, e);
+	if (rc == RC_OK)
+		rc = finish(&s, e);
+	stage_rows_release(&s.rows);
+	textgen_close(s.gen);
+	json_decref(s.prompts);
+	return rc;
+}

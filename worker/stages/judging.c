@@ -1,0 +1,322 @@
+#include "worker/stages/judging.h"
+
+#include "base/buf.h"
+#include "base/jsonx.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/proc.h"
+#include "base/str.h"
+#include "worker/stage.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#define ANSWER_MAX (256u << 20)
+#define ARGS_MAX 64
+#define COMMAND_TIMEOUT_S 600
+
+/* --- commands -------------------------------------------------------------------------------- */
+
+static enum rc read_argv(const json_t *argv, const char *out[ARGS_MAX + 1], struct err *e)
+{
+	size_t n = json_array_size(argv);
+
+	if (n == 0 || n > ARGS_MAX)
+		return err_set(e, RC_INVALID, "command: %zu words, expected 1 to %d", n, ARGS_MAX);
+	for (size_t i = 0; i < n; i++) {
+		out[i] = json_string_value(json_array_get(argv, i));
+		if (!out[i])
+			return err_set(e, RC_INVALID, "command: word %zu is not a string", i);
+	}
+	out[n] = NULL;
+	return RC_OK;
+}
+
+static enum rc read_answers(const struct buf *text, size_t want, const char *name, json_t **out,
+			    struct err *e)
+{
+	json_t *list = json_array();
+	size_t at = 0;
+
+	while (at < text->len) {
+		const char *line = text->data + at, *nl = memchr(line, '\n', text->len - at);
+		size_t len = nl ? (size_t)(nl - line) : text->len - at;
+		json_t *v;
+
+		at += len + 1;
+		if (str_trim((struct str){line, len}).len == 0)
+			continue;
+		if (jx_parse(line, len, name, &v, e) != RC_OK) {
+			err_wrap(e, "answer %zu", json_array_size(list) + 1);
+			json_decref(list);
+			return RC_INVALID;
+		}
+		json_array_append_new(list, v);
+	}
+	if (json_array_size(list) != want) {
+		size_t got = json_array_size(list);
+
+		json_decref(list);
+		return err_set(e, RC_INVALID, "%s: %zu answers to %zu lines", name, got, want);
+	}
+	*out = list;
+	return RC_OK;
+}
+
+enum rc judging_command(const json_t *argv, const json_t *rows, int64_t timeout_ms, json_t **answers,
+			struct err *e)
+{
+	const char *words[ARGS_MAX + 1];
+	struct buf in = BUF_INIT, out = BUF_INIT;
+	const json_t *row;
+	char how[64];
+	size_t i;
+	int status = 0;
+
+	enum rc rc = read_argv(argv, words, e);
+	if (rc != RC_OK)
+		return rc;
+	json_array_foreach((json_t *)rows, i, row) {
+		jx_dump(row, &in);
+		buf_putc(&in, '\n');
+	}
+	struct proc_opts o = {.argv = words, .own_group = true};
+	rc = proc_run(&o, in.data ? in.data : "", in.len, ANSWER_MAX, timeout_ms, &out, &status, e);
+	if (rc == RC_OK && status != 0) {
+		proc_status_text(status, how, sizeof how);
+		rc = err_set(e, RC_IO, "%s", how);
+	}
+	if (rc == RC_OK)
+		rc = read_answers(&out, json_array_size(rows), words[0], answers, e);
+	buf_release(&in);
+	buf_release(&out);
+	return rc == RC_OK ? RC_OK : err_wrap(e, "command %s", words[0]);
+}
+
+/* --- settings -------------------------------------------------------------------------------- */
+
+enum rc judging_open(struct judging *j, struct stage_ctx *ctx, struct textgen *gen,
+		     enum rng_stage stage, struct err *e)
+{
+	const json_t *c = stage_section(ctx, "judge");
+	json_t *named = json_string(JUDGE_TEMPLATE_DEFAULT);
+	const json_t *tmpl = json_object_get(c, "template");
+
+	*j = (struct judging){.ctx = ctx, .gen = gen, .stage = stage, .iter = (uint32_t)ctx->iter};
+	j->by_command = strcmp(jx_get_str(c, "kind", "model"), "command") == 0;
+	j->command = json_object_get(c, "command");
+	j->command_timeout_ms = jx_get_i64(c, "timeout_s", COMMAND_TIMEOUT_S) * 1000;
+	j->max_retries = (int)jx_get_i64(c, "max_retries", 2);
+	if (j->max_retries >= JUDGE_TRIES_MAX)
+		j->max_retries = JUDGE_TRIES_MAX - 1;
+	j->sampling = (struct textgen_sampling){
+		.temperature = (float)jx_get_f64(c, "temperature", 0.7),
+		.top_p = (float)jx_get_f64(c, "top_p", 0.9),
+		.max_new = (int)jx_get_i64(c, "max_new_tokens", 256),
+	};
+	enum rc rc = judge_template_of(tmpl && !json_is_null(tmpl) ? tmpl : named, &j->tmpl, e);
+	json_decref(named);
+	if (rc == RC_OK && !j->by_command && !gen)
+		rc = err_set(e, RC_INVALID, "judge: input model is missing");
+	return rc;
+}
+
+void judging_close(struct judging *j)
+{
+	judge_template_release(&j->tmpl);
+}
+
+/* --- by model -------------------------------------------------------------------------------- */
+
+/* One name per (candidate, pass, attempt) of an item. */
+static uint32_t sample_of(const struct judging_item *it, int attempt)
+{
+	return ((uint32_t)it->candidate * JUDGE_PASSES_MAX + (uint32_t)it->pass) * JUDGE_TRIES_MAX +
+	       (uint32_t)attempt;
+}
+
+static enum rc ask(struct judging *j, const struct judging_item *it, int *index, struct err *e)
+{
+	struct buf prompt = BUF_INIT;
+
+	judge_template_render(&j->tmpl, it->prompt, it->response, &prompt);
+	struct textgen_req q = {.prompt = prompt.data,
+				.sampling = j->sampling,
+				.stage = j->stage,
+				.iter = j->iter,
+				.item = stage_item(it->id),
+				.sample = sample_of(it, it->attempts),
+				.n = 1};
+	enum rc rc = textgen_add(j->gen, &q, index, e);
+	buf_release(&prompt);
+	return rc;
+}
+
+static void hear(struct judging *j, struct judging_item *it, const struct textgen_result *r)
+{
+	it->attempts++;
+	free(it->text);
+	it->text = mem_str(r->text);
+	if (r->too_long) {
+		it->reason = JUDGE_TOO_LONG;
+		return;
+	}
+	struct judge_score s = judge_parse(&j->tmpl.rule, r->text, strlen(r->text), r->stopped);
+	it->reason = s.reason;
+	it->milli = s.milli;
+}
+
+static bool wants_retry(const struct judging *j, const struct judging_item *it)
+{
+	return it->attempts == 0 ||
+	       (it->reason != JUDGE_OK && it->reason != JUDGE_TOO_LONG && it->attempts <= j->max_retries);
+}
+
+/* Everything once, then what could not be read again, until nothing is left to try. */
+static enum rc by_model(struct judging *j, struct judging_item *items, int n, struct err *e)
+{
+	int *index = mem_array((size_t)n + 1, sizeof *index);
+	enum rc rc = RC_OK;
+	int asked;
+
+	do {
+		asked = 0;
+		textgen_clear(j->gen);
+		for (int i = 0; rc == RC_OK && i < n; i++) {
+			index[i] = -1;
+			if (!wants_retry(j, &items[i]))
+				continue;
+			j->retries += items[i].attempts > 0;
+			rc = ask(j, &items[i], &index[i], e);
+			asked++;
+		}
+		if (rc == RC_OK && asked > 0)
+			rc = textgen_run(j->gen, e);
+		for (int i = 0; rc == RC_OK && i < n; i++)
+			if (index[i] >= 0)
+				hear(j, &items[i], textgen_result(j->gen, index[i], 0));
+	} while (rc == RC_OK && asked > 0);
+	free(index);
+	return rc;
+}
+
+/* --- by command ------------------------------------------------------------------------------ */
+
+static json_t *question(const struct judging_item *it)
+{
+	return json_pack("{s:s, s:s, s:s, s:i, s:i, s:O?}", "id", it->id, "prompt", it->prompt,
+			 "response", it->response, "candidate", it->candidate, "pass", it->pass, "meta",
+			 it->meta);
+}
+
+static void hear_command(struct judging *j, struct judging_item *it, const json_t *answer)
+{
+	const struct judge_rule *rule = &j->tmpl.rule;
+	const json_t *score = json_object_get(answer, "score");
+
+	it->attempts = 1;
+	free(it->text);
+	it->text = mem_str(jx_get_str(answer, "text", ""));
+	it->reason = JUDGE_NO_MATCH;
+	if (!json_is_number(score))
+		return;
+	double milli = json_number_value(score) * 1000;
+	it->reason = JUDGE_OUT_OF_RANGE;
+	if (!(milli >= (double)rule->min_milli - 0.5 && milli <= (double)rule->max_milli + 0.5))
+		return;
+	it->reason = JUDGE_OK;
+	it->milli = llround(milli);
+}
+
+static enum rc by_command(struct judging *j, struct judging_item *items, int n, struct err *e)
+{
+	json_t *rows = json_array(), *answers = NULL;
+
+	for (int i = 0; i < n; i++)
+		json_array_append_new(rows, question(&items[i]));
+	enum rc rc = n > 0 ? judging_command(j->command, rows, j->command_timeout_ms, &answers, e)
+			   : RC_OK;
+	for (int i = 0; rc == RC_OK && i < n; i++)
+		hear_command(j, &items[i], json_array_get(answers, (size_t)i));
+	json_decref(rows);
+	json_decref(answers);
+	return rc;
+}
+
+/* --- both ------------------------------------------------------------------------------------ */
+
+static void count(struct judging *j, const struct judging_item *it)
+{
+	j->items++;
+	j->reasons[it->reason]++;
+	if (it->reason != JUDGE_OK) {
+		j->failed++;
+		return;
+	}
+	int64_t bin = (it->milli - j->tmpl.rule.min_milli + 500) / 1000;
+	if (bin >= 0 && bin < JUDGE_BINS)
+		j->hist[bin]++;
+}
+
+enum rc judging_run(struct judging *j, struct judging_item *items, int n, struct err *e)
+{
+	enum rc rc = j->by_command ? by_command(j, items, n, e) : by_model(j, items, n, e);
+
+	for (int i = 0; rc == RC_OK && i < n; i++)
+		count(j, &items[i]);
+	return rc;
+}
+
+void judging_item_release(struct judging_item *item)
+{
+	free(item->text);
+	item->text = NULL;
+}
+
+json_t *judging_points(int64_t milli)
+{
+	return milli % 1000 == 0 ? json_integer(milli / 1000) : json_real((double)milli / 1000);
+}
+
+json_t *judging_score(const struct judging_item *item)
+{
+	return item->reason == JUDGE_OK ? judging_points(item->milli) : json_null();
+}
+
+static int bins_of(const struct judging *j)
+{
+	int64_t n = (j->tmpl.rule.max_milli - j->tmpl.rule.min_milli + 500) / 1000 + 1;
+
+	return n > JUDGE_BINS ? JUDGE_BINS : (int)n;
+}
+
+json_t *judging_counters(const struct judging *j)
+{
+	json_t *reasons = json_object(), *hist = json_array();
+
+	for (int i = 0; i < JUDGE_N_REASONS; i++)
+		if (i != JUDGE_OK && j->reasons[i] > 0)
+			json_object_set_new(reasons, judge_reason_text((enum judge_reason)i),
+					    json_integer(j->reasons[i]));
+	for (int i = 0; i < bins_of(j); i++)
+		json_array_append_new(hist, json_integer(j->hist[i]));
+	return json_pack("{s:I, s:I, s:I, s:o, s:o}", "items", (json_int_t)j->items, "failed",
+			 (json_int_t)j->failed, "retries", (json_int_t)j->retries, "reasons", reasons,
+			 "hist", hist);
+}
+
+void judging_counters_load(struct judging *j, const json_t *v)
+{
+	const json_t *hist = json_object_get(v, "hist"), *reasons = json_object_get(v, "reasons");
+
+	j->items = jx_get_i64(v, "items", 0);
+	j->failed = jx_get_i64(v, "failed", 0);
+	j->retries = jx_get_i64(v, "retries", 0);
+	for (int i = 0; i < JUDGE_N_REASONS; i++)
+		j->reasons[i] = jx_get_i64(reasons, judge_reason_text((enum judge_reason)i), 0);
+	for (int i = 0; i < bins_of(j); i++)
+		j->hist[i] = json_integer_value(json_array_get(hist, (size_t)i));
+	j->reasons[JUDGE_OK] = j->items - j->failed;
+}
