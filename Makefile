@@ -53,6 +53,10 @@ extra_flags = $(if $(filter kernels/%,$(1)),$(if $(DEBUG),,-O3)) \
               $(if $(findstring _avx512.c,$(1)),$(avx512_flags)) \
               $(if $(findstring base/version.c,$(1)),-DPAWL_VERSION='"$(VERSION)"')
 
+# The function library is embedded as text; .incbin is not seen by -MMD.
+EXTRA_OBJ_queue := $(BUILD)/obj/queue/lua.S.o
+$(EXTRA_OBJ_queue): $(wildcard queue/lua/*.lua)
+
 define lib_rule
 $(BUILD)/lib$(1).a: $$(call OBJ,$$(SRC_$(1))) $$(EXTRA_OBJ_$(1))
 	@rm -f $$@

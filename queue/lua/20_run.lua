@@ -1,0 +1,241 @@
+-- Runs: submit, add_jobs, finish, fail, cancel, pause, resume.
+
+-- submit run record class weight lease_ms name idem_key body_digest -> {existed, run}
+register('submit', function(a)
+	local run, idem, digest = a[2], a[8], a[9]
+	if idem ~= '' then
+		local old = redis.call('HGET', P .. 'idem', idem)
+		if old then
+			local id, d = string.match(old, '^(%S+) (.*)$')
+			if d ~= digest then
+				return fail('CONFLICT', 'this idempotency key was used for another request')
+			end
+			return {1, id}
+		end
+	end
+	if redis.call('EXISTS', P .. 'r:' .. run) == 1 then
+		return {1, run}
+	end
+	local now = now_ms()
+	if idem ~= '' then
+		redis.call('HSET', P .. 'idem', idem, run .. ' ' .. digest)
+		redis.call('ZADD', P .. 'idemz', now, idem)
+	end
+	redis.call('HSET', P .. 'r:' .. run, 'id', run, 'rec', a[3], 'class', a[4], 'weight', a[5],
+		'lease', a[6], 'name', a[7], 'state', 'active', 'vt', '0', 'hold', '0', 'ending', '',
+		'error', '', 'digest', '', 'created', now, 'ended', '', 'total', 0, 'n:blocked', 0,
+		'n:ready', 0, 'n:running', 0, 'n:done', 0, 'n:delayed', 0, 'n:failed', 0,
+		'n:cancelled', 0, 'n:skipped', 0)
+	redis.call('ZADD', P .. 'runs', redis.call('HINCRBY', M, 'seq', 1), run)
+	redis.call('SADD', P .. 'openruns', run)
+	run_event(run, 'active', {name = a[7]})
+	return {0, run}
+end)
+
+-- Parses the flat argument list; returns jobs, or nil and an error.
+local function jobs_parse(a, run)
+	local jobs, seen, i = {}, {}, 3
+	while i <= #a do
+		local j = {id = a[i], stage = a[i + 1], iter = a[i + 2], shard = a[i + 3], pass = a[i + 4],
+			need = tonumber(a[i + 5]), opt = a[i + 6], cost = a[i + 7], max = a[i + 8],
+			def = a[i + 9], parents = {}, left = 0, succ = 0}
+		local n = tonumber(a[i + 10])
+		if not IS_STAGE[j.stage] then
+			return nil, fail('INVALID', 'job ' .. j.id .. ': unknown stage ' .. j.stage)
+		end
+		for k = 1, n do
+			local p = a[i + 10 + k]
+			local s = redis.call('HMGET', P .. 'j:' .. p, 'state', 'run')
+			if s[1] and s[2] ~= run or not s[1] and not seen[p] then
+				return nil, fail('INVALID', 'job ' .. j.id .. ': unknown parent ' .. p)
+			end
+			if s[1] == 'done' then
+				j.succ = j.succ + 1
+			elseif not TERMINAL[s[1] or 'blocked'] then
+				j.left = j.left + 1
+			end
+			j.parents[k] = p
+		end
+		i = i + 11 + n
+		if not seen[j.id] and redis.call('EXISTS', P .. 'j:' .. j.id) == 0 then
+			jobs[#jobs + 1] = j
+		end
+		seen[j.id] = true
+	end
+	return jobs
+end
+
+-- A parent that is new in the same call may have become skipped by the time its child is made.
+local function job_first_state(j)
+	j.left, j.succ = 0, 0
+	for _, p in ipairs(j.parents) do
+		local s = redis.call('HGET', P .. 'j:' .. p, 'state')
+		j.left = j.left + (TERMINAL[s] and 0 or 1)
+		j.succ = j.succ + (s == 'done' and 1 or 0)
+	end
+	if j.left > 0 then
+		return 'blocked'
+	end
+	return j.succ >= j.need and 'ready' or 'skipped'
+end
+
+local function job_make(run, j, seq, now)
+	local state = job_first_state(j)
+	redis.call('HSET', P .. 'j:' .. j.id, 'state', state, 'run', run, 'stage', j.stage, 'iter', j.iter,
+		'shard', j.shard, 'pass', j.pass, 'seq', seq, 'left', j.left, 'succ', j.succ,
+		'need', j.need, 'opt', j.opt, 'cost', j.cost, 'max', j.max, 'def', j.def, 'created', now,
+		'token', '', 'worker', '', 'cancel', '0', 'att', 0, 'lost', 0, 'losses', 0, 'pre', 0,
+		'starts', 0)
+	redis.call('ZADD', P .. 'rj:' .. run, seq, j.id)
+	for _, p in ipairs(j.parents) do
+		redis.call('SADD', P .. 'ch:' .. p, j.id)
+	end
+	local full = job_load(j.id)
+	if state == 'ready' then
+		ready_in(full)
+	end
+	redis.call('HINCRBY', P .. 'r:' .. run, 'n:' .. state, 1)
+	job_event(full, '')
+end
+
+-- add_jobs run (id stage iter shard pass need optional cost max def n parent…)… -> number added
+register('add_jobs', function(a)
+	local run = a[2]
+	local r = redis.call('HMGET', P .. 'r:' .. run, 'state', 'ending', 'total')
+	if not r[1] then
+		return fail('NOTFOUND', 'no run ' .. run)
+	end
+	if RUN_TERMINAL[r[1]] or r[2] ~= '' then
+		return fail('CONFLICT', 'run ' .. run .. ' is ' .. r[1])
+	end
+	local jobs, err = jobs_parse(a, run)
+	if not jobs then
+		return err
+	end
+	if r[3] + #jobs > JOBS_MAX then
+		return fail('FULL', 'run ' .. run .. ' would have ' .. r[3] + #jobs ..
+			' jobs, the limit is ' .. JOBS_MAX)
+	end
+	if #jobs == 0 then
+		return 0
+	end
+	local now, seq = now_ms(), redis.call('HINCRBY', M, 'seq', #jobs) - #jobs
+	for k, j in ipairs(jobs) do
+		job_make(run, j, seq + k, now)
+	end
+	redis.call('HINCRBY', P .. 'r:' .. run, 'total', #jobs)
+	return #jobs
+end)
+
+-- Jobs that ended badly and are not optional.
+local function bad_count(run)
+	local n = 0
+	for _, id in ipairs(redis.call('ZRANGE', P .. 'rj:' .. run, 0, -1)) do
+		local v = redis.call('HMGET', P .. 'j:' .. id, 'state', 'opt')
+		if v[1] ~= 'done' and v[2] ~= '1' then
+			n = n + 1
+		end
+	end
+	return n
+end
+
+-- finish run n_done digest -> 1 when it ended the run
+register('finish', function(a)
+	local run = a[2]
+	local v = redis.call('HMGET', P .. 'r:' .. run, 'state', 'ending', 'total', 'n:done', 'n:failed',
+		'n:cancelled', 'n:skipped')
+	if not v[1] then
+		return fail('NOTFOUND', 'no run ' .. run)
+	end
+	if RUN_TERMINAL[v[1]] or v[2] ~= '' or v[3] == '0' or v[4] ~= a[3] or open_count(run) > 0 then
+		return 0
+	end
+	local bad = v[3] == v[4] and 0 or bad_count(run)
+	if bad > 0 then
+		run_end(run, 'failed', v[5] .. ' jobs failed, ' .. v[6] .. ' cancelled, ' .. v[7] ..
+			' skipped', '')
+	else
+		run_end(run, 'done', '', a[4])
+	end
+	return 1
+end)
+
+-- The end of a run before its time: cancels what is open, and waits for what runs.
+local function run_stop(run, ending, err)
+	local r = P .. 'r:' .. run
+	redis.call('HSET', r, 'ending', ending, 'error', err)
+	-- Children first, so that they end as cancelled and not as skipped.
+	for _, id in ipairs(redis.call('ZREVRANGE', P .. 'rj:' .. run, 0, -1)) do
+		local j = job_load(id)
+		if not TERMINAL[j.state] then
+			job_cancel(j, 'the run was stopped')
+		end
+	end
+	if open_count(run) > 0 then
+		redis.call('HSET', r, 'state', 'draining')
+		run_event(run, 'draining', {ending = ending})
+	end
+	run_settle(run)
+end
+
+-- stop run ending error -> 1, or 0 when it had ended or was ending that way
+register('stop', function(a)
+	local v = redis.call('HMGET', P .. 'r:' .. a[2], 'state', 'ending')
+	if not v[1] then
+		return fail('NOTFOUND', 'no run ' .. a[2])
+	end
+	if v[1] == a[3] or v[2] == a[3] then
+		return 0
+	end
+	if RUN_TERMINAL[v[1]] then
+		return fail('CONFLICT', 'run ' .. a[2] .. ' is ' .. v[1] .. ' already')
+	end
+	run_stop(a[2], a[3], a[4])
+	return 1
+end)
+
+-- hold run 1|0: pause or resume -> 1 when it changed something
+register('hold', function(a)
+	local r = P .. 'r:' .. a[2]
+	local v = redis.call('HMGET', r, 'state', 'ending', 'hold', 'class', 'vt')
+	if not v[1] then
+		return fail('NOTFOUND', 'no run ' .. a[2])
+	end
+	if RUN_TERMINAL[v[1]] or v[2] ~= '' then
+		return fail('CONFLICT', 'run ' .. a[2] .. ' is ' .. v[1])
+	end
+	if v[3] == a[3] then
+		return 0
+	end
+	local state = a[3] == '1' and 'paused' or 'active'
+	redis.call('HSET', r, 'hold', a[3], 'state', state)
+	for _, s in ipairs(STAGES) do
+		if a[3] == '1' then
+			redis.call('ZREM', P .. 'pool:' .. s, a[2])
+		elseif redis.call('EXISTS', P .. 'rq:' .. s .. ':' .. a[2]) == 1 then
+			redis.call('ZADD', P .. 'pool:' .. s, pool_score(tonumber(v[4]), tonumber(v[5])), a[2])
+		end
+	end
+	run_event(a[2], state)
+	return 1
+end)
+
+-- cancel_job job -> 1, or 0 when it was terminal
+register('cancel_job', function(a)
+	local j = job_load(a[2])
+	if not j then
+		return fail('NOTFOUND', 'no job ' .. a[2])
+	end
+	local did = job_cancel(j, 'cancelled by an operator')
+	run_settle(j.run)
+	return did and 1 or 0
+end)
+
+-- checkpoint_job job: the next beat asks for one
+register('checkpoint_job', function(a)
+	if redis.call('HGET', P .. 'j:' .. a[2], 'state') ~= 'running' then
+		return fail('CONFLICT', 'job ' .. a[2] .. ' does not run')
+	end
+	redis.call('HSET', P .. 'j:' .. a[2], 'cknow', '1')
+	return 1
+end)

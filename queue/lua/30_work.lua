@@ -1,0 +1,235 @@
+-- What workers do: claim, beat, owns, complete, fail. Every write carries the token of its lease.
+
+local function worker_seen(worker)
+	local w = P .. 'w:' .. worker
+	redis.call('ZADD', P .. 'wz', lclock(), worker)
+	redis.call('HSET', w, 'lb', now_ms())
+	if redis.call('HGET', w, 'lost') == '1' then
+		redis.call('HSET', w, 'lost', '0')
+		event('worker', '', '', cjson.encode({id = worker, state = 'idle'}))
+	end
+end
+
+-- The run with the least score over the stages this worker takes; within it the oldest job.
+local function pick(stages)
+	local run, score, id, seq
+	for s in string.gmatch(stages, '[^,]+') do
+		local top = redis.call('ZRANGE', P .. 'pool:' .. s, 0, 0, 'WITHSCORES')
+		if top[1] then
+			local sc = tonumber(top[2])
+			if not run or sc < score or top[1] == run then
+				local head = redis.call('ZRANGE', P .. 'rq:' .. s .. ':' .. top[1], 0, 0,
+					'WITHSCORES')
+				local q = tonumber(head[2])
+				if top[1] ~= run or q < seq then
+					run, score, id, seq = top[1], sc, head[1], q
+				end
+			end
+		end
+	end
+	return id
+end
+
+-- worker nonce ttl stages -> {job, token, starts, ttl} or false
+local function grant(worker, nonce, ttl, stages)
+	local w = redis.call('HMGET', P .. 'w:' .. worker, 'info', 'drain', 'gone')
+	if not w[1] or w[3] == '1' then
+		return fail('NOTFOUND', 'no worker ' .. worker .. ', register first')
+	end
+	worker_seen(worker)
+	local id = w[2] ~= '1' and pick(stages)
+	if not id then
+		return false
+	end
+	local j = job_load(id)
+	local own = tonumber(redis.call('HGET', P .. 'r:' .. j.run, 'lease') or '0')
+	ttl = own > 0 and own or tonumber(ttl)
+	local class, start = charge(j.run, j.cost)
+	redis.call('HSET', M, 'v:' .. class, string.format('%.3f', start))
+	local fence = redis.call('HINCRBY', M, 'fence', 1)
+	local lc, now = lclock(), now_ms()
+	j.token, j.worker, j.starts = fence .. '.' .. nonce, worker, j.starts + 1
+	redis.call('ZADD', P .. 'lease', lc + ttl, id)
+	redis.call('SADD', P .. 'wj:' .. worker, id)
+	local fields = {'token', j.token, 'worker', worker, 'starts', j.starts, 'slc', lc,
+		'ttl', ttl, 'charged', j.cost, 'lb', now, 'ended', ''}
+	if j.starts == 1 then
+		fields[#fields + 1] = 'started'
+		fields[#fields + 1] = now
+	end
+	move(j, 'running', fields)
+	redis.call('RPUSH', P .. 'at:' .. id, '{"n":' .. int(j.starts) .. ',"worker":"' .. worker ..
+		'","started_ms":' .. int(now) .. ',"fence":' .. int(fence) .. ',"from_progress":' ..
+		int(j.pd) .. '}')
+	return {id, j.token, j.starts, ttl}
+end
+
+-- claim worker nonce ttl stages -> {job, token, starts, ttl} or nil
+register('claim', function(a)
+	return grant(a[2], a[3], a[4], a[5])
+end)
+
+-- The job if the token is current; nil and an error otherwise.
+local function held(id, token)
+	local j = job_load(id)
+	if not j then
+		return nil, fail('NOTFOUND', 'no job ' .. id)
+	end
+	if j.state ~= 'running' or j.token ~= token then
+		return j, fail('STALE', 'the lease of job ' .. id .. ' is over')
+	end
+	return j
+end
+
+-- owns job token -> 1
+register('owns', function(a)
+	local _, err = held(a[2], a[3])
+	return err or 1
+end, {'no-writes'})
+
+local function beat_action(j)
+	if j.cancel == '1' then
+		return 'cancel'
+	end
+	if redis.call('HGET', P .. 'r:' .. j.run, 'hold') == '1' then
+		return 'pause'
+	end
+	if redis.call('HGET', P .. 'w:' .. j.worker, 'drain') == '1' then
+		return 'drain'
+	end
+	if redis.call('HGET', P .. 'j:' .. j.id, 'cknow') == '1' then
+		redis.call('HDEL', P .. 'j:' .. j.id, 'cknow')
+		return 'checkpoint_now'
+	end
+	return 'continue'
+end
+
+-- beat job token done total unit checkpoint log_size metrics_json (step json)… -> action
+-- A new checkpoint forgives the losses so far.
+register('beat', function(a)
+	local j, err = held(a[2], a[3])
+	if err then
+		return err
+	end
+	local key, set, d = P .. 'j:' .. j.id, {'lb', now_ms()}, nil
+	local function put(field, value)
+		set[#set + 1] = field
+		set[#set + 1] = value
+	end
+	if a[4] ~= '' then
+		local old = redis.call('HMGET', key, 'pd', 'pt')
+		if old[1] ~= a[4] or old[2] ~= a[5] then
+			d = {done = tonumber(a[4]), total = tonumber(a[5]), unit = a[6]}
+		end
+		put('pd', a[4])
+		put('pt', a[5])
+		put('pu', a[6])
+	end
+	if a[7] ~= '' and a[7] ~= j.ck then
+		put('ck', a[7])
+		put('ckat', set[2])
+		put('lost', 0)
+	end
+	if a[8] ~= '' then
+		put('logsz', a[8])
+	end
+	redis.call('HSET', key, unpack(set))
+	redis.call('ZADD', P .. 'lease', 'XX', lclock() + j.ttl, j.id)
+	worker_seen(j.worker)
+	if d or a[7] ~= '' and a[7] ~= j.ck then
+		local e = {state = 'running', stage = j.stage, iter = j.iter, shard = j.shard,
+			pass = j.pass, attempt = j.starts, worker = j.worker, progress = d}
+		if a[7] ~= '' then
+			e.checkpoint = true
+		end
+		event('job', j.run, j.id, cjson.encode(e))
+	end
+	for i = 10, #a, 2 do
+		redis.call('HSET', P .. 'mx:' .. j.id, a[i], a[i + 1])
+	end
+	if #a >= 10 then
+		event('metric', j.run, j.id, '{"stage":"' .. j.stage .. '","iter":' .. int(j.iter) ..
+			',"shard":' .. int(j.shard) .. ',"metrics":' .. a[9] .. '}')
+	end
+	return beat_action(j)
+end)
+
+-- complete job token outputs metrics info (worker nonce ttl stages) -> {again, next or nil}
+register('complete', function(a)
+	local j, err = held(a[2], a[3])
+	if not j then
+		return err
+	end
+	if err and j.state == 'done' and j.dtok == a[3] then
+		return {1}
+	end
+	if err then
+		return err
+	end
+	local worker = j.worker
+	worker_seen(worker)
+	attempt_close(j, 'completed', '')
+	settle_charge(j)
+	move(j, 'done', {'outputs', a[4], 'metrics', a[5], 'info', a[6], 'dtok', a[3], 'token', '',
+		'ended', now_ms(), 'err', ''})
+	redis.call('HINCRBY', P .. 'w:' .. worker, 'done', 1)
+	release(j.id, true)
+	run_settle(j.run)
+	if a[7] then
+		local g = grant(a[7], a[8], a[9], a[10])
+		return {0, g and not g.err and g or false}
+	end
+	return {0}
+end)
+
+-- Full jitter over min(limit, 2^attempts seconds), from a hash instead of a generator.
+local function backoff_ms(j)
+	local cap = math.min(BACKOFF_MS, 1000 * 2 ^ j.att)
+	local x = tonumber(string.sub(redis.sha1hex(j.id .. ':' .. j.token), 1, 6), 16)
+	return math.floor(cap * x / 0xffffff)
+end
+
+-- fail job token retry|fatal|preempted reason note -> new state
+register('fail', function(a)
+	local j, err = held(a[2], a[3])
+	if not j then
+		return err
+	end
+	if err and j.ftok == a[3] then
+		return j.state
+	end
+	if err then
+		return err
+	end
+	local kind, worker = a[4], j.worker
+	worker_seen(worker)
+	settle_charge(j)
+	local base = {'token', '', 'worker', '', 'ftok', a[3]}
+	local function with(...)
+		for _, v in ipairs({...}) do
+			base[#base + 1] = v
+		end
+		return base
+	end
+	if j.cancel == '1' then
+		attempt_close(j, 'cancelled', a[5])
+		move(j, 'cancelled', with('ended', now_ms()), a[6])
+		release(j.id, false)
+	elseif kind == 'preempted' then
+		attempt_close(j, 'preempted', a[5])
+		redis.call('HINCRBY', P .. 'w:' .. worker, 'pre', 1)
+		move(j, 'ready', with('pre', j.pre + 1), 'preempted')
+	elseif kind == 'retry' and j.att + 1 < j.max then
+		attempt_close(j, 'failed', a[5])
+		j.att = j.att + 1
+		local due = lclock() + backoff_ms(j)
+		redis.call('ZADD', P .. 'delayed', due, j.id)
+		move(j, 'delayed', with('att', j.att, 'due', due, 'err', a[5]), a[6])
+	else
+		attempt_close(j, 'failed', a[5])
+		move(j, 'failed', with('att', j.att + 1, 'err', a[5], 'ended', now_ms()), a[6])
+		release(j.id, false)
+	end
+	run_settle(j.run)
+	return j.state
+end)

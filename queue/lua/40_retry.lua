@@ -1,0 +1,119 @@
+-- retry: an operator brings terminal jobs back.
+
+local RETRY = {failed = 1, cancelled = 1, skipped = 1}
+
+-- The jobs to bring back: the roots, what was skipped below them, and with `subtree` all that did not
+-- succeed below them. Sorted by seq, so parents come before children.
+local function retry_set(roots, subtree)
+	local work, set, seen = {}, {}, {}
+	for _, j in ipairs(roots) do
+		work[#work + 1] = j
+		seen[j.id] = true
+	end
+	while #work > 0 do
+		local j = table.remove(work)
+		set[#set + 1] = j
+		for _, c in ipairs(redis.call('SMEMBERS', P .. 'ch:' .. j.id)) do
+			if not seen[c] then
+				local cj = job_load(c)
+				if cj.state == 'skipped' or subtree and RETRY[cj.state] then
+					seen[c] = true
+					work[#work + 1] = cj
+				end
+			end
+		end
+	end
+	table.sort(set, function(x, y) return x.seq < y.seq end)
+	return set, seen
+end
+
+-- Children that were waiting, or about to start, wait for the parent again.
+local function hold_back(id, seen)
+	for _, c in ipairs(redis.call('SMEMBERS', P .. 'ch:' .. id)) do
+		local cj = not seen[c] and job_load(c)
+		if cj and not TERMINAL[cj.state] and cj.state ~= 'running' then
+			local left, succ = recount(c)
+			redis.call('HSET', P .. 'j:' .. c, 'left', left, 'succ', succ)
+			if cj.state ~= 'blocked' and left > 0 then
+				move(cj, 'blocked')
+			end
+		end
+	end
+end
+
+local function run_reopen(run)
+	local r = P .. 'r:' .. run
+	local v = redis.call('HMGET', r, 'state', 'hold')
+	if RUN_TERMINAL[v[1]] then
+		local state = v[2] == '1' and 'paused' or 'active'
+		redis.call('HSET', r, 'state', state, 'ended', '', 'error', '', 'digest', '')
+		redis.call('SADD', P .. 'openruns', run)
+		run_event(run, state)
+	end
+end
+
+local function retry(run, roots, subtree)
+	local set, seen = retry_set(roots, subtree)
+	run_reopen(run)
+	for _, j in ipairs(set) do
+		local left, succ = recount(j.id)
+		local fields = {'left', left, 'succ', succ, 'att', 0, 'lost', 0, 'cancel', '0', 'err', '',
+			'ended', '', 'token', '', 'worker', ''}
+		j.cancel = '0'
+		move(j, (left == 0 and succ >= j.need) and 'ready' or 'blocked', fields, 'retry')
+	end
+	for _, j in ipairs(set) do
+		hold_back(j.id, seen)
+	end
+	return #set
+end
+
+local function run_may_retry(run)
+	local v = redis.call('HMGET', P .. 'r:' .. run, 'state', 'ending')
+	if not v[1] then
+		return fail('NOTFOUND', 'no run ' .. run)
+	end
+	if v[2] ~= '' then
+		return fail('CONFLICT', 'run ' .. run .. ' is still ending')
+	end
+end
+
+-- retry_job job subtree -> number of jobs brought back
+register('retry_job', function(a)
+	local j = job_load(a[2])
+	if not j then
+		return fail('NOTFOUND', 'no job ' .. a[2])
+	end
+	local err = run_may_retry(j.run)
+	if err then
+		return err
+	end
+	if not RETRY[j.state] then
+		return fail('CONFLICT', 'job ' .. j.id .. ' is ' .. j.state)
+	end
+	local left, succ = recount(j.id)
+	if left == 0 and succ < j.need then
+		return fail('CONFLICT', 'job ' .. j.id .. ' needs ' .. j.need ..
+			' parents to succeed and has ' .. succ .. ': retry them first')
+	end
+	return retry(j.run, {j}, a[3] == '1')
+end)
+
+-- retry_run run -> number of jobs brought back
+register('retry_run', function(a)
+	local err = run_may_retry(a[2])
+	if err then
+		return err
+	end
+	local roots = {}
+	for _, id in ipairs(redis.call('ZRANGE', P .. 'rj:' .. a[2], 0, -1)) do
+		local j = job_load(id)
+		if RETRY[j.state] then
+			roots[#roots + 1] = j
+		end
+	end
+	if #roots == 0 then
+		return 0
+	end
+	return retry(a[2], roots, true)
+end)

@@ -1,0 +1,107 @@
+-- tick: the lease clock, and what falls due on it.
+
+local function due(zset, lc)
+	return redis.call('ZRANGEBYSCORE', P .. zset, '-inf', lc, 'LIMIT', 0, BATCH)
+end
+
+-- A lost lease burns nothing, until POISON of them without a new checkpoint burn one attempt.
+local function lease_lost(j)
+	settle_charge(j)
+	local clear = {'token', '', 'worker', '', 'losses', j.losses + 1}
+	local function with(...)
+		for _, v in ipairs({...}) do
+			clear[#clear + 1] = v
+		end
+		return clear
+	end
+	if j.cancel == '1' then
+		attempt_close(j, 'cancelled', '')
+		move(j, 'cancelled', with('ended', now_ms()), 'cancelled, and its lease was lost')
+		release(j.id, false)
+		return
+	end
+	attempt_close(j, 'lease_lost', '')
+	local lost, att = j.lost + 1, j.att
+	if lost >= POISON then
+		lost, att = 0, att + 1
+	end
+	if att > j.att and att >= j.max then
+		local why = 'lost ' .. j.losses + 1 .. ' leases without a new checkpoint'
+		move(j, 'failed', with('att', att, 'lost', lost, 'ended', now_ms(), 'err',
+			cjson.encode({message = why})), why)
+		release(j.id, false)
+	else
+		move(j, 'ready', with('att', att, 'lost', lost), 'lease lost')
+	end
+end
+
+local function expire(lc)
+	local ids = due('lease', lc)
+	for _, id in ipairs(ids) do
+		local j = job_load(id)
+		lease_lost(j)
+		run_settle(j.run)
+	end
+	return #ids
+end
+
+local function grace_over(lc)
+	local ids = due('grace', lc)
+	for _, id in ipairs(ids) do
+		local j = job_load(id)
+		attempt_close(j, 'cancelled', '')
+		settle_charge(j)
+		move(j, 'cancelled', {'token', '', 'worker', '', 'ended', now_ms()}, 'grace over')
+		release(id, false)
+		run_settle(j.run)
+	end
+	return #ids
+end
+
+local function wake(lc)
+	local ids = due('delayed', lc)
+	for _, id in ipairs(ids) do
+		move(job_load(id), 'ready', {'due', ''})
+	end
+	return #ids
+end
+
+local function workers_lost(before)
+	local ids = due('wz', before)
+	for _, id in ipairs(ids) do
+		redis.call('ZREM', P .. 'wz', id)
+		redis.call('HSET', P .. 'w:' .. id, 'lost', '1')
+		event('worker', '', '', cjson.encode({id = id, state = 'lost'}))
+	end
+	return #ids
+end
+
+local function idem_trim(now)
+	for _, k in ipairs(redis.call('ZRANGEBYSCORE', P .. 'idemz', '-inf', now - IDEM_MS, 'LIMIT', 0,
+		100)) do
+		redis.call('HDEL', P .. 'idem', k)
+		redis.call('ZREM', P .. 'idemz', k)
+	end
+end
+
+-- tick run_id lease_ms now_ms? -> {lclock, advanced, frozen, expired, due, cancelled, workers lost}
+-- run_id is that of this Redis process: a new one means a restart, and leases rest for one lease time
+-- so that every worker can beat first. The third argument replaces the wall clock in tests.
+register('tick', function(a)
+	local v = redis.call('HMGET', M, 'lclock', 'lasttick', 'frozen', 'run_id')
+	local now = tonumber(a[4]) or now_ms()
+	local lc, frozen = tonumber(v[1]) or 0, tonumber(v[3]) or 0
+	local adv = math.min(math.max(now - (tonumber(v[2]) or now), 0), ADVANCE_MS)
+	if v[4] and v[4] ~= a[2] then
+		frozen, adv = tonumber(a[3]), 0
+	end
+	local step = adv
+	if frozen > 0 then
+		frozen, step = math.max(frozen - adv, 0), 0
+	end
+	lc = lc + step
+	redis.call('HSET', M, 'lclock', int(lc), 'lasttick', int(now), 'frozen', int(frozen), 'run_id', a[2])
+	idem_trim(now)
+	local cancelled = grace_over(lc)
+	return {lc, step, frozen, expire(lc), wake(lc), cancelled, workers_lost(lc - a[3])}
+end)

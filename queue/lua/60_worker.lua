@@ -1,0 +1,112 @@
+-- Workers, and small things with a life span.
+
+local function worker_event(id, state)
+	event('worker', '', '', cjson.encode({id = id, state = state}))
+end
+
+-- The oldest workers that said good-bye are forgotten beyond `keep`.
+local function workers_trim(keep)
+	local over = redis.call('ZCARD', P .. 'wa') - keep
+	if over <= 0 then
+		return
+	end
+	for _, id in ipairs(redis.call('ZRANGE', P .. 'wa', 0, over + 50)) do
+		local v = redis.call('HMGET', P .. 'w:' .. id, 'gone', 'lost')
+		if (v[1] == '1' or v[2] == '1') and redis.call('EXISTS', P .. 'wj:' .. id) == 0 then
+			redis.call('DEL', P .. 'w:' .. id)
+			redis.call('ZREM', P .. 'wa', id)
+		end
+	end
+end
+
+-- worker_register id info name keep -> 1
+register('worker_register', function(a)
+	local now, w = now_ms(), P .. 'w:' .. a[2]
+	workers_trim(tonumber(a[5]))
+	redis.call('HSET', w, 'info', a[3], 'name', a[4], 'lb', now, 'drain', '0', 'gone', '0', 'lost', '0')
+	if redis.call('HSETNX', w, 'started', now) == 1 then
+		redis.call('HSET', w, 'done', 0, 'pre', 0)
+		redis.call('ZADD', P .. 'wa', redis.call('HINCRBY', M, 'seq', 1), a[2])
+	end
+	redis.call('ZADD', P .. 'wz', lclock(), a[2])
+	worker_event(a[2], 'idle')
+	return 1
+end)
+
+-- worker_beat id -> action
+register('worker_beat', function(a)
+	local v = redis.call('HMGET', P .. 'w:' .. a[2], 'info', 'gone', 'drain')
+	if not v[1] or v[2] == '1' then
+		return fail('NOTFOUND', 'no worker ' .. a[2] .. ', register first')
+	end
+	worker_seen(a[2])
+	return v[3] == '1' and 'drain' or 'continue'
+end)
+
+-- worker_set id drain|gone -> 1
+register('worker_set', function(a)
+	if redis.call('EXISTS', P .. 'w:' .. a[2]) == 0 then
+		return fail('NOTFOUND', 'no worker ' .. a[2])
+	end
+	redis.call('HSET', P .. 'w:' .. a[2], a[3], '1')
+	if a[3] == 'gone' then
+		redis.call('ZREM', P .. 'wz', a[2])
+	end
+	worker_event(a[2], a[3] == 'gone' and 'gone' or 'draining')
+	return 1
+end)
+
+-- event type run job data: an event that is no state change
+register('event', function(a)
+	event(a[2], a[3], a[4], a[5])
+	return 1
+end)
+
+-- kv_put ns key value ttl_s
+register('kv_put', function(a)
+	local key, index, now = P .. 'kv:' .. a[2] .. ':' .. a[3], P .. 'kvn:' .. a[2], now_ms()
+	local ttl = tonumber(a[5])
+	redis.call('ZREMRANGEBYSCORE', index, '-inf', now)
+	if ttl > 0 then
+		redis.call('SET', key, a[4], 'EX', ttl)
+		redis.call('ZADD', index, now + ttl * 1000, a[3])
+	else
+		redis.call('SET', key, a[4])
+		redis.call('ZADD', index, '+inf', a[3])
+	end
+	return 1
+end)
+
+-- kv_take ns key -> value, which is gone now, or nil
+register('kv_take', function(a)
+	local key = P .. 'kv:' .. a[2] .. ':' .. a[3]
+	local v = redis.call('GET', key)
+	redis.call('DEL', key)
+	redis.call('ZREM', P .. 'kvn:' .. a[2], a[3])
+	return v
+end)
+
+-- kv_list ns -> key, value, key, value…
+register('kv_list', function(a)
+	local out = {}
+	for _, k in ipairs(redis.call('ZRANGE', P .. 'kvn:' .. a[2], 0, -1)) do
+		local v = redis.call('GET', P .. 'kv:' .. a[2] .. ':' .. k)
+		if v then
+			out[#out + 1] = k
+			out[#out + 1] = v
+		end
+	end
+	return out
+end, {'no-writes'})
+
+-- moves -> from, to, from, to…: the table above, for the test that compares it with states.def
+register('moves', function()
+	local out = {}
+	for from, tos in pairs(MOVES) do
+		for to in pairs(tos) do
+			out[#out + 1] = from
+			out[#out + 1] = to
+		end
+	end
+	return out
+end, {'no-writes'})

@@ -1,0 +1,174 @@
+-- audit: derives every index afresh from the job hashes and compares. Shares no code with the verbs
+-- above beyond key names. Returns sentences; none means all is well.
+
+local function members(key, cmd)
+	local set, n = {}, 0
+	local list = cmd == 'set' and redis.call('SMEMBERS', key) or redis.call('ZRANGE', key, 0, -1)
+	for _, m in ipairs(list) do
+		set[m] = true
+		n = n + 1
+	end
+	return set, n
+end
+
+local function same(say, what, got, want)
+	for m in pairs(got) do
+		if not want[m] then
+			say(what .. ' holds ' .. m .. ' wrongly')
+		end
+	end
+	for m in pairs(want) do
+		if not got[m] then
+			say(what .. ' lacks ' .. m)
+		end
+	end
+end
+
+local function audit_parents(say, id, h, all)
+	local def, open, ok = cjson.decode(h.def), 0, 0
+	for _, p in ipairs(def.parents) do
+		local s = all[p] and all[p].state
+		if not s then
+			say(id .. ' has the unknown parent ' .. p)
+		elseif s == 'done' then
+			ok = ok + 1
+		elseif not TERMINAL[s] then
+			open = open + 1
+		end
+	end
+	local need = tonumber(h.need)
+	if h.state == 'blocked' and (open ~= tonumber(h.left) or ok ~= tonumber(h.succ)) then
+		say(id .. ' counts left ' .. h.left .. ' succ ' .. h.succ .. ', its parents say ' .. open ..
+			' and ' .. ok)
+	end
+	if h.state == 'blocked' and open == 0 then
+		say(id .. ' is blocked although no parent is open')
+	end
+	if h.state == 'ready' and (open > 0 or ok < need) then
+		say(id .. ' is ready with ' .. open .. ' open parents and ' .. ok .. ' of ' .. need)
+	end
+	if (h.state == 'running' or h.state == 'done') and ok < need then
+		say(id .. ' is ' .. h.state .. ' with ' .. ok .. ' of ' .. need .. ' parents done')
+	end
+end
+
+local function load_all(say)
+	local all = {}
+	for _, run in ipairs(redis.call('ZRANGE', P .. 'runs', 0, -1)) do
+		for _, id in ipairs(redis.call('ZRANGE', P .. 'rj:' .. run, 0, -1)) do
+			local flat, h = redis.call('HGETALL', P .. 'j:' .. id), {}
+			for i = 1, #flat, 2 do
+				h[flat[i]] = flat[i + 1]
+			end
+			if not MOVES[h.state] or h.run ~= run then
+				say(id .. ' has state ' .. tostring(h.state) .. ' in run ' .. tostring(h.run))
+			else
+				all[id] = h
+			end
+		end
+	end
+	return all
+end
+
+-- What each index must hold.
+local function derive(all)
+	local d = {lease = {}, delayed = {}, grace = {}, rq = {}, wj = {}, n = {}}
+	for id, h in pairs(all) do
+		local n = d.n[h.run] or {}
+		n[h.state] = (n[h.state] or 0) + 1
+		d.n[h.run] = n
+		if h.state == 'running' then
+			d.lease[id] = true
+			d.wj[h.worker] = d.wj[h.worker] or {}
+			d.wj[h.worker][id] = true
+			if h.cancel == '1' then
+				d.grace[id] = true
+			end
+		elseif h.state == 'delayed' then
+			d.delayed[id] = true
+		elseif h.state == 'ready' then
+			local q = h.stage .. ':' .. h.run
+			d.rq[q] = d.rq[q] or {}
+			d.rq[q][id] = true
+		end
+	end
+	return d
+end
+
+local function audit_tokens(say, all)
+	for id, h in pairs(all) do
+		if h.state == 'running' and (h.token or '') == '' then
+			say(id .. ' runs without a token')
+		end
+		if h.state ~= 'running' and (h.token or '') ~= '' then
+			say(id .. ' is ' .. h.state .. ' and has a token')
+		end
+	end
+end
+
+local function audit_runs(say, d)
+	for _, run in ipairs(redis.call('ZRANGE', P .. 'runs', 0, -1)) do
+		local n, total, open = d.n[run] or {}, 0, 0
+		local state = redis.call('HGET', P .. 'r:' .. run, 'state')
+		local hold = redis.call('HGET', P .. 'r:' .. run, 'hold')
+		for s in pairs(MOVES) do
+			local want = n[s] or 0
+			local got = tonumber(redis.call('HGET', P .. 'r:' .. run, 'n:' .. s))
+			total = total + want
+			open = open + (TERMINAL[s] and 0 or want)
+			if got ~= want then
+				say(run .. ' counts ' .. tostring(got) .. ' ' .. s .. ' jobs, there are ' .. want)
+			end
+		end
+		if tonumber(redis.call('HGET', P .. 'r:' .. run, 'total')) ~= total then
+			say(run .. ' has a wrong total')
+		end
+		if RUN_TERMINAL[state] and open > 0 then
+			say(run .. ' is ' .. state .. ' with ' .. open .. ' open jobs')
+		end
+		if (redis.call('SISMEMBER', P .. 'openruns', run) == 0) ~= (RUN_TERMINAL[state] == 1) then
+			say(run .. ' is ' .. state .. ', openruns disagrees')
+		end
+		for _, s in ipairs(STAGES) do
+			local want = d.rq[s .. ':' .. run] and hold ~= '1'
+			local got = redis.call('ZSCORE', P .. 'pool:' .. s, run)
+			if (got and true or false) ~= (want and true or false) then
+				say('pool ' .. s .. ' is wrong about ' .. run)
+			end
+		end
+	end
+end
+
+local function audit_keys(say, prefix, cmd, want)
+	local seen = {}
+	for _, key in ipairs(redis.call('KEYS', P .. prefix .. ':*')) do
+		local name = string.sub(key, #P + #prefix + 2)
+		seen[name] = true
+		same(say, prefix .. ':' .. name, members(key, cmd), want[name] or {})
+	end
+	for name in pairs(want) do
+		if not seen[name] then
+			say(prefix .. ':' .. name .. ' is missing')
+		end
+	end
+end
+
+register('audit', function()
+	local problems = {}
+	local function say(text)
+		problems[#problems + 1] = text
+	end
+	local all = load_all(say)
+	local d = derive(all)
+	for id, h in pairs(all) do
+		audit_parents(say, id, h, all)
+	end
+	audit_tokens(say, all)
+	audit_runs(say, d)
+	for _, z in ipairs({'lease', 'delayed', 'grace'}) do
+		same(say, z, members(P .. z), d[z])
+	end
+	audit_keys(say, 'rq', 'zset', d.rq)
+	audit_keys(say, 'wj', 'set', d.wj)
+	return problems
+end, {'no-writes'})

@@ -1,0 +1,607 @@
+#include "queue/redis.h"
+
+#include "base/check.h"
+#include "base/clk.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "queue/limits.h"
+
+#include <errno.h>
+#include <hiredis/hiredis.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct conn {
+	redisContext *ctx; /* owned */
+	struct conn *next; /* in the free list */
+	int64_t used_ms;   /* monotonic, end of last use */
+	int64_t timeout_ms;
+	unsigned generation;
+};
+
+struct redis {
+	char *path;     /* Unix socket, or NULL */
+	char *host;
+	int port, db;
+	char *password; /* or NULL */
+	int64_t timeout_ms;
+	int pool_max;
+	pthread_mutex_t lock; /* guards the rest */
+	pthread_cond_t freed;
+	struct conn *free;
+	int n_conns;
+	unsigned generation;
+	int64_t backoff_ms, retry_at_ms;
+};
+
+/* --- address ----------------------------------------------------------------------------------- */
+
+static enum rc parse_host(struct redis *r, const char *text, const char *url, struct err *e)
+{
+	const char *slash = strchr(text, '/');
+	size_t len = slash ? (size_t)(slash - text) : strlen(text);
+	char *hostport = mem_strn(text, len);
+	char *colon = strrchr(hostport, ':');
+	int64_t port = 6379, db = 0;
+	bool good = true;
+
+	if (colon && strchr(colon, ']'))
+		colon = NULL;
+	if (colon) {
+		*colon = '\0';
+		good = str_to_i64(colon + 1, &port) && port > 0 && port < 65536;
+	}
+	if (slash && slash[1])
+		good = good && str_to_i64(slash + 1, &db) && db >= 0 && db < 1 << 20;
+	len = strlen(hostport);
+	if (len > 2 && hostport[0] == '[' && hostport[len - 1] == ']')
+		r->host = mem_strn(hostport + 1, len - 2);
+	else
+		r->host = mem_str(len ? hostport : "127.0.0.1");
+	free(hostport);
+	r->port = (int)port;
+	r->db = (int)db;
+	if (!good)
+		return err_set(e, RC_INVALID, "redis address \"%s\": expected unix:/path, host:port or "
+			       "redis://[:password@]host[:port][/db]", url);
+	return RC_OK;
+}
+
+static enum rc parse_url(struct redis *r, const char *url, struct err *e)
+{
+	const char *at;
+
+	if (!strncmp(url, "unix://", 7))
+		url += 6;
+	if (!strncmp(url, "unix:/", 6) || url[0] == '/') {
+		r->path = mem_str(strchr(url, '/'));
+		return RC_OK;
+	}
+	if (!strncmp(url, "redis://", 8)) {
+		url += 8;
+		at = strrchr(url, '@');
+		if (at) {
+			const char *colon = memchr(url, ':', (size_t)(at - url));
+			const char *pw = colon ? colon + 1 : url;
+			r->password = mem_strn(pw, (size_t)(at - pw));
+			url = at + 1;
+		}
+	}
+	return parse_host(r, url, url, e);
+}
+
+/* --- connections ------------------------------------------------------------------------------- */
+
+static struct timeval timeval_of(int64_t ms)
+{
+	return (struct timeval){.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
+}
+
+static void conn_free(struct conn *c)
+{
+	if (c && c->ctx)
+		redisFree(c->ctx);
+	free(c);
+}
+
+static enum rc conn_error(const struct conn *c, struct err *e)
+{
+	if (c->ctx->err == REDIS_ERR_IO && (errno == EAGAIN || errno == EWOULDBLOCK))
+		return err_set(e, RC_TIMEOUT, "redis did not answer in %lld ms",
+			       (long long)c->timeout_ms);
+	return err_set(e, RC_UNREACHABLE, "redis: %s", c->ctx->errstr);
+}
+
+/* One short command while setting a connection up. */
+static enum rc conn_say(struct conn *c, const char *a, const char *b, struct err *e)
+{
+	const char *argv[2] = {a, b};
+	redisReply *rep = redisCommandArgv(c->ctx, b ? 2 : 1, argv, NULL);
+	enum rc rc = RC_OK;
+
+	if (!rep)
+		return conn_error(c, e);
+	if (rep->type == REDIS_REPLY_ERROR)
+		rc = err_set(e, !strncmp(rep->str, "LOADING", 7) ? RC_UNREACHABLE : RC_DENIED,
+			     "redis: %s: %s", a, rep->str);
+	freeReplyObject(rep);
+	return rc;
+}
+
+static enum rc conn_open(struct redis *r, int64_t timeout_ms, struct conn **out, struct err *e)
+{
+	struct timeval tv = timeval_of(timeout_ms < CONNECT_TIMEOUT_MS ? timeout_ms
+								       : CONNECT_TIMEOUT_MS);
+	struct conn *c = mem_new(sizeof(*c));
+	char db[16];
+	enum rc rc = RC_OK;
+
+	c->ctx = r->path ? redisConnectUnixWithTimeout(r->path, tv)
+			 : redisConnectWithTimeout(r->host, r->port, tv);
+	if (!c->ctx || c->ctx->err) {
+		rc = err_set(e, RC_UNREACHABLE, "redis at %s: %s", r->path ? r->path : r->host,
+			     c->ctx ? c->ctx->errstr : "out of memory");
+		goto out;
+	}
+	c->timeout_ms = timeout_ms;
+	redisSetTimeout(c->ctx, timeval_of(timeout_ms));
+	if (!r->path)
+		redisEnableKeepAlive(c->ctx);
+	if (r->password)
+		rc = conn_say(c, "AUTH", r->password, e);
+	if (!rc && r->db) {
+		str_fmt(db, sizeof(db), "%d", r->db);
+		rc = conn_say(c, "SELECT", db, e);
+	}
+out:
+	if (rc) {
+		conn_free(c);
+		c = NULL;
+	}
+	*out = c;
+	return rc;
+}
+
+/* Waits (under the lock) until a connection may be taken or made. */
+static enum rc pool_wait(struct redis *r, int64_t deadline_ms, struct err *e)
+{
+	struct timespec ts;
+
+	while (!r->free && r->n_conns >= r->pool_max) {
+		if (clk_mono_ms() >= deadline_ms)
+			return err_set(e, RC_UNREACHABLE, "all %d redis connections are busy",
+				       r->pool_max);
+		clock_gettime(CLOCK_REALTIME, &ts);
+		ts.tv_nsec += 50 * 1000000L;
+		ts.tv_sec += ts.tv_nsec / 1000000000L;
+		ts.tv_nsec %= 1000000000L;
+		pthread_cond_timedwait(&r->freed, &r->lock, &ts);
+	}
+	return RC_OK;
+}
+
+static void pool_forget(struct redis *r, struct conn *c)
+{
+	conn_free(c);
+	pthread_mutex_lock(&r->lock);
+	r->n_conns--;
+	pthread_cond_signal(&r->freed);
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* After a failure: this connection is closed and those that are as old with it when next looked at. */
+static void pool_broken(struct redis *r, struct conn *c)
+{
+	pthread_mutex_lock(&r->lock);
+	if (c->generation == r->generation)
+		r->generation++;
+	pthread_mutex_unlock(&r->lock);
+	pool_forget(r, c);
+}
+
+static void pool_give(struct redis *r, struct conn *c)
+{
+	c->used_ms = clk_mono_ms();
+	pthread_mutex_lock(&r->lock);
+	c->next = r->free;
+	r->free = c;
+	pthread_cond_signal(&r->freed);
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* A kept connection that is still good, or NULL with a place reserved for a new one. */
+static enum rc pool_kept(struct redis *r, int64_t deadline_ms, struct conn **out, struct err *e)
+{
+	struct conn *c;
+	unsigned generation;
+	enum rc rc;
+
+	for (;;) {
+		pthread_mutex_lock(&r->lock);
+		rc = pool_wait(r, deadline_ms, e);
+		c = r->free;
+		if (!rc && c)
+			r->free = c->next;
+		else if (!rc)
+			r->n_conns++;
+		generation = r->generation;
+		pthread_mutex_unlock(&r->lock);
+		*out = c;
+		if (rc || !c)
+			return rc;
+		if (c->generation == generation &&
+		    (clk_mono_ms() - c->used_ms < IDLE_PING_MS || !conn_say(c, "PING", NULL, NULL)))
+			return RC_OK;
+		pool_forget(r, c);
+	}
+}
+
+/* Connects, with pauses that double up to BACKOFF_CONNECT_MS_MAX between tries of the whole pool. */
+static enum rc pool_connect(struct redis *r, int64_t deadline_ms, struct conn **out, struct err *e)
+{
+	int64_t now, wait;
+	enum rc rc;
+
+	for (;;) {
+		pthread_mutex_lock(&r->lock);
+		now = clk_mono_ms();
+		wait = r->retry_at_ms - now;
+		unsigned generation = r->generation;
+		pthread_mutex_unlock(&r->lock);
+		if (wait > 0)
+			clk_sleep_ms(wait < deadline_ms - now ? wait : deadline_ms - now);
+		rc = conn_open(r, r->timeout_ms, out, e);
+		pthread_mutex_lock(&r->lock);
+		if (!rc) {
+			(*out)->generation = generation;
+			r->backoff_ms = 0;
+			r->retry_at_ms = 0;
+		} else {
+			r->backoff_ms = r->backoff_ms ? r->backoff_ms * 2 : 10;
+			if (r->backoff_ms > BACKOFF_CONNECT_MS_MAX)
+				r->backoff_ms = BACKOFF_CONNECT_MS_MAX;
+			r->retry_at_ms = clk_mono_ms() + r->backoff_ms;
+		}
+		pthread_mutex_unlock(&r->lock);
+		if (!rc || rc == RC_DENIED || clk_mono_ms() >= deadline_ms)
+			return rc;
+	}
+}
+
+static enum rc pool_take(struct redis *r, int64_t deadline_ms, struct conn **out, struct err *e)
+{
+	enum rc rc = pool_kept(r, deadline_ms, out, e);
+
+	if (rc || *out)
+		return rc;
+	rc = pool_connect(r, deadline_ms, out, e);
+	if (rc) {
+		pthread_mutex_lock(&r->lock);
+		r->n_conns--;
+		pthread_cond_signal(&r->freed);
+		pthread_mutex_unlock(&r->lock);
+	}
+	return rc;
+}
+
+/* --- commands ---------------------------------------------------------------------------------- */
+
+void redis_cmd_addn(struct redis_cmd *c, const void *data, size_t len)
+{
+	if (c->argc == c->cap) {
+		c->cap = c->cap ? c->cap * 2 : 16;
+		c->ends = mem_grow(c->ends, (size_t)c->cap, sizeof(*c->ends));
+	}
+	buf_append(&c->bytes, data, len);
+	c->ends[c->argc++] = c->bytes.len;
+}
+
+void redis_cmd_add(struct redis_cmd *c, const char *text)
+{
+	redis_cmd_addn(c, text, strlen(text));
+}
+
+void redis_cmd_i64(struct redis_cmd *c, int64_t v)
+{
+	char text[24];
+
+	str_fmt(text, sizeof(text), "%lld", (long long)v);
+	redis_cmd_add(c, text);
+}
+
+void redis_cmd_f64(struct redis_cmd *c, double v)
+{
+	char text[40];
+
+	str_fmt(text, sizeof(text), "%.17g", v);
+	redis_cmd_add(c, text);
+}
+
+void redis_cmd_words(struct redis_cmd *c, const char *words)
+{
+	size_t len;
+
+	for (words += strspn(words, " "); *words; words += len, words += strspn(words, " ")) {
+		len = strcspn(words, " ");
+		redis_cmd_addn(c, words, len);
+	}
+}
+
+void redis_cmd_release(struct redis_cmd *c)
+{
+	buf_release(&c->bytes);
+	free(c->ends);
+	*c = (struct redis_cmd)REDIS_CMD_INIT;
+}
+
+static void cmd_append(struct conn *conn, const struct redis_cmd *c)
+{
+	const char **argv = mem_array((size_t)c->argc + 1, sizeof(*argv));
+	size_t *len = mem_array((size_t)c->argc + 1, sizeof(*len));
+
+	for (int i = 0; i < c->argc; i++) {
+		size_t from = i ? c->ends[i - 1] : 0;
+		argv[i] = c->bytes.data ? c->bytes.data + from : "";
+		len[i] = c->ends[i] - from;
+	}
+	redisAppendCommandArgv(conn->ctx, c->argc, argv, len);
+	free(argv);
+	free(len);
+}
+
+/* --- replies: the opaque struct is hiredis's own tree ------------------------------------------ */
+
+static const redisReply *raw(const struct redis_reply *p)
+{
+	return (const redisReply *)(const void *)p;
+}
+
+enum redis_kind reply_kind(const struct redis_reply *p)
+{
+	static const enum redis_kind kinds[] = {
+		[REDIS_REPLY_STRING] = REDIS_TEXT, [REDIS_REPLY_ARRAY] = REDIS_ARRAY,
+		[REDIS_REPLY_INTEGER] = REDIS_INT, [REDIS_REPLY_NIL] = REDIS_NIL,
+		[REDIS_REPLY_STATUS] = REDIS_TEXT, [REDIS_REPLY_ERROR] = REDIS_ERROR,
+	};
+	int t = p ? raw(p)->type : REDIS_REPLY_NIL;
+
+	return t > 0 && t < (int)(sizeof(kinds) / sizeof(*kinds)) ? kinds[t] : REDIS_NIL;
+}
+
+const char *reply_text(const struct redis_reply *p)
+{
+	enum redis_kind k = reply_kind(p);
+
+	return k == REDIS_TEXT || k == REDIS_ERROR ? raw(p)->str : "";
+}
+
+size_t reply_len(const struct redis_reply *p)
+{
+	enum redis_kind k = reply_kind(p);
+
+	return k == REDIS_TEXT || k == REDIS_ERROR ? (size_t)raw(p)->len : 0;
+}
+
+int64_t reply_i64(const struct redis_reply *p)
+{
+	int64_t v = 0;
+
+	if (reply_kind(p) == REDIS_INT)
+		return raw(p)->integer;
+	str_to_i64(reply_text(p), &v);
+	return v;
+}
+
+size_t reply_n(const struct redis_reply *p)
+{
+	return reply_kind(p) == REDIS_ARRAY ? raw(p)->elements : 0;
+}
+
+const struct redis_reply *reply_at(const struct redis_reply *p, size_t i)
+{
+	return i < reply_n(p) ? (const struct redis_reply *)(const void *)raw(p)->element[i] : NULL;
+}
+
+void reply_free(struct redis_reply *p)
+{
+	if (p)
+		freeReplyObject(p);
+}
+
+/* --- calls ------------------------------------------------------------------------------------- */
+
+/* Error replies by first word. The first block is our function library, the rest Redis. */
+static const struct {
+	const char *word;
+	enum rc rc;
+	bool again; /* Redis is not itself just now: same as a lost connection. */
+} error_words[] = {
+	{"STALE", RC_STALE, false},      {"CONFLICT", RC_CONFLICT, false},
+	{"NOTFOUND", RC_NOTFOUND, false}, {"INVALID", RC_INVALID, false},
+	{"FULL", RC_FULL, false},        {"SCHEMA", RC_UNSUPPORTED, false},
+	{"OOM", RC_FULL, false},         {"NOPERM", RC_DENIED, false},
+	{"NOAUTH", RC_DENIED, false},    {"WRONGPASS", RC_DENIED, false},
+	{"MISCONF", RC_IO, false},       {"LOADING", RC_UNREACHABLE, true},
+	{"READONLY", RC_UNREACHABLE, true}, {"MASTERDOWN", RC_UNREACHABLE, true},
+	{"NOREPLICAS", RC_UNREACHABLE, true}, {"BUSY", RC_TIMEOUT, true},
+};
+
+static enum rc error_of(const struct redis_reply *p, bool *again, struct err *e)
+{
+	const char *text = reply_text(p);
+	size_t len = strcspn(text, " ");
+
+	*again = false;
+	for (size_t i = 0; i < sizeof(error_words) / sizeof(*error_words); i++) {
+		if (strlen(error_words[i].word) != len || strncmp(text, error_words[i].word, len))
+			continue;
+		*again = error_words[i].again;
+		if (i < 6)
+			text += len + (text[len] == ' ');
+		return err_set(e, error_words[i].rc, "%s%s", i < 6 ? "" : "redis: ", text);
+	}
+	return err_set(e, RC_IO, "redis: %s", text);
+}
+
+/* All commands out, all replies in, on one connection. */
+static enum rc conn_exchange(struct conn *c, const struct redis_cmd *cmds, size_t n,
+			     int64_t timeout_ms, struct redis_reply **out, struct err *e)
+{
+	if (timeout_ms != c->timeout_ms) {
+		redisSetTimeout(c->ctx, timeval_of(timeout_ms));
+		c->timeout_ms = timeout_ms;
+	}
+	for (size_t i = 0; i < n; i++)
+		cmd_append(c, &cmds[i]);
+	for (size_t i = 0; i < n; i++) {
+		void *p = NULL;
+		errno = 0;
+		if (redisGetReply(c->ctx, &p) != REDIS_OK) {
+			enum rc rc = conn_error(c, e);
+			while (i > 0) {
+				reply_free(out[--i]);
+				out[i] = NULL;
+			}
+			return rc;
+		}
+		out[i] = p;
+	}
+	return RC_OK;
+}
+
+static void replies_free(struct redis_reply **out, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		reply_free(out[i]);
+		out[i] = NULL;
+	}
+}
+
+/* One try. *again: worth another one before the deadline. */
+static enum rc try_once(struct redis *r, const struct redis_cmd *c, size_t n, int64_t deadline_ms,
+			struct redis_reply **out, bool *again, struct err *e)
+{
+	struct conn *conn = NULL;
+	bool busy = false;
+	enum rc rc;
+
+	*again = false;
+	rc = pool_take(r, deadline_ms, &conn, e);
+	if (rc)
+		return rc;
+	rc = conn_exchange(conn, c, n, r->timeout_ms + c->extra_ms, out, e);
+	if (rc) {
+		*again = rc == RC_UNREACHABLE && !c->once;
+		pool_broken(r, conn);
+		return rc;
+	}
+	if (reply_kind(out[0]) == REDIS_ERROR)
+		rc = error_of(out[0], &busy, e);
+	if (busy) {
+		replies_free(out, n);
+		pool_broken(r, conn);
+		*again = true;
+		return rc;
+	}
+	pool_give(r, conn);
+	return n == 1 ? rc : RC_OK;
+}
+
+static enum rc exchange(struct redis *r, struct redis_cmd *c, size_t n, struct redis_reply **out,
+			struct err *e)
+{
+	int64_t deadline = clk_mono_ms() + r->timeout_ms + c->extra_ms, pause = 10;
+	bool again;
+	enum rc rc;
+
+	for (;;) {
+		rc = try_once(r, c, n, deadline, out, &again, e);
+		if (!again || clk_mono_ms() + pause >= deadline)
+			break;
+		log_debug("redis", "again", "pause_ms=%lld", (long long)pause);
+		clk_sleep_ms(pause);
+		pause = pause * 2 < 200 ? pause * 2 : 200;
+	}
+	for (size_t i = 0; i < n; i++)
+		redis_cmd_release(&c[i]);
+	return rc;
+}
+
+enum rc redis_call(struct redis *r, struct redis_cmd *c, struct redis_reply **out, struct err *e)
+{
+	struct redis_reply *p = NULL;
+	enum rc rc = exchange(r, c, 1, &p, e);
+
+	if (rc || !out) {
+		reply_free(p);
+		p = NULL;
+	}
+	if (out)
+		*out = p;
+	return rc;
+}
+
+enum rc redis_pipe(struct redis *r, struct redis_cmd *c, size_t n, struct redis_reply **out,
+		   struct err *e)
+{
+	memset(out, 0, n * sizeof(*out));
+	return n ? exchange(r, c, n, out, e) : RC_OK;
+}
+
+/* --- life -------------------------------------------------------------------------------------- */
+
+static void ignore_sigpipe(void)
+{
+	struct sigaction old;
+
+	if (!sigaction(SIGPIPE, NULL, &old) && old.sa_handler == SIG_DFL)
+		signal(SIGPIPE, SIG_IGN);
+}
+
+enum rc redis_open(const char *url, const struct redis_opts *o, struct redis **out, struct err *e)
+{
+	struct redis *r = mem_new(sizeof(*r));
+	struct redis_cmd ping = REDIS_CMD_INIT;
+	enum rc rc;
+
+	*out = NULL;
+	ignore_sigpipe();
+	r->timeout_ms = o->timeout_ms;
+	r->pool_max = o->pool_max;
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_cond_init(&r->freed, NULL);
+	rc = parse_url(r, url, e);
+	if (!rc) {
+		redis_cmd_add(&ping, "PING");
+		rc = redis_call(r, &ping, NULL, e);
+	}
+	if (rc)
+		redis_close(r);
+	else
+		*out = r;
+	return rc;
+}
+
+void redis_close(struct redis *r)
+{
+	struct conn *c;
+
+	if (!r)
+		return;
+	while ((c = r->free)) {
+		r->free = c->next;
+		conn_free(c);
+	}
+	pthread_mutex_destroy(&r->lock);
+	pthread_cond_destroy(&r->freed);
+	if (r->password)
+		explicit_bzero(r->password, strlen(r->password));
+	free(r->password);
+	free(r->path);
+	free(r->host);
+	free(r);
+}

@@ -1,0 +1,213 @@
+/* Verbs on whole runs, and the operator's verbs on jobs. */
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "queue/internal.h"
+#include "queue/keys.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A member of the record, or of its spec. */
+static const json_t *record_member(const json_t *record, const char *key)
+{
+	const json_t *v = json_object_get(record, key);
+
+	return v ? v : json_object_get(json_object_get(record, "spec"), key);
+}
+
+static double record_number(const json_t *record, const char *key, double dflt)
+{
+	const json_t *v = record_member(record, key);
+
+	return json_is_number(v) ? json_number_value(v) : dflt;
+}
+
+static enum rc submit_command(struct redis_cmd *c, const json_t *record, const char *idem_key,
+			      const char *digest, struct err *e)
+{
+	const char *id = jx_get_str(record, "id", "");
+	double class = record_number(record, "class", 5), weight = record_number(record, "weight", 1);
+	double lease = record_number(record, "lease_ms", 0);
+
+	if (!word_valid(id, RUN_ID_MAX) || strchr(id, '.'))
+		return err_set(e, RC_INVALID, "run id \"%.32s\": expected a short word", id);
+	if (!(class >= 0 && class <= 9) || !(weight >= 0.001 && weight <= 1000))
+		return err_set(e, RC_INVALID, "class %g, weight %g: expected 0 to 9, 0.001 to 1000",
+			       class, weight);
+	if (lease != 0 && !(lease >= LEASE_MS_MIN && lease <= LEASE_MS_MAX))
+		return err_set(e, RC_INVALID, "lease_ms %g: expected 0 or %d to %d", lease,
+			       LEASE_MS_MIN, LEASE_MS_MAX);
+	call_begin(c, "submit");
+	redis_cmd_add(c, id);
+	cmd_json(c, record);
+	redis_cmd_i64(c, (int64_t)class);
+	redis_cmd_f64(c, weight);
+	redis_cmd_i64(c, (int64_t)lease);
+	redis_cmd_add(c, jx_get_str(record, "name", jx_get_str(json_object_get(record, "spec"),
+							       "name", "")));
+	redis_cmd_add(c, idem_key ? idem_key : "");
+	redis_cmd_add(c, digest ? digest : "");
+	if (c->bytes.len > DOC_BYTES_MAX)
+		return err_set(e, RC_FULL, "run record of %zu bytes: the limit is %d", c->bytes.len,
+			       DOC_BYTES_MAX);
+	return RC_OK;
+}
+
+enum rc queue_submit(struct queue *q, const json_t *record, const char *idem_key,
+		     const char *body_digest, char run[RUN_ID_MAX], bool *existed, struct err *e)
+{
+	struct redis_cmd c = REDIS_CMD_INIT;
+	struct redis_reply *p = NULL;
+	enum rc rc = submit_command(&c, record, idem_key, body_digest, e);
+
+	if (rc) {
+		redis_cmd_release(&c);
+		return rc;
+	}
+	rc = call_end(q, &c, &p, e);
+	if (!rc) {
+		*existed = reply_i64(reply_at(p, 0)) == 1;
+		str_copy(run, RUN_ID_MAX, reply_text(reply_at(p, 1)));
+	}
+	reply_free(p);
+	return rc;
+}
+
+/* --- adding jobs ------------------------------------------------------------------------------- */
+
+static enum rc job_arguments(struct redis_cmd *c, const char *run, const json_t *job, struct err *e)
+{
+	const char *id = jx_get_str(job, "id", ""), *stage = jx_get_str(job, "stage", "");
+	const json_t *parents = json_object_get(job, "parents");
+	size_t n = json_array_size(parents), run_len = strlen(run);
+
+	if (!word_valid(id, JOB_ID_MAX) || strncmp(id, run, run_len) != 0 || id[run_len] != '.')
+		return err_set(e, RC_INVALID, "job id \"%.100s\": expected \"%s.…\"", id, run);
+	if (n > PARENTS_MAX)
+		return err_set(e, RC_FULL, "job %s has %zu parents: the limit is %d", id, n,
+			       PARENTS_MAX);
+	redis_cmd_add(c, id);
+	redis_cmd_add(c, stage);
+	redis_cmd_i64(c, jx_get_i64(job, "iter", 0));
+	redis_cmd_i64(c, jx_get_i64(job, "shard", 0));
+	redis_cmd_i64(c, jx_get_i64(job, "pass", 0));
+	redis_cmd_i64(c, jx_get_i64(job, "need", (int64_t)n));
+	redis_cmd_add(c, jx_get_bool(job, "optional", false) ? "1" : "0");
+	redis_cmd_f64(c, jx_get_f64(job, "cost_hint", 1));
+	redis_cmd_i64(c, jx_get_i64(job, "max_attempts", ATTEMPTS_MAX_DEFAULT));
+	cmd_json(c, job);
+	redis_cmd_i64(c, (int64_t)n);
+	for (size_t i = 0; i < n; i++) {
+		const char *p = json_string_value(json_array_get(parents, i));
+		if (!p || !word_valid(p, JOB_ID_MAX))
+			return err_set(e, RC_INVALID, "job %s: bad parent", id);
+		redis_cmd_add(c, p);
+	}
+	return RC_OK;
+}
+
+/* Asks which jobs are known: known[i] for jobs[i]. */
+static enum rc jobs_known(struct queue *q, const char *run, const json_t *jobs, bool *known,
+			  struct err *e)
+{
+	struct redis_cmd c = REDIS_CMD_INIT;
+	struct redis_reply *p = NULL;
+	size_t i;
+	json_t *job;
+	enum rc rc;
+
+	cmd_key(&c, "ZMSCORE", KEY_RUN_JOBS, run, "");
+	json_array_foreach(jobs, i, job)
+		redis_cmd_add(&c, jx_get_str(job, "id", ""));
+	rc = redis_call(q->redis, &c, &p, e);
+	json_array_foreach(jobs, i, job)
+		known[i] = !rc && reply_kind(reply_at(p, i)) != REDIS_NIL;
+	reply_free(p);
+	return rc;
+}
+
+enum rc queue_add_jobs(struct queue *q, const char *run, const json_t *jobs, int64_t *n_new,
+		       struct err *e)
+{
+	struct redis_cmd c = REDIS_CMD_INIT;
+	struct redis_reply *p = NULL;
+	size_t n = json_array_size(jobs), todo = 0;
+	bool *known = mem_array(n + 1, sizeof(*known));
+	enum rc rc = n ? jobs_known(q, run, jobs, known, e) : RC_OK;
+
+	*n_new = 0;
+	call_begin(&c, "add_jobs");
+	redis_cmd_add(&c, run);
+	for (size_t i = 0; !rc && i < n; i++) {
+		if (known[i])
+			continue;
+		todo++;
+		rc = job_arguments(&c, run, json_array_get(jobs, i), e);
+	}
+	if (!rc && todo) {
+		rc = call_end(q, &c, &p, e);
+		if (!rc)
+			*n_new = reply_i64(p);
+	}
+	redis_cmd_release(&c);
+	reply_free(p);
+	free(known);
+	return rc;
+}
+
+/* --- the rest is one call each ----------------------------------------------------------------- */
+
+enum rc queue_finish_run(struct queue *q, const char *run, int64_t n_done, const char *final_digest,
+			 bool *finished, struct err *e)
+{
+	char n[24];
+	int64_t did = 0;
+	enum rc rc;
+
+	str_fmt(n, sizeof(n), "%lld", (long long)n_done);
+	rc = call_words(q, "finish",
+			(const char *[]){run, n, final_digest ? final_digest : "", NULL}, &did, e);
+	*finished = did == 1;
+	return rc;
+}
+
+enum rc queue_fail_run(struct queue *q, const char *run, const char *error, struct err *e)
+{
+	return call_words(q, "stop", (const char *[]){run, "failed", error, NULL}, NULL, e);
+}
+
+enum rc queue_cancel_run(struct queue *q, const char *run, struct err *e)
+{
+	return call_words(q, "stop", (const char *[]){run, "cancelled", "", NULL}, NULL, e);
+}
+
+enum rc queue_pause_run(struct queue *q, const char *run, struct err *e)
+{
+	return call_words(q, "hold", (const char *[]){run, "1", NULL}, NULL, e);
+}
+
+enum rc queue_resume_run(struct queue *q, const char *run, struct err *e)
+{
+	return call_words(q, "hold", (const char *[]){run, "0", NULL}, NULL, e);
+}
+
+enum rc queue_retry_run(struct queue *q, const char *run, int64_t *n, struct err *e)
+{
+	return call_words(q, "retry_run", (const char *[]){run, NULL}, n, e);
+}
+
+enum rc queue_cancel_job(struct queue *q, const char *job, struct err *e)
+{
+	return call_words(q, "cancel_job", (const char *[]){job, NULL}, NULL, e);
+}
+
+enum rc queue_retry_job(struct queue *q, const char *job, bool subtree, int64_t *n, struct err *e)
+{
+	return call_words(q, "retry_job", (const char *[]){job, subtree ? "1" : "0", NULL}, n, e);
+}
+
+enum rc queue_checkpoint_job(struct queue *q, const char *job, struct err *e)
+{
+	return call_words(q, "checkpoint_job", (const char *[]){job, NULL}, NULL, e);
+}
