@@ -81,8 +81,12 @@ UNIT_BIN := $(addprefix $(BUILD)/tests/,$(UNIT))
 $(BUILD)/tests/%.list.c: tests/unit/%.c tests/unit/collect.sh
 	@mkdir -p $(dir $@)
 	sh tests/unit/collect.sh $< > $@
+# What several tests share (a Redis of their own, ...).
+$(BUILD)/libtests.a: $(call OBJ,$(filter-out tests/runner.c,$(wildcard tests/*.c)))
+	@rm -f $@
+	$(AR) rcs $@ $^
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.c.o $(BUILD)/tests/%.list.c $(BUILD)/obj/tests/runner.c.o \
-                  $(call LIB,server cli worker kernels migrations queue store base)
+                  $(BUILD)/libtests.a $(call LIB,server cli worker kernels migrations queue store base)
 	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ $(LIBS_server) $(LIBS_queue) $(LIBS_store) $(LIBS_base) -lm
 .SECONDARY:
 
