@@ -1,0 +1,85 @@
+/** The stage chain of a run, one line an iteration; each step links to its jobs. */
+import { Glyph } from "../ui/bits";
+import { fmtDuration, fmtInt } from "../lib/fmt";
+import { lookOf, stageWord, STAGES } from "../lib/states";
+import type { StageInfo } from "../lib/types";
+
+export function byIteration(stages: StageInfo[] | undefined): [number, StageInfo[]][] {
+	const m = new Map<number, StageInfo[]>();
+	for (const s of stages ?? []) {
+		const list = m.get(s.iter) ?? [];
+		list.push(s);
+		m.set(s.iter, list);
+	}
+	const rank = (s: string): number => (STAGES.indexOf(s) + STAGES.length) % STAGES.length;
+	for (const l of m.values()) l.sort((a, b) => rank(a.stage) - rank(b.stage));
+	return [...m.entries()].sort((a, b) => a[0] - b[0]);
+}
+
+export function jobsIn(s: StageInfo): number {
+	return Object.values(s.counts ?? {}).reduce((n, v) => n + v, 0);
+}
+
+/** Share done: by units when the server knows them, else by jobs. */
+export function stageShare(s: StageInfo): number {
+	if (s.state === "done" || s.state === "skipped") return 1;
+	if (s.total_units) return (s.done_units ?? 0) / s.total_units;
+	const n = Math.max(s.planned ?? 0, jobsIn(s));
+	return n ? (s.counts?.done ?? 0) / n : 0;
+}
+
+function stageLine(s: StageInfo): string {
+	const n = jobsIn(s);
+	if (s.state === "done") return s.seconds ? fmtDuration(s.seconds) : `${fmtInt(n)} ${n === 1 ? "job" : "jobs"}`;
+	if (s.total_units) return `${fmtInt(s.done_units ?? 0)} / ${fmtInt(s.total_units)} ${s.unit ?? ""}`;
+	const done = s.counts?.done ?? 0;
+	return n > 1 ? `${done} / ${n} jobs` : n === 1 ? "1 job" : "planned later";
+}
+
+export function Pipeline({ stages, href }: { stages: StageInfo[] | undefined; href: (iter: number, stage: string) => string }) {
+	const lines = byIteration(stages);
+	if (!lines.length) return <p class="dim">The plan has not been made yet.</p>;
+	return (
+		<div class="pipe">
+			{lines.map(([iter, list]) => (
+				<div class="pipe-line" key={iter}>
+					<h3>{iter === 0 ? "Seed" : <><span class="dim">M{iter} → </span>M{iter + 1}</>}</h3>
+					<ol>
+						{list.map((s) => {
+							const l = lookOf(s.state);
+							const failed = s.counts?.failed ?? 0;
+							return (
+								<li key={s.stage}>
+									<a class={`step tone-${l.tone}`} href={href(s.iter, s.stage)} title={`${stageWord(s.stage)}: ${l.word}`}>
+										<span class="step-top"><Glyph shape={l.shape} /><b>{stageWord(s.stage)}</b><span class="sr">{l.word}</span></span>
+										<span class="step-sub num">{stageLine(s)}</span>
+										<span class="step-fill" aria-hidden="true"><i style={{ width: `${100 * stageShare(s)}%` }} /></span>
+										{failed > 0 && <span class="step-bad">{failed} failed</span>}
+									</a>
+								</li>
+							);
+						})}
+					</ol>
+				</div>
+			))}
+		</div>
+	);
+}
+
+/** The same chain as a thin strip, for lists. */
+export function Strip({ stages }: { stages: StageInfo[] | undefined }) {
+	const lines = byIteration(stages);
+	return (
+		<span class="strip" role="img" aria-label={lines.map(([i, l]) => `iteration ${i}: ${l.map((s) => `${s.stage} ${lookOf(s.state).word}`).join(", ")}`).join("; ")}>
+			{lines.map(([iter, l]) => (
+				<span key={iter} class="strip-iter">
+					{l.map((s) => (
+						<i key={s.stage} class={`tone-${lookOf(s.state).tone}`} title={`${iter ? `iteration ${iter} ` : ""}${stageWord(s.stage)}: ${lookOf(s.state).word}`}>
+							<b style={{ width: `${100 * stageShare(s)}%` }} />
+						</i>
+					))}
+				</span>
+			))}
+		</span>
+	);
+}

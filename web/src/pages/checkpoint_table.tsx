@@ -1,0 +1,35 @@
+import { Copy, Hash, Time } from "../ui/bits";
+import { fmtBytes } from "../lib/fmt";
+import { stageWord } from "../lib/states";
+import type { Checkpoint } from "../lib/types";
+
+export function curlFor(c: { digest: string; name: string }): string {
+	return `curl -C - -H "Authorization: Bearer $(cat token)" -o ${c.name.replace(/[^A-Za-z0-9._-]/g, "-")}.tar ${location.origin}/api/v1/checkpoints/${c.digest}/content`;
+}
+
+export function isModel(c: Checkpoint): boolean {
+	return !c.kind || c.kind === "checkpoint";
+}
+
+export function CheckpointTable({ items, showRun }: { items: Checkpoint[]; showRun?: boolean }) {
+	return (
+		<div class="card">
+			<table class="cards">
+				<thead><tr><th>Checkpoint</th>{showRun && <th>Run</th>}<th>Made by</th><th class="r">Size</th><th>sha256</th><th>Written</th><th><span class="sr">Actions</span></th></tr></thead>
+				<tbody>
+					{items.map((c) => (
+						<tr key={c.digest + c.job} data-row class={/^(M\d+|SFT)$/.test(c.name) ? "strong-row" : ""}>
+							<td data-label="Checkpoint"><a href={`/checkpoints/${c.digest}`}>{c.name || "checkpoint"}</a>{!isModel(c) && <span class="dim small"> training state</span>}</td>
+							{showRun && <td data-label="Run"><a class="quiet" href={`/runs/${c.run}/checkpoints`}>{c.run}</a></td>}
+							<td data-label="Made by"><a class="quiet" href={`/jobs/${encodeURIComponent(c.job)}`}>{c.iter ? `iteration ${c.iter}, ` : ""}{stageWord(c.stage)} {c.job.split(".")[3]}</a></td>
+							<td data-label="Size" class="r num">{fmtBytes(c.size_bytes)}</td>
+							<td data-label="sha256"><Hash digest={c.digest} /></td>
+							<td data-label="Written"><Time t={c.created_at} /></td>
+							<td class="r nowrap"><a class="btn small" href={`/api/v1/checkpoints/${c.digest}/content`} download={`${c.name.replace(/[^A-Za-z0-9._-]/g, "-")}.tar`}>Download</a> <Copy text={() => curlFor(c)} label="curl" what="the curl command; it resumes a broken download" /></td>
+						</tr>
+					))}
+				</tbody>
+			</table>
+		</div>
+	);
+}

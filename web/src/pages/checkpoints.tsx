@@ -1,0 +1,101 @@
+/** Checkpoints of every run, and one in detail: lineage, figures, how to take it away. */
+import { Card, Command, Empty, ErrorCard, Fact, Hash, Skeleton, Time } from "../ui/bits";
+import { fmtBytes, fmtNum, shortHash } from "../lib/fmt";
+import { useQuery } from "../lib/query";
+import { hrefWith, qs, query, setQuery } from "../lib/router";
+import { stageWord } from "../lib/states";
+import type { Checkpoint, List, Run } from "../lib/types";
+import { CheckpointTable, curlFor } from "./checkpoint_table";
+
+const MODEL = /^(SFT|base|M\d+)$/i;
+
+/** The models of one run in order, step checkpoints folded under the model they lead to. */
+function Lineage({ items }: { items: Checkpoint[] }) {
+	const main = items.filter((c) => MODEL.test(c.name)).sort((a, b) => a.iter - b.iter || a.created_at.localeCompare(b.created_at));
+	if (main.length < 2) return null;
+	return (
+		<ol class="lineage" aria-label="Lineage">
+			{main.map((c) => {
+				const steps = items.filter((x) => x.iter === c.iter && x.stage === c.stage && !MODEL.test(x.name)).length;
+				return (
+					<li key={c.digest + c.name}>
+						<a href={`/checkpoints/${c.digest}`}><b>{c.name}</b><span class="dim num">{shortHash(c.digest, 8)}</span></a>
+						{steps > 0 && <span class="dim small">{steps} steps before it</span>}
+					</li>
+				);
+			})}
+		</ol>
+	);
+}
+
+function Detail({ digest }: { digest: string }) {
+	const q = useQuery<Checkpoint>(`/checkpoints/${digest}`, { every: 0 });
+	const c = q.data;
+	if (!c) return q.error !== undefined ? <ErrorCard error={q.error} retry={q.reload} /> : <Skeleton lines={6} />;
+	const figures = Object.entries(c.metrics ?? {}).filter((e): e is [string, number] => typeof e[1] === "number");
+	const file = `${c.run}-${c.name}`.replace(/[^A-Za-z0-9._-]/g, "-");
+	return (
+		<>
+			<nav class="crumbs" aria-label="Breadcrumb"><a href="/checkpoints">Checkpoints</a><span aria-hidden="true">/</span><a href={`/checkpoints?run=${c.run}`}>{c.run}</a></nav>
+			<div class="page-head"><h1>{c.name || "Checkpoint"}</h1><div class="actions"><a class="btn primary" href={`/api/v1/checkpoints/${c.digest}/content`} download={`${file}.tar`}>Download {fmtBytes(c.size_bytes)}</a></div></div>
+			<dl class="facts">
+				<Fact name="sha256"><Hash digest={c.digest} n={16} /></Fact>
+				<Fact name="Made by"><a href={`/jobs/${encodeURIComponent(c.job)}`}>{stageWord(c.stage)}, {c.iter ? `iteration ${c.iter}` : "seed"}</a></Fact>
+				<Fact name="Written"><Time t={c.created_at} age /></Fact>
+				<Fact name="Kind">{c.kind ?? "checkpoint"}</Fact>
+			</dl>
+			<Card title="Take it away" class="pad-body">
+				<p>The tar unpacks to a Hugging Face model directory that transformers, vLLM and llama.cpp load.</p>
+				<Command text={curlFor(c)} />
+				<Command text={`sha256sum ${c.name || "model"}.tar   # ${c.digest}\nmkdir ${c.name || "model"} && tar xf ${c.name || "model"}.tar -C ${c.name || "model"}`} />
+			</Card>
+			<div class="two">
+				<Card title="Made from">
+					{(c.inputs ?? []).length ? <ul class="plain-list pad">{(c.inputs ?? []).map((d) => <li key={d}><Hash digest={d} n={16} /></li>)}</ul> : <p class="dim pad">Nothing of ours: it was imported.</p>}
+				</Card>
+				<Card title="Figures">
+					<table class="kv"><tbody>{figures.map(([k, v]) => <tr key={k}><th scope="row">{k}</th><td class="num">{fmtNum(v)}</td></tr>)}</tbody></table>
+					{!figures.length && <p class="dim pad">None recorded.</p>}
+				</Card>
+			</div>
+		</>
+	);
+}
+
+export function Checkpoints({ digest }: { digest?: string }) {
+	const wanted = digest || query("digest");
+	if (wanted) return <Detail key={wanted} digest={wanted} />;
+	return <CheckpointList />;
+}
+
+function CheckpointList() {
+	const run = query("run");
+	const cursor = query("cursor");
+	const runs = useQuery<List<Run>>("/runs?limit=50", { topics: ["runs"], on: (e) => e.type === "run" });
+	const q = useQuery<List<Checkpoint>>("/checkpoints" + qs({ run, cursor, limit: 100 }), { topics: ["jobs"], on: (e) => e.type === "job" });
+	const models = query("steps") !== "1";
+	const items = (q.data?.items ?? []).filter((c) => !models || (c.kind ?? "checkpoint") === "checkpoint");
+	return (
+		<>
+			<div class="page-head"><h1>Checkpoints</h1></div>
+			<div class="row wrap tools">
+				<label class="inline">Run <select value={run} onChange={(e) => setQuery({ run: e.currentTarget.value, cursor: null })}>
+					<option value="">every run</option>
+					{(runs.data?.items ?? []).map((r) => <option key={r.id} value={r.id}>{r.name || r.id}</option>)}
+				</select></label>
+				<label class="check"><input type="checkbox" checked={!models} onChange={(e) => setQuery({ steps: e.currentTarget.checked ? "1" : null })} /> Training state too</label>
+			</div>
+			{q.error !== undefined && !q.data && <ErrorCard error={q.error} retry={q.reload} />}
+			{q.loading ? <Skeleton lines={6} /> : q.data && !items.length ? <Empty title="No checkpoint yet"><p>The first one comes out of the SFT stage; each iteration adds one. They can be downloaded from here and loaded by any Hugging Face tool.</p></Empty> : q.data && (
+				<div class={q.previous ? "fading" : ""}>
+					{run && <Lineage items={items} />}
+					<CheckpointTable items={items} showRun={!run} />
+				</div>
+			)}
+			<div class="row end">
+				{cursor && <a class="btn small" href={hrefWith({ cursor: null })}>Newest</a>}
+				{q.data?.next_cursor && <a class="btn small" href={hrefWith({ cursor: q.data.next_cursor })}>More</a>}
+			</div>
+		</>
+	);
+}

@@ -1,0 +1,189 @@
+/** Models side by side: figures, head to head with intervals, length beside win rate, curves, settings. */
+import { useState } from "preact/hooks";
+import { Card, Copy, Empty, ErrorCard, Skeleton } from "../ui/bits";
+import { Lines } from "../chart/lines";
+import { differing } from "../lib/diff";
+import { fmtInt, fmtNum, fmtPct } from "../lib/fmt";
+import { useQuery } from "../lib/query";
+import { hrefWith, query, setQuery } from "../lib/router";
+import type { Json, List, ModelInfo, Run } from "../lib/types";
+import { movedTogether, wilson } from "../lib/winrate";
+import { curves, useSeries, ChartTools } from "./run_charts";
+import { SamePrompt } from "./compare_prompt";
+
+interface PairFigure { a: string; b: string; win: number; tie: number; loss: number; n: number; low?: number; high?: number }
+interface CompareBody { models?: ModelInfo[]; pairs?: PairFigure[] }
+
+const ROWS: { title: string; rows: [string, string, "pct" | "num", "up" | "down" | ""][] }[] = [
+	{ title: "Answers, by the scorer", rows: [
+		["truth.greedy_accuracy", "accuracy, greedy", "pct", "up"], ["truth.sampled_accuracy", "accuracy, sampled", "pct", "up"],
+		["truth.greedy_score", "score, greedy", "num", "up"], ["truth.sampled_score", "score, sampled", "num", "up"]] },
+	{ title: "Judging held-out ranked answers", rows: [
+		["rm.pairwise_accuracy", "pairwise accuracy", "pct", "up"], ["rm.five_best", "5-best", "pct", "up"], ["rm.exact_match", "exact match", "pct", "up"],
+		["rm.spearman", "Spearman ρ", "num", "up"], ["rm.kendall", "Kendall τ", "num", "up"], ["rm.coverage", "judged", "pct", "up"], ["rm.ties", "ties", "pct", "down"]] },
+	{ title: "Length", rows: [["length.greedy", "tokens, greedy", "num", ""], ["length.sampled", "tokens, sampled", "num", ""]] },
+];
+
+const val = (m: ModelInfo, k: string): number | null => (typeof m.metrics?.[k] === "number" ? (m.metrics[k] as number) : null);
+
+function Matrix({ models }: { models: ModelInfo[] }) {
+	return (
+		<div class="table-scroll" tabIndex={0}>
+			<table class="matrix">
+				<thead><tr><th />{models.map((m) => <th key={m.name} class="r">{m.checkpoint ? <a href={`/checkpoints/${m.checkpoint}`}>{m.name}</a> : m.name}</th>)}</tr></thead>
+				{ROWS.map((g) => {
+					const rows = g.rows.filter(([k]) => models.some((m) => val(m, k) !== null));
+					if (!rows.length) return null;
+					return (
+						<tbody key={g.title}>
+							<tr class="group"><th colSpan={models.length + 1} scope="rowgroup">{g.title}</th></tr>
+							{rows.map(([k, word, kind, dir]) => {
+								const vs = models.map((m) => val(m, k));
+								const known = vs.filter((v): v is number => v !== null);
+								const best = dir === "up" ? Math.max(...known) : dir === "down" ? Math.min(...known) : NaN;
+								return (
+									<tr key={k} title={k}>
+										<th scope="row">{word}</th>
+										{vs.map((v, i) => (
+											<td key={models[i]!.name} class={`r num ${v === best && known.length > 1 ? "best" : ""}`}>
+												{kind === "pct" ? fmtPct(v) : fmtNum(v, 3)}
+												{kind === "pct" && v !== null && <span class="spark" aria-hidden="true"><i style={{ width: `${100 * Math.max(0, Math.min(1, v))}%` }} /></span>}
+											</td>
+										))}
+									</tr>
+								);
+							})}
+						</tbody>
+					);
+				})}
+			</table>
+		</div>
+	);
+}
+
+function HeadToHead({ pairs }: { pairs: PairFigure[] }) {
+	return (
+		<ul class="h2h">
+			{pairs.map((p) => {
+				const n = p.n || p.win + p.tie + p.loss;
+				const rate = n ? (p.win + p.tie / 2) / n : 0;
+				const [lo, hi] = p.low !== undefined && p.high !== undefined ? [p.low, p.high] : wilson(p.win + p.tie / 2, n);
+				return (
+					<li key={p.a + p.b}>
+						<div class="h2h-head"><b>{p.a}</b> against <b>{p.b}</b><span class="num grow-right">{fmtPct(rate)} <span class="dim">[{fmtPct(lo, 0)}, {fmtPct(hi, 0)}] · n = {fmtInt(n)}</span></span></div>
+						<div class="wtl" role="img" aria-label={`${p.a} wins ${p.win}, ties ${p.tie}, loses ${p.loss}`}>
+							<i class="win" style={{ flexGrow: p.win }} /><i class="tie" style={{ flexGrow: p.tie }} /><i class="loss" style={{ flexGrow: p.loss }} />
+							<span class="whisker" style={{ left: `${100 * lo}%`, width: `${100 * (hi - lo)}%` }} />
+						</div>
+						<div class="dim small num h2h-foot"><span>win {fmtInt(p.win)}</span><span>tie {fmtInt(p.tie)}</span><span>loss {fmtInt(p.loss)}</span></div>
+					</li>
+				);
+			})}
+		</ul>
+	);
+}
+
+function pairsFrom(body: CompareBody | undefined): PairFigure[] {
+	if (body?.pairs?.length) return body.pairs;
+	return (body?.models ?? []).flatMap((m) => {
+		const x = m.metrics ?? {};
+		const n = val(m, "h2h.n");
+		return n ? [{ a: m.name, b: typeof x["h2h.opponent"] === "string" ? x["h2h.opponent"] : "the one before", win: val(m, "h2h.win") ?? 0, tie: val(m, "h2h.tie") ?? 0, loss: val(m, "h2h.loss") ?? 0, n }] : [];
+	});
+}
+
+function markdown(models: ModelInfo[], pairs: PairFigure[]): string {
+	const head = `| | ${models.map((m) => m.name).join(" | ")} |\n|---|${models.map(() => "---:").join("|")}|`;
+	const rows = ROWS.flatMap((g) => g.rows).filter(([k]) => models.some((m) => val(m, k) !== null))
+		.map(([k, word, kind]) => `| ${word} | ${models.map((m) => (kind === "pct" ? fmtPct(val(m, k)) : fmtNum(val(m, k), 3))).join(" | ")} |`);
+	const h = pairs.map((p) => `${p.a} against ${p.b}: win ${p.win}, tie ${p.tie}, loss ${p.loss}, n = ${p.n}`);
+	return [head, ...rows, "", ...h].join("\n");
+}
+
+function Progress({ models }: { models: ModelInfo[] }) {
+	const keys: [string, string][] = [["truth.greedy_accuracy", "answers right"], ["rm.pairwise_accuracy", "judge agrees with people"]];
+	const lines = keys.map(([k, label]) => ({ label, points: models.map((m, i): [number, number | null] => [i, val(m, k)]).filter((p): p is [number, number] => p[1] !== null) })).filter((l) => l.points.length > 1);
+	if (!lines.length) return null;
+	return <div class="card pad"><Lines title={`From ${models[0]!.name} to ${models[models.length - 1]!.name}`} lines={lines} bounds={[0, 1.02]} xLabel="model" height={180} /></div>;
+}
+
+function Overlaid({ run }: { run: Run }) {
+	const { series } = useSeries(run);
+	const by = curves(series, "dpo");
+	const log = query("scale") === "log";
+	const weight = Number(query("smooth", "0.6"));
+	const charts: [string, string][] = [["DPO loss", "loss"], ["Reward margin", "rewards/margins"], ["Preference accuracy", "rewards/accuracies"], ["Chosen log-prob", "logps/chosen"]];
+	const shown = charts.map(([title, key]) => ({ title, lines: [...by.entries()].filter(([, s]) => s.points[key]?.length).map(([label, s]) => ({ label, points: s.points[key]! })) })).filter((c) => c.lines.length);
+	if (!shown.length) return null;
+	return (
+		<>
+			<h2>Training, overlaid</h2>
+			<ChartTools />
+			<div class="charts">{shown.map((c) => <Lines key={c.title} title={c.title} lines={c.lines} log={log} smoothing={weight} />)}</div>
+		</>
+	);
+}
+
+function ConfigDiff({ runs, a, b }: { runs: Run[]; a: string; b: string }) {
+	const qa = useQuery<Run>(a ? `/runs/${a}` : null, { every: 0 });
+	const qb = useQuery<Run>(b && b !== a ? `/runs/${b}` : null, { every: 0 });
+	const [skip, setSkip] = useState("name, notes");
+	const ignore = skip.split(",").map((s) => s.trim()).filter(Boolean);
+	const rows = qa.data && qb.data ? differing([(qa.data.spec ?? {}) as Json, (qb.data.spec ?? {}) as Json]).filter(([k]) => !ignore.some((i) => k === i || k.startsWith(i + "."))) : [];
+	return (
+		<Card title="Settings that differ" class="pad-body">
+			<div class="row wrap tools">
+				<label class="inline">against <select value={b} onChange={(e) => setQuery({ diff: e.currentTarget.value })}>
+					<option value="">choose a run</option>
+					{runs.filter((r) => r.id !== a).map((r) => <option key={r.id} value={r.id}>{r.name || r.id} ({r.id})</option>)}
+				</select></label>
+				<label class="inline">ignore <input value={skip} onInput={(e) => setSkip(e.currentTarget.value)} /></label>
+			</div>
+			{qa.data && qb.data && (rows.length ? (
+				<table class="kv">
+					<thead><tr><th>Setting</th><th>{qa.data.name || a}</th><th>{qb.data.name || b}</th></tr></thead>
+					<tbody>{rows.map(([k, [x, y]]) => <tr key={k}><th scope="row"><code>{k}</code></th><td class="num wrap-any">{x ?? "–"}</td><td class="num wrap-any">{y ?? "–"}</td></tr>)}</tbody>
+				</table>
+			) : <p>The two runs have the same settings.</p>)}
+		</Card>
+	);
+}
+
+export function Compare() {
+	const runs = useQuery<List<Run>>("/runs?limit=100", { topics: ["runs"], on: (e) => e.type === "run" });
+	const list = runs.data?.items ?? [];
+	const id = query("run") || list.find((r) => r.state === "done")?.id || list[0]?.id || "";
+	const q = useQuery<CompareBody>(id ? `/compare?run=${encodeURIComponent(id)}` : null, { topics: ["run:" + id], on: (e) => e.type === "job" && (e.data.data as { stage?: string; state?: string } | undefined)?.state === "done" });
+	const run = list.find((r) => r.id === id);
+	const models = q.data?.models ?? [];
+	const pairs = pairsFrom(q.data);
+	const warnings = movedTogether(models, pairs);
+	if (runs.loading) return <Skeleton lines={8} />;
+	if (!list.length) return runs.error !== undefined ? <ErrorCard error={runs.error} retry={runs.reload} /> : <Empty title="Nothing to compare yet"><p>When a run has evaluated a model, its figures stand here beside those of the models before it.</p></Empty>;
+	return (
+		<>
+			<div class="page-head"><h1>Compare models</h1></div>
+			<div class="row wrap tools">
+				<label class="inline">Run <select value={id} onChange={(e) => setQuery({ run: e.currentTarget.value }, true)}>{list.map((r) => <option key={r.id} value={r.id}>{r.name || r.id} ({r.id})</option>)}</select></label>
+				<a class="btn small" href={`/runs/${id}`}>Open the run</a>
+				{models.length > 0 && <Copy text={() => markdown(models, pairs)} label="Copy as Markdown" what="the table" />}
+			</div>
+			{q.error !== undefined && !q.data && <ErrorCard error={q.error} retry={q.reload} />}
+			{q.loading ? <Skeleton lines={8} /> : !models.some((m) => m.metrics && Object.keys(m.metrics).length) ? <Empty title="No model of this run has been evaluated yet"><p>The first figures come from the eval stage of the seed models. <a href={hrefWith({ run: null })}>Choose another run</a></p></Empty> : (
+				<>
+					{warnings.map((w) => <p key={w} class="note warn" role="note">{w}</p>)}
+					<div class="two uneven">
+						<Card title="Figures"><Matrix models={models} /></Card>
+						<div>
+							<Progress models={models} />
+							{pairs.length > 0 && <Card title="Head to head" class="pad-body"><HeadToHead pairs={pairs} /></Card>}
+						</div>
+					</div>
+					<SamePrompt run={id} models={models} />
+					{run && <Overlaid key={run.id} run={run} />}
+				</>
+			)}
+			{list.length > 1 && <ConfigDiff runs={list} a={id} b={query("diff") === id ? "" : query("diff")} />}
+		</>
+	);
+}

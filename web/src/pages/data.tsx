@@ -1,0 +1,163 @@
+/** The sample browser: health line, histogram and scatter as filters, list beside detail. */
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { Empty, ErrorCard, Hash, Skeleton } from "../ui/bits";
+import { useKeys } from "../ui/keys";
+import { Histogram, type Bin } from "../chart/hist";
+import { Scatter, type Dot } from "../chart/scatter";
+import { getJson, problemText } from "../lib/api";
+import { fmtBytes, fmtInt } from "../lib/fmt";
+import { useQuery } from "../lib/query";
+import { hrefWith, place, qs, query, queryNum, setQuery } from "../lib/router";
+import { rowOf, scoresLine, type Row } from "../lib/sample";
+import { health, scoreBins } from "../lib/stats";
+import type { Dataset, List } from "../lib/types";
+import { Sample } from "./sample";
+
+const FLAGS: [string, string][] = [["parse_fail", "parse failure"], ["tie", "tie"], ["truncated", "truncated"], ["duplicate", "duplicate"], ["chosen", "made a pair"], ["dropped", "dropped"]];
+const SORTS: [string, string][] = [["", "as written"], ["-margin", "margin, largest first"], ["margin", "margin, smallest first"], ["-score", "score, highest first"], ["score", "score, lowest first"]];
+const FILTERS = ["q", "min_score", "max_score", "min_margin", "flag", "sort"];
+const PAGE = 100;
+
+/** Typing in a filter changes the address after a short rest, not on every key. */
+function Field({ name, label, wide }: { name: string; label: string; wide?: boolean }) {
+	const now = query(name);
+	const [text, setText] = useState(now);
+	const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+	useEffect(() => setText(now), [now]);
+	const put = (v: string): void => {
+		setText(v);
+		clearTimeout(timer.current);
+		timer.current = setTimeout(() => setQuery({ [name]: v, at: null }), 300);
+	};
+	return (
+		<label class={`inline ${wide ? "grow" : ""}`}>
+			<span class={wide ? "sr" : ""}>{label}</span>
+			{wide ? <input type="search" data-search placeholder={label} class="grow" value={text} onInput={(e) => put(e.currentTarget.value)} />
+				: <input type="text" inputMode="decimal" class="short num" value={text} onInput={(e) => put(e.currentTarget.value)} />}
+		</label>
+	);
+}
+
+function useRows(digest: string): { rows: Row[]; more: boolean; next: () => void; error: unknown; loading: boolean; old: boolean; filter: string } {
+	const filter = qs(Object.fromEntries(FILTERS.map((k) => [k, query(k)])));
+	const base = `/datasets/${digest}/rows` + qs({ ...Object.fromEntries(FILTERS.map((k) => [k, query(k)])), limit: PAGE });
+	const q = useQuery<List<unknown>>(base, { every: 0 });
+	const [extra, setExtra] = useState<{ base: string; items: unknown[]; cursor: string | null } | null>(null);
+	const [error, setError] = useState<unknown>(undefined);
+	const mine = extra?.base === base ? extra : null;
+	const cursor = mine ? mine.cursor : (q.data?.next_cursor ?? null);
+	const rows = useMemo(() => [...(q.data?.items ?? []), ...(mine?.items ?? [])].map(rowOf), [q.data, mine]);
+	const next = (): void => {
+		if (!cursor) return;
+		getJson<List<unknown>>(base + "&cursor=" + encodeURIComponent(cursor))
+			.then((d) => setExtra({ base, items: [...(mine?.items ?? []), ...d.items], cursor: d.next_cursor ?? null }))
+			.catch(setError);
+	};
+	return { rows, more: !!cursor, next, error: q.error ?? error, loading: q.loading, old: q.previous, filter };
+}
+
+function Health({ facts }: { facts: [string, string, boolean][] }) {
+	if (!facts.length) return null;
+	return (
+		<dl class="health" aria-label="Health of this dataset">
+			{facts.map(([k, v, odd]) => <div key={k} class={odd ? "odd" : ""}><dt>{k}</dt><dd class="num">{v}</dd></div>)}
+		</dl>
+	);
+}
+
+function RowLink({ r, on }: { r: Row; on: boolean }) {
+	return (
+		<a class="row-link" data-row href={hrefWith({ at: r.n })} aria-current={on ? "true" : undefined}>
+			<span class="row-prompt">{r.view.prompt.slice(0, 160) || r.view.id}</span>
+			<span class="row-meta num">
+				<span>{scoresLine(r.view) || `row ${r.n}`}</span>
+				{r.view.margin !== null ? <b>Δ {Number(r.view.margin.toFixed(2))}</b> : r.view.drop ? <span class="warn">{r.view.drop}</span> : null}
+			</span>
+		</a>
+	);
+}
+
+function dots(rows: Row[]): Dot[] {
+	return rows.flatMap((r) => r.view.cards.filter((c) => c.score !== null).map((c) => ({ x: c.tokens ?? c.text.length, y: c.score!, key: String(r.n), mark: c.mark })));
+}
+
+function Filters({ bins, digest, filter }: { bins: Bin[]; digest: string; filter: string }) {
+	const flag = query("flag");
+	const any = FILTERS.some((k) => query(k));
+	return (
+		<div class="row wrap tools filters" role="search" aria-label="Filter rows">
+			<Field name="q" label="Search prompt and answers" wide />
+			{bins.length > 0 && (
+				<>
+					<Field name="min_score" label="score ≥" />
+					<Field name="max_score" label="≤" />
+					<Field name="min_margin" label="margin ≥" />
+					<label class="inline">flag <select value={flag} onChange={(e) => setQuery({ flag: e.currentTarget.value, at: null })}>
+						<option value="">any</option>{FLAGS.map(([k, w]) => <option key={k} value={k}>{w}</option>)}
+					</select></label>
+					<label class="inline">sort <select value={query("sort")} onChange={(e) => setQuery({ sort: e.currentTarget.value, at: null })}>
+						{SORTS.map(([k, w]) => <option key={k} value={k}>{w}</option>)}
+					</select></label>
+				</>
+			)}
+			{any && <a class="btn small" href={place.value.path}>Clear</a>}
+			<a class="btn small" href={`/api/v1/datasets/${digest}/export${filter}`} download>{any ? "Export these" : "Export JSONL"}</a>
+		</div>
+	);
+}
+
+export function DataPage({ digest }: { digest: string }) {
+	const meta = useQuery<Dataset>(`/datasets/${digest}`, { every: 0 });
+	const stats = useQuery<Record<string, unknown>>(`/datasets/${digest}/stats`, { every: 0 });
+	const { rows, more, next, error, loading, old, filter } = useRows(digest);
+	const at = queryNum("at") ?? rows[0]?.n ?? 0;
+	const found = rows.find((r) => r.n === at);
+	const lone = useQuery<unknown>(found || loading || queryNum("at") === null ? null : `/datasets/${digest}/rows/${at}`, { every: 0 });
+	const shown = found ?? (lone.data !== undefined ? rowOf(lone.data, at) : undefined);
+	const bins = useMemo(() => scoreBins(meta.data, stats.data, rows), [meta.data, stats.data, rows]);
+	const points = useMemo(() => dots(rows), [rows]);
+	const facts = useMemo(() => health(meta.data, stats.data, rows), [meta.data, stats.data, rows]);
+	const step = (by: number): void => {
+		const i = rows.findIndex((r) => r.n === at);
+		const to = rows[Math.max(0, Math.min(rows.length - 1, i + by))];
+		if (to) setQuery({ at: to.n });
+		if (i + by >= rows.length - 5 && more) next();
+		requestAnimationFrame(() => document.querySelector(".row-link[aria-current]")?.scrollIntoView({ block: "nearest" }));
+	};
+	useKeys({ j: () => step(1), k: () => step(-1) });
+	const d = meta.data;
+	useEffect(() => {
+		if (d) document.title = `${d.role} · ${d.rows} rows · Pawl`;
+	}, [d]);
+	if (meta.error !== undefined && !d) return <ErrorCard error={meta.error} retry={meta.reload} />;
+	return (
+		<>
+			<nav class="crumbs" aria-label="Breadcrumb"><a href="/data">Data</a>{d && <><span aria-hidden="true">/</span><a href={`/runs/${d.run}/data`}>{d.run}</a><span aria-hidden="true">/</span><span>{d.iter === 0 ? "seed" : `iteration ${d.iter}`}</span></>}</nav>
+			<div class="page-head">
+				<h1>{d ? d.role : "Dataset"}</h1>
+				{d && <p class="dim num">{fmtInt(d.rows)} rows · {fmtBytes(d.size_bytes)} · made by <a class="quiet" href={`/jobs/${encodeURIComponent(d.job)}`}>{d.job}</a> · <Hash digest={d.digest} /></p>}
+			</div>
+			<Health facts={facts} />
+			{bins.length > 0 && (
+				<div class="two charts-2">
+					<figure class="card pad chart">
+						<figcaption><span class="chart-title">Mean score of candidates</span><span class="dim">click to filter</span></figcaption>
+						<Histogram bins={bins} from={queryNum("min_score")} to={queryNum("max_score")} name="Histogram of scores" pick={(lo, hi) => setQuery({ min_score: lo === null ? null : Number((lo - 0.001).toFixed(3)), max_score: hi === null ? null : Number((hi + 0.001).toFixed(3)), at: null })} />
+					</figure>
+					<div class="card pad"><Scatter dots={points} xName="tokens" yName="score" open={(k) => setQuery({ at: k }, true)} /></div>
+				</div>
+			)}
+			<Filters bins={bins} digest={digest} filter={filter} />
+			{error !== undefined && <p class="field-error" role="alert">{problemText(error)}</p>}
+			{loading ? <Skeleton lines={8} /> : !rows.length ? <Empty title="No row fits the filter"><p><a href={place.value.path}>Clear the filter</a></p></Empty> : (
+				<div class={`browser ${old ? "fading" : ""}`}>
+					<nav class="row-list card" aria-label="Rows">
+						{rows.map((r) => <RowLink key={r.n} r={r} on={r.n === at} />)}
+						{more && <button class="btn small" onClick={next}>More rows</button>}
+					</nav>
+					{shown ? <Sample row={shown} step={step} /> : lone.error !== undefined ? <ErrorCard error={lone.error} /> : <Skeleton />}
+				</div>
+			)}
+		</>
+	);
+}

@@ -1,0 +1,70 @@
+/** Datasets: what the runs wrote, newest first; each opens in the sample browser. */
+import { Empty, ErrorCard, Hash, Skeleton, Time } from "../ui/bits";
+import { fmtBytes, fmtInt } from "../lib/fmt";
+import { useQuery } from "../lib/query";
+import { hrefWith, qs, query, setQuery } from "../lib/router";
+import { stageWord, STAGES } from "../lib/states";
+import type { Dataset, List, Run } from "../lib/types";
+
+/** What people look for first: whole samples, then pairs, then what the models answered. */
+const FIRST = ["samples", "pairs", "generations", "rm", "eft", "prompts"];
+
+function order(a: Dataset, b: Dataset): number {
+	const f = (d: Dataset): number => (FIRST.indexOf(d.role) + 100) % 100;
+	return b.iter - a.iter || f(a) - f(b) || STAGES.indexOf(a.stage) - STAGES.indexOf(b.stage) || a.job.localeCompare(b.job, undefined, { numeric: true });
+}
+
+export function DatasetTable({ items }: { items: Dataset[] }) {
+	return (
+		<div class="card">
+			<table class="cards">
+				<thead><tr><th>Dataset</th><th>Iteration</th><th>Made by</th><th class="r">Rows</th><th class="r">Size</th><th>Digest</th><th>Written</th></tr></thead>
+				<tbody>
+					{[...items].sort(order).map((d) => (
+						<tr key={d.digest + d.job + d.role} data-row class={FIRST.indexOf(d.role) < 2 && FIRST.includes(d.role) ? "strong-row" : ""}>
+							<td data-label="Dataset"><a href={`/data/${d.digest}`}>{d.role}</a></td>
+							<td data-label="Iteration" class="num">{d.iter === 0 ? "seed" : d.iter}</td>
+							<td data-label="Made by"><a class="quiet" href={`/jobs/${encodeURIComponent(d.job)}`}>{stageWord(d.stage)} {d.job.split(".").slice(3, 4)}</a></td>
+							<td data-label="Rows" class="r num">{fmtInt(d.rows)}</td>
+							<td data-label="Size" class="r num">{fmtBytes(d.size_bytes)}</td>
+							<td data-label="Digest"><Hash digest={d.digest} /></td>
+							<td data-label="Written"><Time t={d.created_at} /></td>
+						</tr>
+					))}
+				</tbody>
+			</table>
+		</div>
+	);
+}
+
+export function DataList() {
+	const run = query("run");
+	const iter = query("iter");
+	const stage = query("stage");
+	const cursor = query("cursor");
+	const runs = useQuery<List<Run>>("/runs?limit=50", { topics: ["runs"], on: (e) => e.type === "run" });
+	const q = useQuery<List<Dataset>>("/datasets" + qs({ run, iter, stage, cursor, limit: 100 }), { topics: ["jobs"], on: (e) => e.type === "job" && (e.data.data as { state?: string } | undefined)?.state === "done" });
+	return (
+		<>
+			<div class="page-head"><h1>Data</h1></div>
+			<div class="row wrap tools">
+				<label class="inline">Run <select value={run} onChange={(e) => setQuery({ run: e.currentTarget.value, cursor: null })}>
+					<option value="">every run</option>
+					{(runs.data?.items ?? []).map((r) => <option key={r.id} value={r.id}>{r.name || r.id}</option>)}
+				</select></label>
+				<div class="chips" role="group" aria-label="Stage">
+					<a class="chip" aria-current={stage ? undefined : "true"} href={hrefWith({ stage: null, cursor: null })}>every stage</a>
+					{STAGES.filter((s) => s !== "sft" && s !== "dpo").map((s) => <a key={s} class="chip" aria-current={stage === s ? "true" : undefined} href={hrefWith({ stage: s, cursor: null })}>{stageWord(s)}</a>)}
+				</div>
+			</div>
+			{q.error !== undefined && !q.data && <ErrorCard error={q.error} retry={q.reload} />}
+			{q.loading ? <Skeleton lines={6} /> : q.data && !q.data.items.length ? (
+				<Empty title="No data here yet"><p>Each stage writes what it made: prompts, answers, judgements, pairs. They appear when the first job is done.</p></Empty>
+			) : q.data && <div class={q.previous ? "fading" : ""}><DatasetTable items={q.data.items} /></div>}
+			<div class="row end">
+				{cursor && <a class="btn small" href={hrefWith({ cursor: null })}>Newest</a>}
+				{q.data?.next_cursor && <a class="btn small" href={hrefWith({ cursor: q.data.next_cursor })}>More</a>}
+			</div>
+		</>
+	);
+}

@@ -1,0 +1,164 @@
+/** One job: what it does now, why it waits, its attempts, its log, what went in and came out. */
+import { useEffect } from "preact/hooks";
+import { Age, Bar, Card, Copy, ErrorCard, Fact, Hash, Skeleton, StateTag, Time } from "../ui/bits";
+import { ask } from "../ui/dialog";
+import { say } from "../ui/toast";
+import { Lines } from "../chart/lines";
+import { may, send } from "../lib/api";
+import { flatten, show } from "../lib/diff";
+import { fmtBytes, fmtDuration, fmtInt, fmtNum, serverNow, tick } from "../lib/fmt";
+import { useQuery } from "../lib/query";
+import { hrefWith, queryNum } from "../lib/router";
+import { jobEnded } from "../lib/states";
+import type { ArtifactRef, Job, List, WireAttempt } from "../lib/types";
+import { attemptsOf, refsOf, sentence, seriesOf, type Attempt } from "../lib/wire";
+import { eventJob } from "../live/client";
+import { LogView } from "./log";
+import { jobName } from "./run_jobs";
+
+function Sentence({ j, n }: { j: Job; n: number }) {
+	const tries = n ? `, attempt ${n}` : "";
+	if (j.state === "running")
+		return <p class="lead">Running on <b>{j.worker}</b> since <Time t={j.started_at} />{tries}; last heard <Age t={j.last_beat_at} />.</p>;
+	if (j.state === "done") return <p class="lead">Done <Time t={j.ended_at} age />{j.worker ? <> on <b>{j.worker}</b></> : null}.</p>;
+	if (j.state === "failed") return <p class="lead">Failed and parked for a person: {sentence(j.error) || "no reason was given"}.</p>;
+	if (j.state === "delayed") return <p class="lead">Will be tried again: {j.wait_reason || sentence(j.error) || "backing off"}.</p>;
+	if (j.state === "ready") return <p class="lead">Ready, waiting for a worker{j.wait_reason ? `: ${j.wait_reason}` : ""}.</p>;
+	if (j.state === "blocked") return <p class="lead">Blocked{j.wait_reason ? `: ${j.wait_reason}` : " by jobs that come before it"}.</p>;
+	return <p class="lead">This job was {j.state}{j.wait_reason ? `: ${j.wait_reason}` : ""}.</p>;
+}
+
+function Attempts({ list, at }: { list: Attempt[]; at: number | null }) {
+	void tick.value;
+	return (
+		<table class="cards">
+			<thead><tr><th>#</th><th>End</th><th>Worker</th><th>Started</th><th class="r">Took</th><th>Progress</th><th>Reason</th></tr></thead>
+			<tbody>
+				{[...list].reverse().map((a) => (
+					<tr key={`${a.n}/${a.start}`} data-row aria-current={at === a.n ? "true" : undefined}>
+						<td data-label="Attempt" class="num"><a href={hrefWith({ attempt: a.n })} aria-label={`Show the log of attempt ${a.n}`}>{a.n}</a></td>
+						<td data-label="End"><StateTag state={a.how ?? "running"} /></td>
+						<td data-label="Worker">{a.worker || "–"}</td>
+						<td data-label="Started"><Time t={a.start} /></td>
+						<td data-label="Took" class="r num">{fmtDuration(((a.end ?? serverNow()) - a.start) / 1000)}</td>
+						<td data-label="Progress" class="num">{a.from && a.from !== "0" ? <span class="dim">from {a.from} </span> : null}{a.to || <span class="dim">–</span>}</td>
+						<td data-label="Reason" class="wrap-any">{[a.reason, a.exit].filter(Boolean).join(", ") || <span class="dim">–</span>}</td>
+					</tr>
+				))}
+			</tbody>
+		</table>
+	);
+}
+
+function refHref(r: ArtifactRef): string | null {
+	if (r.kind === "checkpoint" || r.role === "model" || r.role === "base" || r.role === "ref") return `/checkpoints/${r.digest}`;
+	if (r.kind === "train_state" || r.role === "state") return null;
+	return `/data/${r.digest}`;
+}
+
+function Refs({ list }: { list: ArtifactRef[] }) {
+	if (!list.length) return <p class="dim pad">None yet.</p>;
+	return (
+		<table class="kv">
+			<tbody>
+				{list.map((r) => {
+					const href = r.digest ? refHref(r) : null;
+					return (
+						<tr key={r.role + r.digest}>
+							<th scope="row">{href ? <a href={href}>{r.role}</a> : r.role}</th>
+							<td><Hash digest={r.digest} /> <span class="dim num">{r.size ? fmtBytes(r.size) : ""}{typeof r.meta?.rows === "number" ? ` · ${fmtInt(r.meta.rows)} rows` : ""}</span>{!r.digest && r.job && <a href={`/jobs/${encodeURIComponent(r.job)}`}>from {r.job}</a>}</td>
+						</tr>
+					);
+				})}
+			</tbody>
+		</table>
+	);
+}
+
+function Curves({ job }: { job: Job }) {
+	const q = useQuery<unknown>(`/jobs/${encodeURIComponent(job.id)}/metrics`, {
+		topics: ["run:" + job.run], on: (e) => e.type === "metric" && eventJob(e) === job.id, every: jobEnded(job.state) ? 0 : 20_000,
+	});
+	const points = seriesOf(q.data, job.id)[0]?.points ?? {};
+	const keys = ["loss", "rewards/margins", "rewards/accuracies", "mean_token_accuracy", "learning_rate", "grad_norm"].filter((k) => points[k]?.length);
+	if (!keys.length) return null;
+	return (
+		<Card title="Curves">
+			<div class="charts pad">{keys.map((k) => <Lines key={k} title={k} lines={[{ label: k, points: points[k]! }]} smoothing={0.6} height={150} />)}</div>
+		</Card>
+	);
+}
+
+function Values({ job }: { job: Job }) {
+	const rows = Object.entries(job.metrics ?? {}).filter(([, v]) => v !== null && typeof v !== "object");
+	const params = flatten(job.params ?? {});
+	return (
+		<div class="two">
+			<Card title="Parameters" more={<Copy text={JSON.stringify(job.params ?? {}, null, 2)} what="parameters" />}>
+				<table class="kv"><tbody>{params.filter(([k]) => k).map(([k, v]) => <tr key={k}><th scope="row">{k}</th><td class="num wrap-any">{v}</td></tr>)}</tbody></table>
+				{!params.some(([k]) => k) && <p class="dim pad">None.</p>}
+			</Card>
+			<Card title="Figures">
+				<table class="kv"><tbody>{rows.map(([k, v]) => <tr key={k}><th scope="row">{k}</th><td class="num">{typeof v === "number" ? fmtNum(v) : show(v)}</td></tr>)}</tbody></table>
+				{!rows.length && <p class="dim pad">They come when the job is done.</p>}
+			</Card>
+		</div>
+	);
+}
+
+function Actions({ job, done }: { job: Job; done: () => void }) {
+	const allowed = may("operator");
+	const why = allowed ? undefined : "Needs the operator role";
+	const path = `/jobs/${encodeURIComponent(job.id)}`;
+	const act = (verb: string, title: string, body: string, yes: string, danger: boolean) => (): void =>
+		ask({ title, body: <p>{body}</p>, yes, no: danger ? "Keep it" : undefined, danger, act: async () => { await send("POST", `${path}/${verb}`); say("Sent"); done(); } });
+	return (
+		<div class="actions">
+			{(job.state === "failed" || job.state === "cancelled") && <button class="btn primary" disabled={!allowed} title={why} onClick={act("retry", `Retry ${job.id}?`, "It starts again from its last checkpoint, with its attempts counted from zero. Jobs that waited for it follow.", "Retry", false)}>Retry…</button>}
+			{!jobEnded(job.state) && <button class="btn danger-quiet" disabled={!allowed} title={why} onClick={act("cancel", `Cancel ${job.id}?`, "This job and every job that needs its result will not run. What it did since its last checkpoint is lost.", "Cancel the job", true)}>Cancel…</button>}
+		</div>
+	);
+}
+
+export function JobPage({ id }: { id: string }) {
+	const path = `/jobs/${encodeURIComponent(id)}`;
+	const run = id.split(".")[0] ?? "";
+	const topics = ["run:" + run];
+	const mine = (e: { data: Record<string, unknown>; type: string; id: string }): boolean => e.type === "job" && eventJob(e) === id;
+	const q = useQuery<Job>(path, { topics, on: mine });
+	const tries = useQuery<List<WireAttempt>>(path + "/attempts", { topics, on: mine });
+	const list = attemptsOf(tries.data?.items, id);
+	const job = q.data;
+	useEffect(() => {
+		if (job) document.title = `${jobName(job)} · ${job.state} · Pawl`;
+	}, [job?.state]);
+	if (!job) return q.error !== undefined ? <ErrorCard error={q.error} retry={q.reload} /> : <Skeleton lines={8} />;
+	const last = list[list.length - 1]?.n ?? null;
+	const shown = queryNum("attempt") ?? last;
+	const p = job.progress;
+	return (
+		<>
+			<nav class="crumbs" aria-label="Breadcrumb">
+				<a href="/runs">Runs</a><span aria-hidden="true">/</span><a href={`/runs/${run}`}>{run}</a><span aria-hidden="true">/</span>
+				<a href={`/runs/${run}/jobs?iter=${job.iter}&stage=${job.stage}`}>{job.iter ? `iteration ${job.iter}` : "seed"}</a><span aria-hidden="true">/</span><span class="num">{id}</span><Copy text={id} what="job id" />
+			</nav>
+			<div class="page-head"><h1>{jobName(job)}</h1><StateTag state={job.state} /><Actions job={job} done={q.reload} /></div>
+			<Sentence j={job} n={last ?? 0} />
+			<dl class="facts">
+				{p && p.total > 0 && <Fact name="Progress"><span class="num">{fmtInt(p.done)} / {fmtInt(p.total)} {p.unit ?? ""}</span><Bar value={p.done / p.total} label="progress" /></Fact>}
+				<Fact name="Counted attempts"><span class="num">{job.attempts ?? 0}</span></Fact>
+				<Fact name="Preemptions" title="They never burn an attempt"><span class="num">{job.preemptions ?? 0}</span></Fact>
+				<Fact name="Losses" title="Five losses without a new checkpoint count as one attempt"><span class="num">{job.losses ?? 0}</span></Fact>
+				{typeof job.metrics?.tokens_per_s === "number" && <Fact name="Tokens per second"><span class="num">{fmtNum(job.metrics.tokens_per_s)}</span></Fact>}
+			</dl>
+			{list.length > 0 && <Card title="Attempts"><Attempts list={list} at={shown} /></Card>}
+			{shown !== null && <LogView key={shown} job={id} attempt={shown} live={job.state === "running" && shown === last} />}
+			<div class="two">
+				<Card title="Inputs"><Refs list={refsOf(job.inputs)} /></Card>
+				<Card title="Outputs"><Refs list={refsOf(job.outputs)} /></Card>
+			</div>
+			<Curves job={job} />
+			<Values job={job} />
+		</>
+	);
+}

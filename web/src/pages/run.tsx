@@ -1,0 +1,99 @@
+/** One run: where it is, whether it is healthy, what can be done. The tab is part of the path. */
+import { useEffect, useRef } from "preact/hooks";
+import { Bar, Copy, ErrorCard, Fact, Skeleton, StateTag, Time } from "../ui/bits";
+import { Pipeline } from "../chart/pipeline";
+import { say } from "../ui/toast";
+import { eta, etaText } from "../lib/eta";
+import { fmtDuration, fmtInt, ms, serverNow, shortHash, tick } from "../lib/fmt";
+import { useQuery } from "../lib/query";
+import { lookOf, runEnded } from "../lib/states";
+import type { Run } from "../lib/types";
+import { sentence } from "../lib/wire";
+import { eventRun } from "../live/client";
+import { share } from "./overview";
+import { RunActions } from "./run_actions";
+import { ChartsTab } from "./run_charts";
+import { JobsTab } from "./run_jobs";
+import { TimelineTab } from "./run_timeline";
+import { CheckpointsTab, ConfigTab, DataTab, EventsTab } from "./run_tabs";
+
+const TABS: [string, string][] = [
+	["timeline", "Timeline"],
+	["jobs", "Jobs"],
+	["charts", "Charts"],
+	["data", "Data"],
+	["checkpoints", "Checkpoints"],
+	["config", "Config"],
+	["events", "Events"],
+];
+
+function Facts({ run }: { run: Run }) {
+	void tick.value;
+	const start = ms(run.created_at);
+	const end = ms(run.ended_at) ?? serverNow();
+	const e = eta(run, serverNow());
+	return (
+		<dl class="facts">
+			<Fact name="Progress">
+				<span class="num">{fmtInt(run.progress?.jobs_done ?? 0)} / {fmtInt(run.progress?.jobs_total ?? 0)} jobs</span>
+				<Bar value={share(run)} tone={lookOf(run.state).tone} label="jobs done" />
+			</Fact>
+			<Fact name={runEnded(run.state) ? "Took" : "Running for"}><span class="num">{start === null ? "–" : fmtDuration((end - start) / 1000)}</span></Fact>
+			{!runEnded(run.state) && <Fact name="Ends"><span class="num">{etaText(e) || "–"}</span></Fact>}
+			<Fact name="Submitted"><Time t={run.created_at} /></Fact>
+			{run.final_digest && <Fact name="Final checkpoint"><a href={`/checkpoints/${run.final_digest}`}><code>{shortHash(run.final_digest)}</code></a></Fact>}
+		</dl>
+	);
+}
+
+/** Says each change of state once to a screen reader and in the toast; never on each tick. */
+function useAnnounce(run: Run | undefined): void {
+	const last = useRef("");
+	useEffect(() => {
+		if (!run) return;
+		const now = `${run.name} is ${lookOf(run.state).word}`;
+		if (last.current && last.current !== now) say(now);
+		last.current = now;
+	}, [run?.state]);
+}
+
+function Tab({ tab, run }: { tab: string; run: Run }) {
+	if (tab === "jobs") return <JobsTab run={run} />;
+	if (tab === "charts") return <ChartsTab run={run} />;
+	if (tab === "data") return <DataTab run={run} />;
+	if (tab === "checkpoints") return <CheckpointsTab run={run} />;
+	if (tab === "config") return <ConfigTab run={run} />;
+	if (tab === "events") return <EventsTab run={run} />;
+	return <TimelineTab run={run} />;
+}
+
+export function RunPage({ id, tab }: { id: string; tab: string }) {
+	const q = useQuery<Run>(`/runs/${encodeURIComponent(id)}`, {
+		topics: ["run:" + id],
+		on: (e) => (e.type === "run" || e.type === "job") && eventRun(e) === id,
+	});
+	const run = q.data;
+	useAnnounce(run);
+	useEffect(() => {
+		if (run) document.title = `${run.name || run.id} · ${lookOf(run.state).word} · Pawl`;
+	}, [run?.name, run?.state]);
+	if (!run) return q.error !== undefined ? <ErrorCard error={q.error} retry={q.reload} /> : <Skeleton lines={10} />;
+	const base = `/runs/${encodeURIComponent(id)}`;
+	return (
+		<>
+			<nav class="crumbs" aria-label="Breadcrumb"><a href="/runs">Runs</a><span aria-hidden="true">/</span><span class="num">{run.id}</span><Copy text={run.id} what="run id" /></nav>
+			<div class="page-head">
+				<h1>{run.name || run.id}</h1>
+				<StateTag state={run.state} />
+				<RunActions run={run} done={q.reload} />
+			</div>
+			{run.error && <div class="error-card"><strong>The run stopped</strong><p>{sentence(run.error)}</p></div>}
+			<Facts run={run} />
+			<Pipeline stages={run.stages} href={(iter, stage) => `${base}/jobs?iter=${iter}&stage=${stage}`} />
+			<nav class="tabs" aria-label="Parts of the run">
+				{TABS.map(([k, word]) => <a key={k} href={`${base}/${k}`} aria-current={tab === k ? "page" : undefined}>{word}</a>)}
+			</nav>
+			<div class="tab-body"><Tab key={tab} tab={tab} run={run} /></div>
+		</>
+	);
+}

@@ -1,0 +1,123 @@
+/** Training curves of a run, live: metric events are appended as they come. */
+import { useEffect, useState } from "preact/hooks";
+import { Lines } from "../chart/lines";
+import type { Line } from "../chart/series";
+import { Empty, ErrorCard, Skeleton } from "../ui/bits";
+import { useQuery } from "../lib/query";
+import { query, setQuery } from "../lib/router";
+import { runEnded } from "../lib/states";
+import type { Run } from "../lib/types";
+import { seriesOf, splitJob, type Series } from "../lib/wire";
+import { eventJob, eventRun, listen } from "../live/client";
+
+interface Chart {
+	title: string;
+	stage: string;
+	keys: [string, string][];
+	bounds?: [number, number];
+	hint?: string;
+}
+
+const CHARTS: Chart[] = [
+	{ title: "DPO loss", stage: "dpo", keys: [["loss", ""]], hint: "Starts at ln 2 ≈ 0.693, where the model equals its reference." },
+	{ title: "Reward margin", stage: "dpo", keys: [["rewards/margins", ""]], hint: "Mean of chosen minus rejected reward, in units of β·log-ratio." },
+	{ title: "Preference accuracy", stage: "dpo", keys: [["rewards/accuracies", ""]], bounds: [0, 1.02] },
+	{ title: "Chosen and rejected reward", stage: "dpo", keys: [["rewards/chosen", "chosen"], ["rewards/rejected", "rejected"]] },
+	{ title: "Chosen and rejected log-prob", stage: "dpo", keys: [["logps/chosen", "chosen"], ["logps/rejected", "rejected"]] },
+	{ title: "DPO learning rate", stage: "dpo", keys: [["learning_rate", ""]] },
+	{ title: "DPO gradient norm", stage: "dpo", keys: [["grad_norm", ""]] },
+	{ title: "SFT loss", stage: "sft", keys: [["loss", ""]] },
+	{ title: "SFT token accuracy", stage: "sft", keys: [["mean_token_accuracy", ""]], bounds: [0, 1.02] },
+	{ title: "SFT learning rate", stage: "sft", keys: [["learning_rate", ""]] },
+	{ title: "SFT gradient norm", stage: "sft", keys: [["grad_norm", ""]] },
+];
+
+/** The shards of one training are one curve: iteration t's DPO, or one SFT variant. */
+export function curves(series: Series[], stage: string): Map<string, Series> {
+	const out = new Map<string, Series>();
+	for (const s of [...series].sort((a, b) => a.shard - b.shard)) {
+		if (s.stage !== stage) continue;
+		const name = stage === "sft" ? (s.variant || (s.shard === 0 ? "baseline" : "M1")).replace("m1", "M1") : `M${s.iter + 1}`;
+		const have = out.get(name);
+		if (!have) {
+			out.set(name, { ...s, points: Object.fromEntries(Object.entries(s.points).map(([k, v]) => [k, [...v]])) });
+			continue;
+		}
+		for (const [k, v] of Object.entries(s.points)) (have.points[k] ??= []).push(...v);
+	}
+	for (const s of out.values()) for (const k of Object.keys(s.points)) s.points[k]!.sort((a, b) => a[0] - b[0]);
+	return out;
+}
+
+export function linesFor(series: Series[], c: Chart): Line[] {
+	const out: Line[] = [];
+	for (const [name, s] of curves(series, c.stage))
+		for (const [key, word] of c.keys) {
+			const points = s.points[key];
+			if (points?.length) out.push({ label: [name, word].filter(Boolean).join(" "), points });
+		}
+	return out;
+}
+
+/** Adds a metric event to the series it belongs to, unless the step is already there. */
+export function append(series: Series[], job: string, row: Record<string, unknown>): Series[] {
+	const step = Number(row.step);
+	if (!Number.isFinite(step)) return series;
+	const w = splitJob(job);
+	const at = series.findIndex((s) => s.job === job);
+	const s: Series = at >= 0 ? { ...series[at]!, points: { ...series[at]!.points } } : { job, iter: w.iter, stage: w.stage, shard: w.shard, variant: "", points: {} };
+	for (const [k, v] of Object.entries(row)) {
+		if (k === "step" || typeof v !== "number") continue;
+		const have = s.points[k] ?? [];
+		if (have.length && have[have.length - 1]![0] >= step) continue;
+		s.points[k] = [...have, [step, v]];
+	}
+	return at >= 0 ? series.map((x, i) => (i === at ? s : x)) : [...series, s];
+}
+
+export function useSeries(run: Run): { series: Series[]; error: unknown; loading: boolean; reload: () => void } {
+	const q = useQuery<unknown>(`/runs/${encodeURIComponent(run.id)}/metrics`, { every: runEnded(run.state) ? 0 : 30_000 });
+	const [series, set] = useState<Series[]>([]);
+	useEffect(() => {
+		if (q.data !== undefined) set(seriesOf(q.data));
+	}, [q.data]);
+	useEffect(() => listen(["run:" + run.id], (e) => {
+		if (e.type !== "metric" || eventRun(e) !== run.id) return;
+		const d = (e.data.data ?? e.data) as Record<string, unknown>;
+		const row = (d.values && typeof d.values === "object" ? { step: d.step, ...(d.values as object) } : d) as Record<string, unknown>;
+		set((old) => append(old, eventJob(e), row));
+	}), [run.id]);
+	return { series, error: q.error, loading: q.loading, reload: q.reload };
+}
+
+export function ChartTools() {
+	const weight = Number(query("smooth", "0.6"));
+	return (
+		<div class="row wrap tools">
+			<div class="chips" role="group" aria-label="Scale of the y axis">
+				<button class="chip" aria-pressed={query("scale") !== "log"} onClick={() => setQuery({ scale: null })}>linear</button>
+				<button class="chip" aria-pressed={query("scale") === "log"} onClick={() => setQuery({ scale: "log" })}>logarithmic</button>
+			</div>
+			<label class="range">Smoothing <input type="range" min="0" max="0.95" step="0.05" value={weight} onInput={(e) => setQuery({ smooth: e.currentTarget.value === "0.6" ? null : e.currentTarget.value })} /> <output class="num">{weight.toFixed(2)}</output></label>
+			<span class="dim grow-right">Raw values stay faint behind. Drag to zoom, double-click to fit.</span>
+		</div>
+	);
+}
+
+export function ChartsTab({ run }: { run: Run }) {
+	const { series, error, loading, reload } = useSeries(run);
+	const weight = Number(query("smooth", "0.6"));
+	const log = query("scale") === "log";
+	if (loading) return <Skeleton lines={8} />;
+	if (error !== undefined && !series.length) return <ErrorCard error={error} retry={reload} />;
+	const charts = CHARTS.map((c) => ({ c, lines: linesFor(series, c) })).filter((x) => x.lines.length);
+	if (!charts.length) return <Empty title="No curve yet"><p>Curves begin with the first SFT step; reward margin and accuracy with the first DPO step.</p></Empty>;
+	return (
+		<>
+			<ChartTools />
+			<div class="charts">
+				{charts.map(({ c, lines }) => <Lines key={c.title} title={c.title} lines={lines} log={log && !c.bounds} smoothing={weight} bounds={c.bounds} hint={c.hint} />)}
+			</div>
+		</>
+	);
+}

@@ -1,0 +1,58 @@
+/** All runs, filtered by state and by name; the filter is in the address. */
+import { Bar, Empty, ErrorCard, Skeleton, StateTag, Time } from "../ui/bits";
+import { Strip } from "../chart/pipeline";
+import { may } from "../lib/api";
+import { fmtInt } from "../lib/fmt";
+import { useQuery } from "../lib/query";
+import { hrefWith, qs, query, setQuery } from "../lib/router";
+import { lookOf, RUN_STATES } from "../lib/states";
+import type { List, Run } from "../lib/types";
+import { FirstSteps, share } from "./overview";
+
+export function Runs() {
+	const state = query("state");
+	const q = query("q");
+	const cursor = query("cursor");
+	const runs = useQuery<List<Run>>("/runs" + qs({ limit: 50, state, q, cursor }), { topics: ["runs", "jobs"], on: (e) => e.type === "run" || e.type === "job" });
+	const list = runs.data?.items ?? [];
+	return (
+		<>
+			<div class="page-head">
+				<h1>Runs</h1>
+				{may("operator") && <a class="btn primary" href="/runs/new">New run</a>}
+			</div>
+			<div class="row wrap tools">
+				<input type="search" data-search class="grow" placeholder="Name or id" aria-label="Filter runs by name or id" value={q} onInput={(e) => setQuery({ q: e.currentTarget.value, cursor: null })} />
+				<div class="chips" role="group" aria-label="State">
+					<a class="chip" aria-current={state === "" ? "true" : undefined} href={hrefWith({ state: null, cursor: null })}>all</a>
+					{RUN_STATES.map((s) => <a key={s} class="chip" aria-current={state === s ? "true" : undefined} href={hrefWith({ state: s, cursor: null })}>{lookOf(s).word}</a>)}
+				</div>
+			</div>
+			{runs.error !== undefined && !runs.data && <ErrorCard error={runs.error} retry={runs.reload} />}
+			{runs.loading ? <Skeleton lines={8} /> : list.length === 0 ? (
+				state || q ? <Empty title="No run fits the filter"><p><a href="/runs">Show all runs</a></p></Empty> : runs.data && <FirstSteps />
+			) : (
+				<div class={`card ${runs.previous ? "fading" : ""}`} aria-busy={runs.previous}>
+					<table class="cards">
+						<thead><tr><th>Run</th><th>State</th><th>Stages</th><th class="r">Jobs</th><th>Submitted</th></tr></thead>
+						<tbody>
+							{list.map((r) => (
+								<tr key={r.id} data-row>
+									<td data-label="Run"><a href={`/runs/${r.id}`}>{r.name || r.id}</a><br /><code class="dim">{r.id}</code></td>
+									<td data-label="State"><StateTag state={r.state} /></td>
+									<td data-label="Stages" class="strip-cell"><Strip stages={r.stages} /><Bar value={share(r)} tone={lookOf(r.state).tone} /></td>
+									<td data-label="Jobs" class="r num">{fmtInt(r.progress?.jobs_done ?? 0)} / {fmtInt(r.progress?.jobs_total ?? 0)}</td>
+									<td data-label="Submitted"><Time t={r.created_at} age /></td>
+								</tr>
+							))}
+						</tbody>
+					</table>
+				</div>
+			)}
+			<div class="row end">
+				{cursor && <a class="btn small" href={hrefWith({ cursor: null })}>Newest</a>}
+				{runs.data?.next_cursor && <a class="btn small" href={hrefWith({ cursor: runs.data.next_cursor })}>Older</a>}
+			</div>
+		</>
+	);
+}

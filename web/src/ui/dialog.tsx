@@ -1,0 +1,68 @@
+/**
+ * Confirmation. It lives outside the patched page, names the thing and the consequence, gives the
+ * focus to the safe button, and only the named button sends anything.
+ */
+import { signal } from "@preact/signals";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { ComponentChildren } from "preact";
+import { problemText } from "../lib/api";
+
+export interface Question {
+	title: string;
+	body: ComponentChildren;
+	yes: string;
+	no?: string;
+	danger?: boolean;
+	act: () => Promise<void>;
+}
+
+const question = signal<Question | null>(null);
+
+export function ask(q: Question): void {
+	question.value = q;
+}
+
+export function Dialogs() {
+	const q = question.value;
+	const ref = useRef<HTMLDialogElement>(null);
+	const [busy, setBusy] = useState(false);
+	const [error, setError] = useState("");
+	useEffect(() => {
+		if (!q) return;
+		const back = document.activeElement as HTMLElement | null;
+		setError("");
+		setBusy(false);
+		ref.current?.showModal();
+		ref.current?.querySelector<HTMLElement>("[data-safe]")?.focus();
+		return () => back?.focus?.();
+	}, [q]);
+	if (!q) return null;
+	const close = (): void => {
+		ref.current?.close();
+		question.value = null;
+	};
+	const yes = async (): Promise<void> => {
+		setBusy(true);
+		setError("");
+		try {
+			await q.act();
+			close();
+		} catch (e) {
+			setError(problemText(e));
+			setBusy(false);
+		}
+	};
+	return (
+		<dialog ref={ref} class="dialog" aria-labelledby="dialog-title" onCancel={(e) => { e.preventDefault(); close(); }}>
+			<h2 id="dialog-title">{q.title}</h2>
+			<div class="dialog-body">{q.body}</div>
+			{error && <p class="field-error" role="alert">{error}</p>}
+			<div class="row end">
+				<button type="button" class="btn" data-safe onClick={close}>{q.no ?? "Go back"}</button>
+				<button type="button" class={`btn ${q.danger ? "danger" : "primary"}`} disabled={busy} onClick={yes}>
+					{busy ? "Sending…" : q.yes}
+				</button>
+			</div>
+		</dialog>
+	);
+}
