@@ -33,7 +33,7 @@ LIBS_server := -lcivetweb
 PROGRAMS := $(foreach p,server worker,$(if $(wildcard $(p)/main.c),$(BUILD)/pawl-$(p))) \
             $(if $(wildcard cli/main.c),$(BUILD)/pawl)
 
-.PHONY: all demo check check-unit check-flow bench web fuzz headers tidy install clean deps deps-test
+.PHONY: all demo check check-unit check-flow bench web fuzz headers tidy install clean deps deps-test web-absent
 all: $(PROGRAMS) $(call LIB,$(PARTS))
 
 $(BUILD)/obj/%.c.o: %.c Makefile
@@ -101,6 +101,17 @@ headers:
 # Real programs on free ports; LONG=1 adds the long ones, FLOW="tests/flow/0001-x.sh" picks.
 check-flow: all
 	@BUILD=$(BUILD) sh tests/run-flow.sh $(FLOW)
+
+# The browser's part, when node is here; without it the server says that it has no pages.
+web: $(if $(shell command -v npm),web/dist/index.html,web-absent)
+web-absent:
+	@echo "web: node is not installed, building without the web pages"
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	cd web && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+web/dist/index.html: web/node_modules/.package-lock.json web/tsconfig.json web/build.mjs \
+                     $(wildcard web/src/* web/src/*/*)
+	cd web && npm run --silent build
 
 # Everything that passes without a GPU. Suites run also after a failure; the last line is the sum.
 check: deps-test
