@@ -1,6 +1,7 @@
 #include "tests/redis_fixture.h"
 
 #include "base/clk.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "migrations/migrations.h"
 #include "queue/redis.h"
@@ -63,6 +64,7 @@ void redis_fixture_again(struct redis_fixture *f)
 
 void redis_fixture_start(struct redis_fixture *f, const char *dir, bool fast)
 {
+	log_init("test", LOG_ERROR, 0);
 	str_copy(f->dir, sizeof(f->dir), dir);
 	str_fmt(f->url, sizeof(f->url), "unix:%s/redis.sock", dir);
 	f->fast = fast;
