@@ -56,6 +56,14 @@ extra_flags = $(if $(filter kernels/%,$(1)),$(if $(DEBUG),,-O3)) \
 # The function library is embedded as text; .incbin is not seen by -MMD.
 EXTRA_OBJ_queue := $(BUILD)/obj/queue/lua.S.o
 $(EXTRA_OBJ_queue): $(wildcard queue/lua/*.lua)
+# The server carries the web pages and the API's description; see server/embed.sh.
+EXTRA_OBJ_server := $(BUILD)/obj/assets.o
+$(BUILD)/assets.S: server/embed.sh server/no-ui.html server/openapi.json $(wildcard web/dist/* web/dist/*/*)
+	@mkdir -p $(dir $@)
+	sh server/embed.sh $(BUILD)/assets > $@.tmp && mv $@.tmp $@
+$(BUILD)/obj/assets.o: $(BUILD)/assets.S
+	@mkdir -p $(dir $@)
+	$(CC) -c $< -o $@
 
 define lib_rule
 $(BUILD)/lib$(1).a: $$(call OBJ,$$(SRC_$(1))) $$(EXTRA_OBJ_$(1))

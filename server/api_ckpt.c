@@ -1,0 +1,241 @@
+/* Checkpoints: listed with their lineage, downloaded as tar with ranges; and the blobs that workers
+ * read and write when they cannot reach the store themselves. */
+#include "server/api.h"
+
+#include "base/fs.h"
+#include "base/jsonx.h"
+#include "base/sha256.h"
+#include "base/str.h"
+#include "queue/queue.h"
+#include "server/index.h"
+#include "server/listing.h"
+#include "server/range.h"
+#include "server/reply.h"
+#include "server/server.h"
+#include "server/view.h"
+#include "store/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SLICE (256u * 1024)
+
+/* --- lists --------------------------------------------------------------------------------- */
+
+struct ckpt_ctx {
+	json_t *items;
+	const char *digest; /* only this one; NULL all */
+};
+
+static bool is_weights(const char *kind)
+{
+	return strcmp(kind, "checkpoint") == 0 || strcmp(kind, "train_state") == 0;
+}
+
+/* The model whose weights an output is ("M2"), else what the job did ("step 120", "base"). */
+static void ckpt_name(const json_t *models, const json_t *job, const json_t *out, char name[64],
+		      const json_t **metrics)
+{
+	const char *digest = jx_get_str(out, "digest", ""), *stage = jx_get_str(job, "stage", "");
+	int64_t step = jx_get_i64(json_object_get(job, "params"), "step_to",
+				  jx_get_i64(json_object_get(job, "progress"), "done", 0));
+	const json_t *m;
+	size_t i;
+
+	*metrics = json_object_get(job, "metrics");
+	if (strcmp(stage, "import") == 0)
+		str_copy(name, 64, "base");
+	else
+		str_fmt(name, 64, "step %lld", (long long)step);
+	json_array_foreach(models, i, m)
+		if (strcmp(jx_get_str(m, "checkpoint", ""), digest) == 0) {
+			str_copy(name, 64, jx_get_str(m, "name", ""));
+			*metrics = json_object_get(m, "metrics");
+		}
+}
+
+static void add_output(struct ckpt_ctx *c, const json_t *models, const json_t *job, const json_t *out)
+{
+	const json_t *metrics;
+	char name[64];
+
+	if (!is_weights(jx_get_str(out, "kind", "")) ||
+	    (c->digest && strcmp(c->digest, jx_get_str(out, "digest", "")) != 0))
+		return;
+	ckpt_name(models, job, out, name, &metrics);
+	json_array_append_new(c->items, listing_checkpoint(out, job, name, metrics));
+}
+
+/* The last checkpoint of a job that still trains. */
+static void add_running(struct ckpt_ctx *c, const json_t *models, const json_t *job)
+{
+	const json_t *outs = json_object_get(json_object_get(job, "checkpoint"), "outputs"), *v;
+	const char *role;
+
+	if (strcmp(jx_get_str(job, "state", ""), "done") == 0)
+		return;
+	json_object_foreach((json_t *)(uintptr_t)outs, role, v) {
+		const char *kind = strcmp(role, "model") == 0   ? "checkpoint"
+				   : strcmp(role, "state") == 0 ? "train_state"
+								: "progress";
+		json_t *out = json_is_object(v) ? json_copy((json_t *)(uintptr_t)v) : json_object();
+
+		if (json_is_string(v))
+			json_object_set(out, "digest", (json_t *)(uintptr_t)v);
+		json_object_set_new(out, "role", json_string(role));
+		if (!json_object_get(out, "kind"))
+			json_object_set_new(out, "kind", json_string(kind));
+		add_output(c, models, job, out);
+		json_decref(out);
+	}
+}
+
+static void see_run(void *p, const json_t *run, const json_t *jobs)
+{
+	struct ckpt_ctx *c = p;
+	const json_t *spec = json_object_get(json_object_get(run, "record"), "spec"), *job, *out;
+	json_t *models = view_models(spec, jobs, jx_get_str(run, "id", "")), *done = view_done(jobs);
+	size_t i, k;
+
+	json_array_foreach(jobs, i, job) {
+		json_t *full = json_copy((json_t *)(uintptr_t)job);
+
+		json_object_set_new(full, "inputs", view_inputs(json_object_get(job, "inputs"), done));
+		json_array_foreach(json_object_get(job, "outputs"), k, out)
+			add_output(c, models, full, out);
+		add_running(c, models, full);
+		json_decref(full);
+	}
+	json_decref(models);
+	json_decref(done);
+}
+
+void api_ckpt_list(struct req *r)
+{
+	struct ckpt_ctx c = {.items = json_array()};
+	struct err e = {0};
+
+	if (listing_runs(r->srv, req_query(r, "run"), see_run, &c, &e))
+		reply_err(r, &e);
+	else
+		reply_list(r, json_incref(c.items), NULL);
+	json_decref(c.items);
+}
+
+void api_ckpt_get(struct req *r)
+{
+	struct ckpt_ctx c = {.items = json_array(), .digest = r->args[0]};
+	struct err e = {0};
+	json_t *entry = NULL;
+	enum rc rc = index_get(r->srv, r->args[0], &entry, &e);
+
+	if (!rc && jx_get_str(entry, "run", NULL))
+		rc = listing_runs(r->srv, jx_get_str(entry, "run", NULL), see_run, &c, &e);
+	if (rc)
+		reply_err(r, &e);
+	else if (json_array_size(c.items))
+		reply_json(r, 200, json_incref(json_array_get(c.items, 0)));
+	else /* Known to the store alone. */
+		reply_json(r, 200, listing_checkpoint(entry, entry, "", NULL));
+	json_decref(entry);
+	json_decref(c.items);
+}
+
+/* --- bytes --------------------------------------------------------------------------------- */
+
+static void send_blob(struct req *r, const char *digest)
+{
+	char path[PATH_MAX], name[48];
+	struct err e = {0};
+
+	if (!sha256_hex_valid(digest)) {
+		reply_problem(r, 404, "not-found", "no artifact \"%s\"", digest);
+	} else if (store_has(r->srv->store, digest, NULL, &e) ||
+		   store_path(r->srv->store, digest, path, sizeof path, &e)) {
+		reply_err(r, &e);
+	} else {
+		str_fmt(name, sizeof name, "pawl-%.12s.tar", digest);
+		range_send(r, path, digest, name);
+	}
+}
+
+void api_ckpt_content(struct req *r)
+{
+	send_blob(r, r->args[0]);
+}
+
+void api_blob_get(struct req *r)
+{
+	send_blob(r, r->args[0]);
+}
+
+/* Body to a fresh file; *hex is the digest of what came. */
+static enum rc receive(struct req *r, const char *path, char hex[SHA256_HEX_SIZE], struct err *e)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644), got = 0;
+	char *slice = malloc(SLICE);
+	uint8_t digest[SHA256_SIZE];
+	struct sha256 sha;
+	enum rc rc = RC_OK;
+
+	if (fd < 0 || !slice)
+		rc = err_set(e, err_from_errno(errno), "open %s: %m", path);
+	sha256_init(&sha);
+	while (!rc && (got = req_read(r, slice, SLICE)) > 0) {
+		sha256_add(&sha, slice, (size_t)got);
+		for (int at = 0; at < got && !rc;) {
+			ssize_t n = write(fd, slice + at, (size_t)(got - at));
+
+			if (n < 0 && errno != EINTR)
+				rc = err_set(e, err_from_errno(errno), "write %s: %m", path);
+			at += n > 0 ? (int)n : 0;
+		}
+	}
+	if (!rc && (got < 0 || r->body_read < r->body_len))
+		rc = err_set(e, RC_IO, "the upload broke off after %lld of %lld bytes", (long long)r->body_read,
+			     (long long)r->body_len);
+	sha256_end(&sha, digest);
+	sha256_hex(digest, hex);
+	free(slice);
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+void api_blob_put(struct req *r)
+{
+	struct store *s = r->srv->store;
+	const char *want = r->args[0];
+	char tmp[PATH_MAX], got[SHA256_HEX_SIZE], named[SHA256_HEX_SIZE];
+	struct err e = {0};
+	int64_t size = 0;
+
+	if (!sha256_hex_valid(want) || r->body_len < 0) {
+		reply_problem(r, 400, "invalid", "expected a SHA-256 digest in the path and a Content-Length");
+		return;
+	}
+	if (store_has(s, want, &size, NULL) == RC_OK) {
+		r->close = r->body_len > 0; /* The body is not read. */
+		reply_json(r, 200, json_pack("{s:s, s:I, s:b}", "digest", want, "size", (json_int_t)size, "existed", 1));
+		return;
+	}
+	if (store_tmp(s, tmp, sizeof tmp, &e)) {
+		reply_err(r, &e);
+		return;
+	}
+	if (receive(r, tmp, got, &e)) {
+		unlink(tmp);
+		reply_err(r, &e);
+	} else if (strcmp(got, want) != 0) {
+		unlink(tmp);
+		reply_problem(r, 422, "digest", "the body's digest is %s, the path says %s", got, want);
+	} else if (store_take(s, tmp, named, &size, &e)) {
+		reply_err(r, &e);
+	} else {
+		reply_json(r, 201, json_pack("{s:s, s:I, s:b}", "digest", named, "size", (json_int_t)size, "existed", 0));
+	}
+}

@@ -1,0 +1,259 @@
+#include "server/reconcile.h"
+
+#include "base/clk.h"
+#include "base/jsonx.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "queue/plan.h"
+#include "queue/queue.h"
+#include "server/server.h"
+#include "store/store.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define DIRTY_MAX 64        /* more than this: plan all */
+#define SWEEP_MS 10000      /* every open run, whatever the events said */
+#define GATHER_MS 20        /* jobs of one batch end together; plan once for them */
+
+struct reconcile {
+	struct server *srv;
+	pthread_mutex_t lock;
+	pthread_cond_t wake; /* CLOCK_MONOTONIC */
+	char dirty[DIRTY_MAX][RUN_ID_MAX];
+	size_t n_dirty;
+	bool all;
+	pthread_t planner, ticker;
+};
+
+void reconcile_poke(struct reconcile *rc, const char *run)
+{
+	size_t i = 0;
+
+	if (!rc)
+		return;
+	pthread_mutex_lock(&rc->lock);
+	while (i < rc->n_dirty && strcmp(rc->dirty[i], run) != 0)
+		i++;
+	if (!run[0] || (i == rc->n_dirty && i == DIRTY_MAX))
+		rc->all = true;
+	else if (i == rc->n_dirty)
+		str_copy(rc->dirty[rc->n_dirty++], RUN_ID_MAX, run);
+	pthread_cond_broadcast(&rc->wake);
+	pthread_mutex_unlock(&rc->lock);
+}
+
+/* --- one run ------------------------------------------------------------------------------- */
+
+/* The checkpoint of the last model the plan names. */
+static const char *final_digest(const json_t *spec, const json_t *done, const char *run, json_t **models)
+{
+	const json_t *last, *job;
+	size_t n;
+
+	*models = plan_models(spec, done, run);
+	n = json_array_size(*models);
+	last = n ? json_array_get(*models, n - 1) : NULL;
+	job = json_object_get(done, jx_get_str(last, "job", ""));
+	return jx_get_str(json_object_get(json_object_get(job, "outputs"), jx_get_str(last, "output", "")),
+			  "digest", NULL);
+}
+
+static enum rc plan_and_add(struct server *s, const char *run, const json_t *spec, const json_t *done,
+			    struct err *e)
+{
+	json_t *jobs = NULL, *models = NULL;
+	int64_t n_new = 0;
+	bool finished = false;
+	enum rc rc = plan(spec, done, run, &jobs, e);
+
+	if (rc) { /* The plan is pure: what cannot be planned now never can. */
+		log_warn("reconcile", "unplannable", "run=%s error=%s", run, e->text);
+		atomic_fetch_add(&s->stats.plan_errors, 1);
+		return queue_fail_run(s->queue, run, e->text, e);
+	}
+	rc = queue_add_jobs(s->queue, run, jobs, &n_new, e);
+	if (!rc && n_new)
+		log_info("reconcile", "planned", "run=%s new=%lld", run, (long long)n_new);
+	if (!rc && !n_new)
+		rc = queue_finish_run(s->queue, run, (int64_t)json_object_size(done),
+				      final_digest(spec, done, run, &models), &finished, e);
+	if (finished)
+		log_info("reconcile", "finished", "run=%s", run);
+	json_decref(jobs);
+	json_decref(models);
+	return rc;
+}
+
+enum rc reconcile_run(struct server *s, const char *run, struct err *e)
+{
+	json_t *info = NULL, *done = NULL;
+	const json_t *spec;
+	enum rc rc = queue_run(s->queue, run, &info, e);
+
+	if (rc)
+		return rc;
+	atomic_fetch_add(&s->stats.plans, 1);
+	spec = json_object_get(json_object_get(info, "record"), "spec");
+	if (json_object_get(info, "cancel") && jx_get_bool(info, "cancel", false)) {
+		/* Nothing new is added to a run that is being cancelled; it only ends. */
+		rc = queue_done_outputs(s->queue, run, &done, e);
+		if (!rc)
+			rc = queue_finish_run(s->queue, run, (int64_t)json_object_size(done), NULL, &(bool){0}, e);
+	} else {
+		rc = queue_done_outputs(s->queue, run, &done, e);
+		if (!rc)
+			rc = plan_and_add(s, run, spec, done, e);
+	}
+	json_decref(done);
+	json_decref(info);
+	return rc == RC_CONFLICT ? RC_OK : rc; /* It ended while we looked. */
+}
+
+/* --- the loop ------------------------------------------------------------------------------ */
+
+static void wait_dirty(struct reconcile *rc, int64_t until_ms)
+{
+	struct timespec ts;
+	int64_t ms = until_ms - clk_mono_ms();
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	ms = ms > 0 ? ms : 0;
+	ts.tv_sec += ms / 1000;
+	ts.tv_nsec += ms % 1000 * 1000000;
+	if (ts.tv_nsec >= 1000000000) {
+		ts.tv_sec++;
+		ts.tv_nsec -= 1000000000;
+	}
+	pthread_mutex_lock(&rc->lock);
+	while (!rc->all && rc->n_dirty == 0 && !atomic_load(&rc->srv->stopping))
+		if (pthread_cond_timedwait(&rc->wake, &rc->lock, &ts) != 0)
+			break;
+	pthread_mutex_unlock(&rc->lock);
+}
+
+static void plan_one(struct reconcile *rc, const char *run)
+{
+	struct err e = {0};
+
+	if (reconcile_run(rc->srv, run, &e) && e.code != RC_NOTFOUND) {
+		log_warn("reconcile", "plan_failed", "run=%s error=%s", run, e.text);
+		atomic_fetch_add(&rc->srv->stats.plan_errors, 1);
+	}
+}
+
+static void plan_all(struct reconcile *rc)
+{
+	struct err e = {0};
+	json_t *runs = NULL, *run;
+	size_t i;
+
+	if (queue_open_runs(rc->srv->queue, &runs, &e))
+		log_warn("reconcile", "no_runs", "error=%s", e.text);
+	json_array_foreach(runs, i, run)
+		if (!atomic_load(&rc->srv->stopping))
+			plan_one(rc, json_string_value(run));
+	json_decref(runs);
+}
+
+static void *planner(void *arg)
+{
+	struct reconcile *rc = arg;
+	int64_t sweep = clk_mono_ms();
+
+	while (!atomic_load(&rc->srv->stopping)) {
+		char dirty[DIRTY_MAX][RUN_ID_MAX];
+		size_t n;
+		bool all;
+
+		wait_dirty(rc, sweep);
+		clk_sleep_ms(GATHER_MS);
+		pthread_mutex_lock(&rc->lock);
+		n = rc->n_dirty;
+		memcpy(dirty, rc->dirty, sizeof dirty);
+		all = rc->all || clk_mono_ms() >= sweep;
+		rc->n_dirty = 0;
+		rc->all = false;
+		pthread_mutex_unlock(&rc->lock);
+		for (size_t i = 0; i < n && !all; i++)
+			plan_one(rc, dirty[i]);
+		if (all) {
+			plan_all(rc);
+			sweep = clk_mono_ms() + SWEEP_MS;
+		}
+	}
+	return NULL;
+}
+
+static void *ticker(void *arg)
+{
+	struct reconcile *rc = arg;
+	struct server *s = rc->srv;
+	int64_t tick_ms = conf_i64(s->conf, "server.tick_ms");
+
+	while (!atomic_load(&s->stopping)) {
+		struct queue_tick t = {0};
+		struct err e = {0};
+		bool ok = queue_tick(s->queue, &t, &e) == RC_OK;
+
+		if (ok != atomic_exchange(&s->redis_ok, ok))
+			log_line(ok ? LOG_INFO : LOG_WARN, "reconcile", ok ? "redis_up" : "redis_down", "error=%s",
+				 e.text);
+		if (t.n_expired || t.n_workers_lost)
+			log_warn("reconcile", "leases_lost", "jobs=%lld workers=%lld", (long long)t.n_expired,
+				 (long long)t.n_workers_lost);
+		for (int64_t left = tick_ms; left > 0 && !atomic_load(&s->stopping); left -= 100)
+			clk_sleep_ms(left < 100 ? left : 100);
+	}
+	return NULL;
+}
+
+enum rc reconcile_start(struct server *s, struct reconcile **out, struct err *e)
+{
+	struct reconcile *rc = mem_new(sizeof *rc);
+	pthread_condattr_t attr;
+
+	rc->srv = s;
+	rc->all = true;
+	pthread_mutex_init(&rc->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&rc->wake, &attr);
+	*out = s->reconcile = rc;
+	if (pthread_create(&rc->planner, NULL, planner, rc) || pthread_create(&rc->ticker, NULL, ticker, rc))
+		return err_set(e, RC_NOMEM, "cannot start the planner's threads");
+	return RC_OK;
+}
+
+void reconcile_stop(struct reconcile *rc)
+{
+	if (!rc)
+		return;
+	pthread_mutex_lock(&rc->lock);
+	pthread_cond_broadcast(&rc->wake);
+	pthread_mutex_unlock(&rc->lock);
+	pthread_join(rc->planner, NULL);
+	pthread_join(rc->ticker, NULL);
+	pthread_cond_destroy(&rc->wake);
+	pthread_mutex_destroy(&rc->lock);
+	free(rc);
+}
+
+/* --- decisions ----------------------------------------------------------------------------- */
+
+enum rc decision_append(struct server *s, const char *run, const char *what, const char *job,
+			const char *who, struct err *e)
+{
+	char path[64];
+	json_t *d = json_pack("{s:s, s:s, s:I, s:s*}", "what", what, "by", who, "at_ms",
+			      (json_int_t)clk_now_ms(), "job", job);
+	enum rc rc;
+
+	str_fmt(path, sizeof path, "runs/%s/decisions.jsonl", run);
+	rc = store_doc_append(s->store, path, d, e);
+	json_decref(d);
+	return rc;
+}

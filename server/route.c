@@ -1,0 +1,207 @@
+#include "server/route.h"
+
+#include "base/str.h"
+#include "server/api.h"
+#include "server/assets.h"
+#include "server/auth.h"
+#include "server/reply.h"
+#include "server/server.h"
+
+#include <string.h>
+
+#define V1 "/api/v1/"
+#define ROWS_QUERY "limit cursor q min_score max_score min_margin max_margin flag sort"
+
+/* clang-format off */
+static const struct route routes[] = {
+	{"GET",    V1 "health",                     ROLE_NONE,     "",  api_health, ROUTE_ALWAYS},
+	{"GET",    V1 "openapi.json",               ROLE_NONE,     "",  api_openapi, 0},
+	{"POST",   V1 "session",                    ROLE_NONE,     "",  api_session_post, 0},
+	{"GET",    V1 "session",                    ROLE_VIEWER,   "",  api_session_get, 0},
+	{"DELETE", V1 "session",                    ROLE_VIEWER,   "",  api_session_delete, 0},
+	{"POST",   V1 "login-link",                 ROLE_ADMIN,    "",  api_login_link, 0},
+	{"GET",    V1 "tokens",                     ROLE_ADMIN,    "limit cursor", api_token_list, 0},
+	{"POST",   V1 "tokens",                     ROLE_ADMIN,    "",  api_token_create, 0},
+	{"DELETE", V1 "tokens/{}",                  ROLE_ADMIN,    "",  api_token_delete, 0},
+
+	{"GET",    V1 "config/defaults",            ROLE_VIEWER,   "",  api_defaults, 0},
+	{"POST",   V1 "runs",                       ROLE_OPERATOR, "dry_run", api_run_submit, 0},
+	{"GET",    V1 "runs",                       ROLE_VIEWER,   "state q limit cursor", api_run_list, 0},
+	{"GET",    V1 "runs/{}",                    ROLE_VIEWER,   "",  api_run_get, 0},
+	{"POST",   V1 "runs/{}/cancel",             ROLE_OPERATOR, "",  api_run_act, 0},
+	{"POST",   V1 "runs/{}/pause",              ROLE_OPERATOR, "",  api_run_act, 0},
+	{"POST",   V1 "runs/{}/resume",             ROLE_OPERATOR, "",  api_run_act, 0},
+	{"POST",   V1 "runs/{}/retry",              ROLE_OPERATOR, "",  api_run_act, 0},
+	{"GET",    V1 "runs/{}/stages",             ROLE_VIEWER,   "",  api_run_stages, 0},
+	{"GET",    V1 "runs/{}/jobs",               ROLE_VIEWER,   "stage iter state limit cursor", api_run_jobs, 0},
+	{"GET",    V1 "runs/{}/attempts",           ROLE_VIEWER,   "stage iter", api_run_attempts, 0},
+	{"GET",    V1 "runs/{}/metrics",            ROLE_VIEWER,   "points", api_run_metrics, 0},
+
+	{"GET",    V1 "jobs/{}",                    ROLE_VIEWER,   "",  api_job_get, 0},
+	{"POST",   V1 "jobs/{}/cancel",             ROLE_OPERATOR, "",  api_job_act, 0},
+	{"POST",   V1 "jobs/{}/retry",              ROLE_OPERATOR, "",  api_job_act, 0},
+	{"GET",    V1 "jobs/{}/attempts",           ROLE_VIEWER,   "",  api_job_attempts, 0},
+	{"GET",    V1 "jobs/{}/attempts/{}/log",    ROLE_VIEWER,   "offset limit wait", api_job_log, 0},
+	{"GET",    V1 "jobs/{}/metrics",            ROLE_VIEWER,   "points", api_job_metrics, 0},
+	{"GET",    V1 "metrics/series",             ROLE_VIEWER,   "job name points", api_series, 0},
+	{"GET",    V1 "workers",                    ROLE_VIEWER,   "", api_worker_list, 0},
+	{"POST",   V1 "workers/{}/drain",           ROLE_OPERATOR, "",  api_worker_drain, 0},
+
+	{"GET",    V1 "datasets",                   ROLE_VIEWER,   "run iter stage limit cursor", api_dataset_list, 0},
+	{"GET",    V1 "datasets/{}",                ROLE_VIEWER,   "",  api_dataset_get, 0},
+	{"GET",    V1 "datasets/{}/rows",           ROLE_VIEWER,   ROWS_QUERY, api_dataset_rows, 0},
+	{"GET",    V1 "datasets/{}/rows/{}",        ROLE_VIEWER,   "",  api_dataset_row, 0},
+	{"GET",    V1 "datasets/{}/export",         ROLE_VIEWER,   ROWS_QUERY, api_dataset_export, 0},
+	{"GET",    V1 "datasets/{}/stats",          ROLE_VIEWER,   "",  api_dataset_stats, 0},
+	{"GET",    V1 "checkpoints",                ROLE_VIEWER,   "run limit cursor", api_ckpt_list, 0},
+	{"GET",    V1 "checkpoints/{}",             ROLE_VIEWER,   "",  api_ckpt_get, 0},
+	{"GET",    V1 "checkpoints/{}/content",     ROLE_VIEWER,   "",  api_ckpt_content, 0},
+	{"GET",    V1 "compare",                    ROLE_VIEWER,   "run", api_compare, 0},
+	{"GET",    V1 "events",                     ROLE_VIEWER,   "topics after", api_events, 0},
+
+	{"POST",   V1 "worker/register",            ROLE_WORKER,   "",  api_work_register, ROUTE_ALWAYS},
+	{"POST",   V1 "worker/claim",               ROLE_WORKER,   "",  api_work_claim, 0},
+	{"POST",   V1 "worker/beat",                ROLE_WORKER,   "",  api_work_beat, ROUTE_ALWAYS},
+	{"POST",   V1 "worker/complete",            ROLE_WORKER,   "",  api_work_complete, ROUTE_ALWAYS},
+	{"POST",   V1 "worker/fail",                ROLE_WORKER,   "",  api_work_fail, ROUTE_ALWAYS},
+	{"POST",   V1 "worker/log",                 ROLE_WORKER,   "job token attempt offset worker", api_work_log, 0},
+	{"GET",    V1 "worker/blobs/{}",            ROLE_WORKER,   "",  api_blob_get, 0},
+	{"PUT",    V1 "worker/blobs/{}",            ROLE_WORKER,   "",  api_blob_put, 0},
+};
+/* clang-format on */
+
+const struct route *route_table(size_t *n)
+{
+	*n = sizeof routes / sizeof *routes;
+	return routes;
+}
+
+static const char *const role_names[] = {"none", "viewer", "operator", "admin", "worker"};
+
+const char *role_text(enum role role)
+{
+	return role_names[role];
+}
+
+enum role role_parse(const char *text)
+{
+	for (int i = ROLE_VIEWER; i <= ROLE_WORKER; i++)
+		if (strcmp(text, role_names[i]) == 0)
+			return (enum role)i;
+	return ROLE_NONE;
+}
+
+bool role_covers(enum role have, enum role need)
+{
+	if (need == ROLE_NONE)
+		return true;
+	if (have == ROLE_WORKER || need == ROLE_WORKER)
+		return have == need;
+	return have >= need;
+}
+
+/* Path against pattern; segments for "{}" go to args (NULL: only test). */
+static bool matches(const char *pattern, const char *path, struct arena *a, const char **args)
+{
+	int n = 0;
+
+	while (*pattern) {
+		size_t len;
+
+		if (pattern[0] != '{') {
+			if (*pattern++ != *path++)
+				return false;
+			continue;
+		}
+		len = strcspn(path, "/");
+		if (!len)
+			return false;
+		if (args && n < HTTP_ARGS_MAX)
+			args[n++] = arena_strn(a, path, len);
+		path += len;
+		pattern += 2;
+	}
+	return *path == 0;
+}
+
+static bool method_is(const struct route *rt, const char *method)
+{
+	if (strcmp(method, "HEAD") == 0)
+		method = "GET";
+	return strcmp(rt->method, method) == 0;
+}
+
+const struct route *route_find(const char *method, const char *path, struct arena *a,
+			       const char **args, int *allowed)
+{
+	*allowed = 0;
+	for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+		const struct route *rt = &routes[i];
+
+		if (!matches(rt->pattern, path, NULL, NULL))
+			continue;
+		(*allowed)++;
+		if (method_is(rt, method)) {
+			matches(rt->pattern, path, a, args);
+			return rt;
+		}
+	}
+	return NULL;
+}
+
+bool route_always(const char *method, const char *path)
+{
+	for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
+		if ((routes[i].flags & ROUTE_ALWAYS) && method_is(&routes[i], method) &&
+		    matches(routes[i].pattern, path, NULL, NULL))
+			return true;
+	return false;
+}
+
+static bool query_known(void *ctx, const char *name)
+{
+	const char *list = ctx;
+	size_t n = strlen(name);
+
+	while (*list) {
+		size_t len = strcspn(list, " ");
+
+		if (len == n && strncmp(list, name, n) == 0)
+			return true;
+		list += len + (list[len] == ' ');
+	}
+	return false;
+}
+
+static void answer_unmatched(struct req *r, int allowed)
+{
+	bool reads = r->head || strcmp(r->method, "GET") == 0;
+
+	if (allowed)
+		reply_problem(r, 405, "method", "%s is not possible here", r->method);
+	else if (str_starts(r->path, "/api/") || strcmp(r->path, "/api") == 0)
+		reply_problem(r, 404, "not-found", "no such resource: %s", r->path);
+	else if (reads)
+		assets_serve(r);
+	else
+		reply_problem(r, 405, "method", "%s is not possible here", r->method);
+}
+
+void route_handle(struct req *r)
+{
+	int allowed;
+	const struct route *rt = route_find(r->method, r->path, &r->arena, r->args, &allowed);
+
+	if (!rt) {
+		answer_unmatched(r, allowed);
+		return;
+	}
+	if (!auth_check(r, rt->role))
+		return; /* It answered. */
+	if (!req_query_each(r, query_known, (void *)(uintptr_t)rt->query)) {
+		reply_problem(r, 400, "invalid", "unknown query parameter; known here: %s",
+			      rt->query[0] ? rt->query : "none");
+		return;
+	}
+	rt->fn(r);
+}
