@@ -158,7 +158,8 @@ static enum rc parse_attention(const json_t *o, struct model_config *c, struct e
 		return rc;
 	c->qkv_bias = strcmp(c->arch, "qwen2") == 0;
 	if ((bias && !c->qkv_bias) || mlp_bias)
-		return err_set(e, RC_UNSUPPORTED, "%s is set: biases outside Qwen2 are not supported",
+		return err_set(e, RC_UNSUPPORTED,
+			       "%s is set: biases outside Qwen2 are not supported",
 			       mlp_bias ? "mlp_bias" : "attention_bias");
 	if (c->qkv_bias && use_window)
 		return err_set(e, RC_UNSUPPORTED,
@@ -227,7 +228,8 @@ enum rc model_config_parse(const json_t *config, const json_t *generation, struc
 		return err_set(e, RC_INVALID, "expected a JSON object");
 	if ((rc = parse_arch(config, c, e)) != RC_OK || (rc = parse_sizes(config, c, e)) != RC_OK ||
 	    (rc = parse_rope(config, c, e)) != RC_OK ||
-	    (rc = parse_attention(config, c, e)) != RC_OK || (rc = parse_ids(config, c, e)) != RC_OK)
+	    (rc = parse_attention(config, c, e)) != RC_OK ||
+	    (rc = parse_ids(config, c, e)) != RC_OK)
 		return rc;
 	if (json_is_object(generation) && parse_ids(generation, c, e) != RC_OK)
 		return err_wrap(e, "generation_config.json");

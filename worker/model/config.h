@@ -19,8 +19,8 @@ struct model_config {
 	float rope_theta, rms_eps;
 	enum rope_scaling rope_scaling;
 	float rope_factor, rope_low_freq, rope_high_freq; /* llama3, linear */
-	int rope_old_max_pos;                             /* llama3 */
-	bool tied;                                        /* output head is the embedding */
+	int rope_old_max_pos;				  /* llama3 */
+	bool tied;					  /* output head is the embedding */
 	bool qkv_bias;
 	int sliding_window; /* 0: none */
 	int bos_id, pad_id; /* -1: none */

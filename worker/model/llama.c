@@ -55,13 +55,13 @@ static size_t place_buffers(struct llama *l)
 	int n_xs = l->o.forward_only ? 2 : c->n_layers + 1;
 
 	for (int i = 0; i < n_acts; i++)
-		l->acts[i] = (struct llama_acts){
-			.r1 = place(l, &at, t), .r2 = place(l, &at, t),
-			.qkv = place(l, &at, t * (size_t)l->qkv_dim),
-			.att = place(l, &at, t * (size_t)l->q_dim),
-			.lse = place(l, &at, t * (size_t)c->n_heads),
-			.mid = place(l, &at, t * width),
-			.gu = place(l, &at, 2 * t * (size_t)c->ffn_dim)};
+		l->acts[i] = (struct llama_acts){.r1 = place(l, &at, t),
+						 .r2 = place(l, &at, t),
+						 .qkv = place(l, &at, t * (size_t)l->qkv_dim),
+						 .att = place(l, &at, t * (size_t)l->q_dim),
+						 .lse = place(l, &at, t * (size_t)c->n_heads),
+						 .mid = place(l, &at, t * width),
+						 .gu = place(l, &at, 2 * t * (size_t)c->ffn_dim)};
 	for (int i = 0; i < n_xs; i++)
 		l->xs[i] = place(l, &at, t * width);
 	l->h = place(l, &at, t * width);
@@ -151,13 +151,22 @@ struct kern_attn llama_attn_args(struct llama *l, const struct pack *p, struct l
 {
 	const struct model_config *c = &l->m->cfg;
 
-	return (struct kern_attn){.n_seqs = p->n_seqs, .n_tokens = p->n_tokens, .cu = p->cu,
-				  .heads = c->n_heads, .kv_heads = c->n_kv_heads,
-				  .head_dim = c->head_dim, .window = c->sliding_window,
-				  .scale = 1.0f / sqrtf((float)c->head_dim), .q = a->qkv,
-				  .k = a->qkv + l->q_dim, .v = a->qkv + l->q_dim + l->kv_dim,
-				  .ldq = l->qkv_dim, .ldk = l->qkv_dim, .ldv = l->qkv_dim,
-				  .out = a->att, .lse = a->lse};
+	return (struct kern_attn){.n_seqs = p->n_seqs,
+				  .n_tokens = p->n_tokens,
+				  .cu = p->cu,
+				  .heads = c->n_heads,
+				  .kv_heads = c->n_kv_heads,
+				  .head_dim = c->head_dim,
+				  .window = c->sliding_window,
+				  .scale = 1.0f / sqrtf((float)c->head_dim),
+				  .q = a->qkv,
+				  .k = a->qkv + l->q_dim,
+				  .v = a->qkv + l->q_dim + l->kv_dim,
+				  .ldq = l->qkv_dim,
+				  .ldk = l->qkv_dim,
+				  .ldv = l->qkv_dim,
+				  .out = a->att,
+				  .lse = a->lse};
 }
 
 /* x_out = x + drop(part . w^T); the seam where an adapter's product would be added to tmp. */
@@ -210,7 +219,8 @@ void llama_body_forward(struct llama *l, const struct pack *p, const struct llam
 	ASSERT_LE(p->n_tokens, l->o.max_tokens);
 	for (int s = 0; s < p->n_seqs; s++)
 		ASSERT_LE(p->cu[s + 1] - p->cu[s], l->rope.n_pos);
-	l->k->embed(l->pool, llama_x(l, 0), l->m->params + l->m->embed, p->ids, p->n_tokens, c->dim);
+	l->k->embed(l->pool, llama_x(l, 0), l->m->params + l->m->embed, p->ids, p->n_tokens,
+		    c->dim);
 	for (int i = 0; i < c->n_layers; i++)
 		llama_layer_forward(l, p, d, i, llama_x(l, i + 1));
 }
@@ -230,8 +240,8 @@ void llama_gather_rows(struct llama *l, const struct pack *p)
 		l->target[l->n_rows] = p->target[t];
 		l->rows[l->n_rows++] = t;
 	}
-	l->k->rmsnorm(l->pool, l->hn, l->rf, l->hx, l->m->params + l->m->norm_out, l->n_rows, c->dim,
-		      c->rms_eps);
+	l->k->rmsnorm(l->pool, l->hn, l->rf, l->hx, l->m->params + l->m->norm_out, l->n_rows,
+		      c->dim, c->rms_eps);
 }
 
 void llama_scatter_logp(struct llama *l, const struct pack *p, float *logp, uint8_t *hit)
@@ -246,17 +256,22 @@ void llama_scatter_logp(struct llama *l, const struct pack *p, float *logp, uint
 	}
 }
 
-void llama_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d, float *logp,
-		   uint8_t *hit)
+void llama_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d,
+		   float *logp, uint8_t *hit)
 {
 	const struct model_config *c = &l->m->cfg;
 	struct kern_logprob a;
 
 	llama_body_forward(l, p, d);
 	llama_gather_rows(l, p);
-	a = (struct kern_logprob){.rows = l->n_rows, .width = c->dim, .vocab = c->vocab, .h = l->hn,
-				  .w = l->m->params + l->m->head, .target = l->target,
-				  .logp = l->logp, .hit = l->hit};
+	a = (struct kern_logprob){.rows = l->n_rows,
+				  .width = c->dim,
+				  .vocab = c->vocab,
+				  .h = l->hn,
+				  .w = l->m->params + l->m->head,
+				  .target = l->target,
+				  .logp = l->logp,
+				  .hit = l->hit};
 	l->k->logprob(l->pool, &a);
 	llama_scatter_logp(l, p, logp, hit);
 }

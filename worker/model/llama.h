@@ -60,8 +60,8 @@ enum rc llama_new(const struct model *m, const struct kern *k, struct kern_pool 
 void llama_free(struct llama *l);
 
 /* logp[t] of the target of row t, 0 without one; hit[t] (or NULL) 1 when it is the likeliest. */
-void llama_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d, float *logp,
-		   uint8_t *hit);
+void llama_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d,
+		   float *logp, uint8_t *hit);
 /* After llama_forward() of the same pack: adds the gradient to `grads` (a slab like the model's).
  * g[t] = dL/dlogp[t]; ignored for rows without a target. */
 void llama_backward(struct llama *l, const struct pack *p, const struct llama_dropout *d,

@@ -15,9 +15,10 @@ struct back {
 	int t;
 };
 
-/* y = x . w^T, w[out][in]: dw += dy^T x, dx = dy . w. The seam for frozen weights with an adapter. */
-static void linear_back(struct back *b, float *dx, const float *dy, int ld_dy, const float *x, int in,
-			int out, size_t w)
+/* y = x . w^T, w[out][in]: dw += dy^T x, dx = dy . w. The seam for frozen weights with an adapter.
+ */
+static void linear_back(struct back *b, float *dx, const float *dy, int ld_dy, const float *x,
+			int in, int out, size_t w)
 {
 	struct llama *l = b->l;
 
@@ -57,7 +58,8 @@ static void ffn_back(struct back *b, int layer)
 	k->swiglu(l->pool, l->y, a->gu, a->gu + f, 2 * f, b->t, f);
 	linear_back(b, l->dy, part_gradient(b, layer, 1), c->dim, l->y, f, c->dim, y->w2);
 	k->swiglu_back(l->pool, a->gu, a->gu + f, l->dy, a->gu, a->gu + f, 2 * f, b->t, f);
-	k->rmsnorm(l->pool, l->h, NULL, a->mid, l->m->params + y->norm_ffn, b->t, c->dim, c->rms_eps);
+	k->rmsnorm(l->pool, l->h, NULL, a->mid, l->m->params + y->norm_ffn, b->t, c->dim,
+		   c->rms_eps);
 	linear_back(b, l->dh, a->gu, 2 * f, l->h, c->dim, 2 * f, y->w1);
 	norm_back(b, a->mid, a->r2, y->norm_ffn);
 }
@@ -107,9 +109,16 @@ static void head_back(struct back *b, const float *g)
 {
 	struct llama *l = b->l;
 	const struct model_config *c = &l->m->cfg;
-	struct kern_logprob a = {.rows = l->n_rows, .width = c->dim, .vocab = c->vocab, .h = l->hn,
-				 .w = l->m->params + l->m->head, .target = l->target,
-				 .logp = l->logp, .hit = l->hit, .g = l->g, .dh = l->dh,
+	struct kern_logprob a = {.rows = l->n_rows,
+				 .width = c->dim,
+				 .vocab = c->vocab,
+				 .h = l->hn,
+				 .w = l->m->params + l->m->head,
+				 .target = l->target,
+				 .logp = l->logp,
+				 .hit = l->hit,
+				 .g = l->g,
+				 .dh = l->dh,
 				 .dw = b->grads + l->m->head};
 
 	for (int i = 0; i < l->n_rows; i++)

@@ -30,9 +30,9 @@ struct llama {
 	float *hx, *hn, *rf;	 /* head rows: [T][C], [T][C], [T] */
 	float *logp, *g;	 /* head rows, compact */
 	/* Backward only. */
-	float *dx, *dh;	    /* [T][C] */
-	float *dy;	    /* [T][max(F, H D)] */
-	float *dqkv;	    /* [T][Q] */
+	float *dx, *dh;		/* [T][C] */
+	float *dy;		/* [T][max(F, H D)] */
+	float *dqkv;		/* [T][Q] */
 	int32_t *rows, *target; /* owned; head rows: their place in the pack, their targets */
 	uint8_t *hit;		/* owned */
 	int n_rows;

@@ -124,8 +124,8 @@ void model_free(struct model *m)
 
 static float init_scale(const struct model *m, const struct tensor_ref *t)
 {
-	bool writes_residual = str_ends(t->name, "o_proj.weight") ||
-			       str_ends(t->name, "down_proj.weight");
+	bool writes_residual =
+		str_ends(t->name, "o_proj.weight") || str_ends(t->name, "down_proj.weight");
 
 	return writes_residual ? 0.02f / sqrtf(2.0f * (float)m->cfg.n_layers) : 0.02f;
 }
@@ -140,7 +140,9 @@ void model_init(struct model *m, uint64_t seed)
 
 		rng_open(&r, seed, RNG_INIT, 0, (uint64_t)i, 0);
 		for (size_t j = 0; j < n; j++)
-			p[j] = t->cols ? scale * rng_normal(&r) : str_ends(t->name, ".bias") ? 0 : 1;
+			p[j] = t->cols			    ? scale * rng_normal(&r)
+			       : str_ends(t->name, ".bias") ? 0
+							    : 1;
 	}
 }
 
@@ -189,8 +191,8 @@ enum rc rope_table_make(const struct model_config *cfg, int n_pos, struct rope_t
 		return err_set(e, RC_NOMEM, "no memory for %d rotary positions", n_pos);
 	}
 	for (int i = 0; i < half; i++) {
-		double f = scaled_frequency(
-			cfg, pow((double)cfg->rope_theta, -2.0 * i / cfg->head_dim));
+		double f = scaled_frequency(cfg,
+					    pow((double)cfg->rope_theta, -2.0 * i / cfg->head_dim));
 
 		for (int p = 0; p < n_pos; p++) {
 			t->cos[(size_t)p * half + i] = (float)cos(p * f);

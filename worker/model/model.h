@@ -17,30 +17,30 @@
 
 struct tensor_ref {
 	char name[MODEL_NAME_MAX]; /* Hugging Face name */
-	size_t offset;             /* in floats, into the slab */
-	int rows, cols;            /* cols = 0 for a vector */
+	size_t offset;		   /* in floats, into the slab */
+	int rows, cols;		   /* cols = 0 for a vector */
 };
 
 /* Offsets into the slab, in floats. Matrices are [out, in], row-major. */
 struct model_layer {
-	size_t norm_attn; /* [C] */
+	size_t norm_attn;  /* [C] */
 	size_t wq, wk, wv; /* [H D, C], [G D, C], [G D, C]; adjacent */
 	size_t bq, bk, bv; /* adjacent; only with cfg.qkv_bias */
-	size_t wo;        /* [C, H D] */
-	size_t norm_ffn;  /* [C] */
-	size_t w1, w3;    /* gate, up: [F, C] each; adjacent */
-	size_t w2;        /* down: [C, F] */
+	size_t wo;	   /* [C, H D] */
+	size_t norm_ffn;   /* [C] */
+	size_t w1, w3;	   /* gate, up: [F, C] each; adjacent */
+	size_t w2;	   /* down: [C, F] */
 };
 
 struct model {
 	struct model_config cfg;
-	char dir[4096];  /* where it was loaded from; "" when made here */
-	float *params;   /* owned */
-	size_t n_params; /* floats in the slab, gaps included */
-	size_t n_weights; /* without gaps */
+	char dir[4096];		    /* where it was loaded from; "" when made here */
+	float *params;		    /* owned */
+	size_t n_params;	    /* floats in the slab, gaps included */
+	size_t n_weights;	    /* without gaps */
 	struct tensor_ref *tensors; /* owned; in the order they are saved */
 	int n_tensors;
-	struct model_layer *layers; /* owned */
+	struct model_layer *layers;   /* owned */
 	size_t embed, norm_out, head; /* [V, C], [C], [V, C]; head == embed when tied */
 };
 

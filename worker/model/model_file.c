@@ -16,10 +16,9 @@
 
 /* Files that travel with the weights, as they are. */
 static const char *const companions[] = {
-	"generation_config.json", "tokenizer.json",	"tokenizer.model",
-	"tokenizer_config.json",  "special_tokens_map.json", "added_tokens.json",
-	"vocab.json",		  "merges.txt",		"chat_template.jinja",
-	"chat_template.json",
+	"generation_config.json",  "tokenizer.json",	 "tokenizer.model", "tokenizer_config.json",
+	"special_tokens_map.json", "added_tokens.json",	 "vocab.json",	    "merges.txt",
+	"chat_template.jinja",	   "chat_template.json",
 };
 
 static float from_half(uint16_t h)
@@ -95,8 +94,8 @@ static enum rc check_unknown(const struct model *m, const struct st *st, struct 
 		for (int j = 0; j < m->n_tensors && !found; j++)
 			found = strcmp(m->tensors[j].name, name) == 0;
 		if (!found)
-			return err_set(e, RC_UNSUPPORTED, "tensor %s is not part of a %s model", name,
-				       m->cfg.arch);
+			return err_set(e, RC_UNSUPPORTED, "tensor %s is not part of a %s model",
+				       name, m->cfg.arch);
 	}
 	return RC_OK;
 }
@@ -138,8 +137,10 @@ static enum rc save_weights(const struct model *m, const char *dir, struct err *
 		const struct tensor_ref *t = &m->tensors[i];
 		size_t n = (size_t)t->rows * (t->cols ? (size_t)t->cols : 1);
 
-		list[i] = (struct st_tensor){.name = t->name, .dtype = ST_F32,
-					     .ndim = t->cols ? 2 : 1, .shape = {t->rows, t->cols},
+		list[i] = (struct st_tensor){.name = t->name,
+					     .dtype = ST_F32,
+					     .ndim = t->cols ? 2 : 1,
+					     .shape = {t->rows, t->cols},
 					     .data = m->params + t->offset,
 					     .size_bytes = n * sizeof(float)};
 	}

@@ -1,0 +1,527 @@
+/* The decoder: real models against reference logits, gradients of tiny ones against central
+ * differences of a double-precision copy, refusals, saving. */
+#include "tests/kern_util.h"
+
+#include "base/buf.h"
+#include "base/fs.h"
+#include "base/jsonx.h"
+#include "base/str.h"
+#include "worker/model/llama.h"
+#include "worker/model/model.h"
+
+#define TOKENS_MAX 64
+
+static struct model_config tiny(bool tied, bool bias)
+{
+	return (struct model_config){.arch = "llama",
+				     .vocab = 23,
+				     .dim = 24,
+				     .n_layers = 2,
+				     .n_heads = 4,
+				     .n_kv_heads = 2,
+				     .head_dim = 6,
+				     .ffn_dim = 20,
+				     .max_pos = 64,
+				     .rope_theta = 100,
+				     .rms_eps = 1e-5f,
+				     .tied = tied,
+				     .qkv_bias = bias,
+				     .bos_id = 1,
+				     .pad_id = -1,
+				     .eos_ids = {2},
+				     .n_eos = 1};
+}
+
+static struct model *random_model(const struct model_config *c)
+{
+	struct err e = {0};
+	struct model *m = NULL;
+	uint32_t seed = 11;
+
+	CHECK_RC(model_new(c, &m, &e), RC_OK);
+	model_init(m, 5);
+	for (int i = 0; i < m->n_tensors; i++) {
+		const struct tensor_ref *t = &m->tensors[i];
+		size_t n = (size_t)t->rows * (t->cols ? (size_t)t->cols : 1);
+
+		for (size_t j = 0; j < n; j++)
+			m->params[t->offset + j] += 0.25f * number(&seed);
+	}
+	return m;
+}
+
+static void some_pack(struct pack *p, int vocab)
+{
+	static const int sizes[][2] = {{3, 4}, {1, 6}, {7, 1}, {2, 9}};
+	uint32_t seed = 31;
+	struct err e = {0};
+	int32_t ids[16];
+
+	CHECK_RC(pack_new(TOKENS_MAX, 8, p, &e), RC_OK);
+	for (int s = 0; s < 4; s++) {
+		for (int i = 0; i < 16; i++)
+			ids[i] = (int32_t)((number(&seed) + 1) * 0.4999f * (float)vocab);
+		pack_add(p, s, ids, sizes[s][0], ids + sizes[s][0], sizes[s][1]);
+	}
+}
+
+/* --- The decoder once more, in double precision, straight from the formulas ----------------------
+ */
+
+struct ref {
+	const struct model *m;
+	const struct pack *p;
+	const float *g;
+	double *w; /* weights */
+	double x[TOKENS_MAX][64], h[TOKENS_MAX][64];
+};
+
+static void ref_norm(const struct ref *r, double *y, const double *x, size_t w)
+{
+	int n = r->m->cfg.dim;
+	double ss = 0;
+
+	for (int i = 0; i < n; i++)
+		ss += x[i] * x[i];
+	for (int i = 0; i < n; i++)
+		y[i] = x[i] / sqrt(ss / n + (double)r->m->cfg.rms_eps) * r->w[w + (size_t)i];
+}
+
+static void ref_linear(const struct ref *r, double *y, const double *x, size_t w, int out, int in)
+{
+	for (int o = 0; o < out; o++) {
+		y[o] = 0;
+		for (int i = 0; i < in; i++)
+			y[o] += r->w[w + (size_t)(o * in + i)] * x[i];
+	}
+}
+
+static void ref_rope(const struct ref *r, double *x, int pos, int heads)
+{
+	int d = r->m->cfg.head_dim;
+
+	for (int h = 0; h < heads; h++)
+		for (int i = 0; i < d / 2; i++) {
+			double a = pos * pow((double)r->m->cfg.rope_theta, -2.0 * i / d);
+			double u = x[h * d + i], v = x[h * d + i + d / 2];
+
+			x[h * d + i] = u * cos(a) - v * sin(a);
+			x[h * d + i + d / 2] = v * cos(a) + u * sin(a);
+		}
+}
+
+static void ref_attend(const struct ref *r, double *out, double qkv[][128], int t, int start)
+{
+	const struct model_config *c = &r->m->cfg;
+	int d = c->head_dim, group = c->n_heads / c->n_kv_heads;
+
+	for (int h = 0; h < c->n_heads; h++) {
+		double s[TOKENS_MAX], sum = 0;
+		int k = (c->n_heads + h / group) * d, v = k + c->n_kv_heads * d;
+
+		for (int j = start; j <= t; j++) {
+			s[j] = 0;
+			for (int i = 0; i < d; i++)
+				s[j] += qkv[t][h * d + i] * qkv[j][k + i];
+			sum += s[j] = exp(s[j] / sqrt(d));
+		}
+		for (int i = 0; i < d; i++) {
+			out[h * d + i] = 0;
+			for (int j = start; j <= t; j++)
+				out[h * d + i] += s[j] / sum * qkv[j][v + i];
+		}
+	}
+}
+
+static void ref_attention(struct ref *r, const struct model_layer *y)
+{
+	const struct model_config *c = &r->m->cfg;
+	int q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
+	static double qkv[TOKENS_MAX][128];
+
+	for (int t = 0; t < r->p->n_tokens; t++) {
+		ref_norm(r, r->h[t], r->x[t], y->norm_attn);
+		ref_linear(r, qkv[t], r->h[t], y->wq, q + 2 * kv, c->dim);
+		for (int i = 0; c->qkv_bias && i < q + 2 * kv; i++)
+			qkv[t][i] += r->w[y->bq + (size_t)i];
+		ref_rope(r, qkv[t], r->p->pos[t], c->n_heads + c->n_kv_heads);
+	}
+	for (int s = 0; s < r->p->n_seqs; s++)
+		for (int t = r->p->cu[s]; t < r->p->cu[s + 1]; t++) {
+			double out[64], o[64];
+
+			ref_attend(r, out, qkv, t, r->p->cu[s]);
+			ref_linear(r, o, out, y->wo, c->dim, q);
+			for (int i = 0; i < c->dim; i++)
+				r->x[t][i] += o[i];
+		}
+}
+
+static void ref_ffn(struct ref *r, const struct model_layer *y)
+{
+	const struct model_config *c = &r->m->cfg;
+
+	for (int t = 0; t < r->p->n_tokens; t++) {
+		double gu[128], o[64];
+
+		ref_norm(r, r->h[t], r->x[t], y->norm_ffn);
+		ref_linear(r, gu, r->h[t], y->w1, 2 * c->ffn_dim, c->dim);
+		for (int i = 0; i < c->ffn_dim; i++)
+			gu[i] = gu[i] / (1 + exp(-gu[i])) * gu[c->ffn_dim + i];
+		ref_linear(r, o, gu, y->w2, c->dim, c->ffn_dim);
+		for (int i = 0; i < c->dim; i++)
+			r->x[t][i] += o[i];
+	}
+}
+
+static double ref_loss(struct ref *r, double *logp)
+{
+	const struct model_config *c = &r->m->cfg;
+	double loss = 0;
+
+	for (int t = 0; t < r->p->n_tokens; t++)
+		for (int i = 0; i < c->dim; i++)
+			r->x[t][i] = r->w[r->m->embed + (size_t)(r->p->ids[t] * c->dim + i)];
+	for (int i = 0; i < c->n_layers; i++) {
+		ref_attention(r, &r->m->layers[i]);
+		ref_ffn(r, &r->m->layers[i]);
+	}
+	for (int t = 0; t < r->p->n_tokens; t++) {
+		double y[64], z[64], sum = 0;
+
+		logp[t] = 0;
+		if (r->p->target[t] < 0)
+			continue;
+		ref_norm(r, y, r->x[t], r->m->norm_out);
+		ref_linear(r, z, y, r->m->head, c->vocab, c->dim);
+		for (int v = 0; v < c->vocab; v++)
+			sum += exp(z[v]);
+		logp[t] = z[r->p->target[t]] - log(sum);
+		loss += logp[t] * (double)r->g[t];
+	}
+	return loss;
+}
+
+static void check_gradients(struct ref *r, const float *grads)
+{
+	double logp[TOKENS_MAX];
+
+	for (int i = 0; i < r->m->n_tensors; i++) {
+		const struct tensor_ref *t = &r->m->tensors[i];
+		int n = t->rows * (t->cols ? t->cols : 1);
+
+		for (int j = 0; j < n; j += n / 13 + 1) {
+			double *w = &r->w[t->offset + (size_t)j], keep = *w, up, down;
+
+			*w = keep + 1e-5;
+			up = ref_loss(r, logp);
+			*w = keep - 1e-5;
+			down = ref_loss(r, logp);
+			*w = keep;
+			CHECK_NEAR((double)grads[t->offset + (size_t)j], (up - down) / 2e-5, 2e-4);
+		}
+	}
+}
+
+static void check_model_gradient(const struct kern *k, bool tied, bool bias)
+{
+	struct model_config c = tiny(tied, bias);
+	struct model *m = random_model(&c);
+	struct kern_pool *pool = kern_pool_new(2);
+	struct llama *l = NULL;
+	struct pack p;
+	struct err e = {0};
+	float logp[TOKENS_MAX], again[TOKENS_MAX], *g = numbers(TOKENS_MAX, 3);
+	float *grads = calloc(m->n_params, sizeof *grads),
+	      *fused = calloc(m->n_params, sizeof *fused);
+	double want[TOKENS_MAX];
+	static struct ref r;
+
+	some_pack(&p, c.vocab);
+	r = (struct ref){.m = m, .p = &p, .g = g, .w = calloc(m->n_params, sizeof *r.w)};
+	for (size_t i = 0; i < m->n_params; i++)
+		r.w[i] = (double)m->params[i];
+	ref_loss(&r, want);
+	CHECK_RC(llama_new(m, k, pool, &(struct llama_opts){.max_tokens = TOKENS_MAX}, &l, &e),
+		 RC_OK);
+	llama_forward(l, &p, NULL, logp, NULL);
+	check_close(logp, want, (size_t)p.n_tokens, 5e-6);
+	llama_backward(l, &p, NULL, g, grads);
+	check_gradients(&r, grads);
+	llama_forward_backward(l, &p, NULL, g, fused, again, NULL);
+	check_same(logp, again, (size_t)p.n_tokens);
+	check_same(grads, fused, m->n_params);
+	llama_free(l);
+	model_free(m);
+	pack_release(&p);
+	kern_pool_free(pool);
+}
+
+void test_model__gradient_of_a_tied_model(void)
+{
+	EACH_BACKEND(k)
+	check_model_gradient(k, true, false);
+}
+
+void test_model__gradient_of_an_untied_model_with_bias(void)
+{
+	EACH_BACKEND(k)
+	check_model_gradient(k, false, true);
+}
+
+/* Gradient of one pack under the given options; the slab is the caller's. */
+static float *gradient(struct model *m, int threads, bool recompute, float drop, float *logp)
+{
+	struct kern_pool *pool = kern_pool_new(threads);
+	struct llama_opts o = {.max_tokens = TOKENS_MAX, .recompute = recompute};
+	struct llama_dropout d = {.p = drop, .key = {1, 2}};
+	float *grads = calloc(m->n_params, sizeof *grads), *g = numbers(TOKENS_MAX, 3);
+	struct llama *l = NULL;
+	struct pack p;
+	struct err e = {0};
+
+	some_pack(&p, m->cfg.vocab);
+	CHECK_RC(llama_new(m, kern_cpu(), pool, &o, &l, &e), RC_OK);
+	llama_forward(l, &p, &d, logp, NULL);
+	llama_backward(l, &p, &d, g, grads);
+	llama_free(l);
+	pack_release(&p);
+	kern_pool_free(pool);
+	return grads;
+}
+
+void test_model__threads_and_recomputation_change_no_bit(void)
+{
+	struct model_config c = tiny(true, true);
+	struct model *m = random_model(&c);
+
+	for (int drop = 0; drop < 2; drop++) {
+		float logp[TOKENS_MAX], other[TOKENS_MAX];
+		float *one = gradient(m, 1, false, drop ? 0.2f : 0, logp);
+
+		for (int threads = 1; threads <= 4; threads *= 2)
+			for (int recompute = 0; recompute < 2; recompute++) {
+				float *g = gradient(m, threads, recompute, drop ? 0.2f : 0, other);
+
+				check_same(one, g, m->n_params);
+				check_same(logp, other, 20);
+			}
+	}
+}
+
+void test_model__logprob_does_not_depend_on_the_pack(void)
+{
+	struct model_config c = tiny(false, false);
+	struct model *m = random_model(&c);
+	struct kern_pool *pool = kern_pool_new(2);
+	struct llama_opts o = {.max_tokens = TOKENS_MAX, .forward_only = true};
+	struct llama *l = NULL;
+	struct pack all, one;
+	struct err e = {0};
+	float logp[TOKENS_MAX], alone[TOKENS_MAX];
+
+	some_pack(&all, c.vocab);
+	CHECK_RC(pack_new(TOKENS_MAX, 1, &one, &e), RC_OK);
+	CHECK_RC(llama_new(m, kern_cpu(), pool, &o, &l, &e), RC_OK);
+	llama_forward(l, &all, NULL, logp, NULL);
+	for (int s = 0; s < all.n_seqs; s++) {
+		int from = all.cu[s], n = all.cu[s + 1] - from;
+
+		one.n_tokens = n;
+		one.n_seqs = 1;
+		one.cu[1] = n;
+		memcpy(one.ids, all.ids + from, (size_t)n * sizeof *one.ids);
+		memcpy(one.pos, all.pos + from, (size_t)n * sizeof *one.pos);
+		memcpy(one.target, all.target + from, (size_t)n * sizeof *one.target);
+		llama_forward(l, &one, NULL, alone, NULL);
+		check_same(logp + from, alone, (size_t)n);
+	}
+	llama_free(l);
+	kern_pool_free(pool);
+}
+
+/* --- Real models
+ * ---------------------------------------------------------------------------------- */
+
+static void check_oracle(const char *folder)
+{
+	char path[512], file[600];
+	struct buf b = BUF_INIT;
+	struct err e = {0};
+	struct model *m = NULL;
+	int32_t head[2];
+
+	str_fmt(path, sizeof path, "%s", test_data(folder));
+	str_fmt(file, sizeof file, "%s/oracle_logits.bin", path);
+	CHECK_RC(model_load(path, &m, &e), RC_OK);
+	CHECK_RC(fs_read(file, 64 << 20, &b, &e), RC_OK);
+	memcpy(head, b.data, sizeof head);
+	int n = head[0], vocab = head[1];
+	const float *want = (const float *)(const void *)(b.data + 8 + 4 * n);
+	CHECK_EQ(b.len, 8 + 4 * (size_t)n + 4 * (size_t)n * (size_t)vocab);
+	CHECK_EQ(vocab, m->cfg.vocab);
+	EACH_BACKEND(k)
+	{
+		struct kern_pool *pool = kern_pool_new(2);
+		struct llama_opts o = {.max_tokens = n, .forward_only = true};
+		float *logits = guarded((size_t)n * (size_t)vocab);
+		struct llama *l = NULL;
+		struct pack p;
+		double worst = 0;
+
+		CHECK_RC(pack_new(n, 1, &p, &e), RC_OK);
+		memcpy(p.ids, b.data + 8, 4 * (size_t)n);
+		for (int i = 0; i < n; i++)
+			p.pos[i] = i;
+		p.n_tokens = p.cu[1] = n;
+		p.n_seqs = 1;
+		CHECK_RC(llama_new(m, k, pool, &o, &l, &e), RC_OK);
+		llama_logits(l, &p, logits);
+		for (int i = 0; i < n * vocab; i++)
+			worst = fmax(worst, fabs((double)logits[i] - (double)want[i]));
+		CHECK_NEAR(worst, 0, 1e-4);
+		check_guard(logits, (size_t)n * (size_t)vocab);
+		llama_free(l);
+		kern_pool_free(pool);
+	}
+	model_free(m);
+}
+
+void test_model__stories260K_matches_llama2_c(void)
+{
+	check_oracle("models/stories260K");
+}
+
+void test_model__poem_zh_750K_matches_llama2_c(void)
+{
+	check_oracle("models/poem_zh_750K");
+}
+
+/* --- Files
+ * ---------------------------------------------------------------------------------------- */
+
+void test_model__saved_and_loaded_is_the_same(void)
+{
+	struct model_config c = tiny(false, true);
+	struct model *m, *n = NULL, *again = NULL;
+	struct buf first = BUF_INIT, second = BUF_INIT;
+	struct err e = {0};
+	char a[512], b[512], file[600];
+
+	str_copy(c.arch, sizeof c.arch, "qwen2");
+	m = random_model(&c);
+	str_fmt(a, sizeof a, "%s/a", test_tmpdir());
+	str_fmt(b, sizeof b, "%s/b", test_tmpdir());
+	CHECK_RC(model_save(m, a, &e), RC_OK);
+	CHECK_RC(model_load(a, &n, &e), RC_OK);
+	check_same(m->params, n->params, m->n_params);
+	CHECK(n->cfg.qkv_bias && !n->cfg.tied && n->cfg.rms_eps == c.rms_eps);
+	CHECK_EQ(n->cfg.eos_ids[0], 2);
+	CHECK_RC(model_save(n, b, &e), RC_OK);
+	CHECK_RC(model_load(b, &again, &e), RC_OK);
+	str_fmt(file, sizeof file, "%s/model.safetensors", a);
+	CHECK_RC(fs_read(file, 1 << 24, &first, &e), RC_OK);
+	str_fmt(file, sizeof file, "%s/model.safetensors", b);
+	CHECK_RC(fs_read(file, 1 << 24, &second, &e), RC_OK);
+	CHECK(first.len == second.len && memcmp(first.data, second.data, first.len) == 0);
+}
+
+static enum rc parse(const char *text, struct model_config *c, struct err *e)
+{
+	json_t *o = NULL;
+	enum rc rc = jx_parse(text, strlen(text), "config.json", &o, e);
+
+	if (rc == RC_OK)
+		rc = model_config_parse(o, NULL, c, e);
+	json_decref(o);
+	return rc;
+}
+
+#define SIZES                                                                                      \
+	"\"vocab_size\":64,\"hidden_size\":32,\"num_hidden_layers\":2,\"num_attention_heads\":4,"  \
+	"\"intermediate_size\":48"
+
+void test_model__refuses_what_it_would_compute_wrongly(void)
+{
+	static const struct {
+		const char *text, *why;
+	} cases[] = {
+		{"{" SIZES "}", "model_type"},
+		{"{\"model_type\":\"gpt2\"," SIZES "}", "gpt2"},
+		{"{\"model_type\":\"llama\"," SIZES ",\"hidden_act\":\"gelu\"}", "gelu"},
+		{"{\"model_type\":\"llama\"," SIZES ",\"attention_bias\":true}", "attention_bias"},
+		{"{\"model_type\":\"llama\"," SIZES ",\"mlp_bias\":true}", "mlp_bias"},
+		{"{\"model_type\":\"llama\"," SIZES ",\"num_key_value_heads\":3}", "multiple"},
+		{"{\"model_type\":\"llama\"," SIZES ",\"head_dim\":7}", "head size 7"},
+		{"{\"model_type\":\"llama\"," SIZES ",\"head_dim\":512}", "head_dim"},
+		{"{\"model_type\":\"llama\"," SIZES ",\"rope_scaling\":{\"type\":\"yarn\"}}",
+		 "yarn"},
+		{"{\"model_type\":\"llama\"," SIZES ",\"quantization_config\":{}}", "quantization"},
+		{"{\"model_type\":\"qwen2\"," SIZES ",\"use_sliding_window\":true}", "sliding"},
+		{"{\"model_type\":\"llama\"," SIZES ",\"eos_token_id\":64}", "eos_token_id"},
+		{"{\"model_type\":\"llama\"," SIZES ",\"vocab_size\":0}", "vocab_size"},
+	};
+	struct model_config c;
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct err e = {0};
+
+		CHECK(parse(cases[i].text, &c, &e) != RC_OK);
+		if (!strstr(e.text, cases[i].why))
+			printf("# case %zu says: %s\n", i, e.text);
+		CHECK(strstr(e.text, cases[i].why));
+	}
+}
+
+void test_model__reads_the_families(void)
+{
+	struct model_config c;
+	struct err e = {0};
+
+	CHECK_RC(parse("{\"model_type\":\"mistral\"," SIZES
+		       ",\"sliding_window\":16,\"num_key_value_heads\":2,\"head_dim\":16,"
+		       "\"eos_token_id\":[2,5],\"pad_token_id\":null,\"rope_theta\":1000000.0}",
+		       &c, &e),
+		 RC_OK);
+	CHECK_EQ(c.sliding_window, 16);
+	CHECK_EQ(c.head_dim, 16);
+	CHECK_EQ(c.n_eos, 2);
+	CHECK(model_is_eos(&c, 5) && !model_is_eos(&c, 3) && c.pad_id == -1 && !c.tied);
+	CHECK_RC(parse("{\"model_type\":\"qwen2\"," SIZES
+		       ",\"sliding_window\":16,\"use_sliding_window\":false,"
+		       "\"tie_word_embeddings\":true}",
+		       &c, &e),
+		 RC_OK);
+	CHECK(c.sliding_window == 0 && c.qkv_bias && c.tied);
+}
+
+/* Values from the formula of transformers' _compute_llama3_parameters for Llama 3.1's settings. */
+void test_model__llama3_rope_scaling(void)
+{
+	struct model_config c = {.head_dim = 128,
+				 .rope_theta = 500000,
+				 .rope_scaling = ROPE_LLAMA3,
+				 .rope_factor = 8,
+				 .rope_low_freq = 1,
+				 .rope_high_freq = 4,
+				 .rope_old_max_pos = 8192};
+	struct rope_table t;
+	struct err e = {0};
+
+	CHECK_RC(rope_table_make(&c, 2, &t, &e), RC_OK);
+	for (int i = 0; i < 64; i++) {
+		double f = pow(500000.0, -i / 64.0), wave = 6.283185307179586 / f, want = f;
+
+		if (wave > 8192)
+			want = f / 8;
+		else if (wave > 2048) {
+			double s = (8192 / wave - 1) / 3;
+
+			want = (1 - s) * f / 8 + s * f;
+		}
+		CHECK_NEAR((double)t.sin[64 + i], sin(want), 1e-7);
+		CHECK_NEAR((double)t.cos[64 + i], cos(want), 1e-7);
+	}
+	CHECK(t.sin[0] == 0 && t.cos[5] == 1);
+	rope_table_release(&t);
+}
