@@ -1,0 +1,93 @@
+/* Turns a model into a better one: supervised and preference steps with AdamW.
+ *
+ * A step is a function of (weights, optimizer state, batch, step number, settings): nothing else is
+ * remembered, so training resumed at any step gives the same bits. Batches may be any size: they
+ * are cut into micro-batches of whole sequences (whole pairs) by a token budget, in order, and
+ * gradients are summed in that order. Knows nothing of files of data, templates or jobs.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "kernels/kernels.h"
+#include "worker/model/model.h"
+#include "worker/train/dpo.h"
+#include "worker/train/schedule.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define TRAIN_MICRO_TOKENS 4096 /* default budget of a micro-batch, in tokens */
+
+struct train_opts {
+	struct schedule schedule;
+	double beta1, beta2, eps, weight_decay; /* decay on matrices only */
+	double clip_norm;			/* 0: no clipping */
+	double dropout;				/* 0 for none */
+	uint64_t seed;				/* of the masks */
+	int max_length;	  /* longest prompt + response in tokens; longer is refused */
+	int micro_tokens; /* 0: TRAIN_MICRO_TOKENS. Part of the settings: never by machine */
+	bool recompute;
+	struct dpo_settings dpo; /* for preference steps only */
+};
+
+/* Sensible values everywhere; the caller sets learning rate, steps and length. */
+struct train_opts train_opts_default(void);
+
+struct train_example {
+	const int32_t *prompt, *response; /* borrowed; the response ends with its end token */
+	int n_prompt, n_response;
+	float weight; /* of each response token */
+};
+
+struct train_pair {
+	const int32_t *prompt, *chosen, *rejected; /* borrowed */
+	int n_prompt, n_chosen, n_rejected;
+	double ref_chosen, ref_rejected; /* log-probabilities under the reference */
+};
+
+struct train_metrics {
+	double loss, learning_rate, grad_norm;
+	double num_tokens;	    /* rows fed through the model */
+	double mean_token_accuracy; /* over target tokens (of chosen ones in pairs) */
+	/* Preference steps only. */
+	double reward_chosen, reward_rejected, accuracy, margin;
+	double logp_chosen, logp_rejected;
+	double nll_loss;   /* mean over pairs of -logp / length of the chosen */
+	double extra_loss; /* mean over target tokens of the extra examples */
+};
+
+struct trainer;
+
+/* Borrows model (changed in place), kernels and pool. */
+enum rc trainer_new(struct model *m, const struct kern *k, struct kern_pool *pool,
+		    const struct train_opts *o, struct trainer **out, struct err *e);
+void trainer_free(struct trainer *tr);
+
+/* Loss: sum of weight * nll over all response tokens, divided by the sum of their weights.
+ * `step` counts from 0. On error (bad batch, loss or gradient not finite) nothing has changed. */
+enum rc trainer_sft_step(struct trainer *tr, const struct train_example *ex, int n, int step,
+			 struct train_metrics *out, struct err *e);
+/* Loss: mean over pairs of preference loss + nll_coef * NLL of the chosen, plus the weighted nll of
+ * the extra examples (each weight stands on its own) divided by the number of their tokens. */
+enum rc trainer_dpo_step(struct trainer *tr, const struct train_pair *pairs, int n,
+			 const struct train_example *extra, int n_extra, int step,
+			 struct train_metrics *out, struct err *e);
+/* Before the first step, when the reference is the model itself: rewards must be 0 and the sigmoid
+ * loss ln 2. RC_CORRUPT names the first pair that differs. */
+enum rc trainer_check_reference(struct trainer *tr, const struct train_pair *pairs, int n,
+				struct err *e);
+
+/* Sum of log-probabilities of each response; no dropout. Has no gradient memory: usable with the
+ * reference model alone. */
+enum rc trainer_logprobs(const struct model *m, const struct kern *k, struct kern_pool *pool,
+			 const struct train_example *ex, int n, double *out, struct err *e);
+
+/* optimizer.safetensors and state.json in `dir`; `cursor` (object, or NULL) is the caller's own. */
+enum rc trainer_save_state(const struct trainer *tr, const char *dir, const json_t *cursor,
+			   struct err *e);
+/* *cursor: new reference, or NULL when none was saved; may be NULL. */
+enum rc trainer_load_state(struct trainer *tr, const char *dir, json_t **cursor, struct err *e);
+
+/* Flat JSON with TRL's names: "loss", "rewards/chosen", ...; new reference. */
+json_t *train_metrics_json(const struct train_metrics *m, bool preference);
