@@ -74,6 +74,11 @@ static char **merge_env(const char *const *extra)
 	return out;
 }
 
+static int lift(int fd)
+{
+	return fd > 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 10) : -1;
+}
+
 /* From here to exec only async-signal-safe calls: other threads may have held locks at fork. */
 static void child(const struct proc_opts *o, struct pipes *p, char **env, pid_t parent)
 {
@@ -90,11 +95,11 @@ static void child(const struct proc_opts *o, struct pipes *p, char **env, pid_t 
 	sigprocmask(SIG_SETMASK, &none, NULL);
 
 	/* Sources may themselves be 0..3: lift them all out of the way first. */
-	int in = o->pipe_in ? fcntl(p->in[0], F_DUPFD_CLOEXEC, 10) : -1;
-	int out = o->pipe_out ? fcntl(p->out[1], F_DUPFD_CLOEXEC, 10) : -1;
-	int err = o->pipe_err ? fcntl(p->err[1], F_DUPFD_CLOEXEC, 10) : -1;
-	int extra = o->extra_fd > 0 ? fcntl(o->extra_fd, F_DUPFD_CLOEXEC, 10) : -1;
-	int report = fcntl(p->exec[1], F_DUPFD_CLOEXEC, 10);
+	int in = lift(o->pipe_in ? p->in[0] : -1);
+	int out = lift(o->pipe_out ? p->out[1] : o->log_fd);
+	int err = lift(o->pipe_err ? p->err[1] : o->log_fd);
+	int extra = lift(o->extra_fd);
+	int report = lift(p->exec[1]);
 	if ((in >= 0 && dup2(in, 0) < 0) || (out >= 0 && dup2(out, 1) < 0) ||
 	    (err >= 0 && dup2(err, 2) < 0) || (extra >= 0 && dup2(extra, 3) < 0))
 		goto fail;

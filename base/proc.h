@@ -17,6 +17,7 @@ struct proc_opts {
 	const char *dir;           /* working folder or NULL */
 	bool pipe_in, pipe_out, pipe_err; /* else inherited */
 	int extra_fd;              /* passed as fd 3, or -1 (0 also means none) */
+	int log_fd;                /* stdout and stderr go here, unless piped; 0 or -1 for none */
 	bool own_group;
 };
 

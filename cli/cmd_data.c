@@ -1,0 +1,385 @@
+/* pawl data ..., pawl ckpt ...: what a run made. */
+#include "cli/cli.h"
+
+#include "base/buf.h"
+#include "base/clk.h"
+#include "base/fetch.h"
+#include "base/fs.h"
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "base/sha256.h"
+#include "base/str.h"
+#include "store/artifact.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#define TRIES 8 /* without any progress between them */
+
+static void put_query(struct buf *b, const char *name, const char *value)
+{
+	if (!value)
+		return;
+	char *q = url_quote(value);
+	buf_printf(b, "%c%s=%s", strchr(b->data, '?') ? '&' : '?', name, q);
+	free(q);
+}
+
+int cmd_data_ls(struct cli *c, int argc, char **argv)
+{
+	static const char *const columns[] = {"DIGEST:digest@short", "RUN:run", "ITER:iter",
+					      "STAGE:stage", "ROLE:role", "ROWS:rows",
+					      "SIZE:size_bytes@bytes", "AGE:created_at@age", NULL};
+	const char *run = NULL, *iter = NULL, *stage = NULL;
+	const struct opt opts[] = {{"--run", OPT_VALUE, &run},
+				   {"--iter", OPT_VALUE, &iter},
+				   {"--stage", OPT_VALUE, &stage}};
+	struct buf path = BUF_INIT;
+	struct err e;
+	json_t *rows;
+	int code = opt_parse(opts, 3, &argc, argv, 0, 0);
+
+	if (code)
+		return code;
+	buf_puts(&path, "datasets");
+	put_query(&path, "run", run);
+	put_query(&path, "iter", iter);
+	put_query(&path, "stage", stage);
+	enum rc rc = api_list(c, path.data, 100000, &rows, &e);
+	code = rc ? fail(&e) : show_rows(c, rows, columns);
+	json_decref(rows);
+	buf_release(&path);
+	return code;
+}
+
+static int to_file(void *ctx, const void *data, size_t len)
+{
+	return fwrite(data, 1, len, ctx) != len;
+}
+
+struct export {
+	const char *run, *iter, *stage, *role, *min_score, *max_score, *min_margin, *text, *out;
+};
+
+/* Digests to export: the one named, or all of a stage, in the server's order. */
+static enum rc export_list(struct cli *c, const struct export *x, const char *digest, json_t **out,
+			   struct err *e)
+{
+	struct buf path = BUF_INIT;
+	enum rc rc = RC_OK;
+
+	if (digest) {
+		*out = json_pack("[{s:s}]", "digest", digest);
+		return RC_OK;
+	}
+	buf_puts(&path, "datasets");
+	put_query(&path, "run", x->run);
+	put_query(&path, "iter", x->iter);
+	put_query(&path, "stage", x->stage);
+	rc = api_list(c, path.data, 100000, out, e);
+	buf_release(&path);
+	if (!rc && !json_array_size(*out))
+		rc = err_set(e, RC_NOTFOUND, "no dataset of stage %s in run %s", x->stage, x->run);
+	return rc;
+}
+
+static enum rc export_one(struct cli *c, const struct export *x, const char *digest, FILE *out,
+			  struct err *e)
+{
+	struct buf url = BUF_INIT;
+	char *q = url_quote(digest);
+	struct fetch_resp r;
+
+	buf_printf(&url, "%s/api/v1/datasets/%s/export", c->server, q);
+	put_query(&url, "q", x->text);
+	put_query(&url, "min_score", x->min_score);
+	put_query(&url, "max_score", x->max_score);
+	put_query(&url, "min_margin", x->min_margin);
+	struct fetch_req req = {.method = "GET", .url = url.data, .token = c->token, .sink = to_file,
+				.sink_ctx = out, .timeout_ms = -1};
+	enum rc rc = fetch(&req, &r, e);
+	if (rc == RC_CANCELLED)
+		err_set(e, rc = RC_IO, "write: %m");
+	if (!rc && r.status >= 300)
+		rc = err_set(e, r.status == 404 ? RC_NOTFOUND : RC_IO,
+			     "dataset %s: the server answered %d", digest, r.status);
+	fetch_resp_release(&r);
+	buf_release(&url);
+	free(q);
+	return rc;
+}
+
+static enum rc export_all(struct cli *c, const struct export *x, const json_t *list, FILE *out,
+			  struct err *e)
+{
+	const json_t *v;
+	size_t i;
+	enum rc rc = RC_OK;
+
+	json_array_foreach(list, i, v) {
+		if (x->role && strcmp(jx_get_str(v, "role", ""), x->role))
+			continue;
+		rc = export_one(c, x, jx_get_str(v, "digest", ""), out, e);
+		if (rc)
+			break;
+	}
+	if (!rc && (fflush(out) || ferror(out)))
+		rc = err_set(e, err_from_errno(errno), "write: %m");
+	return rc;
+}
+
+int cmd_data_export(struct cli *c, int argc, char **argv)
+{
+	struct export x = {0};
+	const struct opt opts[] = {
+		{"--run", OPT_VALUE, &x.run},		  {"--iter", OPT_VALUE, &x.iter},
+		{"--stage", OPT_VALUE, &x.stage},	  {"--role", OPT_VALUE, &x.role},
+		{"--min-score", OPT_VALUE, &x.min_score}, {"--max-score", OPT_VALUE, &x.max_score},
+		{"--min-margin", OPT_VALUE, &x.min_margin}, {"--query|-q", OPT_VALUE, &x.text},
+		{"--output|-o", OPT_VALUE, &x.out}};
+	struct err e;
+	json_t *list = NULL;
+	char part[PATH_MAX];
+	FILE *out = stdout;
+	int code = opt_parse(opts, sizeof(opts) / sizeof(opts[0]), &argc, argv, 0, 1);
+
+	if (code)
+		return code;
+	if (!argc && (!x.run || !x.stage)) {
+		fputs("pawl: data export needs DIGEST, or --run and --stage\n", stderr);
+		return EXIT_USAGE;
+	}
+	enum rc rc = export_list(c, &x, argc ? argv[0] : NULL, &list, &e);
+	if (!rc && x.out) {
+		str_fmt(part, sizeof(part), "%.4000s.part", x.out);
+		out = fopen(part, "we");
+		if (!out)
+			rc = err_set(&e, err_from_errno(errno), "create %s: %m", part);
+	}
+	if (!rc)
+		rc = export_all(c, &x, list, out, &e);
+	if (x.out && out && out != stdout) {
+		fclose(out);
+		if (!rc)
+			rc = fs_commit(part, x.out, &e);
+		else
+			unlink(part);
+	}
+	json_decref(list);
+	return rc ? fail(&e) : EXIT_DONE;
+}
+
+int cmd_ckpt_ls(struct cli *c, int argc, char **argv)
+{
+	static const char *const columns[] = {"DIGEST:digest", "RUN:run", "NAME:name", "ITER:iter",
+					      "STAGE:stage", "KIND:kind", "SIZE:size_bytes@bytes",
+					      "AGE:created_at@age", NULL};
+	const char *run = NULL;
+	const struct opt opts[] = {{"--run", OPT_VALUE, &run}};
+	struct buf path = BUF_INIT;
+	struct err e;
+	json_t *rows;
+	int code = opt_parse(opts, 1, &argc, argv, 0, 0);
+
+	if (code)
+		return code;
+	buf_puts(&path, "checkpoints");
+	put_query(&path, "run", run);
+	enum rc rc = api_list(c, path.data, 100000, &rows, &e);
+	code = rc ? fail(&e) : show_rows(c, rows, columns);
+	json_decref(rows);
+	buf_release(&path);
+	return code;
+}
+
+/* A download that goes on where the last try ended. */
+struct download {
+	int fd;
+	int64_t at;       /* bytes in the file */
+	int status;
+	struct buf error; /* body of an answer that is no content */
+};
+
+static void on_status(void *ctx, const char *line, size_t len)
+{
+	struct download *d = ctx;
+	const char *sp = memchr(line, ' ', len);
+
+	if (len < 12 || strncasecmp(line, "HTTP/", 5) || !sp)
+		return;
+	d->status = (int)strtol(sp + 1, NULL, 10);
+	/* The server sends everything: what we have is not asked for again but replaced. */
+	if (d->status == 200 && d->at && !ftruncate(d->fd, 0))
+		d->at = 0;
+}
+
+static int on_content(void *ctx, const void *data, size_t len)
+{
+	struct download *d = ctx;
+	const char *p = data;
+
+	if (d->status != 200 && d->status != 206) {
+		if (d->error.len < 65536)
+			buf_append(&d->error, data, len);
+		return 0;
+	}
+	while (len) {
+		ssize_t n = pwrite(d->fd, p, len, d->at);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return 1;
+		p += n;
+		len -= (size_t)n;
+		d->at += n;
+	}
+	return 0;
+}
+
+static enum rc one_try(struct cli *c, const char *url, struct download *d, struct err *e)
+{
+	char range[64];
+	const char *headers[] = {range, NULL};
+	struct fetch_resp r;
+	struct fetch_req q = {.method = "GET", .url = url, .token = c->token, .headers = headers,
+			      .sink = on_content, .sink_ctx = d, .on_header = on_status,
+			      .timeout_ms = -1};
+
+	str_fmt(range, sizeof(range), "Range: bytes=%lld-", (long long)d->at);
+	d->status = 0;
+	buf_clear(&d->error);
+	buf_reserve(&d->error, 0);
+	enum rc rc = fetch(&q, &r, e);
+	if (rc == RC_CANCELLED)
+		rc = err_set(e, err_from_errno(errno), "write: %m");
+	fetch_resp_release(&r);
+	if (!rc && d->status != 200 && d->status != 206 && d->status != 416)
+		rc = problem(d->status, d->error.data, d->error.len, e);
+	return rc; /* 416: nothing is left to ask for; the digest will tell. */
+}
+
+static enum rc download(struct cli *c, const char *digest, const char *part, struct err *e)
+{
+	char got[SHA256_HEX_SIZE];
+	struct download d = {.fd = open(part, O_RDWR | O_CREAT | O_CLOEXEC, 0644)};
+	enum rc rc = RC_OK;
+
+	if (d.fd < 0)
+		return err_set(e, err_from_errno(errno), "create %s: %m", part);
+	d.at = fs_size(part);
+	if (d.at > 0 && !c->quiet)
+		fprintf(stderr, "going on at byte %lld of %s\n", (long long)d.at, part);
+	char *url = mem_printf("%s/api/v1/checkpoints/%s/content", c->server, digest);
+	for (int tries = 0; tries < TRIES && !cli_stop; tries++) {
+		int64_t before = d.at;
+		rc = one_try(c, url, &d, e);
+		if (rc != RC_UNREACHABLE && rc != RC_TIMEOUT)
+			break;
+		if (d.at > before)
+			tries = 0;
+		clk_sleep_ms(200 << (tries < 6 ? tries : 6));
+	}
+	free(url);
+	buf_release(&d.error);
+	close(d.fd);
+	if (!rc)
+		rc = fs_sha256(part, got, NULL, e);
+	if (!rc && strcmp(got, digest)) {
+		unlink(part);
+		rc = err_set(e, RC_CORRUPT, "%s: digest is %s, expected %s; it was removed", part, got,
+			     digest);
+	}
+	return rc;
+}
+
+/* A short form, "3f2a", is looked up in the list of checkpoints. */
+static enum rc full_digest(struct cli *c, const char *text, char out[SHA256_HEX_SIZE], struct err *e)
+{
+	json_t *rows;
+	const json_t *v;
+	size_t i, hits = 0, len = strlen(text);
+
+	if (sha256_hex_valid(text)) {
+		str_copy(out, SHA256_HEX_SIZE, text);
+		return RC_OK;
+	}
+	if (len < 4 || len > 64)
+		return err_set(e, RC_INVALID, "\"%s\" is no digest (at least its first 4 digits)", text);
+	enum rc rc = api_list(c, "checkpoints", 100000, &rows, e);
+	if (rc)
+		return rc;
+	out[0] = 0;
+	json_array_foreach(rows, i, v) {
+		const char *d = jx_get_str(v, "digest", "");
+		if (!strncmp(d, text, len) && strcmp(d, out)) {
+			str_copy(out, SHA256_HEX_SIZE, d);
+			hits++;
+		}
+	}
+	json_decref(rows);
+	if (hits == 1)
+		return RC_OK;
+	return err_set(e, hits ? RC_CONFLICT : RC_NOTFOUND, "%zu checkpoints begin with \"%s\"", hits,
+		       text);
+}
+
+int cmd_ckpt_get(struct cli *c, int argc, char **argv)
+{
+	const char *out = NULL, *unpack = NULL;
+	const struct opt opts[] = {{"--output|-o", OPT_VALUE, &out}, {"--unpack", OPT_VALUE, &unpack}};
+	char digest[SHA256_HEX_SIZE], file[PATH_MAX], part[PATH_MAX];
+	struct err e;
+	int code = opt_parse(opts, 2, &argc, argv, 1, 1);
+
+	if (code)
+		return code;
+	enum rc rc = full_digest(c, argv[0], digest, &e);
+	if (rc)
+		return fail(&e);
+	cli_catch_signals();
+	if (out)
+		str_fmt(file, sizeof(file), "%.4000s", out);
+	else
+		str_fmt(file, sizeof(file), "%s.tar", digest);
+	str_fmt(part, sizeof(part), "%.4080s.part", file);
+	rc = download(c, digest, part, &e);
+	if (!rc)
+		rc = fs_commit(part, file, &e);
+	if (!rc && unpack)
+		rc = artifact_unpack_file(file, digest, unpack, &e);
+	if (!rc && unpack && !out)
+		unlink(file);
+	if (rc)
+		return fail(&e);
+	if (c->json)
+		printf("{\"digest\":\"%s\",\"size_bytes\":%lld}\n", digest, (long long)fs_size(file));
+	else
+		puts(unpack ? unpack : file);
+	return EXIT_DONE;
+}
+
+int cmd_ckpt_verify(struct cli *c, int argc, char **argv)
+{
+	struct err e;
+	struct artifact *a;
+	int code = opt_parse(NULL, 0, &argc, argv, 1, 2);
+
+	if (code)
+		return code;
+	if (artifact_open_file(argv[0], argc > 1 ? argv[1] : NULL, &a, &e))
+		return fail(&e);
+	if (c->json) {
+		json_t *v = json_pack("{s:s,s:O}", "digest", a->digest, "manifest", a->manifest);
+		json_print(v);
+		json_decref(v);
+	} else {
+		printf("%s: %s, %zu members, digest %s\n", argv[0], a->kind, a->n, a->digest);
+	}
+	artifact_close(a);
+	return EXIT_DONE;
+}
