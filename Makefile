@@ -65,6 +65,13 @@ $(BUILD)/obj/assets.o: $(BUILD)/assets.S
 	@mkdir -p $(dir $@)
 	$(CC) -c $< -o $@
 
+# The version is compiled in, so it is looked at on every build.
+$(BUILD)/version.stamp: FORCE
+	@mkdir -p $(BUILD)
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+$(BUILD)/obj/base/version.c.o: $(BUILD)/version.stamp
+.PHONY: FORCE
+
 define lib_rule
 $(BUILD)/lib$(1).a: $$(call OBJ,$$(SRC_$(1))) $$(EXTRA_OBJ_$(1))
 	@rm -f $$@
