@@ -48,5 +48,5 @@ enum rc template_response(const struct template *t, const char *response, struct
 /* Text of an answer's tokens, valid UTF-8: without the end token and without the spaces the
  * template puts around an answer. */
 void template_text(const struct template *t, const int32_t *ids, size_t n, struct buf *out);
-/* Tokens that end an answer: the template's own first, then the tokenizer's EOS. Static life. */
+/* Tokens that end an answer: the template's own first, then the tokenizer's EOS. Owned by it. */
 const int32_t *template_stops(const struct template *t, int *n);

@@ -293,6 +293,15 @@ const struct token_word *token_words_match(const struct tokenizer *t, const stru
 
 /* --- end of loading --------------------------------------------------------------------------- */
 
+void token_guess_eos(struct tokenizer *t)
+{
+	static const char *const names[] = {
+		"</s>", "<|end_of_text|>", "<|endoftext|>", "<|im_end|>", "<eos>"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names) && t->eos < 0; i++)
+		t->eos = tokenizer_special(t, names[i]);
+}
+
 enum rc tokenizer_seal(struct tokenizer *t, const char *what, struct err *e)
 {
 	char c;
@@ -307,6 +316,7 @@ enum rc tokenizer_seal(struct tokenizer *t, const char *what, struct err *e)
 				       what, i);
 	if (!t->n_vocab)
 		return err_set(e, RC_INVALID, "%s: the vocabulary is empty", what);
+	token_guess_eos(t);
 	str_fmt(t->kind, sizeof(t->kind), "bpe, %s, %s",
 		t->byte_level ? "byte-level" : t->byte_fallback ? "byte fallback" : "characters",
 		token_split_name(t->split));

@@ -66,6 +66,7 @@ struct tokenizer {
 	bool ignore_merges; /* a word that is a piece is that piece */
 	bool fuse_unk, byte_fallback;
 	bool bos_known;     /* the file itself says whether there is a BOS */
+	bool eos_known;     /* and not guessed by its name */
 	enum token_prefix prefix;
 	enum token_split split;
 	int32_t byte_ids[256]; /* first symbols (byte-level) or fallback pieces; -1: none */
@@ -100,6 +101,8 @@ void token_words_end(const struct tokenizer *t, struct token_words *w);
 /* Longest word that begins at p; NULL when none does. */
 const struct token_word *token_words_match(const struct tokenizer *t, const struct token_words *w,
 					   const char *p, size_t len);
+/* By the names that models use, when there is no better source. */
+void token_guess_eos(struct tokenizer *t);
 /* Last step of loading: fills ascii_ids and checks what every kind must have. */
 enum rc tokenizer_seal(struct tokenizer *t, const char *what, struct err *e);
 

@@ -88,15 +88,6 @@ static void apply_config(struct tokenizer *t, const json_t *config)
 		t->eos = special_id(t, config, "eos_token_id");
 }
 
-static void guess_eos(struct tokenizer *t)
-{
-	static const char *const names[] = {
-		"</s>", "<|end_of_text|>", "<|endoftext|>", "<|im_end|>", "<eos>"};
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(*names) && t->eos < 0; i++)
-		t->eos = tokenizer_special(t, names[i]);
-}
-
 static enum rc load_optional(const char *dir, const char *name, json_t **out, struct err *e)
 {
 	char path[PATH_MAX];
@@ -113,6 +104,8 @@ static enum rc apply_configs(struct tokenizer *t, const char *dir, struct err *e
 	json_t *config;
 	enum rc rc = RC_OK;
 
+	if (!t->eos_known)
+		t->eos = -1;
 	for (int i = 0; i < 3 && !rc; i++) {
 		rc = load_optional(dir, names[i], &config, e);
 		if (!rc && i == 0) {
@@ -124,7 +117,7 @@ static enum rc apply_configs(struct tokenizer *t, const char *dir, struct err *e
 		}
 		json_decref(config);
 	}
-	guess_eos(t);
+	token_guess_eos(t);
 	return rc;
 }
 

@@ -355,7 +355,7 @@ static enum rc build(struct spm_file *f, struct err *e)
 	t->unk = (int32_t)f->unk;
 	t->bos = f->bos < 0 ? -1 : (int32_t)f->bos;
 	t->eos = f->eos < 0 ? -1 : (int32_t)f->eos;
-	t->bos_known = t->fuse_unk = true;
+	t->bos_known = t->eos_known = t->fuse_unk = true;
 	t->strip_lead = t->prefix != PREFIX_NEVER;
 	token_words_end(t, &t->words);
 	token_words_end(t, &t->frozen);

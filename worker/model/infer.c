@@ -1,0 +1,613 @@
+#include "worker/model/infer_impl.h"
+
+#include "base/check.h"
+#include "base/clk.h"
+#include "base/mem.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The scheduler. Every sequence is a list of known tokens of which the first n_done are in the
+ * cache. A pass takes the sequences from old to new and gives each the rows it still needs: one
+ * while it answers, up to what is left of the chunk while its prompt (or, after its blocks were
+ * taken away, its whole text) is computed. Who has all its tokens in the cache draws the next.
+ *
+ * Samples of one request form groups of at most max_batch. The first computes the prompt; the
+ * others then share its blocks and draw from the same logits.
+ */
+
+#define KV_DEFAULT_BYTES (1u << 30)
+
+/* --- construction ----------------------------------------------------------------------------- */
+
+size_t infer_kv_bytes(const struct model_config *cfg)
+{
+	return 2 * sizeof(float) * (size_t)cfg->n_layers * (size_t)cfg->n_kv_heads *
+	       (size_t)cfg->head_dim;
+}
+
+static int64_t default_kv_tokens(const struct model_config *cfg)
+{
+	int64_t four = 4 * (int64_t)cfg->max_pos;
+	int64_t affordable = (int64_t)(KV_DEFAULT_BYTES / infer_kv_bytes(cfg));
+
+	if (four > affordable)
+		four = affordable;
+	return four < 16384 ? 16384 : four;
+}
+
+static enum rc check_opts(const struct infer_opts *o, struct err *e)
+{
+	if (o->kv_tokens < 0 || o->kv_tokens > INT32_MAX)
+		return err_set(e, RC_INVALID, "kv_tokens %lld is not in 0..%d", (long long)o->kv_tokens,
+			       INT32_MAX);
+	if (o->max_batch < 0 || o->max_batch > INFER_SAMPLES_MAX)
+		return err_set(e, RC_INVALID, "max_batch %d is not in 0..%d", o->max_batch,
+			       INFER_SAMPLES_MAX);
+	if (o->chunk < 0 || o->chunk > 65536)
+		return err_set(e, RC_INVALID, "chunk %d is not in 0..65536", o->chunk);
+	return RC_OK;
+}
+
+enum rc infer_new(const struct model *m, const struct kern *kern, struct kern_pool *pool,
+		  const struct infer_opts *opts, struct infer **out, struct err *e)
+{
+	struct infer *f = mem_new(sizeof(*f));
+	int64_t tokens = opts->kv_tokens ? opts->kv_tokens : default_kv_tokens(&m->cfg);
+	enum rc rc = check_opts(opts, e);
+
+	*out = NULL;
+	f->m = m;
+	f->kern = kern;
+	f->pool = pool;
+	f->max_batch = opts->max_batch ? opts->max_batch : 64;
+	f->chunk = opts->chunk ? opts->chunk : 256;
+	f->context = tokens < m->cfg.max_pos ? (int)tokens : m->cfg.max_pos;
+	f->stats.blocks = (int)((tokens + KERN_PAGE - 1) / KERN_PAGE);
+	if (!rc)
+		rc = kv_init(&f->kv, &m->cfg, f->stats.blocks, e);
+	if (!rc)
+		rc = rope_table_make(&m->cfg, f->context, &f->rope, e);
+	if (!rc)
+		rc = pass_init(f, e);
+	if (rc) {
+		infer_free(f);
+		return rc;
+	}
+	f->scratch = mem_array((size_t)kern_pool_threads(pool),
+			       sample_scratch(m->cfg.vocab) * sizeof(float));
+	f->active = mem_array((size_t)f->max_batch, sizeof(*f->active));
+	f->draws = mem_array((size_t)f->max_batch, sizeof(*f->draws));
+	*out = f;
+	return RC_OK;
+}
+
+void infer_free(struct infer *f)
+{
+	if (!f)
+		return;
+	infer_clear(f);
+	free(f->reqs);
+	free(f->seqs);
+	free(f->active);
+	free(f->draws);
+	free(f->scratch);
+	rope_table_release(&f->rope);
+	pass_release(f);
+	kv_release(&f->kv);
+	free(f);
+}
+
+int infer_context(const struct infer *f)
+{
+	return f->context;
+}
+
+const struct infer_stats *infer_stats(const struct infer *f)
+{
+	return &f->stats;
+}
+
+/* --- requests --------------------------------------------------------------------------------- */
+
+static enum rc check_req(const struct infer *f, const struct infer_req *q, struct err *e)
+{
+	int vocab = f->m->cfg.vocab;
+
+	if (q->n < 1 || q->n > INFER_SAMPLES_MAX)
+		return err_set(e, RC_INVALID, "%d samples of a prompt: not in 1..%d", q->n,
+			       INFER_SAMPLES_MAX);
+	if (q->max_new < 1)
+		return err_set(e, RC_INVALID, "max_new %d: at least one token", q->max_new);
+	if (q->n_prompt < 1)
+		return err_set(e, RC_INVALID, "the prompt is empty: at least one token is needed");
+	if (q->n_prompt >= f->context)
+		return err_set(e, RC_INVALID,
+			       "the prompt has %d tokens, but the context holds %d (%d positions of the "
+			       "model, %d tokens of cache): no room for an answer", q->n_prompt, f->context,
+			       f->m->cfg.max_pos, f->stats.blocks * KERN_PAGE);
+	for (int i = 0; i < q->n_prompt; i++)
+		if (q->prompt[i] < 0 || q->prompt[i] >= vocab)
+			return err_set(e, RC_INVALID, "prompt token %d is %d, not in 0..%d", i,
+				       q->prompt[i], vocab - 1);
+	return sampling_check(&q->sampling, e);
+}
+
+static void *copy_of(const void *p, size_t size)
+{
+	void *out = mem_new(size ? size : 1);
+
+	if (size)
+		memcpy(out, p, size);
+	return out;
+}
+
+static void add_seq(struct infer *f, int req, int sample, int n_later, enum seq_state state)
+{
+	if (f->n_seqs == f->cap_seqs) {
+		f->cap_seqs = f->cap_seqs ? f->cap_seqs * 2 : 64;
+		f->seqs = mem_grow(f->seqs, (size_t)f->cap_seqs, sizeof(*f->seqs));
+	}
+	f->seqs[f->n_seqs++] = (struct seq){
+		.state = state, .req = req, .sample = sample, .n_later = n_later, .out = -1};
+}
+
+enum rc infer_add(struct infer *f, const struct infer_req *q, int *index, struct err *e)
+{
+	enum rc rc = check_req(f, q, e);
+	struct request *r;
+
+	if (rc)
+		return rc;
+	if (f->n_reqs == f->cap_reqs) {
+		f->cap_reqs = f->cap_reqs ? f->cap_reqs * 2 : 64;
+		f->reqs = mem_grow(f->reqs, (size_t)f->cap_reqs, sizeof(*f->reqs));
+	}
+	r = &f->reqs[f->n_reqs];
+	*r = (struct request){.q = *q, .first_seq = f->n_seqs};
+	r->q.prompt = copy_of(q->prompt, (size_t)q->n_prompt * sizeof(*q->prompt));
+	r->q.stops = copy_of(q->stops, (size_t)q->n_stops * sizeof(*q->stops));
+	if (r->q.max_new > f->context - q->n_prompt)
+		r->q.max_new = f->context - q->n_prompt;
+	for (int i = 0; i < q->n; i++) {
+		int left = q->n - i, group = i % f->max_batch;
+		bool first = group == 0;
+		int others = !first ? 0 : (left < f->max_batch ? left : f->max_batch) - 1;
+		add_seq(f, f->n_reqs, i, others, first ? SEQ_QUEUED : SEQ_LATER);
+	}
+	f->stats.prompt_tokens += q->n_prompt;
+	if (index)
+		*index = f->n_reqs;
+	f->n_reqs++;
+	return RC_OK;
+}
+
+struct infer_result infer_result(const struct infer *f, int index, int sample)
+{
+	ASSERT(index >= 0 && index < f->n_reqs);
+	const struct request *r = &f->reqs[index];
+	ASSERT(sample >= 0 && sample < r->q.n);
+	const struct seq *s = &f->seqs[r->first_seq + sample];
+
+	return (struct infer_result){
+		.tokens = s->tokens ? s->tokens + r->q.n_prompt : NULL,
+		.n_tokens = s->tokens ? s->n_tokens - r->q.n_prompt : 0,
+		.finish = s->finish,
+		.logp = s->logp,
+	};
+}
+
+static void drop_blocks(struct infer *f, struct seq *s)
+{
+	while (s->n_blocks) /* The deepest first: it is the first to be forgotten. */
+		kv_drop(&f->kv, s->blocks[--s->n_blocks]);
+	s->n_done = 0;
+	s->chain = 0;
+	s->n_chained = 0;
+}
+
+void infer_clear(struct infer *f)
+{
+	for (int i = 0; i < f->n_seqs; i++) {
+		drop_blocks(f, &f->seqs[i]);
+		free(f->seqs[i].tokens);
+		free(f->seqs[i].blocks);
+	}
+	for (int i = 0; i < f->n_reqs; i++) {
+		free((void *)(uintptr_t)f->reqs[i].q.prompt);
+		free((void *)(uintptr_t)f->reqs[i].q.stops);
+	}
+	f->n_seqs = f->n_reqs = f->n_started = f->n_active = f->n_reserved = 0;
+}
+
+/* --- taking up and giving back ---------------------------------------------------------------- */
+
+static int blocks_for(int tokens)
+{
+	return (tokens + KERN_PAGE - 1) / KERN_PAGE;
+}
+
+static void start_seq(struct infer *f, struct seq *s)
+{
+	const struct infer_req *q = &f->reqs[s->req].q;
+	size_t room = (size_t)q->n_prompt + (size_t)q->max_new;
+
+	if (s->tokens)
+		return;
+	s->tokens = mem_array(room, sizeof(*s->tokens));
+	memcpy(s->tokens, q->prompt, (size_t)q->n_prompt * sizeof(*s->tokens));
+	s->n_tokens = q->n_prompt;
+	s->blocks = mem_array((size_t)blocks_for((int)room), sizeof(*s->blocks));
+}
+
+static void activate(struct infer *f, int i)
+{
+	f->seqs[i].state = SEQ_ACTIVE;
+	f->active[f->n_active++] = i;
+}
+
+/* Takes up queued sequences, those that lost their blocks first, while places and blocks last. */
+static void admit(struct infer *f)
+{
+	for (int i = f->n_started; i < f->n_seqs; i++) {
+		struct seq *s = &f->seqs[i];
+		const struct infer_req *q = &f->reqs[s->req].q;
+		int places = s->tokens ? 0 : 1 + s->n_later; /* Kept while it is away. */
+		if (s->state != SEQ_QUEUED)
+			continue;
+		int known = s->tokens ? s->n_tokens : q->n_prompt;
+		int blocks = blocks_for(known) + 1 + s->n_later + f->n_active;
+		if (f->n_reserved + places > f->max_batch ||
+		    (f->n_active && blocks > f->kv.n_available))
+			return;
+		start_seq(f, s);
+		f->n_reserved += places;
+		activate(f, i);
+	}
+}
+
+/* The youngest gives its blocks back and waits at its place in the queue. */
+static void preempt_youngest(struct infer *f)
+{
+	struct seq *s = &f->seqs[f->active[--f->n_active]];
+
+	drop_blocks(f, s);
+	s->state = SEQ_QUEUED;
+	f->stats.preempted++;
+}
+
+static void finish_seq(struct infer *f, struct seq *s, enum infer_finish how)
+{
+	s->finish = how;
+	s->state = SEQ_DONE;
+	drop_blocks(f, s);
+	f->n_reserved--;
+}
+
+static void sweep_active(struct infer *f)
+{
+	int n = 0;
+
+	for (int i = 0; i < f->n_active; i++)
+		if (f->seqs[f->active[i]].state == SEQ_ACTIVE)
+			f->active[n++] = f->active[i];
+	f->n_active = n;
+}
+
+/* --- filling a pass --------------------------------------------------------------------------- */
+
+/* A free block for the sequence at place `at` of the active list, taken from younger ones if need
+ * be; -1 when it is itself the youngest and must wait. */
+static int need_block(struct infer *f, int at)
+{
+	int b;
+
+	while ((b = kv_take(&f->kv)) < 0 && f->n_active - 1 > at)
+		preempt_youngest(f);
+	int used = f->kv.n_blocks - f->kv.n_available;
+	if (used > f->stats.blocks_peak)
+		f->stats.blocks_peak = used;
+	return b;
+}
+
+/* Blocks that another prompt has computed already. At least one token is left to compute. */
+static void adopt_known(struct infer *f, struct seq *s, int n_prompt)
+{
+	while (s->n_done == s->n_chained * KERN_PAGE && s->n_done + KERN_PAGE <= n_prompt &&
+	       s->n_done + KERN_PAGE < s->n_tokens) {
+		int b = kv_find(&f->kv, s->chain, s->tokens + s->n_done);
+		if (b < 0)
+			return;
+		s->chain = f->kv.blocks[b].uid;
+		s->blocks[s->n_blocks++] = b;
+		s->n_chained++;
+		s->n_done += KERN_PAGE;
+		f->stats.reused_tokens += KERN_PAGE;
+	}
+}
+
+/* The block of position n_done, writable; false when there is none now. */
+static bool writable_block(struct infer *f, int at, struct seq *s)
+{
+	int i = s->n_done / KERN_PAGE, b;
+
+	if (i < s->n_blocks && f->kv.blocks[s->blocks[i]].refs == 1)
+		return true;
+	b = need_block(f, at);
+	if (b < 0)
+		return false;
+	if (i < s->n_blocks) { /* Shared with other samples: copy on write. */
+		kv_copy(&f->kv, b, s->blocks[i]);
+		kv_drop(&f->kv, s->blocks[i]);
+		s->blocks[i] = b;
+	} else {
+		s->blocks[s->n_blocks++] = b;
+	}
+	return true;
+}
+
+/* Rows for tokens n_done .. ; returns how many of the chunk's rows it took. */
+static int add_rows(struct infer *f, int at, int left)
+{
+	struct seq *s = &f->seqs[f->active[at]];
+	struct pass *p = &f->pass;
+	int n_prompt = f->reqs[s->req].q.n_prompt, taken = 0;
+
+	adopt_known(f, s, n_prompt);
+	bool answering = s->n_tokens - s->n_done == 1 && s->n_tokens > n_prompt;
+	int n = answering ? 1 : left;
+	for (; n && s->n_done < s->n_tokens && writable_block(f, at, s); n--, taken++) {
+		pass_add(p, s->tokens[s->n_done], s->n_done, s->blocks);
+		s->n_done++;
+		if (s->n_done % KERN_PAGE || s->n_done > n_prompt ||
+		    s->n_chained * KERN_PAGE + KERN_PAGE != s->n_done)
+			continue;
+		s->chain = kv_register(&f->kv, s->blocks[s->n_chained], s->chain,
+				       s->tokens + s->n_chained * KERN_PAGE);
+		s->n_chained++;
+	}
+	if (!answering)
+		f->stats.prefill_tokens += taken;
+	s->out = -1;
+	if (taken && s->n_done == s->n_tokens) {
+		s->out = p->n_out;
+		p->out[p->n_out++] = p->n - 1;
+	}
+	return answering ? 0 : taken;
+}
+
+static void fill_pass(struct infer *f)
+{
+	int left = f->chunk;
+
+	f->pass.n = f->pass.n_out = 0;
+	for (int i = 0; i < f->n_active; i++)
+		left -= add_rows(f, i, left);
+}
+
+/* --- drawing ---------------------------------------------------------------------------------- */
+
+static void draw_one(void *ctx, int item, int thread)
+{
+	struct infer *f = ctx;
+	struct seq *s = &f->seqs[f->draws[item]];
+	const struct infer_req *q = &f->reqs[s->req].q;
+	int vocab = f->m->cfg.vocab;
+	const float *logits = f->pass.logits + (size_t)s->out * (size_t)vocab;
+	struct sample_name name = q->name;
+	double u = 0;
+
+	name.sample += (uint32_t)s->sample;
+	if (q->sampling.temperature > 0)
+		u = sample_uniform(&name, (uint32_t)(s->n_tokens - q->n_prompt));
+	s->drawn = sample_pick(f->kern, logits, vocab, f->pass.max[s->out], &q->sampling, u,
+			       f->scratch + (size_t)thread * sample_scratch(vocab));
+	s->drawn_logp = logits[s->drawn] - f->pass.lse[s->out];
+}
+
+static void take_token(struct infer *f, struct seq *s)
+{
+	const struct infer_req *q = &f->reqs[s->req].q;
+	bool stop = false;
+
+	s->tokens[s->n_tokens++] = s->drawn;
+	s->logp += (double)s->drawn_logp;
+	f->stats.sampled_tokens++;
+	for (int i = 0; i < q->n_stops; i++)
+		stop = stop || q->stops[i] == s->drawn;
+	if (q->on_token && q->on_token(q->ctx, s->sample, s->drawn))
+		stop = true;
+	if (stop)
+		finish_seq(f, s, INFER_STOP);
+	else if (s->n_tokens - q->n_prompt == q->max_new)
+		finish_seq(f, s, INFER_LENGTH);
+}
+
+/* The others of a group begin where the first stands: its blocks are theirs too. */
+static void fork_group(struct infer *f, int first)
+{
+	struct seq *s = &f->seqs[first];
+
+	for (int i = 1; i <= s->n_later; i++) {
+		struct seq *o = &f->seqs[first + i];
+		start_seq(f, o);
+		for (int b = 0; b < s->n_blocks; b++) {
+			kv_hold(&f->kv, s->blocks[b]);
+			o->blocks[b] = s->blocks[b];
+		}
+		o->n_blocks = s->n_blocks;
+		o->n_done = s->n_done;
+		o->chain = s->chain;
+		o->n_chained = s->n_chained;
+		o->out = s->out;
+		activate(f, first + i);
+		f->draws[f->n_draws++] = first + i;
+	}
+	s->n_later = 0;
+}
+
+static enum rc draw_all(struct infer *f, struct err *e)
+{
+	int n_active = f->n_active; /* fork_group() adds more */
+
+	pass_logits(f, 0, f->pass.n_out);
+	for (int i = 0; i < f->pass.n_out; i++)
+		if (!isfinite(f->pass.lse[i]))
+			return err_set(e, RC_CORRUPT, "the model's logits are not finite: its weights are "
+						      "damaged or training diverged");
+	f->n_draws = 0;
+	for (int i = 0; i < n_active; i++) {
+		struct seq *s = &f->seqs[f->active[i]];
+		if (s->out < 0)
+			continue;
+		f->draws[f->n_draws++] = f->active[i];
+		fork_group(f, f->active[i]);
+	}
+	kern_pool_run(f->pool, draw_one, f, f->n_draws);
+	for (int i = 0; i < f->n_draws; i++)
+		take_token(f, &f->seqs[f->draws[i]]);
+	sweep_active(f);
+	return RC_OK;
+}
+
+/* --- running ---------------------------------------------------------------------------------- */
+
+static bool anything_queued(struct infer *f)
+{
+	while (f->n_started < f->n_seqs && f->seqs[f->n_started].state == SEQ_DONE)
+		f->n_started++;
+	return f->n_started < f->n_seqs;
+}
+
+enum rc infer_run(struct infer *f, bool (*stop)(void *ctx), void *ctx, struct err *e)
+{
+	double begin = clk_mono_s();
+	enum rc rc = RC_OK;
+
+	while (!rc && anything_queued(f)) {
+		if (stop && stop(ctx)) {
+			rc = err_set(e, RC_CANCELLED, "generation was stopped");
+			break;
+		}
+		admit(f);
+		fill_pass(f);
+		ASSERT(f->pass.n > 0);
+		pass_run(f);
+		if (f->pass.n_out)
+			rc = draw_all(f, e);
+	}
+	while (f->n_active) {
+		preempt_youngest(f);
+		f->stats.preempted--; /* This was not for want of blocks. */
+	}
+	f->stats.seconds += clk_mono_s() - begin;
+	return rc;
+}
+
+/* --- logits and scores of given tokens -------------------------------------------------------- */
+
+static enum rc check_ids(const struct infer *f, const int32_t *ids, int n, struct err *e)
+{
+	if (n < 1 || n > f->context)
+		return err_set(e, RC_INVALID, "%d tokens: the context holds 1..%d", n, f->context);
+	for (int i = 0; i < n; i++)
+		if (ids[i] < 0 || ids[i] >= f->m->cfg.vocab)
+			return err_set(e, RC_INVALID, "token %d is %d, not in 0..%d", i, ids[i],
+				       f->m->cfg.vocab - 1);
+	return RC_OK;
+}
+
+/* Rows [from, from + n) of a text whose blocks are `blocks`; all of them are wanted. */
+static void run_rows(struct infer *f, const int32_t *ids, int from, int n, const int32_t *blocks)
+{
+	struct pass *p = &f->pass;
+
+	p->n = p->n_out = 0;
+	for (int i = 0; i < n; i++) {
+		p->out[p->n_out++] = p->n;
+		pass_add(p, ids[from + i], from + i, blocks);
+	}
+	pass_run(f);
+}
+
+struct given {
+	const int32_t *ids;
+	int n, from;
+	float *out;
+};
+
+static void logits_of(struct infer *f, const struct given *g, int at, int n)
+{
+	size_t vocab = (size_t)f->m->cfg.vocab;
+
+	for (int i = 0; i < n; i += f->max_batch) {
+		int k = n - i < f->max_batch ? n - i : f->max_batch;
+		pass_logits(f, i, k);
+		memcpy(g->out + (size_t)(at + i) * vocab, f->pass.logits,
+		       (size_t)k * vocab * sizeof(float));
+	}
+}
+
+static void logps_of(struct infer *f, const struct given *g, int at, int n)
+{
+	/* Row at + i tells of token at + i + 1. */
+	int skip = g->from - 1 > at ? g->from - 1 - at : 0;
+	int rows = n - skip - (at + n == g->n);
+
+	if (rows <= 0)
+		return;
+	pass_hidden(f, skip, rows);
+	struct kern_logprob a = {
+		.rows = rows,
+		.width = f->m->cfg.dim,
+		.vocab = f->m->cfg.vocab,
+		.h = f->pass.xo,
+		.w = f->m->params + f->m->head,
+		.target = g->ids + at + skip + 1,
+		.logp = g->out + (at + skip + 1 - g->from),
+	};
+	f->kern->logprob(f->pool, &a);
+}
+
+static enum rc run_given(struct infer *f, const struct given *g,
+			 void (*each)(struct infer *, const struct given *, int, int), struct err *e)
+{
+	enum rc rc = check_ids(f, g->ids, g->n, e);
+	int32_t *blocks;
+	int have = 0;
+
+	if (rc)
+		return rc;
+	blocks = mem_array((size_t)blocks_for(g->n), sizeof(*blocks));
+	for (; have < blocks_for(g->n); have++) {
+		blocks[have] = kv_take(&f->kv);
+		ASSERT(blocks[have] >= 0); /* Nothing is held between runs. */
+	}
+	for (int at = 0, n; at < g->n; at += n) {
+		n = g->n - at < f->chunk ? g->n - at : f->chunk;
+		run_rows(f, g->ids, at, n, blocks);
+		each(f, g, at, n);
+	}
+	while (have)
+		kv_drop(&f->kv, blocks[--have]);
+	free(blocks);
+	return RC_OK;
+}
+
+enum rc infer_logits(struct infer *f, const int32_t *ids, int n, float *out, struct err *e)
+{
+	const struct given g = {.ids = ids, .n = n, .out = out};
+
+	return run_given(f, &g, logits_of, e);
+}
+
+enum rc infer_score(struct infer *f, const int32_t *ids, int n, int from, float *logp,
+		    struct err *e)
+{
+	const struct given g = {.ids = ids, .n = n, .from = from, .out = logp};
+
+	if (from < 1 || from > n)
+		return err_set(e, RC_INVALID, "scoring from token %d of %d", from, n);
+	return run_given(f, &g, logps_of, e);
+}

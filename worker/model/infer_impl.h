@@ -1,0 +1,129 @@
+/* Inside of generation: the paged cache (infer_cache.c), one pass of the network over rows of
+ * tokens (infer_pass.c), and the scheduler that fills passes (infer.c).
+ */
+#pragma once
+
+#include "kernels/kernels.h"
+#include "worker/model/infer.h"
+
+/* --- cache ------------------------------------------------------------------------------------ */
+
+/* A block holds the keys and values of 16 tokens in every layer. It is free, held by `refs` > 0
+ * sequences, or kept: registered as the continuation of a known beginning, refs 0, first to be
+ * taken when no block is free. A registered block is full and never written again. */
+struct kv_block {
+	int refs;
+	uint64_t uid, parent; /* uid 0: not registered; parent 0: begins a text */
+	int32_t tokens[KERN_PAGE];
+	int next_hash;        /* -1 ends */
+	int prev, next;       /* list of free blocks, or of kept ones from old to new; -1 ends */
+};
+
+struct kv {
+	int n_blocks, n_layers;
+	size_t stride;        /* floats of one block in one layer, keys or values alone */
+	float *k, *v;         /* owned; [layer][block][stride] */
+	size_t bytes;         /* of each */
+	struct kv_block *blocks; /* owned */
+	int *buckets;         /* owned; -1 empty */
+	uint32_t mask;
+	int free, oldest, newest; /* list heads; -1 empty */
+	int n_available;      /* free and kept */
+	uint64_t last_uid;
+};
+
+enum rc kv_init(struct kv *kv, const struct model_config *cfg, int n_blocks, struct err *e);
+void kv_release(struct kv *kv);
+int kv_take(struct kv *kv); /* refs 1; -1 when every block is held */
+void kv_hold(struct kv *kv, int b);
+void kv_drop(struct kv *kv, int b);
+/* The block that continues `parent` with these 16 tokens, held; -1 when none is known. */
+int kv_find(struct kv *kv, uint64_t parent, const int32_t *tokens);
+/* Makes `b` findable. Returns the uid of that content, which may be another block's. */
+uint64_t kv_register(struct kv *kv, int b, uint64_t parent, const int32_t *tokens);
+void kv_copy(struct kv *kv, int to, int from);
+
+/* --- pass ------------------------------------------------------------------------------------- */
+
+/* Rows of one pass; each is one token of some sequence. */
+struct pass {
+	int n, cap;
+	int32_t *ids, *pos, *n_keys;
+	const int32_t **table; /* [n] block numbers of the row's sequence */
+	int *out;              /* rows whose logits are wanted */
+	int n_out, cap_out;
+	float *x, *xn, *qkv, *att, *gu, *y; /* activations, [cap][...] */
+	float *xo, *logits;                 /* [cap_out][C], [cap_out][V] */
+	float *max, *lse;                   /* [cap_out] */
+	float *slab;           /* owns all of the activations */
+	size_t slab_bytes;
+};
+
+struct packed_layer {
+	float *qkv, *o, *w13, *w2; /* into infer->packed */
+};
+
+/* --- scheduler -------------------------------------------------------------------------------- */
+
+enum seq_state {
+	SEQ_LATER,  /* waits for the first of its group to have computed the prompt */
+	SEQ_QUEUED, /* holds nothing: new, or its blocks were taken away */
+	SEQ_ACTIVE, /* holds blocks for tokens [0, n_done) */
+	SEQ_DONE,
+};
+
+/* One answer in the making. tokens = prompt, then what was drawn. */
+struct seq {
+	enum seq_state state;
+	int req, sample;
+	int n_later;       /* of the first of a group: others that wait for it, right behind it */
+	int32_t *tokens;   /* owned */
+	int n_tokens, n_done;
+	int32_t *blocks;   /* owned, full length from the start: passes point into it */
+	int n_blocks;
+	uint64_t chain;    /* uid of the last full prompt block */
+	int n_chained;     /* how many blocks that chain has */
+	double logp;
+	enum infer_finish finish;
+	/* of the current pass */
+	int32_t drawn;
+	float drawn_logp;
+	int out;           /* row of logits, -1 none */
+};
+
+struct request {
+	struct infer_req q; /* prompt and stops owned */
+	int first_seq;
+};
+
+struct infer {
+	const struct model *m;  /* borrowed */
+	const struct kern *kern; /* borrowed */
+	struct kern_pool *pool; /* borrowed */
+	struct kv kv;
+	struct pass pass;
+	struct packed_layer *layers; /* owned */
+	float *packed, *packed_head; /* owned slab; head lies in it */
+	size_t packed_bytes;
+	struct rope_table rope;
+	float *scratch; /* owned; [threads][sample_scratch] */
+	int context, max_batch, chunk;
+	struct request *reqs; /* owned */
+	int n_reqs, cap_reqs;
+	struct seq *seqs; /* owned */
+	int n_seqs, cap_seqs;
+	int n_started;    /* seqs before this one were taken up at least once */
+	int *active, n_active; /* owned; oldest first */
+	int n_reserved;   /* batch places taken: active ones and those that wait for them */
+	int *draws, n_draws; /* owned; sequences that draw from the logits of this pass */
+	struct infer_stats stats;
+};
+
+enum rc pass_init(struct infer *f, struct err *e);
+void pass_release(struct infer *f);
+void pass_add(struct pass *p, int32_t id, int32_t pos, const int32_t *table);
+void pass_run(struct infer *f);
+/* Normalised hidden states of the rows out[from .. from + n) into xo. */
+void pass_hidden(struct infer *f, int from, int n);
+/* Their logits, maxima and log-sum-exps. */
+void pass_logits(struct infer *f, int from, int n);
