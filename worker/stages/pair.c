@@ -1,0 +1,370 @@
+/* From judgements to preference pairs (the rule is worker/method/pairs.h).
+ *
+ * in   responses.<s> and judgements.<s>.<p>, for every shard s and pass p
+ * out  pairs   {"id","prompt","prompt_tokens","chosen":{"index","text","tokens","score"},
+ *              "rejected":{...},"margin"}
+ *      samples everything, for people: {"id","prompt","candidates":[{"index","text","n_tokens",
+ *              "finish","mean","variance","valid","judgements":[{"pass","score","reason","text"}]}],
+ *              "chosen","rejected","drop"}
+ * A job of seconds: it is not checkpointed but repeated.
+ */
+#include "worker/stages/stages.h"
+
+#include "base/fs.h"
+#include "base/jsonx.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "worker/method/judge_template.h"
+#include "worker/method/pairs.h"
+#include "worker/stage.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PAIR_ROWS_MAX (4u << 20)
+#define PAIR_CANDIDATES_MAX 1024
+#define PAIR_PASSES_MAX 64
+
+struct pairing {
+	struct stage_ctx *ctx;
+	struct pair_rule rule;
+	struct pair_counts counts;
+	struct stage_rows pairs, samples;
+	/* one shard */
+	json_t *by_id[PAIR_PASSES_MAX]; /* {prompt id: judgement row} */
+	int pass[PAIR_PASSES_MAX], n_passes;
+};
+
+/* --- settings -------------------------------------------------------------------------------- */
+
+/* One number, or one per iteration with the last going on. */
+static double length_control(const struct stage_ctx *ctx)
+{
+	const json_t *v = json_object_get(stage_section(ctx, "pair"), "length_control");
+	size_t n = json_array_size(v), at = ctx->iter > 0 ? (size_t)ctx->iter - 1 : 0;
+
+	if (n > 0)
+		v = json_array_get(v, at < n ? at : n - 1);
+	return json_is_number(v) ? json_number_value(v) : 0;
+}
+
+static enum rc configure(struct pairing *p, struct err *e)
+{
+	const json_t *judge = stage_section(p->ctx, "judge"), *pair = stage_section(p->ctx, "pair");
+	struct judge_template tmpl;
+	double rho = length_control(p->ctx);
+	enum rc rc = judge_template_of(json_object_get(judge, "template"), &tmpl, e);
+
+	if (rc != RC_OK)
+		return rc;
+	pair_counts_init(&p->counts, tmpl.rule.min_milli, tmpl.rule.max_milli);
+	judge_template_release(&tmpl);
+	if (!(rho >= 0 && rho < 0.5))
+		return err_set(e, RC_INVALID, "pair.length_control is %g, expected 0 <= rho < 0.5", rho);
+	p->rule.rho_ppm = llround(rho * 1e6);
+	if (p->rule.rho_ppm >= 500000)
+		p->rule.rho_ppm = 499999;
+	p->rule.min_valid = (int)jx_get_i64(judge, "min_valid", 2);
+	if (p->rule.min_valid < 1)
+		p->rule.min_valid = 1;
+	p->rule.max_tokens = (int)jx_get_i64(pair, "max_response_tokens", 0);
+	return RC_OK;
+}
+
+/* --- one shard's judgements ------------------------------------------------------------------ */
+
+static void drop_shard(struct pairing *p)
+{
+	for (int i = 0; i < p->n_passes; i++)
+		json_decref(p->by_id[i]);
+	p->n_passes = 0;
+}
+
+static enum rc load_pass(struct pairing *p, const char *role, struct err *e)
+{
+	json_t *rows, *row, *map;
+	const char *id;
+	int64_t pass = 0;
+	size_t i;
+	enum rc rc;
+
+	if (p->n_passes == PAIR_PASSES_MAX)
+		return err_set(e, RC_INVALID, "more than %d judgement passes", PAIR_PASSES_MAX);
+	if ((rc = stage_in_rows(p->ctx, role, PAIR_ROWS_MAX, &rows, e)) != RC_OK)
+		return rc;
+	map = json_object();
+	json_array_foreach(rows, i, row) {
+		if ((rc = jx_str(row, "id", &id, e)) != RC_OK ||
+		    (rc = jx_opt_i64(row, "pass", 0, 1 << 16, &pass, e)) != RC_OK) {
+			err_wrap(e, "input %s: row %zu", role, i + 1);
+			break;
+		}
+		json_object_set(map, id, row);
+	}
+	json_decref(rows);
+	p->by_id[p->n_passes] = map;
+	p->pass[p->n_passes++] = (int)pass;
+	return rc;
+}
+
+static enum rc load_shard(struct pairing *p, const char *shard, struct err *e)
+{
+	char prefix[80], **roles = NULL;
+	size_t n = 0;
+	enum rc rc;
+
+	str_fmt(prefix, sizeof(prefix), "judgements.%.40s.", shard);
+	if ((rc = stage_in_roles(p->ctx, prefix, &roles, &n, e)) != RC_OK)
+		return rc;
+	if (n == 0)
+		rc = err_set(e, RC_INVALID, "input %s* is missing", prefix);
+	for (size_t i = 0; rc == RC_OK && i < n; i++)
+		rc = load_pass(p, roles[i], e);
+	fs_list_free(roles);
+	return rc;
+}
+
+/* --- one prompt ------------------------------------------------------------------------------ */
+
+/* The item of one candidate in a judgement row, or NULL. */
+static const json_t *item_of(const json_t *row, int64_t index)
+{
+	const json_t *item;
+	size_t i;
+
+	json_array_foreach(json_object_get(row, "items"), i, item)
+		if (jx_get_i64(item, "index", -1) == index)
+			return item;
+	return NULL;
+}
+
+/* Sums the passes into c->mean; returns what they said. */
+static json_t *hear(struct pairing *p, const char *id, int64_t index, struct pair_candidate *c)
+{
+	json_t *said = json_array();
+
+	for (int k = 0; k < p->n_passes; k++) {
+		const json_t *item = item_of(json_object_get(p->by_id[k], id), index);
+		const json_t *score = json_object_get(item, "score");
+		bool valid = json_is_number(score);
+		int64_t milli = valid ? llround(json_number_value(score) * 1000) : 0;
+		if (!item)
+			continue;
+		pair_counts_judgement(&p->counts, valid, milli);
+		if (valid)
+			pair_mean_add(&c->mean, milli);
+		json_array_append_new(said, json_pack("{s:i, s:O, s:O?, s:s}", "pass", p->pass[k], "score",
+						      score ? score : json_null(), "reason",
+						      json_object_get(item, "reason"), "text",
+						      jx_get_str(item, "text", "")));
+	}
+	return said;
+}
+
+static enum rc read_candidate(struct pairing *p, const char *id, const json_t *v,
+			      struct pair_candidate *c, json_t **shown, struct err *e)
+{
+	const char *finish = "length";
+	json_t *tokens;
+	int64_t index;
+	enum rc rc;
+
+	if ((rc = jx_i64(v, "index", 0, 1 << 20, &index, e)) != RC_OK ||
+	    (rc = jx_str(v, "text", &c->text, e)) != RC_OK ||
+	    (rc = jx_opt_str(v, "finish", &finish, e)) != RC_OK ||
+	    (rc = jx_arr(v, "tokens", &tokens, e)) != RC_OK)
+		return rc;
+	int32_t *ids = mem_array(json_array_size(tokens) + 1, sizeof(*ids));
+	c->tokens = ids;
+	c->n_tokens = (int)json_array_size(tokens);
+	for (int i = 0; i < c->n_tokens; i++)
+		ids[i] = (int32_t)json_integer_value(json_array_get(tokens, (size_t)i));
+	c->finished = strcmp(finish, "stop") == 0;
+	json_t *said = hear(p, id, index, c);
+	bool any = c->mean.n > 0;
+	*shown = json_pack("{s:I, s:s, s:i, s:s, s:o, s:o, s:i, s:o}", "index", (json_int_t)index, "text",
+			   c->text, "n_tokens", c->n_tokens, "finish", finish, "mean",
+			   any ? json_real(pair_mean_value(&c->mean)) : json_null(), "variance",
+			   any ? json_real(pair_mean_variance(&c->mean)) : json_null(), "valid", c->mean.n,
+			   "judgements", said);
+	return RC_OK;
+}
+
+static json_t *side(const json_t *candidates, int at, const struct pair_candidate *c)
+{
+	const json_t *v = json_array_get(candidates, (size_t)at);
+
+	return json_pack("{s:O, s:s, s:O, s:f}", "index", json_object_get(v, "index"), "text", c->text,
+			 "tokens", json_object_get(v, "tokens"), "score", pair_mean_value(&c->mean));
+}
+
+static json_t *index_of(const json_t *candidates, int at)
+{
+	return at < 0 ? json_null() : json_incref(json_object_get(json_array_get(candidates, (size_t)at), "index"));
+}
+
+static enum rc write_rows(struct pairing *p, const json_t *row, const json_t *candidates, json_t *shown,
+			  const struct pair_candidate *list, const struct pair_pick *pick, struct err *e)
+{
+	json_t *id = json_object_get(row, "id"), *prompt = json_object_get(row, "prompt");
+	bool kept = pick->drop == PAIR_NONE;
+	json_t *sample = json_pack("{s:O, s:O, s:O, s:o, s:o, s:o}", "id", id, "prompt", prompt, "candidates",
+				   shown, "chosen", index_of(candidates, pick->chosen), "rejected",
+				   index_of(candidates, pick->rejected), "drop",
+				   kept ? json_null() : json_string(pair_drop_text(pick->drop)));
+	enum rc rc = stage_rows_add(&p->samples, sample, e);
+
+	json_decref(sample);
+	if (rc != RC_OK || !kept)
+		return rc;
+	const struct pair_candidate *a = &list[pick->chosen], *b = &list[pick->rejected];
+	json_t *tokens = json_object_get(row, "prompt_tokens");
+	json_t *pair = json_pack("{s:O, s:O, s:O, s:o, s:o, s:f}", "id", id, "prompt", prompt, "prompt_tokens",
+				 tokens ? tokens : json_null(), "chosen", side(candidates, pick->chosen, a),
+				 "rejected", side(candidates, pick->rejected, b), "margin",
+				 pair_mean_value(&a->mean) - pair_mean_value(&b->mean));
+	rc = stage_rows_add(&p->pairs, pair, e);
+	json_decref(pair);
+	return rc;
+}
+
+static enum rc one_prompt(struct pairing *p, const json_t *row, struct err *e)
+{
+	json_t *candidates, *shown = json_array(), *one;
+	struct pair_candidate *list;
+	const char *id, *prompt;
+	int n = 0, made = 0;
+	enum rc rc;
+
+	if ((rc = jx_str(row, "id", &id, e)) != RC_OK || (rc = jx_str(row, "prompt", &prompt, e)) != RC_OK ||
+	    (rc = jx_arr(row, "candidates", &candidates, e)) != RC_OK) {
+		json_decref(shown);
+		return rc;
+	}
+	n = (int)json_array_size(candidates);
+	list = mem_array((size_t)n + 1, sizeof(*list));
+	if (n > PAIR_CANDIDATES_MAX)
+		rc = err_set(e, RC_INVALID, "%d candidates, at most %d", n, PAIR_CANDIDATES_MAX);
+	for (; rc == RC_OK && made < n; made++) {
+		rc = read_candidate(p, id, json_array_get(candidates, (size_t)made), &list[made], &one, e);
+		if (rc == RC_OK)
+			json_array_append_new(shown, one);
+	}
+	if (rc == RC_OK) {
+		struct pair_pick pick = pair_pick(&p->rule, list, n);
+		pair_counts_prompt(&p->counts, list, n, &pick);
+		rc = write_rows(p, row, candidates, shown, list, &pick, e);
+	}
+	for (int i = 0; i < n; i++)
+		free((void *)(uintptr_t)list[i].tokens);
+	free(list);
+	json_decref(shown);
+	return rc;
+}
+
+/* --- the stage ------------------------------------------------------------------------------- */
+
+static enum rc one_shard(struct pairing *p, const char *role, struct err *e)
+{
+	json_t *rows = NULL, *row;
+	size_t i;
+	enum rc rc = stage_in_rows(p->ctx, role, PAIR_ROWS_MAX, &rows, e);
+
+	if (rc == RC_OK)
+		rc = load_shard(p, role + strlen("responses."), e);
+	json_array_foreach(rows, i, row) {
+		if (rc == RC_OK && (rc = one_prompt(p, row, e)) != RC_OK)
+			err_wrap(e, "input %s: row %zu", role, i + 1);
+	}
+	drop_shard(p);
+	json_decref(rows);
+	return rc;
+}
+
+static double ratio(int64_t a, int64_t b)
+{
+	return b > 0 ? (double)a / (double)b : 0;
+}
+
+static json_t *hist_json(const struct pair_counts *c)
+{
+	json_t *list = json_array();
+
+	for (int i = 0; i < c->bins; i++)
+		json_array_append_new(list, json_integer(c->hist[i]));
+	return list;
+}
+
+static json_t *figures(const struct pairing *p)
+{
+	const struct pair_counts *c = &p->counts;
+	int64_t valid = c->judgements - c->failed;
+	json_t *f = json_pack("{s:I, s:I, s:I, s:I, s:o}", "prompts", (json_int_t)c->prompts, "kept",
+			      (json_int_t)c->kept, "candidates", (json_int_t)c->candidates, "judgements",
+			      (json_int_t)c->judgements, "hist", hist_json(c));
+
+	for (int d = PAIR_TIE; d < PAIR_N_DROPS; d++)
+		json_object_set_new(f, pair_drop_text((enum pair_drop)d), json_integer(c->drop[d]));
+	json_object_set_new(f, "parse_fail", json_real(ratio(c->failed, c->judgements)));
+	json_object_set_new(f, "at_max", json_real(ratio(c->at_max, valid)));
+	if (valid > 0)
+		json_object_set_new(f, "mean_score", json_real(ratio(c->sum_milli, valid) / 1000));
+	if (c->kept > 0) {
+		json_object_set_new(f, "chosen_len", json_real(ratio(c->chosen_tokens, c->kept)));
+		json_object_set_new(f, "rejected_len", json_real(ratio(c->rejected_tokens, c->kept)));
+		json_object_set_new(f, "chosen_longer", json_real(ratio(c->chosen_longer, c->kept)));
+	}
+	if (pair_counts_alarm(c)) {
+		log_warn("pair", "judge collapse", "iter=%d why=\"%s\"", p->ctx->iter, pair_counts_alarm(c));
+		json_object_set_new(f, "alarm", json_string(pair_counts_alarm(c)));
+	}
+	return f;
+}
+
+static enum rc finish(struct pairing *p, struct err *e)
+{
+	json_t *f = figures(p), *v;
+	const char *key;
+	char name[64];
+	enum rc rc;
+
+	json_object_foreach(f, key, v) {
+		str_fmt(name, sizeof(name), "pair.%s", key);
+		stage_final(p->ctx, name, json_incref(v));
+	}
+	rc = stage_rows_finish(&p->pairs, json_deep_copy(f), e);
+	if (rc == RC_OK)
+		rc = stage_rows_finish(&p->samples, json_deep_copy(f), e);
+	json_decref(f);
+	return rc;
+}
+
+enum rc stage_pair(struct stage_ctx *ctx, struct err *e)
+{
+	struct pairing p = {.ctx = ctx};
+	char **roles = NULL;
+	size_t n = 0;
+	enum rc rc = configure(&p, e);
+
+	if (rc == RC_OK)
+		rc = stage_in_roles(ctx, "responses.", &roles, &n, e);
+	if (rc == RC_OK && n == 0)
+		rc = err_set(e, RC_INVALID, "job %s: input responses.* is missing", ctx->id);
+	p.pairs.fd = p.samples.fd = -1;
+	if (rc == RC_OK)
+		rc = stage_rows_open(ctx, "pairs", &p.pairs, e);
+	if (rc == RC_OK)
+		rc = stage_rows_open(ctx, "samples", &p.samples, e);
+	for (size_t i = 0; rc == RC_OK && i < n; i++) {
+		rc = stage_must_abort(ctx) ? stage_stopped(ctx, e) : one_shard(&p, roles[i], e);
+		stage_progress(ctx, (int64_t)i + 1, (int64_t)n, "shards");
+	}
+	if (rc == RC_OK)
+		rc = finish(&p, e);
+	stage_rows_release(&p.pairs);
+	stage_rows_release(&p.samples);
+	fs_list_free(roles);
+	return rc;
+}
