@@ -3,5 +3,6 @@
 #include <stddef.h>
 
 const struct tool tools[] = {
+	{"method", tool_method_main},
 	{NULL, NULL},
 };
