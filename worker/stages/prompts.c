@@ -1,7 +1,7 @@
 /* The prompts of an iteration. None was a prompt of an earlier iteration.
  *
- * in   pool (dataset of prompts, when given), ift (seeds), earlier.<t> (prompts of iterations
- *      before), model (generator "current")
+ * in   prompts (the pool of data.prompts, when given), ift (seeds), earlier.<t> (prompts of the
+ *      iterations before), model (generator "current"; "fixed" without prompts.model)
  * out  prompts {"id","prompt","meta"}
  *
  * Generator "file": the next `count` of the pool, in its order. "fixed" and "current": Self-Instruct
@@ -113,7 +113,8 @@ static enum rc load_earlier(struct prompts *p, struct err *e)
 static enum rc load_pool(struct prompts *p, json_t **out, struct err *e)
 {
 	*out = NULL;
-	return stage_in(p->ctx, "pool") ? stage_in_rows(p->ctx, "pool", PROMPTS_ROWS_MAX, out, e) : RC_OK;
+	return stage_in(p->ctx, "prompts") ? stage_in_rows(p->ctx, "prompts", PROMPTS_ROWS_MAX, out, e)
+					   : RC_OK;
 }
 
 /* --- generator "file" ------------------------------------------------------------------------ */
@@ -343,7 +344,8 @@ static enum rc load_seeds(struct prompts *p, struct err *e)
 
 static enum rc open_generator(struct prompts *p, bool fixed, struct err *e)
 {
-	const char *dir = fixed ? jx_get_str(p->c, "model", "") : stage_in(p->ctx, "model");
+	const char *named = fixed ? jx_get_str(p->c, "model", "") : "";
+	const char *dir = *named ? named : stage_in(p->ctx, "model");
 	const char *lang = jx_get_str(stage_section(p->ctx, "data"), "lang", "en");
 	int total;
 
@@ -364,10 +366,10 @@ static enum rc open_generator(struct prompts *p, bool fixed, struct err *e)
 	if (p->shots_seed < 0 || p->shots_machine < 0 || total < 1 || total > SI_SHOTS_MAX)
 		return err_set(e, RC_INVALID, "prompts: %d + %d examples, expected 1 to %d", p->shots_seed,
 			       p->shots_machine, SI_SHOTS_MAX);
-	if (!dir || !*dir)
-		return err_set(e, RC_INVALID, fixed ? "prompts.generator is \"fixed\", but prompts.model names no "
-						      "model folder"
-						    : "prompts: input model is missing");
+	if (!dir)
+		return err_set(e, RC_INVALID, "prompts: input model is missing, and prompts.model names none");
+	if (*named && !fs_exists(named))
+		return err_set(e, RC_NOTFOUND, "prompts.model: there is no folder %s on this worker", named);
 	return textgen_open(p->ctx, dir, jx_get_str(p->ctx->spec, "template", "plain"), &p->gen, e);
 }
 

@@ -5,7 +5,12 @@
 
 const struct stage stage_table[] = {
 	{"import", stage_import},
+	{"eft", stage_eft},
+	{"prompts", stage_prompts},
+	{"generate", stage_generate},
+	{"judge", stage_judge},
 	{"pair", stage_pair},
+	{"eval", stage_eval},
 	{NULL, NULL},
 };
 
