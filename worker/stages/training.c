@@ -1,0 +1,232 @@
+#include "worker/stages/training.h"
+
+#include "base/fs.h"
+#include "base/jsonx.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "worker/stage.h"
+
+#include <limits.h>
+#include <string.h>
+
+#define ROWS_MAX (4u << 20)
+#define PARTS_MAX 10
+
+/* --- open ------------------------------------------------------------------------------------ */
+
+enum rc training_open(struct training *t, struct stage_ctx *ctx, const char *section,
+		      const char *role, struct err *e)
+{
+	const char *dir = stage_resume_dir(ctx, "model");
+
+	*t = (struct training){.ctx = ctx, .section = stage_section(ctx, section)};
+	t->resumed = dir != NULL;
+	if (!dir)
+		dir = stage_in(ctx, role);
+	if (!dir)
+		return err_set(e, RC_INVALID, "%s: input %s is missing", ctx->stage, role);
+	enum rc rc = model_load(dir, &t->model, e);
+	if (rc == RC_OK)
+		rc = tokenizer_load(dir, &t->tok, e);
+	if (rc == RC_OK && tokenizer_vocab(t->tok) > t->model->cfg.vocab)
+		rc = err_set(e, RC_INVALID, "%s: the tokenizer has ids up to %d, the model only %d", dir,
+			     tokenizer_vocab(t->tok) - 1, t->model->cfg.vocab);
+	if (rc == RC_OK)
+		rc = template_open(jx_get_str(ctx->spec, "template", "plain"), t->tok, &t->tmpl, e);
+	return rc;
+}
+
+/* Masks of dropout: one name per stage, iteration and variant, the same in every DPO shard. */
+static uint64_t mask_seed(const struct stage_ctx *ctx, const char *variant)
+{
+	char name[128];
+
+	str_fmt(name, sizeof name, "%llu/%s/%d/%.40s", (unsigned long long)ctx->seed, ctx->stage,
+		ctx->iter, variant);
+	return stage_item(name);
+}
+
+enum rc training_options(const struct training *t, int64_t total_steps, const char *variant,
+			 struct train_opts *o, struct err *e)
+{
+	const json_t *c = t->section;
+
+	*o = train_opts_default();
+	enum rc rc = schedule_parse(jx_get_str(c, "schedule", "cosine"), &o->schedule.kind, e);
+	if (rc != RC_OK)
+		return rc;
+	if (total_steps < 1 || total_steps > INT_MAX)
+		return err_set(e, RC_INVALID, "%s: %lld steps", t->ctx->stage, (long long)total_steps);
+	o->schedule.lr = jx_get_f64(c, "lr", o->schedule.lr);
+	o->schedule.lr_min = jx_get_f64(c, "lr_min", o->schedule.lr_min);
+	o->schedule.warmup_steps = (int)jx_get_i64(c, "warmup_steps", 0);
+	o->schedule.total_steps = (int)total_steps;
+	o->beta1 = jx_get_f64(c, "beta1", o->beta1);
+	o->beta2 = jx_get_f64(c, "beta2", o->beta2);
+	o->eps = jx_get_f64(c, "eps", o->eps);
+	o->weight_decay = jx_get_f64(c, "weight_decay", o->weight_decay);
+	o->clip_norm = jx_get_f64(c, "clip_norm", o->clip_norm);
+	o->dropout = jx_get_f64(c, "dropout", 0);
+	o->seed = mask_seed(t->ctx, variant);
+	o->max_length = (int)jx_get_i64(c, "max_length", 1024);
+	if (o->max_length > t->model->cfg.max_pos)
+		o->max_length = t->model->cfg.max_pos;
+	return RC_OK;
+}
+
+enum rc training_start(struct training *t, const struct train_opts *o, const char *state_dir,
+		       int64_t first, struct err *e)
+{
+	json_t *cursor = NULL;
+	const char *dir = t->resumed ? stage_resume_dir(t->ctx, "state") : state_dir;
+
+	enum rc rc = trainer_new(t->model, stage_kern(t->ctx), stage_pool(t->ctx), o, &t->trainer, e);
+	t->step = first;
+	if (rc != RC_OK || !dir)
+		return rc;
+	rc = trainer_load_state(t->trainer, dir, &cursor, e);
+	if (rc == RC_OK)
+		rc = jx_i64(cursor, "step", 0, INT_MAX, &t->step, e);
+	json_decref(cursor);
+	if (rc == RC_OK && t->resumed)
+		log_info("stage", "resumed", "step=%lld", (long long)t->step);
+	return rc == RC_OK ? RC_OK : err_wrap(e, "training state");
+}
+
+void training_close(struct training *t)
+{
+	if (t->trainer)
+		trainer_free(t->trainer);
+	if (t->tmpl)
+		template_free(t->tmpl);
+	if (t->tok)
+		tokenizer_free(t->tok);
+	if (t->model)
+		model_free(t->model);
+}
+
+enum rc training_examples(struct training *t, const char *role, int max_length, struct examples *x,
+			  struct err *e)
+{
+	json_t *rows;
+
+	if (!stage_in(t->ctx, role))
+		return RC_OK;
+	enum rc rc = stage_in_rows(t->ctx, role, ROWS_MAX, &rows, e);
+	if (rc != RC_OK)
+		return rc;
+	rc = examples_add_rows(x, rows, t->tmpl, max_length, e);
+	json_decref(rows);
+	return rc == RC_OK ? RC_OK : err_wrap(e, "input %s", role);
+}
+
+/* --- save ------------------------------------------------------------------------------------ */
+
+static enum rc save_state(const struct training *t, const char *dir, struct err *e)
+{
+	json_t *cursor = json_pack("{s:I}", "step", (json_int_t)t->step);
+	enum rc rc = trainer_save_state(t->trainer, dir, cursor, e);
+
+	json_decref(cursor);
+	return rc;
+}
+
+static enum rc fresh_dir(const struct stage_ctx *ctx, const char *name, char *out, size_t size,
+			 struct err *e)
+{
+	str_fmt(out, size, "%s/work/%s", ctx->dir, name);
+	enum rc rc = fs_remove_tree(out, e);
+	return rc == RC_OK ? fs_mkdirs(out, e) : rc;
+}
+
+static enum rc checkpoint(struct training *t, struct err *e)
+{
+	struct stage_ctx *ctx = t->ctx;
+	char model[PATH_MAX], state[PATH_MAX], rows[8][PATH_MAX];
+	struct stage_part parts[PARTS_MAX] = {{"model", "checkpoint", model},
+					      {"state", "train_state", state}};
+	int n = 2;
+
+	enum rc rc = fresh_dir(ctx, "ckpt-model", model, sizeof model, e);
+	if (rc == RC_OK)
+		rc = fresh_dir(ctx, "ckpt-state", state, sizeof state, e);
+	if (rc == RC_OK)
+		rc = model_save(t->model, model, e);
+	if (rc == RC_OK)
+		rc = save_state(t, state, e);
+	for (int i = 0; i < ctx->n_row_roles; i++) {
+		str_fmt(rows[i], sizeof rows[i], "%s/work/rows-%s", ctx->dir, ctx->row_roles[i]);
+		parts[n++] = (struct stage_part){ctx->row_roles[i], "progress", rows[i]};
+	}
+	if (rc == RC_OK)
+		rc = stage_checkpoint(ctx, parts, n, json_pack("{s:I}", "step", (json_int_t)t->step), e);
+	(void)fs_remove_tree(model, NULL);
+	(void)fs_remove_tree(state, NULL);
+	return rc;
+}
+
+static bool is_due(const struct training *t, int64_t to)
+{
+	int64_t every = jx_get_i64(t->section, "save_every_steps", 200);
+
+	if (t->step >= to)
+		return false; /* The outputs say it all. */
+	return (every > 0 && t->step % every == 0) || stage_checkpoint_due(t->ctx, INT64_MAX);
+}
+
+enum rc training_stepped(struct training *t, const struct train_metrics *m, bool preference,
+			 int64_t from, int64_t to, struct err *e)
+{
+	bool stop = stage_should_stop(t->ctx);
+	enum rc rc = RC_OK;
+
+	t->step++;
+	t->loss_sum += m->loss;
+	t->accuracy_sum += preference ? m->accuracy : m->mean_token_accuracy;
+	t->loss_n++;
+	stage_tokens(t->ctx, (int64_t)m->num_tokens);
+	stage_metric(t->ctx, t->step, train_metrics_json(m, preference));
+	stage_progress(t->ctx, t->step - from, to - from, "steps");
+	if (stop ? t->step < to && stage_checkpoint_due(t->ctx, INT64_MAX) : is_due(t, to))
+		rc = checkpoint(t, e);
+	if (rc == RC_OK && stop && t->step < to)
+		rc = stage_stopped(t->ctx, e);
+	return rc;
+}
+
+static void report_means(struct training *t)
+{
+	if (t->loss_n == 0)
+		return;
+	stage_final(t->ctx, "train.mean_loss", json_real(t->loss_sum / (double)t->loss_n));
+	stage_final(t->ctx, "train.mean_accuracy", json_real(t->accuracy_sum / (double)t->loss_n));
+	stage_final(t->ctx, "train.steps", json_integer(t->step));
+	stage_final(t->ctx, "train.parameters", json_integer((json_int_t)t->model->n_weights));
+}
+
+enum rc training_finish(struct training *t, json_t *meta, struct err *e)
+{
+	char dir[PATH_MAX], sha[SHA256_HEX_SIZE];
+	json_t *templates = json_object();
+
+	if (template_sha256(template_name(t->tmpl), sha, NULL) == RC_OK)
+		json_object_set_new(templates, template_name(t->tmpl), json_string(sha));
+	json_object_set_new(meta, "templates", templates);
+	json_object_set_new(meta, "step", json_integer(t->step));
+	json_object_set_new(meta, "parameters", json_integer((json_int_t)t->model->n_weights));
+	report_means(t);
+	enum rc rc = stage_output_begin(t->ctx, "model", dir, sizeof dir, e);
+	if (rc == RC_OK)
+		rc = model_save(t->model, dir, e);
+	if (rc == RC_OK)
+		rc = stage_output_commit(t->ctx, "model", "checkpoint", json_deep_copy(meta), e);
+	if (rc == RC_OK)
+		rc = stage_output_begin(t->ctx, "state", dir, sizeof dir, e);
+	if (rc == RC_OK)
+		rc = save_state(t, dir, e);
+	if (rc == RC_OK)
+		rc = stage_output_commit(t->ctx, "state", "train_state", json_incref(meta), e);
+	json_decref(meta);
+	return rc;
+}

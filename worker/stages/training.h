@@ -1,0 +1,56 @@
+/* What the training stages share: a model that changes, its optimizer, and how both are saved.
+ *
+ * A checkpoint has the parts `model` (a Hugging Face directory) and `state` (optimizer and step),
+ * and the rows of the job if it opened any. Invariant: every step is a pure function of its number,
+ * so a job resumed from any checkpoint ends with the bytes of an undisturbed one.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "worker/model/model.h"
+#include "worker/model/template.h"
+#include "worker/model/token.h"
+#include "worker/stages/examples.h"
+#include "worker/train/trainer.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct stage_ctx;
+
+struct training {
+	struct stage_ctx *ctx;   /* borrowed */
+	const json_t *section;   /* spec.sft or spec.dpo */
+	struct model *model;     /* owned */
+	struct tokenizer *tok;   /* owned */
+	struct template *tmpl;   /* owned */
+	struct trainer *trainer; /* owned */
+	int64_t step;            /* the next one to take */
+	bool resumed;            /* weights and state come from a checkpoint of this job */
+	/* running figures of the last steps */
+	double loss_sum, accuracy_sum;
+	int64_t loss_n;
+};
+
+/* Weights of the resumed checkpoint, else of input `role`; tokenizer and template beside them. */
+enum rc training_open(struct training *t, struct stage_ctx *ctx, const char *section,
+		      const char *role, struct err *e);
+/* Settings of the section, the schedule running over total_steps. */
+enum rc training_options(const struct training *t, int64_t total_steps, const char *variant,
+			 struct train_opts *o, struct err *e);
+/* Makes the optimizer; restores it from the resumed checkpoint, or else from `state_dir` (NULL: a
+ * new one). Sets t->step; without any state it is `first`. */
+enum rc training_start(struct training *t, const struct train_opts *o, const char *state_dir,
+		       int64_t first, struct err *e);
+void training_close(struct training *t);
+
+/* After step t->step was taken: counts it, reports, checkpoints when due, and returns RC_CANCELLED
+ * when the job must stop. */
+enum rc training_stepped(struct training *t, const struct train_metrics *m, bool preference,
+			 int64_t from, int64_t to, struct err *e);
+/* Outputs `model` and `state`. `meta` consumed. */
+enum rc training_finish(struct training *t, json_t *meta, struct err *e);
+/* Rows of a role into examples through the template; nothing when the role is absent. */
+enum rc training_examples(struct training *t, const char *role, int max_length, struct examples *x,
+			  struct err *e);
