@@ -195,7 +195,7 @@ static void log_metric(int64_t step, const json_t *values)
 		if (json_is_number(v))
 			buf_printf(&b, " %s=%.6g", name, json_number_value(v));
 	}
-	log_info("stage", "metric", "step=%lld%s", (long long)step, b.data ? b.data : "");
+	log_info("stage", "metric", "step=%lld values=%s", (long long)step, b.data ? b.data + 1 : "");
 	buf_release(&b);
 }
 

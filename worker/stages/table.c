@@ -6,10 +6,12 @@
 const struct stage stage_table[] = {
 	{"import", stage_import},
 	{"eft", stage_eft},
+	{"sft", stage_sft},
 	{"prompts", stage_prompts},
 	{"generate", stage_generate},
 	{"judge", stage_judge},
 	{"pair", stage_pair},
+	{"dpo", stage_dpo},
 	{"eval", stage_eval},
 	{NULL, NULL},
 };
