@@ -52,6 +52,7 @@ export function textOf(v: Json | undefined): string {
 	if (v === undefined || v === null) return "";
 	if (typeof v === "string") return v;
 	if (typeof v === "object") return JSON.stringify(v);
+	if (typeof v === "number" && v !== 0 && Math.abs(v) < 1e-3) return v.toExponential();
 	return String(v);
 }
 
@@ -82,7 +83,9 @@ export function parse(f: FieldInfo, text: string): { value: Json } | { error: st
 
 export function changed(f: FieldInfo, texts: Texts): boolean {
 	const t = texts[f.pointer];
-	return t !== undefined && t !== textOf(f.default);
+	if (t === undefined) return false;
+	if (f.type === "int" || f.type === "number") return t.trim() === "" || Number(t) !== f.default;
+	return t !== textOf(f.default);
 }
 
 /** What is sent: only what differs from the defaults, so the server's defaults stay the server's. */
@@ -118,8 +121,17 @@ export function fieldFor(form: FormInfo, pointer: string): string {
 	return pointer;
 }
 
+const LABELS: Record<string, string> = {
+	lr: "Learning rate", lr_min: "Lowest learning rate", n: "Answers per prompt", top_p: "Top-p", top_k: "Top-k", eps: "Epsilon", beta: "Beta",
+	ift: "Instruction data (IFT)", eft: "Judge data (EFT)", eval: "Held-out ranked data", prompts: "Prompt pool", test: "Test prompts", ift_max: "Instruction examples, at most",
+	lang: "Language", nll_coef: "NLL weight", sft_replay: "SFT replay", rouge_max: "ROUGE limit", clip_norm: "Gradient clip norm", batch: "Batch size",
+	max_new_tokens: "Longest answer, tokens", max_length: "Longest sequence, tokens", reuse: "Reuse results", lease_ms: "Lease, ms", beta1: "Adam β₁", beta2: "Adam β₂",
+};
+
 export function label(pointer: string): string {
 	const p = parts(pointer);
+	const known = LABELS[p[p.length - 1]!];
+	if (known && p.length <= 2) return known;
 	const own = p.length > 1 ? p.slice(1) : p;
 	const text = own.join(" ").replaceAll("_", " ");
 	return text.charAt(0).toUpperCase() + text.slice(1);

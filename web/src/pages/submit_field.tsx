@@ -69,7 +69,7 @@ export function Field({ f, text, error, set }: Props) {
 	const def = textOf(f.default);
 	const value = text ?? def;
 	const differs = text !== undefined && text !== def;
-	const wide = f.type === "list" || f.type === "object" || f.pointer === "/notes" || f.pointer === "/base_model";
+	const wide = (f.type === "list" && f.pointer.startsWith("/data/")) || f.pointer === "/notes" || f.pointer === "/base_model";
 	return (
 		<div class={`field ${wide ? "wide-field" : ""} ${differs ? "changed" : ""} ${error ? "wrong" : ""}`}>
 			<label for={id}>
