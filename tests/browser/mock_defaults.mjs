@@ -6,9 +6,9 @@ const F = [
 	["/notes", "string", "", { help: "Free text" }],
 	["/base_model", "string", "", { required: true, help: "Hugging Face directory, seen from the worker that imports it" }],
 	["/template", "string", "chatml", { choices: ["plain", "alpaca", "llama-2", "llama-3", "mistral", "chatml"], help: "Chat template" }],
-	["/data/ift", "list", [], { required: true, help: "Instruction examples" }],
-	["/data/eft", "list", [], { help: "Judge examples or ranked answers" }],
-	["/data/test", "list", [], { help: "Test prompts for the evaluation" }],
+	["/data/ift", "files", [], { required: true, choices: ["auto", "oasst", "pairs"], help: "Instruction examples" }],
+	["/data/eft", "files", [], { choices: ["auto", "oasst", "ranked", "judge"], help: "Judge examples or ranked answers" }],
+	["/data/test", "files", [], { choices: ["auto", "pairs", "prompts"], help: "Test prompts for the evaluation" }],
 	["/data/ift_max", "int", 3200, { min: 1, help: "At most so many examples" }],
 	["/sft/lr", "number", 5.5e-6, { min: 0, max: 1, help: "Peak learning rate" }],
 	["/sft/schedule", "string", "cosine", { choices: ["cosine", "linear", "constant"], help: "Course of the learning rate" }],
@@ -21,6 +21,7 @@ const F = [
 	["/generate/max_new_tokens", "int", 512, { min: 1, max: 32768, help: "Longest answer" }],
 	["/judge/kind", "string", "model", { choices: ["model", "command"], help: "The model itself, or a program" }],
 	["/judge/command", "list", [], { help: "Program and arguments" }],
+	["/judge/template", "object", "additive-5", { help: "Judge prompt: a known name, or text with its own score pattern and bounds." }],
 	["/judge/samples", "int", 3, { min: 1, max: 16, help: "Judgements a candidate" }],
 	["/dpo/loss", "string", "sigmoid", { choices: ["sigmoid", "hinge", "ipo", "robust"], help: "Loss" }],
 	["/dpo/beta", "number", 0.1, { min: 0, max: 100, help: "How far the model may leave its reference" }],
@@ -40,7 +41,7 @@ export function defaults() {
 		for (const k of p.slice(0, -1)) o = o[k] ??= {};
 		o[p.at(-1)] = f.default;
 	}
-	return { defaults: out, fields, sections: [] };
+	return { defaults: out, fields, sections: [{ name: "", title: "Run" }, { name: "data", title: "Data" }, { name: "sft", title: "Supervised fine-tuning" }, { name: "generate", title: "Candidate answers" }, { name: "judge", title: "Judging" }, { name: "dpo", title: "Preference training" }, { name: "eval", title: "Evaluation" }, { name: "queue", title: "Queue" }] };
 }
 
 export function check(spec) {

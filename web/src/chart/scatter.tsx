@@ -69,7 +69,7 @@ export function Scatter({ dots, xName, yName, open }: { dots: Dot[]; xName: stri
 				))}
 				{[0, half, s.x1].map((x) => <text key={x} x={s.px(x)} y={H - 7} text-anchor={x === 0 ? "start" : x === s.x1 ? "end" : "middle"}>{x}</text>)}
 				{dots.map((d, i) => (
-					<circle key={i} class={`dot ${d.mark ?? ""}`} cx={s.px(d.x)} cy={s.py(d.y)} r={d.mark ? 3.4 : 2.6} onClick={() => open(d.key)}>
+					<circle key={i} class={`dot ${d.mark ?? ""} ${d.key ? "" : "faint"}`} cx={s.px(d.x)} cy={s.py(d.y)} r={d.mark ? 3.4 : 2.6} onClick={() => d.key && open(d.key)}>
 						<title>{`${xName} ${d.x}, ${yName} ${Number(d.y.toFixed(2))}${d.mark ? ", " + d.mark : ""}`}</title>
 					</circle>
 				))}

@@ -68,11 +68,12 @@ export function parse(f: FieldInfo, text: string): { value: Json } | { error: st
 		if (f.max !== undefined && f.max !== null && n > f.max) return { error: `at most ${f.max}` };
 		return { value: n };
 	}
-	if (f.type === "list" || f.type === "object" || (f.type !== "string" && /^[[{]/.test(t))) {
-		if (t === "") return { value: f.type === "object" ? {} : [] };
+	if (f.type === "object" && !/^[[{"]/.test(t)) return { value: t };
+	if (f.type === "list" || f.type === "files" || f.type === "object") {
+		if (t === "") return { value: [] };
 		try {
 			const v = JSON.parse(t) as Json;
-			if (f.type === "list" && !Array.isArray(v)) return { error: "expected a JSON list" };
+			if (f.type !== "object" && !Array.isArray(v)) return { error: "expected a JSON list" };
 			return { value: v };
 		} catch {
 			return { error: f.type === "list" ? 'expected a JSON list, like ["a", "b"]' : "expected JSON" };
@@ -144,7 +145,7 @@ const EVERYDAY = new Set([
 	"/prompts/generator", "/prompts/count", "/generate/n", "/generate/temperature", "/generate/max_new_tokens",
 	"/judge/kind", "/judge/command", "/judge/template", "/judge/samples", "/judge/max_new_tokens", "/pair/length_control",
 	"/dpo/loss", "/dpo/beta", "/dpo/lr", "/dpo/epochs", "/dpo/batch", "/dpo/shard_steps",
-	"/eval/scorer", "/eval/scorer/command", "/eval/judge_samples", "/eval/max_new_tokens", "/reuse",
+	"/eval/scorer", "/eval/scorer/command", "/eval/judge_samples", "/eval/max_new_tokens", "/eval/head_to_head/judge",
 ]);
 
 export function everyday(f: FieldInfo): boolean {
@@ -156,13 +157,16 @@ const TITLES: Record<string, string> = {
 	judge: "Judging", pair: "Preference pairs", dpo: "DPO", eval: "Evaluation",
 };
 
+/** Settings of the whole run that are the queue's business, not the method's. */
+const QUEUE = new Set(["/lease_ms", "/class", "/weight", "/reuse"]);
+
 export interface Section { name: string; title: string; fields: FieldInfo[] }
 
 export function sections(form: FormInfo): Section[] {
 	const out: Section[] = [];
 	for (const f of form.fields) {
 		const p = parts(f.pointer);
-		const name = p.length > 1 ? p[0]! : "";
+		const name = p.length > 1 ? p[0]! : QUEUE.has(f.pointer) && form.sections?.some((x) => x.name === "queue") ? "queue" : "";
 		let s = out.find((x) => x.name === name);
 		if (!s) {
 			const given = form.sections?.find((x) => x.name === name)?.title;
