@@ -128,6 +128,20 @@ web/dist/index.html: web/node_modules/.package-lock.json web/tsconfig.json web/b
                      $(wildcard web/src/* web/src/*/*)
 	cd web && npm run --silent build
 
+# Each target twice: with our own driver (any compiler), and with libFuzzer when clang is here.
+# FUZZ_SRC_<target> names sources it needs beyond base and store. RUNS inputs per target.
+FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+RUNS ?= 20000
+FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -I. -g -O1 -fno-sanitize-recover=all
+FUZZ_LIBS = $(SRC_base) $(SRC_store) $(FUZZ_SRC_$*) $(LIBS_store) $(LIBS_base) -pthread -lm
+$(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c tests/fuzz/fuzz.h $(SRC_base) $(SRC_store)
+	@mkdir -p $(dir $@)
+	$(CC) -fsanitize=address,undefined $(FUZZ_FLAGS) -o $@ $< tests/fuzz/driver.c $(FUZZ_LIBS)
+	if command -v clang >/dev/null; then \
+	  clang -fsanitize=fuzzer,address,undefined $(FUZZ_FLAGS) -o $@.libfuzzer $< $(FUZZ_LIBS); fi
+fuzz: $(addprefix $(BUILD)/fuzz/,$(FUZZ))
+	@RUNS=$(RUNS) sh tests/fuzz/run.sh $^
+
 # Everything that passes without a GPU. Suites run also after a failure; the last line is the sum.
 check: deps-test
 	@$(MAKE) --no-print-directory web
