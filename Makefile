@@ -47,7 +47,7 @@ $(BUILD)/obj/%.S.o: %.S
 # Instruction sets are chosen per file; the table in kernels/cpu picks one at run time.
 avx2_flags   := -mavx2 -mfma -mf16c
 avx512_flags := $(avx2_flags) -mavx512f -mavx512bw -mavx512vl -mavx512dq
-extra_flags = $(if $(filter kernels/%,$(1)),$(if $(DEBUG),,-O3)) \
+extra_flags = $(if $(filter kernels/%,$(1)),-Wno-psabi $(if $(DEBUG),,-O3)) \
               $(if $(filter tests/unit/% tests/fuzz/%,$(1)),-Wno-missing-prototypes) \
               $(if $(findstring _avx2.c,$(1)),$(avx2_flags)) \
               $(if $(findstring _avx512.c,$(1)),$(avx512_flags)) \
