@@ -40,7 +40,7 @@ is "$(raw "OPTIONS /api/v1/runs HTTP/1.1\r\n${host}Origin: http://evil.example\r
 is "$(raw "POST /api/v1/runs HTTP/1.1\r\n${host}Content-Length: 70\r\nContent-Type: application/json\r\n\r\nGET /api/v1/health HTTP/1.1\r\n${host}\r\n")" "401 1" "body as a request"
 big=$(printf 'x%.0s' $(seq 20000))
 case "$(raw "GET /api/v1/health HTTP/1.1\r\n${host}X-Big: $big\r\n\r\n")" in 4* | none*) ;; *) fail "20 KB header" ;; esac
-is "$(raw "GARBAGE\r\n\r\n" | cut -c1)" "4" "garbage"
+case "$(raw "GARBAGE\r\n\r\n")" in 4* | none*) ;; *) fail "garbage" ;; esac
 
 head -c 2000000 /dev/zero | tr '\0' ' ' >"$FLOW_DIR/big.json"
 call "$ADMIN" POST /runs -H 'Content-Type: application/json' --data-binary @"$FLOW_DIR/big.json"

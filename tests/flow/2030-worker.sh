@@ -25,15 +25,14 @@ print(hashlib.sha256(open(path, "rb").read()).hexdigest())
 PY
 }
 put_blob() { work PUT "/worker/blobs/$2" -H 'Content-Type: application/x-tar' --data-binary @"$1"; }
-# settle JOB TOKEN ROLE:KIND:DIGEST...: completes with outputs.
-outputs() { python3 - "$@" <<'PY'
-import json, sys
-out = []
-for a in sys.argv[1:]:
-    role, kind, digest, meta = a.split(":", 3)
-    out.append({"role": role, "kind": kind, "digest": digest, "size": 1, "meta": json.loads(meta or "{}")})
-print(json.dumps(out))
-PY
+# outputs ROLE:KIND:DIGEST[:META]...: the list of a completion.
+outputs() {
+	local a role kind digest meta list=
+	for a in "$@"; do
+		IFS=: read -r role kind digest meta <<<"$a"
+		list="$list,{\"role\":\"$role\",\"kind\":\"$kind\",\"digest\":\"$digest\",\"size\":1,\"meta\":${meta:-{\}}}"
+	done
+	echo "[${list#,}]"
 }
 
 spec='{"name":"w","seed":7,"iterations":1,"base_model":"/m","data":{"ift":[{"path":"/d/ift.jsonl"}],"eft":[{"path":"/d/eft.jsonl","format":"judge"}],"prompts":[{"path":"/d/p.jsonl"}]},"eft":{"mode":"given"},"sft":{"baseline":false},"prompts":{"generator":"file","count":4}}'
@@ -74,8 +73,7 @@ claim() { # sets job, token, attempt, stage
 	post "$WORKER" /worker/claim "{\"worker\":\"$w\",\"wait_s\":${1:-5}}"
 	[ "$status" = 204 ] && return 1
 	want 200 claim
-	job=$(js 'b["job"]["id"]') token=$(js 'b["token"]') attempt=$(js 'b["attempt"]') stage=$(js 'b["job"]["stage"]')
-	shard=$(js 'b["job"]["shard"]')
+	read -r job token attempt stage shard <<<"$(js '" ".join(str(x) for x in (b["job"]["id"], b["token"], b["attempt"], b["job"]["stage"], b["job"]["shard"]))')"
 }
 complete() { post "$WORKER" /worker/complete "{\"worker\":\"$w\",\"job\":\"$job\",\"token\":\"$token\",\"outputs\":$1,\"metrics\":${2:-{\}},\"seconds\":1.5,\"engine\":\"cpu/1\",\"code\":\"c1\"}"; }
 
@@ -116,8 +114,8 @@ put_blob "$FLOW_DIR/base.tar" "$base"
 want 201 upload
 put_blob "$FLOW_DIR/base.tar" "$base"
 want 200 "upload again"
-work GET "/worker/blobs/$base" -o "$FLOW_DIR/back.tar"
-cmp "$FLOW_DIR/base.tar" "$FLOW_DIR/back.tar" || fail "downloaded bytes differ"
+work GET "/worker/blobs/$base"
+cmp "$FLOW_DIR/base.tar" "$FLOW_DIR/body" || fail "downloaded bytes differ"
 complete "$(outputs "model:checkpoint:$base:")"
 want 200 complete
 [ -n "$(ls "$DATA/store/docs/jobs/$run/")" ] || fail "no manifest"
@@ -137,14 +135,17 @@ n=0
 while claim 3; do
 	n=$((n + 1))
 	[ $n -lt 60 ] || fail "the run has no end"
-	model=$(tar_artifact "$FLOW_DIR/m.tar" checkpoint config.json "{\"job\":\"$stage.$shard\"}")
-	state=$(tar_artifact "$FLOW_DIR/s.tar" train_state state.json "{\"job\":\"$stage.$shard\"}")
-	put_blob "$FLOW_DIR/m.tar" "$model"
-	put_blob "$FLOW_DIR/s.tar" "$state"
+	case $stage in sft | dpo)
+		model=$(tar_artifact "$FLOW_DIR/m.tar" checkpoint config.json "{\"job\":\"$stage.$shard\"}")
+		state=$(tar_artifact "$FLOW_DIR/s.tar" train_state state.json "{\"job\":\"$stage.$shard\"}")
+		put_blob "$FLOW_DIR/m.tar" "$model"
+		put_blob "$FLOW_DIR/s.tar" "$state"
+		;;
+	esac
 	d="dataset:$data:{\"rows\":4}"
 	case $stage in
 	import) out=$(outputs "ift:$d" "eft:$d" "prompts:$d") ;;
-	eft) out=$(outputs "eft:$d") ;;
+	eft) out=$(outputs "eft:$d" "eval:$d") ;;
 	sft) out=$(outputs "model:checkpoint:$model:" "state:train_state:$state:") ;;
 	dpo) out=$(outputs "model:checkpoint:$model:" "state:train_state:$state:" "reflogps:$d") ;;
 	prompts) out=$(outputs "prompts:$d") ;;
