@@ -341,23 +341,30 @@ INLINE void paged_scores(float *s, const float *q, const float *k, const int32_t
 		v_store(s + b * KERN_PAGE, acc[b]);
 }
 
-/* out[c..c+16 nv) = sum_j p[j] V[j]; one chain per element over j ascending. */
+/* out[c..c+16 nv) = sum_j p[j] V[j]. Few elements hide no latency, so 4 / nv chains share the keys
+ * of each: key j goes to chain j mod (4 / nv), and they are joined in pairs. p is zero for the keys
+ * that fill [from, to) up to whole fours. */
 INLINE void paged_values(float *out, const float *p, const float *v, const int32_t *table,
 			 size_t block, int from, int to, int d, int c, int nv)
 {
 	VEC acc[4];
 
-	for (int i = 0; i < nv; i++)
+	for (int i = 0; i < 4; i++)
 		acc[i] = v_set(0);
-	for (int j = from; j < to; j++) {
+	for (int j = from & ~3; j < to; j += 4) {
 		const float *row =
 			v + (size_t)table[j / KERN_PAGE] * block + (j % KERN_PAGE) * d + c;
-		VEC pj = v_set(p[j]);
 
-		for (int i = 0; i < nv; i++)
-			acc[i] = v_fma(pj, v_load_n(row + 16 * i, lanes_left(c + 16 * i, d)),
-				       acc[i]);
+		for (int l = 0; l < 4; l++)
+			for (int i = 0; i < nv; i++) {
+				VEC x = v_load_n(row + l * d + 16 * i, lanes_left(c + 16 * i, d));
+				int at = (l * nv + i) % 4;
+				acc[at] = v_fma(v_set(p[j + l]), x, acc[at]);
+			}
 	}
+	for (int span = 2; span >= nv; span /= 2)
+		for (int i = 0; i < span; i++)
+			acc[i] = v_add(acc[i], acc[i + span]);
 	for (int i = 0; i < nv; i++)
 		v_store_n(out + c + 16 * i, acc[i], lanes_left(c + 16 * i, d));
 }
@@ -387,8 +394,14 @@ static void paged_head(const struct kern_paged *a, float *s, int row, int head)
 	float max = row_max(s + first * KERN_PAGE, width);
 	float sum = row_exp_sum(s + first * KERN_PAGE, s + first * KERN_PAGE, width, max);
 
+	for (int j = from & ~3; j < from; j++)
+		s[j] = 0;
+	for (int j = n; j % 4; j++)
+		s[j] = 0;
 	for (; c + 64 <= d; c += 64)
 		paged_values(out, s, v, table, block, from, n, d, c, 4);
+	for (; c + 32 <= d; c += 32)
+		paged_values(out, s, v, table, block, from, n, d, c, 2);
 	for (; c < d; c += 16)
 		paged_values(out, s, v, table, block, from, n, d, c, 1);
 	scale_row(out, d, 1.0f / sum);

@@ -7,8 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Weights are exp((logit - max) / T), at most 1, in scratch[0..vocab). A token's bin is the power
- * of two its weight lies in, so all of bin b rank before all of bin b + 1. */
+/* Weights are exp((logit - max) / T), at most 1, in scratch[0..vocab). A token's coarse bin is the
+ * power of two its weight lies in, its fine bin the next seven bits, so all of bin b rank before all
+ * of bin b + 1. The coarse bin where the cut falls is split into fine ones; one of those is sorted. */
 #define BINS 128
 
 /* What is left of the ranking: tokens before (weight, id), that one included. */
@@ -47,12 +48,12 @@ static bool kept(const struct cut *c, float weight, int id)
 	return weight > c->weight || (weight == c->weight && id <= c->id);
 }
 
-static int bin_of(float weight)
+static int bin_of(float weight, bool fine)
 {
 	uint32_t bits;
 
 	memcpy(&bits, &weight, sizeof(bits));
-	int b = 127 - (int)(bits >> 23);
+	int b = fine ? 127 - (int)(bits >> 16 & 127) : 127 - (int)(bits >> 23);
 	return b < 0 ? 0 : b < BINS ? b : BINS - 1;
 }
 
@@ -72,47 +73,72 @@ static int by_rank(const void *pa, const void *pb, void *weights)
 	return x != y ? (x < y) - (x > y) : (a > b) - (a < b);
 }
 
-/* Bins of the tokens that `in` keeps: how many, and their mass. */
+/* How many tokens each bin has, and their mass. */
 struct bins {
 	int count[BINS];
 	double mass[BINS];
 };
 
+static void add_to_bin(struct bins *h, float weight, bool fine)
+{
+	int b = bin_of(weight, fine);
+
+	h->count[b]++;
+	h->mass[b] += (double)weight;
+}
+
+/* Coarse bins of the tokens that `in` keeps; returns their mass. */
 static double fill_bins(struct bins *h, const float *w, int vocab, const struct cut *in)
 {
 	double total = 0;
 
 	memset(h, 0, sizeof(*h));
 	for (int i = 0; i < vocab; i++)
-		if (w[i] > 0 && kept(in, w[i], i)) {
-			int b = bin_of(w[i]);
-			h->count[b]++;
-			h->mass[b] += (double)w[i];
-		}
+		if (w[i] > 0 && kept(in, w[i], i))
+			add_to_bin(h, w[i], false);
 	for (int b = 0; b < BINS; b++)
 		total += h->mass[b];
 	return total;
+}
+
+/* The first bin that is not wholly within `count` tokens and `mass`, which are lowered by what
+ * comes before it; the last bin with anything in it when rounding says that all is within. */
+static int find_bin(const struct bins *h, int *count, double *mass)
+{
+	int last = 0;
+
+	for (int b = 0; b < BINS; b++)
+		if (h->count[b])
+			last = b;
+	for (int b = 0; b < last; b++) {
+		if (h->count[b] >= *count || h->mass[b] >= *mass)
+			return b;
+		*count -= h->count[b];
+		*mass -= h->mass[b];
+	}
+	return last;
 }
 
 /* The shortest prefix of the ranking with `count` tokens or `mass`, whichever comes first. */
 static struct cut shorten(const float *w, int vocab, const struct cut *in, const struct bins *h,
 			  int count, double mass, int *list)
 {
-	int b = 0, n = 0;
+	int coarse = find_bin(h, &count, &mass), fine, n = 0, left = 0;
+	struct bins split = {0};
 
-	for (; b < BINS && h->count[b] < count && h->mass[b] < mass; b++) {
-		count -= h->count[b];
-		mass -= h->mass[b];
-	}
-	if (b == BINS) /* Rounding: all of it. */
-		return *in;
 	for (int i = 0; i < vocab; i++)
-		if (w[i] > 0 && bin_of(w[i]) == b && kept(in, w[i], i))
+		if (w[i] > 0 && bin_of(w[i], false) == coarse && kept(in, w[i], i)) {
 			list[n++] = i;
-	qsort_r(list, (size_t)n, sizeof(*list), by_rank, (void *)(uintptr_t)w);
-	for (int i = 0; i < n; i++) {
+			add_to_bin(&split, w[i], true);
+		}
+	fine = find_bin(&split, &count, &mass);
+	for (int i = 0; i < n; i++)
+		if (bin_of(w[list[i]], true) == fine)
+			list[left++] = list[i];
+	qsort_r(list, (size_t)left, sizeof(*list), by_rank, (void *)(uintptr_t)w);
+	for (int i = 0; i < left; i++) {
 		mass -= (double)w[list[i]];
-		if (--count <= 0 || mass <= 0 || i + 1 == n)
+		if (--count <= 0 || mass <= 0 || i + 1 == left)
 			return (struct cut){w[list[i]], list[i]};
 	}
 	return *in;
