@@ -4,5 +4,6 @@
 
 const struct tool tools[] = {
 	{"method", tool_method_main},
+	{"model", tool_model_main},
 	{NULL, NULL},
 };
