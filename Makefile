@@ -47,7 +47,7 @@ $(BUILD)/obj/%.S.o: %.S
 # Instruction sets are chosen per file; the table in kernels/cpu picks one at run time.
 avx2_flags   := -mavx2 -mfma -mf16c
 avx512_flags := $(avx2_flags) -mavx512f -mavx512bw -mavx512vl -mavx512dq
-extra_flags = $(if $(filter kernels/%,$(1)),$(if $(DEBUG),,-O3)) \
+extra_flags = $(if $(filter kernels/%,$(1)),-Wno-psabi $(if $(DEBUG),,-O3)) \
               $(if $(filter tests/unit/% tests/fuzz/%,$(1)),-Wno-missing-prototypes) \
               $(if $(findstring _avx2.c,$(1)),$(avx2_flags)) \
               $(if $(findstring _avx512.c,$(1)),$(avx512_flags)) \
@@ -127,6 +127,20 @@ web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 web/dist/index.html: web/node_modules/.package-lock.json web/tsconfig.json web/build.mjs \
                      $(wildcard web/src/* web/src/*/*)
 	cd web && npm run --silent build
+
+# Each target twice: with our own driver (any compiler), and with libFuzzer when clang is here.
+# FUZZ_SRC_<target> names sources it needs beyond base and store. RUNS inputs per target.
+FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+RUNS ?= 20000
+FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -I. -g -O1 -fno-sanitize-recover=all
+FUZZ_LIBS = $(SRC_base) $(SRC_store) $(FUZZ_SRC_$*) $(LIBS_store) $(LIBS_base) -pthread -lm
+$(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c tests/fuzz/fuzz.h $(SRC_base) $(SRC_store)
+	@mkdir -p $(dir $@)
+	$(CC) -fsanitize=address,undefined $(FUZZ_FLAGS) -o $@ $< tests/fuzz/driver.c $(FUZZ_LIBS)
+	if command -v clang >/dev/null; then \
+	  clang -fsanitize=fuzzer,address,undefined $(FUZZ_FLAGS) -o $@.libfuzzer $< $(FUZZ_LIBS); fi
+fuzz: $(addprefix $(BUILD)/fuzz/,$(FUZZ))
+	@RUNS=$(RUNS) sh tests/fuzz/run.sh $^
 
 # Everything that passes without a GPU. Suites run also after a failure; the last line is the sum.
 check: deps-test

@@ -304,6 +304,8 @@ int demo_main(int argc, char **argv)
 		return demo_score_main(stdin, stdout);
 	if (argc == 2 && strcmp(argv[1], "compare") == 0)
 		return demo_compare_main(stdin, stdout);
+	if (argc >= 2 && strcmp(argv[1], "world") == 0)
+		return demo_world_main(argc - 1, argv + 1);
 	if ((code = parse_args(&d, argc, argv)))
 		return code;
 	d.say = d.json ? stderr : stdout;

@@ -23,6 +23,8 @@ json_t *demo_spec(const struct demo_plan *plan, const char *world_dir, const cha
 /* `pawl demo score` and `pawl demo compare`: JSON lines in, JSON lines out; see demo_score.c. */
 int demo_score_main(FILE *in, FILE *out);
 int demo_compare_main(FILE *in, FILE *out);
+/* argv[0] is "world"; see demo_world.c. */
+int demo_world_main(int argc, char **argv);
 
 /* The last object of `pawl demo --json`: models in order, digest, seconds. New reference.
  * `compare` is GET /compare, `run` GET /runs/{id}, `jobs` GET /runs/{id}/jobs. */

@@ -16,7 +16,7 @@ enum rc plan(const json_t *spec, const json_t *done, const char *run, json_t **j
  * from spec counts and marks them {"estimate":true}. */
 json_t *plan_summary(const json_t *spec, const json_t *jobs);
 
-/* Name of the model that iteration `iter` starts from ("M1" for 1) and the job and output that
- * hold it, from the plan: [{"name":"SFT","iter":0,"job":"…","output":"model"},…] in order; models whose last
- * shard is not known yet are left out. */
+/* The models of a run in order, with the job that makes each and the iteration it belongs to ("M2" is
+ * made by iteration 1): [{"name":"SFT","iter":0,"job":"…","output":"model"},…]. Models whose last DPO shard is
+ * not known yet are left out; a listed job need not be done. */
 json_t *plan_models(const json_t *spec, const json_t *done, const char *run);

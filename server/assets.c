@@ -120,6 +120,8 @@ static bool send_from_disk(struct req *r, const char *path)
 /* A page address of the UI: no file suffix in its last segment. */
 static bool is_page(const char *path)
 {
+	if (str_starts(path, "/jobs/"))
+		return true; /* Job ids have dots. */
 	return !strchr(strrchr(path, '/'), '.') && !str_starts(path, "/assets/");
 }
 

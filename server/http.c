@@ -158,7 +158,7 @@ static const char *gate_reason(const struct http *h, const struct mg_request_inf
 	}
 	if (!ri->local_uri || ri->local_uri[0] != '/')
 		return "the request target is not a path";
-	if (has_control(ri->local_uri) || has_control(ri->local_uri_raw) || has_control(ri->request_uri))
+	if (has_control(ri->local_uri) || has_encoded_control(ri->local_uri))
 		return "the path holds a control character";
 	if (has_control(ri->query_string) || has_encoded_control(ri->query_string))
 		return "the query holds a control character";
@@ -178,6 +178,35 @@ static const char *gate_reason(const struct http *h, const struct mg_request_inf
 	return NULL;
 }
 
+/* CivetWeb would decode in place and cut the path at a NUL; so it does not decode at all. */
+static int hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c = (char)tolower((unsigned char)c);
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static char *url_decode(struct req *r, const char *s, size_t len, bool plus)
+{
+	char *out = arena_take(&r->arena, len + 1);
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		char c = s[i];
+
+		if (c == '+' && plus)
+			c = ' ';
+		else if (c == '%' && i + 2 < len && hex_value(s[i + 1]) >= 0 && hex_value(s[i + 2]) >= 0) {
+			c = (char)(hex_value(s[i + 1]) * 16 + hex_value(s[i + 2]));
+			i += 2;
+		}
+		out[n++] = c;
+	}
+	out[n] = 0;
+	return out;
+}
+
 static void req_open(struct req *r, struct http *h, struct mg_connection *conn,
 		     const struct mg_request_info *ri)
 {
@@ -190,13 +219,13 @@ static void req_open(struct req *r, struct http *h, struct mg_connection *conn,
 	r->srv = h->srv;
 	r->conn = conn;
 	r->method = ri->request_method;
-	r->path = ri->local_uri ? ri->local_uri : "/";
 	r->query = ri->query_string ? ri->query_string : "";
 	r->remote = ri->remote_addr;
 	r->body_len = ri->content_length;
 	r->head = strcmp(r->method, "HEAD") == 0;
 	r->started_us = (int64_t)(clk_mono_s() * 1e6);
 	arena_init(&r->arena);
+	r->path = ri->local_uri ? url_decode(r, ri->local_uri, strlen(ri->local_uri), false) : "/";
 }
 
 static void req_close(struct req *r)
@@ -266,7 +295,7 @@ enum rc http_start(const struct http_opts *o, struct server *srv, struct http **
 		"keep_alive_timeout_ms", "2000", "tcp_nodelay", "1", "max_request_size", "16384",
 		"enable_directory_listing", "no", "cgi_pattern", "", "ssi_pattern", "",
 		"access_control_allow_origin", "", "access_control_allow_methods", "",
-		"access_control_allow_headers", "", "decode_url", "yes", NULL};
+		"access_control_allow_headers", "", "decode_url", "no", NULL};
 	struct mg_callbacks cb = {.begin_request = begin_request, .log_message = log_message};
 	struct mg_error_data error = {.text = text, .text_buffer_size = sizeof text};
 	struct http *h = mem_new(sizeof *h);
@@ -335,34 +364,6 @@ const char *req_cookie(struct req *r, const char *name)
 	return NULL;
 }
 
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)tolower((unsigned char)c);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static char *url_decode(struct req *r, const char *s, size_t len)
-{
-	char *out = arena_take(&r->arena, len + 1);
-	size_t n = 0;
-
-	for (size_t i = 0; i < len; i++) {
-		char c = s[i];
-
-		if (c == '+')
-			c = ' ';
-		else if (c == '%' && i + 2 < len && hex_value(s[i + 1]) >= 0 && hex_value(s[i + 2]) >= 0) {
-			c = (char)(hex_value(s[i + 1]) * 16 + hex_value(s[i + 2]));
-			i += 2;
-		}
-		out[n++] = c;
-	}
-	out[n] = 0;
-	return out;
-}
-
 const char *req_query(struct req *r, const char *name)
 {
 	const char *p = r->query;
@@ -372,7 +373,7 @@ const char *req_query(struct req *r, const char *name)
 		size_t len = strcspn(p, "&");
 
 		if (len > n && strncmp(p, name, n) == 0 && p[n] == '=')
-			return url_decode(r, p + n + 1, len - n - 1);
+			return url_decode(r, p + n + 1, len - n - 1, true);
 		p += len + (p[len] == '&');
 	}
 	return NULL;
@@ -385,7 +386,7 @@ bool req_query_each(struct req *r, bool (*see)(void *ctx, const char *name), voi
 	while (*p) {
 		size_t len = strcspn(p, "&"), key = strcspn(p, "=&");
 
-		if (len && !see(ctx, url_decode(r, p, key)))
+		if (len && !see(ctx, url_decode(r, p, key, true)))
 			return false;
 		p += len + (p[len] == '&');
 	}

@@ -123,8 +123,8 @@ static bool spec_part(const json_t *spec, const char *stage, json_t *part)
 		for (int k = 0; k < 5 && reads[i].sections[k]; k++) {
 			json_t *v = json_object_get(spec, reads[i].sections[k]);
 
-			if (json_is_object(v) && has_command(v))
-				return false;
+			if (json_is_object(v) && (has_command(v) || jx_get_str(v, "model", "")[0]))
+				return false; /* A model directory may change as well. */
 			if (v)
 				json_object_set(part, reads[i].sections[k], v);
 		}

@@ -26,6 +26,7 @@ struct tar_writer {
 	int64_t left;     /* of the member being written */
 	struct sha256 all, member;
 	int write_errno;
+	bool given_up;    /* nothing is written any more */
 };
 
 bool tar_path_ok(const char *path)
@@ -69,8 +70,10 @@ static bool put(struct tar_writer *w, const void *data, size_t len)
 
 static la_ssize_t on_write(struct archive *a, void *ctx, const void *data, size_t len)
 {
+	struct tar_writer *w = ctx;
+
 	(void)a;
-	return put(ctx, data, len) ? (la_ssize_t)len : -1;
+	return !w->given_up && put(w, data, len) ? (la_ssize_t)len : -1;
 }
 
 static enum rc write_err(struct tar_writer *w, struct err *e)
@@ -122,23 +125,30 @@ static struct archive_entry *entry_of(const char *name, int64_t size)
 	return en;
 }
 
+struct counter {
+	size_t bytes;
+	bool given_up;
+};
+
 static la_ssize_t on_count(struct archive *a, void *ctx, const void *data, size_t len)
 {
+	struct counter *c = ctx;
+
 	(void)a;
 	(void)data;
-	*(size_t *)ctx += len;
-	return (la_ssize_t)len;
+	c->bytes += len;
+	return c->given_up ? -1 : (la_ssize_t)len;
 }
 
 /* What libarchive will write before this member's data: 512, or more with extended headers. */
 static size_t header_bytes(struct archive_entry *en)
 {
-	size_t n = 0;
-	struct archive *a = new_pax(&n, on_count);
+	struct counter c = {0};
+	struct archive *a = new_pax(&c, on_count);
 
 	archive_write_header(a, en);
-	size_t out = n;
-	archive_write_fail(a);
+	size_t out = c.bytes;
+	c.given_up = true; /* Closing would send the whole member as zeros. */
 	archive_write_free(a);
 	return out;
 }
@@ -273,7 +283,7 @@ void tar_abort(struct tar_writer *w)
 {
 	if (!w)
 		return;
-	archive_write_fail(w->a);
+	w->given_up = true;
 	unlink(w->path);
 	writer_free(w);
 }

@@ -6,32 +6,86 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-#define GV       __m512
+#define GV __m512
 #define GV_WIDTH 16
-#define MR       12 /* 24 accumulators, 2 of the panel, 1 broadcast: 27 of 32 registers */
-#define NRV      2
+#define MR 12 /* 24 accumulators, 2 of the panel, 1 broadcast: 27 of 32 registers */
+#define NRV 2
 
-INLINE GV g_load(const float *p) { return _mm512_loadu_ps(p); }
-INLINE void g_store(float *p, GV v) { _mm512_storeu_ps(p, v); }
-INLINE GV g_set(float x) { return _mm512_set1_ps(x); }
-INLINE GV g_fma(GV a, GV b, GV c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE GV g_load(const float *p)
+{
+	return _mm512_loadu_ps(p);
+}
+INLINE void g_store(float *p, GV v)
+{
+	_mm512_storeu_ps(p, v);
+}
+INLINE GV g_set(float x)
+{
+	return _mm512_set1_ps(x);
+}
+INLINE GV g_fma(GV a, GV b, GV c)
+{
+	return _mm512_fmadd_ps(a, b, c);
+}
 
 #define VEC __m512
 
-INLINE __mmask16 mask_of(int n) { return (__mmask16)((1u << n) - 1); }
-INLINE VEC v_load(const float *p) { return _mm512_loadu_ps(p); }
-INLINE VEC v_load_n(const float *p, int n) { return _mm512_maskz_loadu_ps(mask_of(n), p); }
-INLINE void v_store(float *p, VEC v) { _mm512_storeu_ps(p, v); }
-INLINE void v_store_n(float *p, VEC v, int n) { _mm512_mask_storeu_ps(p, mask_of(n), v); }
-INLINE VEC v_set(float x) { return _mm512_set1_ps(x); }
-INLINE VEC v_add(VEC a, VEC b) { return _mm512_add_ps(a, b); }
-INLINE VEC v_sub(VEC a, VEC b) { return _mm512_sub_ps(a, b); }
-INLINE VEC v_mul(VEC a, VEC b) { return _mm512_mul_ps(a, b); }
-INLINE VEC v_div(VEC a, VEC b) { return _mm512_div_ps(a, b); }
-INLINE VEC v_max(VEC a, VEC b) { return _mm512_max_ps(a, b); }
-INLINE VEC v_min(VEC a, VEC b) { return _mm512_min_ps(a, b); }
-INLINE VEC v_fma(VEC a, VEC b, VEC c) { return _mm512_fmadd_ps(a, b, c); }
-INLINE VEC v_sqrt(VEC a) { return _mm512_sqrt_ps(a); }
+INLINE __mmask16 mask_of(int n)
+{
+	return (__mmask16)((1u << n) - 1);
+}
+INLINE VEC v_load(const float *p)
+{
+	return _mm512_loadu_ps(p);
+}
+INLINE VEC v_load_n(const float *p, int n)
+{
+	return _mm512_maskz_loadu_ps(mask_of(n), p);
+}
+INLINE void v_store(float *p, VEC v)
+{
+	_mm512_storeu_ps(p, v);
+}
+INLINE void v_store_n(float *p, VEC v, int n)
+{
+	_mm512_mask_storeu_ps(p, mask_of(n), v);
+}
+INLINE VEC v_set(float x)
+{
+	return _mm512_set1_ps(x);
+}
+INLINE VEC v_add(VEC a, VEC b)
+{
+	return _mm512_add_ps(a, b);
+}
+INLINE VEC v_sub(VEC a, VEC b)
+{
+	return _mm512_sub_ps(a, b);
+}
+INLINE VEC v_mul(VEC a, VEC b)
+{
+	return _mm512_mul_ps(a, b);
+}
+INLINE VEC v_div(VEC a, VEC b)
+{
+	return _mm512_div_ps(a, b);
+}
+INLINE VEC v_max(VEC a, VEC b)
+{
+	return _mm512_max_ps(a, b);
+}
+INLINE VEC v_min(VEC a, VEC b)
+{
+	return _mm512_min_ps(a, b);
+}
+INLINE VEC v_fma(VEC a, VEC b, VEC c)
+{
+	return _mm512_fmadd_ps(a, b, c);
+}
+INLINE VEC v_sqrt(VEC a)
+{
+	return _mm512_sqrt_ps(a);
+}
 INLINE VEC v_round(VEC a)
 {
 	return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -62,4 +116,7 @@ INLINE float v_largest(VEC v)
 	b = _mm_max_ps(b, _mm_movehl_ps(b, b));
 	return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
 }
-INLINE float v_first(VEC v) { return _mm512_cvtss_f32(v); }
+INLINE float v_first(VEC v)
+{
+	return _mm512_cvtss_f32(v);
+}

@@ -6,7 +6,7 @@ import type { Attempt } from "../lib/wire";
 import { lanes, layout, tickStep, type Bar, type Grouping, type Layout } from "./gantt_layout";
 
 const ROW = 22;
-const HEAD = 24;
+const HEAD = 36;
 const BAR_LEAST = 3;
 
 interface View { a: number; b: number }
@@ -37,14 +37,24 @@ function BarShape({ b, y, h, px, hover }: BarProps) {
 	const x = px(b.x0);
 	const w = Math.max(BAR_LEAST, px(b.x1) - x);
 	const how = b.a.how ?? "running";
-	const cut = how === "preempted" || how === "lease_lost";
 	return (
 		<a href={`/jobs/${encodeURIComponent(b.a.job)}?attempt=${b.a.n}`} aria-label={barWords(b.a)} onMouseEnter={() => hover(b)} onMouseLeave={() => hover(null)} onFocus={() => hover(b)} onBlur={() => hover(null)}>
 			<rect class={`gbar tone-${lookOf(how).tone} ${b.running ? "live" : ""}`} x={x} y={y} width={w} height={h} rx={Math.min(3, h / 3)} />
-			{cut && <path class="gmark" d={`M${x + w} ${y - 2}v${h + 4}`} />}
-			{cut && h >= 9 && <path class="gbolt" d={`M${x + w + 5.5} ${y + 1}l-3.5 ${h / 2}h2.4l-1 ${h / 2 - 1} 3.8-${h / 2 + 1}h-2.4z`} />}
-			{how === "failed" && h >= 9 && <path class="gcross" d={`M${x + w + 3} ${y + 3}l5 ${h - 6}m0-${h - 6}l-5 ${h - 6}`} />}
 		</a>
+	);
+}
+
+/** Where an attempt was cut off: a disc with a bolt, a cross where it failed; drawn over all bars. */
+function EndMark({ b, y, h, px }: { b: Bar; y: number; h: number; px: (x: number) => number }) {
+	const how = b.a.how;
+	if (how !== "preempted" && how !== "lease_lost" && how !== "failed") return null;
+	const x = Math.max(px(b.x1), px(b.x0) + BAR_LEAST);
+	const my = y + h / 2;
+	return (
+		<g class={`gend tone-${lookOf(how).tone}`} transform={`translate(${x} ${my})`} pointer-events="none">
+			<circle r={6.5} />
+			{how === "failed" ? <path class="gcross" d="m-2.4-2.4 4.8 4.8m0-4.8-4.8 4.8" /> : <path class="gbolt" d="M.9-4.6-2.8.7h2.2l-.6 3.9L2.8-.8H.5z" />}
+		</g>
 	);
 }
 
@@ -56,11 +66,12 @@ function Axis({ l, view, px, height }: { l: Layout; view: View; px: (x: number) 
 	let lastX = -1e9;
 	for (let t = Math.ceil(l.timeAt(view.a) / step) * step; t <= l.timeAt(view.b) && out.length < 60; t += step) {
 		const x = px(l.posOf(t));
+		if (Math.abs(l.timeAt(l.posOf(t)) - t) > step / 4 || l.folds.some((f) => Math.abs(px(f.at) - x) < 14)) continue;
 		if (x - lastX < 62) continue;
 		lastX = x;
 		out.push(
 			<g key={t}>
-				<line class="gridline" x1={x} x2={x} y1={HEAD - 4} y2={height} />
+				<line class="gridline" x1={x} x2={x} y1={4} y2={height} />
 				<text x={x + 3} y={13}>{fmtClock(t, step < 60_000)}</text>
 			</g>,
 		);
@@ -73,7 +84,7 @@ function Axis({ l, view, px, height }: { l: Layout; view: View; px: (x: number) 
 				<g key={f.at} class="gfold">
 					<title>{`${fmtDuration(f.seconds)} idle, folded`}</title>
 					<path d={`M${px(f.at)} ${HEAD - 4}V${height}`} />
-					<text x={px(f.at)} y={HEAD - 1} text-anchor="middle">⋯ {fmtDuration(f.seconds)}</text>
+					<text x={px(f.at)} y={27} text-anchor="middle">{fmtDuration(f.seconds)} idle</text>
 				</g>
 			))}
 		</g>
@@ -156,6 +167,10 @@ export function Gantt({ attempts, by, fold, live }: { attempts: Attempt[]; by: G
 								{r.bars.map((b, i) => {
 									const lh = (tall - 6) / ln.n;
 									return <BarShape key={`${b.a.job}/${b.a.n}/${b.a.start}`} b={b} y={at + h + 3 + ln.lane[i]! * lh} h={Math.max(2, lh - 1.5)} px={px} hover={setHover} />;
+								})}
+								{r.bars.map((b, i) => {
+									const lh = (tall - 6) / ln.n;
+									return <EndMark key={`${b.a.job}/${b.a.n}/${b.a.start}`} b={b} y={at + h + 3 + ln.lane[i]! * lh} h={Math.max(2, lh - 1.5)} px={px} />;
 								})}
 							</g>
 						</g>

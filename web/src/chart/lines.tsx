@@ -32,7 +32,7 @@ function options(p: LinesProps, width: number, smoothed: boolean): uPlot.Options
 		if (smoothed) series.push({ label: l.label + " (raw)", stroke: withAlpha(c, 0.28), width: 1, spanGaps: true, points: { show: false } });
 		series.push({ label: l.label, stroke: c, width: 1.75, spanGaps: true, points });
 	});
-	const wide = (v: number): string => (v === 0 ? "0" : Math.abs(v) >= 1e5 || Math.abs(v) < 1e-3 ? v.toExponential(0) : String(Number(v.toPrecision(4))));
+	const wide = (v: number): string => (v === 0 ? "0" : Math.abs(v) >= 1e5 || Math.abs(v) < 1e-3 ? Number(v.toPrecision(3)).toExponential() : String(Number(v.toPrecision(4))));
 	return {
 		width,
 		height: p.height ?? 200,
@@ -96,7 +96,8 @@ export function Lines(p: LinesProps) {
 		if (!u) return;
 		// A zoomed chart stays where the person put it; a whole one grows with the data.
 		const xs = u.data[0];
-		const whole = !xs.length || (u.scales.x!.min! <= xs[0]! && u.scales.x!.max! >= xs[xs.length - 1]!);
+		const { min, max } = u.scales.x!;
+		const whole = min == null || max == null || !xs.length || (min <= xs[0]! && max >= xs[xs.length - 1]!);
 		u.setData(latest.current as uPlot.AlignedData, whole);
 		if (!whole) u.redraw();
 	}, [stamp, weight]);

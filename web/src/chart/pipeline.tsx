@@ -1,5 +1,6 @@
 /** The stage chain of a run, one line an iteration; each step links to its jobs. */
 import { Glyph } from "../ui/bits";
+import { jobsIn, stageShare } from "../lib/eta";
 import { fmtDuration, fmtInt } from "../lib/fmt";
 import { lookOf, stageWord, STAGES } from "../lib/states";
 import type { StageInfo } from "../lib/types";
@@ -16,24 +17,13 @@ export function byIteration(stages: StageInfo[] | undefined): [number, StageInfo
 	return [...m.entries()].sort((a, b) => a[0] - b[0]);
 }
 
-export function jobsIn(s: StageInfo): number {
-	return Object.values(s.counts ?? {}).reduce((n, v) => n + v, 0);
-}
-
-/** Share done: by units when the server knows them, else by jobs. */
-export function stageShare(s: StageInfo): number {
-	if (s.state === "done" || s.state === "skipped") return 1;
-	if (s.total_units) return (s.done_units ?? 0) / s.total_units;
-	const n = Math.max(s.planned ?? 0, jobsIn(s));
-	return n ? (s.counts?.done ?? 0) / n : 0;
-}
-
 function stageLine(s: StageInfo): string {
 	const n = jobsIn(s);
 	if (s.state === "done") return s.seconds ? fmtDuration(s.seconds) : `${fmtInt(n)} ${n === 1 ? "job" : "jobs"}`;
-	if (s.total_units) return `${fmtInt(s.done_units ?? 0)} / ${fmtInt(s.total_units)} ${s.unit ?? ""}`;
 	const done = s.counts?.done ?? 0;
-	return n > 1 ? `${done} / ${n} jobs` : n === 1 ? "1 job" : "planned later";
+	if (n > 1) return `${done} / ${Math.max(n, s.planned ?? 0)} jobs`;
+	if (s.total_units) return `${fmtInt(s.done_units ?? 0)} / ${fmtInt(s.total_units)} ${s.unit ?? ""}`;
+	return n === 1 ? "1 job" : s.planned ? `≈ ${s.planned} ${s.planned === 1 ? "job" : "jobs"}` : "planned later";
 }
 
 export function Pipeline({ stages, href }: { stages: StageInfo[] | undefined; href: (iter: number, stage: string) => string }) {

@@ -1,6 +1,5 @@
 /** Length against score, one dot a candidate; clicking a dot opens its row. */
 import { useMemo } from "preact/hooks";
-import { fmtNum } from "../lib/fmt";
 
 export interface Dot {
 	x: number;
@@ -9,8 +8,8 @@ export interface Dot {
 	mark?: "chosen" | "rejected" | null;
 }
 
-const W = 420;
-const H = 170;
+const W = 600;
+const H = 190;
 const PAD = { l: 30, r: 8, t: 8, b: 22 };
 
 /** Spearman's rank correlation, ties by mean rank. */
@@ -58,7 +57,7 @@ export function Scatter({ dots, xName, yName, open }: { dots: Dot[]; xName: stri
 		<figure class="chart">
 			<figcaption>
 				<span class="chart-title">{yName} by {xName}</span>
-				<span class="dim num">ρ {rho === null ? "–" : fmtNum(rho, 2)} · {dots.length} shown</span>
+				<span class="dim num">ρ {rho === null ? "–" : rho.toFixed(2)} · {dots.length} shown</span>
 			</figcaption>
 			<svg class="scatter" viewBox={`0 0 ${W} ${H}`} role="img" aria-label={`${dots.length} candidates; rank correlation of ${xName} and ${yName} is ${rho === null ? "unknown" : rho.toFixed(2)}`}>
 				<line class="axis" x1={PAD.l} x2={W - PAD.r} y1={H - PAD.b} y2={H - PAD.b} />
@@ -70,7 +69,7 @@ export function Scatter({ dots, xName, yName, open }: { dots: Dot[]; xName: stri
 				))}
 				{[0, half, s.x1].map((x) => <text key={x} x={s.px(x)} y={H - 7} text-anchor={x === 0 ? "start" : x === s.x1 ? "end" : "middle"}>{x}</text>)}
 				{dots.map((d, i) => (
-					<circle key={i} class={`dot ${d.mark ?? ""}`} cx={s.px(d.x)} cy={s.py(d.y)} r={d.mark ? 3.4 : 2.6} onClick={() => open(d.key)}>
+					<circle key={i} class={`dot ${d.mark ?? ""} ${d.key ? "" : "faint"}`} cx={s.px(d.x)} cy={s.py(d.y)} r={d.mark ? 3.4 : 2.6} onClick={() => d.key && open(d.key)}>
 						<title>{`${xName} ${d.x}, ${yName} ${Number(d.y.toFixed(2))}${d.mark ? ", " + d.mark : ""}`}</title>
 					</circle>
 				))}

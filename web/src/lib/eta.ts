@@ -13,10 +13,20 @@ export interface Eta {
 	why: string;
 }
 
-function share(s: StageInfo): number {
-	if (s.total_units) return (s.done_units ?? 0) / s.total_units;
-	const n = Math.max(s.planned ?? 0, Object.values(s.counts ?? {}).reduce((a, b) => a + b, 0));
-	return n ? (s.counts?.done ?? 0) / n : 0;
+export function jobsIn(s: StageInfo): number {
+	return Object.values(s.counts ?? {}).reduce((n, v) => n + v, 0);
+}
+
+/** Share of a stage that is done. Units are known of started jobs only, the others count as nothing yet. */
+export function stageShare(s: StageInfo): number {
+	if (s.state === "done" || s.state === "skipped") return 1;
+	const n = Math.max(s.planned ?? 0, jobsIn(s));
+	if (!n) return 0;
+	const c = s.counts ?? {};
+	const done = c.done ?? 0;
+	const started = done + (c.running ?? 0);
+	if (!s.total_units || !started) return done / n;
+	return Math.max(done / n, ((s.done_units ?? 0) / s.total_units) * (started / n));
 }
 
 export function eta(run: Run, now: number): Eta {
@@ -30,7 +40,7 @@ export function eta(run: Run, now: number): Eta {
 		for (const stage of ["prompts", "generate", "judge", "pair", "dpo", "eval"]) {
 			const s = stages.find((x) => x.iter === t && x.stage === stage);
 			if (s && (s.state === "done" || s.state === "skipped")) continue;
-			const done = s ? share(s) : 0;
+			const done = s ? stageShare(s) : 0;
 			if (s && s.seconds && done > 0.02) left += (s.seconds * (1 - done)) / done;
 			else if (whole.has(stage)) left += whole.get(stage)!;
 			else return { seconds: null, at: null, why: "end not known yet" };

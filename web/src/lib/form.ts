@@ -52,6 +52,7 @@ export function textOf(v: Json | undefined): string {
 	if (v === undefined || v === null) return "";
 	if (typeof v === "string") return v;
 	if (typeof v === "object") return JSON.stringify(v);
+	if (typeof v === "number" && v !== 0 && Math.abs(v) < 1e-3) return v.toExponential();
 	return String(v);
 }
 
@@ -67,11 +68,12 @@ export function parse(f: FieldInfo, text: string): { value: Json } | { error: st
 		if (f.max !== undefined && f.max !== null && n > f.max) return { error: `at most ${f.max}` };
 		return { value: n };
 	}
-	if (f.type === "list" || f.type === "object" || (f.type !== "string" && /^[[{]/.test(t))) {
-		if (t === "") return { value: f.type === "object" ? {} : [] };
+	if (f.type === "object" && !/^[[{"]/.test(t)) return { value: t };
+	if (f.type === "list" || f.type === "files" || f.type === "object") {
+		if (t === "") return { value: [] };
 		try {
 			const v = JSON.parse(t) as Json;
-			if (f.type === "list" && !Array.isArray(v)) return { error: "expected a JSON list" };
+			if (f.type !== "object" && !Array.isArray(v)) return { error: "expected a JSON list" };
 			return { value: v };
 		} catch {
 			return { error: f.type === "list" ? 'expected a JSON list, like ["a", "b"]' : "expected JSON" };
@@ -82,7 +84,9 @@ export function parse(f: FieldInfo, text: string): { value: Json } | { error: st
 
 export function changed(f: FieldInfo, texts: Texts): boolean {
 	const t = texts[f.pointer];
-	return t !== undefined && t !== textOf(f.default);
+	if (t === undefined) return false;
+	if (f.type === "int" || f.type === "number") return t.trim() === "" || Number(t) !== f.default;
+	return t !== textOf(f.default);
 }
 
 /** What is sent: only what differs from the defaults, so the server's defaults stay the server's. */
@@ -118,8 +122,17 @@ export function fieldFor(form: FormInfo, pointer: string): string {
 	return pointer;
 }
 
+const LABELS: Record<string, string> = {
+	lr: "Learning rate", lr_min: "Lowest learning rate", n: "Answers per prompt", top_p: "Top-p", top_k: "Top-k", eps: "Epsilon", beta: "Beta",
+	ift: "Instruction data (IFT)", eft: "Judge data (EFT)", eval: "Held-out ranked data", prompts: "Prompt pool", test: "Test prompts", ift_max: "Instruction examples, at most",
+	lang: "Language", nll_coef: "NLL weight", sft_replay: "SFT replay", rouge_max: "ROUGE limit", clip_norm: "Gradient clip norm", batch: "Batch size",
+	max_new_tokens: "Longest answer, tokens", max_length: "Longest sequence, tokens", reuse: "Reuse results", lease_ms: "Lease, ms", beta1: "Adam β₁", beta2: "Adam β₂",
+};
+
 export function label(pointer: string): string {
 	const p = parts(pointer);
+	const known = LABELS[p[p.length - 1]!];
+	if (known && p.length <= 2) return known;
 	const own = p.length > 1 ? p.slice(1) : p;
 	const text = own.join(" ").replaceAll("_", " ");
 	return text.charAt(0).toUpperCase() + text.slice(1);
@@ -132,7 +145,7 @@ const EVERYDAY = new Set([
 	"/prompts/generator", "/prompts/count", "/generate/n", "/generate/temperature", "/generate/max_new_tokens",
 	"/judge/kind", "/judge/command", "/judge/template", "/judge/samples", "/judge/max_new_tokens", "/pair/length_control",
 	"/dpo/loss", "/dpo/beta", "/dpo/lr", "/dpo/epochs", "/dpo/batch", "/dpo/shard_steps",
-	"/eval/scorer", "/eval/scorer/command", "/eval/judge_samples", "/eval/max_new_tokens", "/reuse",
+	"/eval/scorer", "/eval/scorer/command", "/eval/judge_samples", "/eval/max_new_tokens", "/eval/head_to_head/judge",
 ]);
 
 export function everyday(f: FieldInfo): boolean {
@@ -144,13 +157,16 @@ const TITLES: Record<string, string> = {
 	judge: "Judging", pair: "Preference pairs", dpo: "DPO", eval: "Evaluation",
 };
 
+/** Settings of the whole run that are the queue's business, not the method's. */
+const QUEUE = new Set(["/lease_ms", "/class", "/weight", "/reuse"]);
+
 export interface Section { name: string; title: string; fields: FieldInfo[] }
 
 export function sections(form: FormInfo): Section[] {
 	const out: Section[] = [];
 	for (const f of form.fields) {
 		const p = parts(f.pointer);
-		const name = p.length > 1 ? p[0]! : "";
+		const name = p.length > 1 ? p[0]! : QUEUE.has(f.pointer) && form.sections?.some((x) => x.name === "queue") ? "queue" : "";
 		let s = out.find((x) => x.name === name);
 		if (!s) {
 			const given = form.sections?.find((x) => x.name === name)?.title;

@@ -34,6 +34,13 @@ const list = (x: unknown): Obj[] => (Array.isArray(x) ? x.map(obj) : []);
 const str = (x: unknown): string => (typeof x === "string" ? x : x === null || x === undefined ? "" : JSON.stringify(x));
 const num = (x: unknown): number | null => (typeof x === "number" && Number.isFinite(x) ? x : null);
 
+/** Control and direction characters made visible: they can hide or reorder what a model wrote. */
+export function visible(text: string): string {
+	return text
+		.replace(/[\u0000-\u0008\u000b-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)))
+		.replace(/[\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
+}
+
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 export function letter(i: number): string {
 	return LETTERS[i] ?? String(i + 1);

@@ -43,36 +43,71 @@ const median = (v: number[]): number | null => {
 };
 
 /** [name, text, odd]: odd facts are marked, they deserve a look. */
-export function health(meta: Dataset | undefined, stats: Obj | undefined, rows: Row[]): [string, string, boolean][] {
-	const m = meta as (Dataset & Obj) | undefined;
-	const sources = [stats, stats?.health as Obj | undefined, m?.counters as Obj | undefined, m?.meta];
-	const judged = rows.flatMap((r) => r.view.cards.flatMap((c) => c.judgements));
-	const cards = rows.flatMap((r) => r.view.cards);
-	if (!judged.length && !cards.some((c) => c.score !== null)) return [];
-	const ratio = (names: string[], have: number, of: number): number | null => {
-		const v = pick(sources, names);
-		return typeof v === "number" ? (v > 1 && m?.rows ? v / m.rows : v) : of ? have / of : null;
+export type Fact = [string, string, boolean];
+
+/** Facts counted by the server over every row. */
+function counted(stats: Obj | undefined): Fact[] {
+	const flags = (stats?.flags ?? {}) as Record<string, number>;
+	const n = typeof stats?.rows === "number" ? stats.rows : 0;
+	if (!n) return [];
+	const out: Fact[] = [];
+	const put = (flag: string, name: string, odd: number): void => {
+		if (typeof flags[flag] === "number") out.push([name, fmtPct(flags[flag] / n), flags[flag] / n > odd]);
 	};
-	const out: [string, string, boolean][] = [];
-	const put = (name: string, v: number | null, odd: number): void => {
-		if (v !== null) out.push([name, fmtPct(v), v > odd]);
-	};
-	if (judged.length) put("parse failures", ratio(["parse_fail_rate", "judge.parse_fail", "parse_fail"], judged.filter((j) => j.score === null).length, judged.length), 0.1);
-	const samples = rows.filter((r) => r.view.cards.length > 1 && !r.view.cards[0]!.note);
-	if (samples.some((r) => r.view.drop !== null || r.view.margin !== null)) {
-		put("ties", ratio(["tie_rate", "pair.tie_rate"], samples.filter((r) => r.view.drop === "tie").length, samples.length), 0.4);
-		put("made a pair", ratio(["kept_rate"], samples.filter((r) => r.view.margin !== null).length, samples.length), 2);
-	}
-	if (cards.some((c) => c.finish)) put("truncated", ratio(["truncated_rate"], cards.filter((c) => c.finish === "length").length, cards.length), 0.2);
-	const sds = cards.filter((c) => c.judgements.length > 1).map((c) => {
+	put("chosen", "made a pair", 2);
+	put("tie", "ties", 0.4);
+	put("parse_fail", "rows with a parse failure", 0.1);
+	put("unjudged", "unjudged", 0.1);
+	put("truncated", "with a cut off answer", 0.2);
+	put("duplicate", "duplicates", 0.1);
+	return out;
+}
+
+function spread(rows: Row[]): number | null {
+	const sds = rows.flatMap((r) => r.view.cards).filter((c) => c.judgements.length > 1).map((c) => {
 		const s = c.judgements.map((j) => j.score).filter((x): x is number => x !== null);
 		const mean = s.reduce((a, b) => a + b, 0) / (s.length || 1);
 		return Math.sqrt(s.reduce((a, b) => a + (b - mean) ** 2, 0) / (s.length || 1));
 	});
-	const sd = pick(sources, ["judge_sd"]);
-	if (typeof sd === "number" || sds.length) out.push(["judge spread (SD)", (typeof sd === "number" ? sd : sds.reduce((a, b) => a + b, 0) / sds.length).toFixed(2), false]);
-	const deltas = rows.map((r) => [r.view.cards.find((c) => c.mark === "chosen")?.tokens, r.view.cards.find((c) => c.mark === "rejected")?.tokens]).filter((p): p is [number, number] => typeof p[0] === "number" && typeof p[1] === "number").map(([a, b]) => a - b);
-	const d = median(deltas);
+	return sds.length ? sds.reduce((a, b) => a + b, 0) / sds.length : null;
+}
+
+function lengthGap(rows: Row[]): number | null {
+	const len = (r: Row, mark: string): number | null => r.view.cards.find((c) => c.mark === mark)?.tokens ?? null;
+	const gaps = rows.map((r) => [len(r, "chosen"), len(r, "rejected")]).filter((p): p is [number, number] => p[0] !== null && p[1] !== null).map(([a, b]) => a - b);
+	return median(gaps);
+}
+
+/** The same facts from the rows at hand, when the server counted none. */
+function fromRows(rows: Row[]): Fact[] {
+	const cards = rows.flatMap((r) => r.view.cards);
+	const judged = cards.flatMap((c) => c.judgements);
+	const out: Fact[] = [];
+	const put = (name: string, have: number, of: number, odd: number): void => {
+		if (of) out.push([name, fmtPct(have / of), have / of > odd]);
+	};
+	const paired = rows.filter((r) => r.view.drop !== null || r.view.margin !== null);
+	put("made a pair", paired.filter((r) => r.view.margin !== null).length, paired.length, 2);
+	put("ties", paired.filter((r) => r.view.drop === "tie").length, paired.length, 0.4);
+	put("parse failures", judged.filter((j) => j.score === null).length, judged.length, 0.1);
+	put("answers cut off", cards.filter((c) => c.finish === "length").length, cards.filter((c) => c.finish).length, 0.2);
+	return out;
+}
+
+export function health(stats: Obj | undefined, rows: Row[]): Fact[] {
+	const judged = rows.some((r) => r.view.cards.some((c) => c.judgements.length > 0 || c.mark));
+	if (!judged) return [];
+	const given = counted(stats);
+	const out = given.length ? given : fromRows(rows);
+	const sd = spread(rows);
+	if (sd !== null) out.push(["judge spread (SD)", sd.toFixed(2), false]);
+	const d = lengthGap(rows);
 	if (d !== null) out.push(["chosen − rejected length", `${d > 0 ? "+" : ""}${d} tokens`, Math.abs(d) > 50]);
 	return out;
+}
+
+/** Length and score of every judged text (or a sample of them), as the server counted. */
+export function pointsOf(stats: Obj | undefined): { x: number; y: number }[] {
+	const list = Array.isArray(stats?.points) ? (stats.points as unknown[]) : [];
+	return list.filter((p): p is [number, number] => Array.isArray(p) && typeof p[0] === "number" && typeof p[1] === "number").map(([x, y]) => ({ x, y }));
 }

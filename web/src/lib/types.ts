@@ -54,7 +54,9 @@ export interface Job {
 	shard: number;
 	pass: number;
 	state: string;
+	/** Times it was started; failures are the attempts it has burnt. */
 	attempts?: number;
+	failures?: number;
 	losses?: number;
 	preemptions?: number;
 	worker?: string | null;

@@ -159,7 +159,7 @@ export function Compare() {
 	const pairs = pairsFrom(q.data);
 	const warnings = movedTogether(models, pairs);
 	if (runs.loading) return <Skeleton lines={8} />;
-	if (!list.length) return runs.error !== undefined ? <ErrorCard error={runs.error} retry={runs.reload} /> : <Empty title="Nothing to compare yet"><p>When a run has evaluated a model, its figures stand here beside those of the models before it.</p></Empty>;
+	if (!list.length) return runs.error !== undefined ? <ErrorCard error={runs.error} retry={runs.reload} /> : <><div class="page-head"><h1>Compare models</h1></div><Empty title="Nothing to compare yet"><p>When a run has evaluated a model, its figures stand here beside those of the models before it.</p></Empty></>;
 	return (
 		<>
 			<div class="page-head"><h1>Compare models</h1></div>

@@ -9,7 +9,7 @@ import { fmtBytes, fmtInt } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { hrefWith, place, qs, query, queryNum, setQuery } from "../lib/router";
 import { rowOf, scoresLine, type Row } from "../lib/sample";
-import { health, scoreBins } from "../lib/stats";
+import { health, pointsOf, scoreBins } from "../lib/stats";
 import type { Dataset, List } from "../lib/types";
 import { Sample } from "./sample";
 
@@ -115,8 +115,14 @@ export function DataPage({ digest }: { digest: string }) {
 	const lone = useQuery<unknown>(found || loading || queryNum("at") === null ? null : `/datasets/${digest}/rows/${at}`, { every: 0 });
 	const shown = found ?? (lone.data !== undefined ? rowOf(lone.data, at) : undefined);
 	const bins = useMemo(() => scoreBins(meta.data, stats.data, rows), [meta.data, stats.data, rows]);
-	const points = useMemo(() => dots(rows), [rows]);
-	const facts = useMemo(() => health(meta.data, stats.data, rows), [meta.data, stats.data, rows]);
+	const filtered = filter !== "";
+	const points = useMemo(() => {
+		const mine = dots(rows);
+		const all = pointsOf(stats.data);
+		// Rows at hand can be opened; behind them, faint, what the server counted of the rest.
+		return !filtered && all.length > mine.length ? [...all.map((p): Dot => ({ ...p, key: "" })), ...mine] : mine;
+	}, [rows, stats.data, filtered]);
+	const facts = useMemo(() => health(stats.data, rows), [stats.data, rows]);
 	const step = (by: number): void => {
 		const i = rows.findIndex((r) => r.n === at);
 		const to = rows[Math.max(0, Math.min(rows.length - 1, i + by))];

@@ -146,7 +146,8 @@ export function JobPage({ id }: { id: string }) {
 			<Sentence j={job} n={last ?? 0} />
 			<dl class="facts">
 				{p && p.total > 0 && <Fact name="Progress"><span class="num">{fmtInt(p.done)} / {fmtInt(p.total)} {p.unit ?? ""}</span><Bar value={p.done / p.total} label="progress" /></Fact>}
-				<Fact name="Counted attempts"><span class="num">{job.attempts ?? 0}</span></Fact>
+				<Fact name="Started" title="How often a worker took it"><span class="num">{job.attempts ?? 0} ×</span></Fact>
+				<Fact name="Attempts burnt" title="Failures that count towards the limit"><span class="num">{job.failures ?? 0}</span></Fact>
 				<Fact name="Preemptions" title="They never burn an attempt"><span class="num">{job.preemptions ?? 0}</span></Fact>
 				<Fact name="Losses" title="Five losses without a new checkpoint count as one attempt"><span class="num">{job.losses ?? 0}</span></Fact>
 				{typeof job.metrics?.tokens_per_s === "number" && <Fact name="Tokens per second"><span class="num">{fmtNum(job.metrics.tokens_per_s)}</span></Fact>}

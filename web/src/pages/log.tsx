@@ -101,7 +101,7 @@ export function LogView({ job, attempt, live }: { job: string; attempt: number; 
 	};
 	useKeys({ f: () => setFollow((v) => !v) });
 
-	const lines = chunk ? clean(chunk.text).split("\n") : [];
+	const lines = chunk ? clean(chunk.text).replace(/\n$/, "").split("\n") : [];
 	const hits = find ? lines.filter((l) => l.toLowerCase().includes(find.toLowerCase())).length : 0;
 	const shown = only && find ? lines.filter((l) => l.toLowerCase().includes(find.toLowerCase())) : lines;
 	return (

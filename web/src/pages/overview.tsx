@@ -106,7 +106,7 @@ export function Overview() {
 	const list = runs.data?.items ?? [];
 	const fleet = workers.data?.items ?? [];
 	const active = list.filter((r) => !runEnded(r.state));
-	const ended = list.filter((r) => runEnded(r.state)).slice(0, 8);
+	const ended = list.filter((r) => runEnded(r.state)).sort((a, b) => (ms(b.ended_at ?? b.updated_at) ?? 0) - (ms(a.ended_at ?? a.updated_at) ?? 0)).slice(0, 8);
 	const bells = alarms(list, fleet, serverNow());
 	return (
 		<>

@@ -1,4 +1,5 @@
 /** The jobs of a run as a table: the plain twin of the timeline, filtered by stage and state. */
+import { useState } from "preact/hooks";
 import { Bar, Empty, ErrorCard, Skeleton, StateTag } from "../ui/bits";
 import { fmtDuration, fmtInt, ms, serverNow, tick } from "../lib/fmt";
 import { useQuery } from "../lib/query";
@@ -49,6 +50,7 @@ export function JobsTab({ run }: { run: Run }) {
 	const iter = query("iter");
 	const state = query("state");
 	const sort = query("sort", "plan");
+	const [most, setMost] = useState(200);
 	const q = useQuery<List<Job>>(`/runs/${encodeURIComponent(run.id)}/jobs` + qs({ stage, iter, state }), {
 		all: true,
 		topics: ["run:" + run.id],
@@ -73,18 +75,19 @@ export function JobsTab({ run }: { run: Run }) {
 					<table class="cards fixed jobs">
 						<thead><tr><th class="w-job">Job</th><th class="w-num">Iter.</th><th class="w-state"><a href={hrefWith({ sort: sort === "state" ? null : "state" })}>State{sort === "state" ? " ↓" : ""}</a></th><th>Where</th><th class="r w-num">Tries</th><th class="r w-time">Took</th></tr></thead>
 						<tbody>
-							{jobs.map((j) => (
+							{jobs.slice(0, most).map((j) => (
 								<tr key={j.id} data-row>
 									<td data-label="Job"><a href={`/jobs/${encodeURIComponent(j.id)}`}>{jobName(j)}</a></td>
 									<td data-label="Iteration" class="num">{j.iter}</td>
 									<td data-label="State"><StateTag state={j.state} /></td>
 									<td data-label="Where"><Where j={j} /></td>
-									<td data-label="Tries" class="r num" title={`${j.attempts ?? 0} counted attempts, ${j.losses ?? 0} losses, ${j.preemptions ?? 0} preemptions`}>{j.attempts ?? 0}{(j.preemptions ?? 0) + (j.losses ?? 0) > 0 && <span class="warn"> +{(j.preemptions ?? 0) + (j.losses ?? 0)}</span>}</td>
+									<td data-label="Tries" class="r num" title={`started ${j.attempts ?? 0} times; ${j.failures ?? 0} failures, ${j.losses ?? 0} losses, ${j.preemptions ?? 0} preemptions`}>{(j.preemptions ?? 0) + (j.losses ?? 0) > 0 && <span class="warn" aria-label="cut short">↯ </span>}{j.attempts ?? 0}</td>
 									<td data-label="Took" class="r num"><Took j={j} /></td>
 								</tr>
 							))}
 						</tbody>
 					</table>
+					{jobs.length > most && <p class="pad"><button class="btn small" onClick={() => setMost(most + 500)}>Show more of {fmtInt(jobs.length)} jobs</button></p>}
 				</div>
 			)}
 		</>

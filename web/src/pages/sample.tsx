@@ -5,7 +5,7 @@ import { useKeys } from "../ui/keys";
 import { wordDiff } from "../lib/diff";
 import { fmtInt, fmtNum } from "../lib/fmt";
 import { query, setQuery } from "../lib/router";
-import type { CardView, Judgement, Row } from "../lib/sample";
+import { visible, type CardView, type Judgement, type Row } from "../lib/sample";
 
 const REASONS: Record<string, string> = {
 	no_match: "no score found",
@@ -27,8 +27,9 @@ const DROPS: Record<string, string> = {
 };
 
 /** Marks what was searched for; the text stays text. */
-export function Text({ text }: { text: string }) {
+export function Text({ text: given }: { text: string }) {
 	const find = query("q");
+	const text = visible(given);
 	if (!find) return <>{text}</>;
 	const out = [];
 	const low = text.toLowerCase();

@@ -73,7 +73,7 @@ function SectionCard({ s, form }: { s: Section; form: Shown }) {
 			<div class="fields">{first.map(draw)}</div>
 			{rest.length > 0 && (
 				<details class="more" open={inside || first.length === 0}>
-					<summary>{first.length ? `${rest.length} more settings` : "Settings"}</summary>
+					<summary>{first.length ? rest.length === 1 ? "1 more setting" : `${rest.length} more settings` : "Settings"}</summary>
 					<div class="fields">{rest.map(draw)}</div>
 				</details>
 			)}
@@ -94,7 +94,7 @@ function commands(spec: Json): { json: string; cli: string; curl: string } {
 function Loaded({ form, start, draftKey }: { form: FormInfo; start: Texts; draftKey: string }) {
 	const [texts, setTexts] = useState<Texts>(() => loadDraft(draftKey) ?? start);
 	const [touched, setTouched] = useState<Set<string>>(new Set());
-	const [all, setAll] = useState(false);
+	const [all, setAll] = useState(Object.keys(start).length > 0);
 	const [refused, setRefused] = useState<FieldError[]>([]);
 	const [trouble, setTrouble] = useState("");
 	const [sending, setSending] = useState(false);

@@ -9,7 +9,6 @@ interface Props {
 	set: (text: string | null) => void;
 }
 
-const FORMATS = ["auto", "oasst", "pairs", "ranked", "judge"];
 interface Source { path: string; format?: string }
 
 function sourcesOf(text: string): Source[] {
@@ -22,7 +21,7 @@ function sourcesOf(text: string): Source[] {
 }
 
 /** Files: a path and a format each. An empty last row waits for the next one. */
-function Sources({ id, text, set, name }: { id: string; text: string; set: (t: string | null) => void; name: string }) {
+function Sources({ id, text, set, name, formats }: { id: string; text: string; set: (t: string | null) => void; name: string; formats: string[] }) {
 	const list = sourcesOf(text);
 	const put = (next: Source[]): void => {
 		const kept = next.filter((s, i) => s.path || i < next.length - 1);
@@ -34,7 +33,7 @@ function Sources({ id, text, set, name }: { id: string; text: string; set: (t: s
 			{rows.map((s, i) => (
 				<div class="row tight" key={i}>
 					<input id={i === 0 ? id : undefined} class="grow" aria-label={`${name}, file ${i + 1}`} placeholder={i === 0 ? "/path/to/file.jsonl" : "another file"} value={s.path} spellcheck={false} onChange={(e) => put(rows.map((x, k) => (k === i ? { ...x, path: e.currentTarget.value } : x)))} />
-					<select aria-label={`Format of file ${i + 1}`} value={s.format ?? "auto"} onChange={(e) => put(rows.map((x, k) => (k === i ? { ...x, format: e.currentTarget.value } : x)))}>{FORMATS.map((x) => <option key={x}>{x}</option>)}</select>
+					<select aria-label={`Format of file ${i + 1}`} value={s.format ?? "auto"} onChange={(e) => put(rows.map((x, k) => (k === i ? { ...x, format: e.currentTarget.value } : x)))}>{formats.map((x) => <option key={x}>{x}</option>)}</select>
 					{i < list.length && <button type="button" class="icon-btn" aria-label={`Remove file ${i + 1}`} onClick={() => put(list.filter((_, k) => k !== i))}>✕</button>}
 				</div>
 			))}
@@ -44,15 +43,15 @@ function Sources({ id, text, set, name }: { id: string; text: string; set: (t: s
 
 function Control({ f, id, value, set, invalid, described }: { f: FieldInfo; id: string; value: string; set: (t: string | null) => void; invalid: boolean; described: string }) {
 	const common = { id, "aria-invalid": invalid, "aria-describedby": described };
+	if (f.type === "files") return <Sources id={id} text={value} set={set} name={label(f.pointer)} formats={(f.choices ?? ["auto"]).map(String)} />;
 	if (f.choices?.length)
 		return <select {...common} value={value} onChange={(e) => set(e.currentTarget.value)}>{!f.choices.map(String).includes(value) && <option value={value}>{value || "choose"}</option>}{f.choices.map((c) => <option key={String(c)} value={String(c)}>{c}</option>)}</select>;
 	if (f.type === "bool")
 		return <label class="switch"><input {...common} type="checkbox" checked={value === "true"} onChange={(e) => set(String(e.currentTarget.checked))} /><span>{value === "true" ? "on" : "off"}</span></label>;
 	if (f.type === "int" || f.type === "number")
 		return <input {...common} type="text" inputMode="decimal" class="num" value={value} spellcheck={false} onInput={(e) => set(e.currentTarget.value)} />;
-	if (f.type === "list" && f.pointer.startsWith("/data/")) return <Sources id={id} text={value} set={set} name={label(f.pointer)} />;
 	if (f.type === "list" || f.type === "object")
-		return <textarea {...common} rows={2} spellcheck={false} placeholder={f.type === "list" ? '["…"]' : "{…}"} value={value === "[]" || value === "{}" ? "" : value} onInput={(e) => set(e.currentTarget.value || null)} />;
+		return <textarea {...common} rows={2} spellcheck={false} placeholder={f.type === "list" ? '["program", "argument"]' : ""} value={value === "[]" || value === "{}" ? "" : value} onInput={(e) => set(e.currentTarget.value || null)} />;
 	if (f.pointer === "/notes") return <textarea {...common} rows={2} value={value} onInput={(e) => set(e.currentTarget.value)} />;
 	return <input {...common} type="text" value={value} spellcheck={false} placeholder={f.pointer === "/base_model" ? "/path/to/model" : ""} onInput={(e) => set(e.currentTarget.value)} />;
 }
@@ -69,7 +68,7 @@ export function Field({ f, text, error, set }: Props) {
 	const def = textOf(f.default);
 	const value = text ?? def;
 	const differs = text !== undefined && text !== def;
-	const wide = f.type === "list" || f.type === "object" || f.pointer === "/notes" || f.pointer === "/base_model";
+	const wide = f.type === "files" || f.pointer === "/notes" || f.pointer === "/base_model";
 	return (
 		<div class={`field ${wide ? "wide-field" : ""} ${differs ? "changed" : ""} ${error ? "wrong" : ""}`}>
 			<label for={id}>

@@ -1,0 +1,67 @@
+// Starts the headless Chromium of the distribution and watches its pages for trouble.
+import { existsSync } from "node:fs";
+import { chromium } from "playwright-core";
+
+const PATHS = [process.env.PAWL_CHROMIUM, "/usr/lib/chromium/chromium-headless-shell", "/usr/bin/chromium-headless-shell", "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+
+export function chromiumPath() {
+	return PATHS.find((p) => p && existsSync(p)) ?? null;
+}
+
+export async function launch(extra = []) {
+	return chromium.launch({ executablePath: chromiumPath(), args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--force-color-profile=srgb", ...extra] });
+}
+
+/** A page whose console errors, exceptions, CSP violations and foreign requests end up in `trouble`. */
+export async function watched(context, base) {
+	const page = await context.newPage();
+	const trouble = [];
+	page.on("console", (m) => {
+		if (m.type() !== "error" && m.type() !== "warning") return;
+		const text = m.text();
+		// A refused resource is the page's own business (401 before login, a server we stopped).
+		if (/Failed to load resource|net::ERR_/.test(text)) return;
+		trouble.push(`console: ${text}`);
+	});
+	page.on("pageerror", (e) => trouble.push(`exception: ${e.message}\n${e.stack?.split("\n")[1] ?? ""}`));
+	page.on("request", (r) => {
+		if (!r.url().startsWith(base) && !r.url().startsWith("data:") && !r.url().startsWith("blob:")) trouble.push(`foreign request: ${r.url()}`);
+	});
+	await page.addInitScript(() => {
+		window.__csp = [];
+		document.addEventListener("securitypolicyviolation", (e) => window.__csp.push(`${e.violatedDirective}: ${e.blockedURI} ${e.sourceFile ?? ""}:${e.lineNumber}`));
+	});
+	page.trouble = async () => [...trouble.splice(0), ...(await page.evaluate(() => window.__csp.splice(0))).map((v) => "csp " + v)];
+	return page;
+}
+
+export class Report {
+	failed = 0;
+	passed = 0;
+	check(ok, what, more = "") {
+		if (ok) this.passed++;
+		else {
+			this.failed++;
+			console.log(`not ok - ${what}${more ? ": " + more : ""}`);
+		}
+		return ok;
+	}
+	end(name) {
+		console.log(`${name}: ${this.passed} checks passed, ${this.failed} failed`);
+		return this.failed ? 1 : 0;
+	}
+}
+
+/** Widths of what sticks out to the right, for a useful message. */
+export function overflow(page) {
+	return page.evaluate(() => {
+		const room = document.documentElement.clientWidth;
+		if (document.documentElement.scrollWidth <= room) return "";
+		const out = [];
+		for (const el of document.querySelectorAll("body *")) {
+			const r = el.getBoundingClientRect();
+			if (r.right > room + 1 && r.width > 0) out.push(`${el.tagName.toLowerCase()}.${String(el.className?.baseVal ?? el.className).split(" ").join(".")} to ${Math.round(r.right)}`);
+		}
+		return out.slice(0, 4).join("; ") || "scrollWidth " + document.documentElement.scrollWidth;
+	});
+}

@@ -1,0 +1,250 @@
+// A small stand-in for pawl-server: same API, same headers, a deterministic fake run that advances.
+// Usage: node mock.mjs [port], or import { startMock }.
+import { createServer } from "node:http";
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, extname, join, normalize } from "node:path";
+import { fileURLToPath } from "node:url";
+import { check, defaults } from "./mock_defaults.mjs";
+import { attemptsJson, hex, jobJson, makeWorld, metricPoint, modelsJson, runJson, seriesJson, XSS } from "./mock_data.mjs";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const DIST = join(here, "../../web/dist");
+const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; worker-src 'self'; font-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types pawl";
+const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8" };
+
+export async function startMock({ port = 0, empty = false, role = "admin", tickMs = 700, auth = true } = {}) {
+	const m = { world: makeWorld({ empty }), posts: [], streams: new Set(), seq: 0, down: false, role, logs: new Map(), keys: new Map(), sessions: new Set() };
+	const server = createServer((req, res) => handle(m, auth, req, res).catch((e) => {
+		console.error(e);
+		res.writeHead(500).end();
+	}));
+	await new Promise((ok) => server.listen(port, "127.0.0.1", ok));
+	const timer = tickMs ? setInterval(() => advance(m), tickMs) : null;
+	m.url = `http://127.0.0.1:${server.address().port}`;
+	m.advance = () => advance(m);
+	m.emit = (type, run, job, data) => emit(m, type, run, job, data);
+	m.setDown = (down) => {
+		m.down = down;
+		if (down) for (const s of m.streams) s.destroy();
+	};
+	m.close = () => {
+		clearInterval(timer);
+		for (const s of m.streams) s.destroy();
+		server.closeAllConnections();
+		server.close();
+	};
+	return m;
+}
+
+function emit(m, type, run, job, data) {
+	const id = `${Date.now()}-${m.seq++}`;
+	const text = `id: ${id}\nevent: ${type}\ndata: ${JSON.stringify({ id, type, run, job, data })}\n\n`;
+	for (const s of m.streams) if (!s.topics || s.topics.some((t) => (t.startsWith("run:") ? t.slice(4) === run : t === type + "s"))) s.write(text);
+}
+
+/** The running job goes on a little; when it ends, the next one starts. */
+function advance(m) {
+	for (const run of m.world.runs.filter((r) => r.state === "active")) {
+		const j = run.jobs.find((x) => x.state === "running");
+		if (!j) continue;
+		j.done = Math.min(j.total, (j.done ?? 0) + Math.max(1, Math.round(j.total / 60)));
+		emit(m, "job", run.id, j.id, { state: "running", stage: j.stage, iter: j.iter, shard: j.shard, pass: j.pass, progress: { done: j.done, total: j.total, unit: j.unit } });
+		if (j.stage === "dpo") {
+			const step = j.params.step_from + j.done - 1;
+			emit(m, "metric", run.id, j.id, metricPoint("dpo", step, 180, run.seed * 100 + j.iter * 10));
+		}
+		m.logs.set(j.id, (m.logs.get(j.id) ?? firstLog(j)) + `${new Date().toISOString()} info ${j.stage} progress done=${j.done} total=${j.total}\n`);
+		if (j.done < j.total) continue;
+		const now = Date.now();
+		Object.assign(j, { state: "done", ended: now });
+		Object.assign(j.attempts.at(-1), { ended_at: now, end: "completed", to_progress: { done: j.total, unit: j.unit } });
+		emit(m, "job", run.id, j.id, { state: "done", stage: j.stage });
+		const next = run.jobs.find((x) => x.state === "blocked");
+		if (!next) {
+			Object.assign(run, { state: "done", ended: now });
+			emit(m, "run", run.id, "", { state: "done" });
+			continue;
+		}
+		Object.assign(next, { state: "running", started: now, done: 0, worker: "spot-a1", wait_reason: null });
+		next.attempts.push({ n: 1, worker: "spot-a1", started_at: now, end: null });
+		emit(m, "job", run.id, next.id, { state: "running", stage: next.stage, attempt: 1 });
+	}
+}
+
+function firstLog(j) {
+	let t = `info executor start job=${j.id} engine=cpu-avx512/1\n${XSS}\n\u001b[33mwarn\u001b[0m tokenizer: 2 unused special tokens\n`;
+	for (let i = 0; i < 400; i++) t += `info ${j.stage} chunk=${i} tokens=${1000 + i * 7} tokens_per_s=4213\n`;
+	return t + "error: prompt p17 is longer than 1024 tokens, cut\n";
+}
+
+async function body(req) {
+	let text = "";
+	for await (const c of req) text += c;
+	try {
+		return JSON.parse(text || "{}");
+	} catch {
+		return null;
+	}
+}
+
+async function handle(m, auth, req, res) {
+	const url = new URL(req.url, "http://x");
+	if (m.down) return void req.socket.destroy();
+	if (!url.pathname.startsWith("/api/")) return file(url.pathname, res);
+	const path = url.pathname.replace("/api/v1", "");
+	const json = (status, o) => res.writeHead(status, { "Content-Type": status >= 400 ? "application/problem+json" : "application/json" }).end(JSON.stringify(o));
+	const problem = (status, title, detail, errors) => json(status, { type: "about:blank", title, status, detail, instance: "req-" + m.seq, ...(errors ? { errors } : {}) });
+	const sid = /pawl_sid=(\w+)/.exec(req.headers.cookie ?? "")?.[1];
+	if (req.method !== "GET") m.posts.push(`${req.method} ${path}${url.search}`);
+	if (path === "/session" && req.method === "POST") {
+		const b = await body(req);
+		if (b.code !== "once" && b.token !== "pawl_admin_x") return problem(401, "Not accepted", "this token or code is not known");
+		const id = "s" + hex(String(Math.random())).slice(0, 12);
+		m.sessions.add(id);
+		res.setHeader("Set-Cookie", `pawl_sid=${id}; HttpOnly; SameSite=Strict; Path=/`);
+		return json(201, { user: "ada", role: m.role, server_time: new Date().toISOString(), version: "0.1.0" });
+	}
+	if (auth && !m.sessions.has(sid)) return problem(401, "Log in", "a session or a token is needed");
+	if (path === "/session") {
+		if (req.method === "DELETE") m.sessions.delete(sid);
+		return req.method === "DELETE" ? res.writeHead(204).end() : json(200, { user: "ada", role: m.role, server_time: new Date().toISOString(), version: "0.1.0" });
+	}
+	if (path === "/events") return stream(m, req, res, url);
+	const b = req.method === "POST" ? await body(req) : null;
+	return answer(m, { url, path, b, json, problem, res, req });
+}
+
+function file(path, res) {
+	const clean = normalize(path);
+	const name = clean.startsWith("/assets/") && existsSync(join(DIST, clean)) ? clean : clean.startsWith("/assets/") ? null : "/index.html";
+	if (!name) return res.writeHead(404).end();
+	res.writeHead(200, { "Content-Type": TYPES[extname(name)] ?? "application/octet-stream", "Content-Security-Policy": CSP, "X-Content-Type-Options": "nosniff" }).end(readFileSync(join(DIST, name)));
+}
+
+function stream(m, req, res, url) {
+	res.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-cache" });
+	res.write("retry: 1000\n: ok\n\n");
+	res.topics = url.searchParams.get("topics")?.split(",") ?? null;
+	m.streams.add(res);
+	req.on("close", () => m.streams.delete(res));
+}
+
+const page = (items, url, size = 50) => {
+	const limit = Math.min(1000, Number(url.searchParams.get("limit") ?? size));
+	const from = Number(url.searchParams.get("cursor") ?? 0);
+	return { items: items.slice(from, from + limit), next_cursor: from + limit < items.length ? String(from + limit) : null };
+};
+
+function rowFilter(url) {
+	const q = url.searchParams;
+	const num = (k) => (q.get(k) === null ? null : Number(q.get(k)));
+	const [text, lo, hi, margin] = [q.get("q")?.toLowerCase(), num("min_score"), num("max_score"), num("min_margin")];
+	const flag = q.get("flag");
+	return ({ row: r }) => {
+		if (text && !JSON.stringify(r).toLowerCase().includes(text)) return false;
+		const scores = (r.candidates ?? []).map((c) => c.mean).filter((s) => s !== null);
+		if ((lo !== null || hi !== null) && !scores.some((s) => (lo === null || s >= lo) && (hi === null || s <= hi))) return false;
+		if (margin !== null && !(r.margin >= margin || (r.candidates && r.chosen !== null && r.candidates[r.chosen].mean - r.candidates[r.rejected].mean >= margin))) return false;
+		if (flag === "tie") return r.drop === "tie";
+		if (flag === "parse_fail") return r.candidates?.some((c) => c.valid < 3);
+		return true;
+	};
+}
+
+function log(m, id, url, res) {
+	const text = Buffer.from(m.logs.get(id) ?? firstLog({ id, stage: id.split(".")[2] }));
+	const limit = Number(url.searchParams.get("limit") ?? 65536);
+	let at = Number(url.searchParams.get("offset") ?? 0);
+	if (at < 0) at = Math.max(0, text.length + at);
+	const part = text.subarray(at, at + limit);
+	const send = () => res.writeHead(200, { "Content-Type": "text/plain; charset=utf-8", "X-Log-Size": text.length, "X-Log-Offset": at }).end(part);
+	if (!part.length && url.searchParams.get("wait")) setTimeout(send, 900);
+	else send();
+}
+
+function answer(m, { url, path, b, json, problem, res, req }) {
+	const w = m.world;
+	const seg = path.split("/").slice(1).map(decodeURIComponent);
+	const q = url.searchParams;
+	const newest = [...w.runs].sort((x, y) => y.created - x.created);
+	const findJob = (id) => w.runs.flatMap((r) => r.jobs).find((j) => j.id === id);
+	if (path === "/config/defaults") return json(200, defaults());
+	if (path === "/workers") return json(200, { items: w.workers, next_cursor: null });
+	if (seg[0] === "workers") {
+		w.workers.find((x) => x.id === seg[1]).state = "draining";
+		return json(202, {});
+	}
+	if (path === "/tokens") {
+		if (req.method === "POST") w.tokens.push({ id: hex(b.name).slice(0, 4), name: b.name, role: b.role, created_at: new Date().toISOString(), expires_at: null, last_used_at: null });
+		return req.method === "POST" ? json(201, { id: "new", secret: `pawl_${b.role}_${hex(b.name).slice(0, 4)}_${hex("s").slice(0, 32)}` }) : json(200, { items: w.tokens, next_cursor: null });
+	}
+	if (seg[0] === "tokens") {
+		w.tokens = w.tokens.filter((t) => t.id !== seg[1]);
+		return res.writeHead(204).end();
+	}
+	if (path === "/runs" && req.method === "POST") {
+		const errors = check(b);
+		if (errors.length) return problem(422, "The specification is not valid", `${errors.length} fields`, errors);
+		const stages = [0, 1].flatMap((iter) => (iter ? ["prompts", "generate", "judge", "pair", "dpo", "eval"] : ["import", "eft", "sft", "eval"]).map((stage) => ({ iter, stage, jobs: stage === "judge" ? 12 : stage === "generate" ? 4 : 1, ...(stage === "dpo" ? { estimate: true } : {}) })));
+		if (q.get("dry_run")) return json(200, { plan: { stages, total_jobs: 28 }, spec: b, errors: [] });
+		const key = req.headers["idempotency-key"];
+		if (!m.keys.has(key)) m.keys.set(key, "r9m4q2");
+		return json(201, runJson(w.runs.find((r) => r.id === "r9m4q2"), true));
+	}
+	if (path === "/runs") {
+		const list = newest.filter((r) => (!q.get("state") || r.state === q.get("state")) && (!q.get("q") || (r.name + r.id).includes(q.get("q"))));
+		return json(200, page(list.map((r) => runJson(r)), url));
+	}
+	if (seg[0] === "runs") {
+		const run = w.runs.find((r) => r.id === seg[1]);
+		if (!run) return problem(404, "Not found", `there is no run "${seg[1]}"`);
+		const part = seg[2];
+		if (req.method === "POST") {
+			run.state = { cancel: "cancelled", pause: "paused", resume: "active", retry: "active" }[part];
+			m.emit("run", run.id, "", { state: run.state });
+			return json(202, runJson(run));
+		}
+		if (!part) return json(200, runJson(run, true));
+		if (part === "jobs") return json(200, page(run.jobs.filter((j) => (!q.get("stage") || j.stage === q.get("stage")) && (!q.get("iter") || j.iter === Number(q.get("iter"))) && (!q.get("state") || j.state === q.get("state"))).map(jobJson), url, 20));
+		if (part === "attempts") return json(200, { items: attemptsJson(run.jobs), next_cursor: null });
+		if (part === "metrics") return json(200, seriesJson(run));
+		return json(200, { items: runJson(run).stages });
+	}
+	if (seg[0] === "jobs") {
+		const j = findJob(seg[1]);
+		if (!j) return problem(404, "Not found", `there is no job "${seg[1]}"`);
+		if (req.method === "POST") return json(202, jobJson(j));
+		if (!seg[2]) return json(200, jobJson(j));
+		if (seg[2] === "metrics") return json(200, { items: seriesJson(w.runs.find((r) => r.id === j.run)).items.filter((s) => s.job === j.id) });
+		if (seg[4] === "log") return log(m, j.id, url, res);
+		return json(200, { items: attemptsJson([j]), next_cursor: null });
+	}
+	if (path === "/datasets") return json(200, page(newest.flatMap((r) => r.datasets).filter((d) => (!q.get("run") || d.run === q.get("run")) && (!q.get("stage") || d.stage === q.get("stage"))), url));
+	if (seg[0] === "datasets") {
+		const d = w.datasets.get(seg[1]);
+		if (!d) return problem(404, "Not found", "there is no such dataset");
+		if (!seg[2]) return json(200, d.meta);
+		if (seg[2] === "stats") return json(200, {});
+		if (seg[3]) return json(200, { n: Number(seg[3]), row: d.rows[Number(seg[3])] });
+		const rows = d.rows.map((row, n) => ({ n, row })).filter(rowFilter(url));
+		if (seg[2] === "export") return res.writeHead(200, { "Content-Type": "application/jsonl", "Content-Disposition": "attachment; filename=rows.jsonl" }).end(rows.map((r) => JSON.stringify(r.row)).join("\n"));
+		return json(200, page(rows, url));
+	}
+	const checkpoints = newest.flatMap((r) => r.checkpoints);
+	if (path === "/checkpoints") return json(200, page(checkpoints.filter((c) => !q.get("run") || c.run === q.get("run")), url));
+	if (seg[0] === "checkpoints") {
+		const c = checkpoints.find((x) => x.digest === seg[1]);
+		if (!c) return problem(404, "Not found", "there is no such checkpoint");
+		return seg[2] ? res.writeHead(200, { "Content-Type": "application/x-tar", "Content-Disposition": "attachment; filename=model.tar" }).end("tar") : json(200, c);
+	}
+	if (path === "/compare") {
+		const run = w.runs.find((r) => r.id === q.get("run"));
+		return run ? json(200, { models: modelsJson(run), pairs: [] }) : problem(404, "Not found", "there is no such run");
+	}
+	return problem(404, "Not found", path);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+	const m = await startMock({ port: Number(process.argv[2] ?? 8099) });
+	console.log(`${m.url}/login?code=once`);
+}

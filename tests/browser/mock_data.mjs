@@ -1,0 +1,266 @@
+// The mock's world: deterministic from a seed, shaped as API v1 sends it. Hostile text is part of it.
+export const XSS = `<img src=x onerror="window.pwned=1"><script>window.pwned=2</script>`;
+const ODD = "\u202Eright to left\u202C \u0000nul \u001b[31mred";
+
+export function rng(seed) {
+	let s = seed >>> 0;
+	return () => {
+		s = (s + 0x6d2b79f5) >>> 0;
+		let t = Math.imul(s ^ (s >>> 15), 1 | s);
+		t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+		return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+	};
+}
+
+export function hex(text) {
+	let out = "";
+	for (let i = 0; out.length < 64; i++) {
+		let h = 2166136261 + i * 97;
+		for (const c of text) h = Math.imul(h ^ c.charCodeAt(0), 16777619);
+		out += (h >>> 0).toString(16).padStart(8, "0");
+	}
+	return out.slice(0, 64);
+}
+
+const iso = (t) => new Date(t).toISOString();
+const PASSES = 3;
+
+/** Jobs of a run in plan order. */
+function planJobs(run, iterations, shards, dpoShards) {
+	const jobs = [];
+	const add = (iter, stage, shard = 0, pass = 0, params = {}) => jobs.push({ id: `${run}.${iter}.${stage}.${shard}.${pass}`, run, iter, stage, shard, pass, params });
+	add(0, "import", 0);
+	add(0, "import", 1);
+	add(0, "eft");
+	add(0, "sft", 0, 0, { variant: "baseline" });
+	add(0, "sft", 1, 0, { variant: "m1" });
+	add(0, "eval", 0, 0, { name: "SFT" });
+	add(0, "eval", 1, 0, { name: "M1" });
+	for (let t = 1; t <= iterations; t++) {
+		add(t, "prompts");
+		for (let s = 0; s < shards; s++) add(t, "generate", s, 0, { from: s * 64, to: s * 64 + 64 });
+		for (let s = 0; s < shards; s++) for (let p = 0; p < PASSES; p++) add(t, "judge", s, p, { pass: p });
+		add(t, "pair");
+		for (let k = 0; k < dpoShards; k++) add(t, "dpo", k, 0, { step_from: k * 60, step_to: k * 60 + 60, total_steps: 60 * dpoShards });
+		add(t, "eval", 0, 0, { name: `M${t + 1}` });
+	}
+	return jobs;
+}
+
+const SECONDS = { import: 6, eft: 20, sft: 95, prompts: 14, generate: 42, judge: 30, pair: 5, dpo: 60, eval: 48 };
+const UNITS = { import: [1, "files"], eft: [200, "items"], sft: [180, "steps"], prompts: [256, "prompts"], generate: [64, "prompts"], judge: [64, "prompts"], pair: [256, "prompts"], dpo: [60, "steps"], eval: [120, "items"] };
+const WORKERS = ["spot-a1", "spot-b2", "desk"];
+
+/** Runs the plan on three workers up to `stop` jobs; makes attempts with a preemption and a night's gap. */
+function execute(jobs, start, stop, seed, gap) {
+	const rand = rng(seed);
+	const free = WORKERS.map(() => start);
+	let barrier = start;
+	let group = "";
+	jobs.forEach((j, i) => {
+		const key = `${j.iter}.${j.stage === "judge" ? "generate" : j.stage}`;
+		if (key !== group) {
+			group = key;
+			barrier = Math.max(...free);
+			if (gap && j.iter === 1 && j.stage === "prompts") barrier += 5.5 * 3600e3;
+		}
+		j.attempts = [];
+		[j.total, j.unit] = UNITS[j.stage];
+		j.created = start;
+		if (i > stop) {
+			j.state = "blocked";
+			j.wait_reason = `waits for ${jobs[Math.max(0, stop)].id}`;
+			return;
+		}
+		const w = free.indexOf(Math.min(...free));
+		let t = Math.max(free[w], barrier) + 400;
+		const took = SECONDS[j.stage] * 1000 * (0.85 + 0.4 * rand());
+		if (i === stop) {
+			j.state = "running";
+			j.done = Math.floor(j.total * 0.4);
+			j.worker = WORKERS[w];
+			j.started = t;
+			j.attempts.push({ n: 1, worker: WORKERS[w], started_at: t, end: null });
+			return;
+		}
+		const cut = (j.stage === "generate" && j.shard === 1) || (j.stage === "dpo" && j.shard === 1 && j.iter === 1);
+		let n = 1;
+		j.started = t;
+		if (cut) {
+			const lost = j.stage === "dpo";
+			j.attempts.push({ n: n++, worker: WORKERS[w], started_at: t, ended_at: t + took * 0.55, end: lost ? "lease_lost" : "preempted", reason: { message: lost ? "no heartbeat for 45 s" : "the cloud takes the machine back" }, from_progress: 0, to_progress: { done: Math.floor(j.total * 0.5), unit: j.unit } });
+			t += took * 0.6;
+			j[lost ? "losses" : "preemptions"] = 1;
+		}
+		j.attempts.push({ n, worker: WORKERS[cut ? (w + 1) % 3 : w], started_at: t, ended_at: t + took, end: "completed", reason: null, from_progress: cut ? { done: Math.floor(j.total * 0.5), unit: j.unit } : 0, to_progress: { done: j.total, unit: j.unit } });
+		free[w] = t + took;
+		Object.assign(j, { state: "done", done: j.total, worker: j.attempts.at(-1).worker, ended: t + took });
+	});
+	const end = Math.max(...jobs.flatMap((j) => j.attempts.map((a) => a.ended_at ?? a.started_at)));
+	return end;
+}
+
+export function metricPoint(stage, step, total, seed) {
+	const x = step / total;
+	const r = rng(seed * 7919 + step);
+	const noise = (s) => (r() - 0.5) * s;
+	const lr = 1e-6 * (0.1 + 0.9 * (0.5 + 0.5 * Math.cos(Math.PI * x)));
+	if (stage === "sft") return { step, loss: 1.9 * Math.exp(-2.4 * x) + 0.55 + noise(0.18), learning_rate: lr * 5.5, grad_norm: 1.1 * Math.exp(-x) + noise(0.3), mean_token_accuracy: 0.52 + 0.3 * x + noise(0.04), num_tokens: step * 9000 };
+	const margin = step === 0 ? 0 : 0.9 * x + noise(0.15);
+	return { step, loss: step === 0 ? Math.LN2 : Math.LN2 - 0.28 * x + noise(0.05), "rewards/margins": margin, "rewards/accuracies": step === 0 ? 0 : Math.min(1, 0.55 + 0.32 * x + noise(0.12)), "rewards/chosen": 0.35 * x + noise(0.08), "rewards/rejected": -0.55 * x + noise(0.08), "logps/chosen": -74 - 4 * x + noise(3), "logps/rejected": -81 - 14 * x + noise(3), learning_rate: lr, grad_norm: 2.2 - x + noise(0.5) };
+}
+
+const ASKS = ["Explain why the sky is blue to a child of six.", "Write a limerick about a ratchet that would not turn back.", "Give three reasons to keep a changelog, in order of weight.", "Sort these numbers from small to large: 9, 4, 12, 7.", "How many letters are in the word “catalogue”?", "Suggest a quick dinner from lentils, carrots and one lemon.", "Translate “the gate is closed” into French and German.", "What is the difference between latency and throughput?"];
+const ANSWERS = ["Sunlight holds every colour. Air scatters blue light much more than red, so blue reaches your eyes from all over the sky.", "The sky is blue because it reflects the ocean.", "Because blue light has a short wavelength, tiny molecules of air throw it about in all directions. That is called Rayleigh scattering, and it is also why sunsets are red: by then the light has crossed so much air that most of the blue is gone.", "I do not know, but it looks nice."];
+const WHY = ["The response answers the question directly and gives a correct mechanism at the right level. It could say a word about sunsets.\nScore: ", "Relevant and accurate, but the wording is above the asked age.\nScore: ", "It covers a substantial part of the question and is well organised.\nScore: "];
+
+export function sampleRows(seed, n) {
+	const rand = rng(seed);
+	return Array.from({ length: n }, (_, i) => {
+		const cands = Array.from({ length: 4 }, (_, k) => {
+			const base = 1 + Math.floor(rand() * 5);
+			const judgements = Array.from({ length: PASSES }, (_, pass) => {
+				if (rand() < 0.05) return { pass, score: null, reason: "no_match", text: "As a helpful assistant I cannot rate this, but it seems fine " };
+				const score = Math.max(0, Math.min(5, base + Math.floor(rand() * 3) - 1));
+				return { pass, score, reason: null, text: WHY[Math.floor(rand() * 3)] + score };
+			});
+			const ok = judgements.map((j) => j.score).filter((s) => s !== null);
+			const text = k === 3 && i === 2 ? XSS + ODD : `${ANSWERS[(i + k) % 4]}${k === 1 ? "" : ` (${["short", "plain", "long", "dry"][k]} take on no. ${i})`}`;
+			return { index: k, text, n_tokens: 20 + Math.floor(rand() * 180), finish: rand() < 0.06 ? "length" : "stop", mean: ok.length >= 2 ? ok.reduce((a, b) => a + b, 0) / ok.length : null, variance: 0.2, valid: ok.length, judgements };
+		});
+		const means = cands.filter((c) => c.mean !== null);
+		const best = means.reduce((a, b) => (b.mean > a.mean ? b : a));
+		const worst = means.reduce((a, b) => (b.mean < a.mean ? b : a));
+		const tie = best.mean === worst.mean;
+		return { id: `p${i}`, prompt: i === 2 ? `Say hello. ${XSS}` : `${ASKS[i % ASKS.length]}${i >= ASKS.length ? ` (variant ${i})` : ""}`, candidates: cands, chosen: tie ? null : best.index, rejected: tie ? null : worst.index, drop: tie ? "tie" : null };
+	});
+}
+
+function generationRows(level, n) {
+	return Array.from({ length: n }, (_, i) => {
+		const correct = ((i * 37) % 100) / 100 < level;
+		const one = (t) => ({ text: t, n_tokens: 24 + Math.floor(60 * level) + (i % 9), finish: "stop", truth: { score: correct ? 1 : 0, correct } });
+		return { id: `t${i}`, prompt: ASKS[i % ASKS.length] + ` (test ${i})`, greedy: one(correct ? `The answer is ${i * 3}, because each step adds three.` : `Perhaps ${i * 3 + 1}, I think the answer is near there.`), sampled: one("Sampled " + i) };
+	});
+}
+
+const LEVELS = { SFT: 0.31, M1: 0.38, M2: 0.52, M3: 0.64 };
+
+function modelMetrics(name) {
+	const l = LEVELS[name];
+	const o = Object.keys(LEVELS)[Object.keys(LEVELS).indexOf(name) - 1];
+	return { "truth.greedy_accuracy": l, "truth.sampled_accuracy": l - 0.05, "truth.greedy_score": l * 4, "rm.pairwise_accuracy": 0.5 + l * 0.5, "rm.five_best": l * 0.6, "rm.exact_match": l * 0.35, "rm.spearman": l * 0.8, "rm.kendall": l * 0.65, "rm.coverage": 0.9 + l * 0.1, "rm.ties": 0.3 - l * 0.2, "length.greedy": 88 + l * 190, "length.sampled": 95 + l * 200, ...(o ? { "h2h.win": Math.round(60 + l * 90), "h2h.tie": 50, "h2h.loss": Math.round(90 - l * 60), "h2h.n": 200, "h2h.opponent": o } : {}) };
+}
+
+function makeRun(world, o) {
+	const jobs = planJobs(o.id, o.iterations, o.shards, 3);
+	const stop = o.until === undefined ? jobs.length : jobs.findIndex((j) => j.id.endsWith(o.until));
+	const end = execute(jobs, o.start, stop, o.seed, o.gap);
+	const shift = o.until === undefined ? 0 : world.now - 25_000 - end;
+	for (const j of jobs) {
+		for (const k of ["created", "started", "ended"]) if (j[k]) j[k] += shift;
+		for (const a of j.attempts) {
+			a.started_at += shift;
+			if (a.ended_at) a.ended_at += shift;
+		}
+	}
+	const run = { ...o, jobs, created: o.start + shift, ended: o.state === "active" ? null : end, datasets: [], checkpoints: [] };
+	if (o.state === "failed") {
+		const j = jobs[stop];
+		Object.assign(j, { state: "failed", error: { message: "the executor was killed (signal 9), out of memory" }, ended: end, attempt_count: 3 });
+		j.attempts = [1, 2, 3].map((n) => ({ n, worker: "desk", started_at: end - 60e3 * (4 - n), ended_at: end - 60e3 * (4 - n) + 31e3, end: "failed", reason: { message: "out of memory", exit_code: null, signal: 9 }, from_progress: 0, to_progress: 0 }));
+	}
+	if (o.state === "cancelled") for (const j of jobs) if (j.state !== "done") j.state = "cancelled";
+	for (const j of jobs.filter((x) => x.state === "done")) outputs(world, run, j);
+	world.runs.push(run);
+	return run;
+}
+
+function outputs(world, run, j) {
+	const at = (role) => hex(`${j.id}/${role}`);
+	j.outputs = [];
+	const data = (role, rows) => {
+		const d = { digest: at(role), run: run.id, iter: j.iter, stage: j.stage, job: j.id, role, rows: rows.length, size_bytes: JSON.stringify(rows).length, created_at: iso(j.ended), meta: { rows: rows.length } };
+		world.datasets.set(d.digest, { meta: d, rows });
+		run.datasets.push(d);
+		j.outputs.push({ role, kind: "dataset", digest: d.digest, size: d.size_bytes, meta: { rows: rows.length } });
+	};
+	const model = (name, inputs) => {
+		const c = { digest: at("model"), run: run.id, iter: j.iter, stage: j.stage, job: j.id, name, size_bytes: 542_113_792, created_at: iso(j.ended), kind: "checkpoint", inputs, metrics: LEVELS[name] ? modelMetrics(name) : {} };
+		run.checkpoints.push(c);
+		j.outputs.push({ role: "model", kind: "checkpoint", digest: c.digest, size: c.size_bytes });
+	};
+	if (j.stage === "sft") model(j.shard ? "M1" : "SFT", [hex(`${run.id}.0.import.0.0/model`)]);
+	if (j.stage === "dpo") model(j.shard === 2 ? `M${j.iter + 1}` : `step ${(j.shard + 1) * 60}`, [hex(`${run.id}.${j.iter}.dpo.${j.shard - 1}.0/model`), hex("pairs")]);
+	if (j.stage === "pair") {
+		const rows = sampleRows(j.iter * 11 + run.seed, 240);
+		data("samples", rows);
+		data("pairs", rows.filter((r) => r.chosen !== null).map((r) => ({ id: r.id, prompt: r.prompt, chosen: { ...r.candidates[r.chosen], score: r.candidates[r.chosen].mean }, rejected: { ...r.candidates[r.rejected], score: r.candidates[r.rejected].mean }, margin: r.candidates[r.chosen].mean - r.candidates[r.rejected].mean })));
+	}
+	if (j.stage === "prompts") data("prompts", ASKS.map((prompt, i) => ({ id: `p${i}`, prompt, meta: {} })));
+	if (j.stage === "eval") data("generations", generationRows(LEVELS[j.params.name] ?? 0.3, 60));
+	j.metrics = { seconds: (j.ended - j.started) / 1000, tokens: 180_000, tokens_per_s: 4213.7 };
+}
+
+export function makeWorld({ empty = false, now = Date.now() } = {}) {
+	const world = { now, runs: [], datasets: new Map(), workers: [], tokens: [] };
+	if (empty) return world;
+	const day = 86_400e3;
+	makeRun(world, { id: "r7k2f9", name: "world 135M, two iterations", seed: 1, iterations: 2, shards: 4, state: "done", start: now - 1.2 * day, gap: true });
+	makeRun(world, { id: "r9m4q2", name: "longer answers, beta 0.2", seed: 5, iterations: 2, shards: 4, state: "active", start: now - 1300e3, until: "1.dpo.1.0" });
+	makeRun(world, { id: "r3xss1", name: XSS, seed: 9, iterations: 1, shards: 2, state: "failed", start: now - 0.3 * day, until: "1.judge.1.2" });
+	makeRun(world, { id: "r2c8d0", name: "first try", seed: 3, iterations: 1, shards: 2, state: "cancelled", start: now - 3 * day, until: "1.generate.0.0" });
+	world.workers = WORKERS.map((name, i) => ({ id: `w${i}`, name, state: i === 1 ? "lost" : "idle", job: null, last_beat_at: iso(now - (i === 1 ? 400e3 : 3e3)), started_at: iso(now - 7200e3), engine: "cpu-avx512/1", code: "0.1.0", host: `vm-${i}.example`, threads: 8, memory_bytes: 34e9, labels: i < 2 ? { zone: "eu-1a", spot: "true" } : {}, jobs_done: 41 - i * 9, preemptions: i < 2 ? 2 - i : 0 }));
+	const running = world.runs[1].jobs.find((j) => j.state === "running");
+	world.workers[0].state = "busy";
+	world.workers[0].job = running.id;
+	running.worker = running.attempts[0].worker = world.workers[0].name;
+	world.tokens = [{ id: "a1b2", name: "first admin", role: "admin", created_at: iso(now - 9 * day), expires_at: null, last_used_at: iso(now - 60e3) }, { id: "c3d4", name: "workers", role: "worker", created_at: iso(now - 9 * day), expires_at: null, last_used_at: null }];
+	return world;
+}
+
+// --- what the API sends --------------------------------------------------------------------------
+export function jobJson(j) {
+	return { id: j.id, run: j.run, iter: j.iter, stage: j.stage, shard: j.shard, pass: j.pass, state: j.state, attempts: j.attempt_count ?? (j.attempts.length ? 1 : 0), losses: j.losses ?? 0, preemptions: j.preemptions ?? 0, worker: j.worker ?? null, progress: j.started ? { done: j.done ?? 0, total: j.total, unit: j.unit } : null, wait_reason: j.wait_reason ?? null, created_at: iso(j.created), started_at: j.started ? iso(j.started) : null, ended_at: j.ended ? iso(j.ended) : null, last_beat_at: j.state === "running" ? iso(Date.now() - 2000) : null, error: j.error ?? null, inputs: [{ role: "model", kind: "checkpoint", digest: hex("m" + j.run), size: 542113792 }], outputs: j.outputs ?? [], params: j.params, metrics: j.metrics ?? {} };
+}
+
+export function attemptsJson(jobs) {
+	return jobs.flatMap((j) => j.attempts.map((a) => ({ ...a, job: j.id, iter: j.iter, stage: j.stage, shard: j.shard, pass: j.pass, started_at: iso(a.started_at), ended_at: a.ended_at ? iso(a.ended_at) : null })));
+}
+
+function stagesJson(run) {
+	const map = new Map();
+	for (const j of run.jobs) {
+		const k = `${j.iter}.${j.stage}`;
+		const s = map.get(k) ?? { iter: j.iter, stage: j.stage, state: "", counts: {}, planned: 0, done_units: 0, total_units: 0, unit: j.unit, seconds: 0 };
+		s.counts[j.state] = (s.counts[j.state] ?? 0) + 1;
+		s.planned++;
+		s.done_units += j.done ?? 0;
+		s.total_units += j.total;
+		if (j.started) s.seconds += ((j.ended ?? Date.now()) - j.started) / 1000;
+		map.set(k, s);
+	}
+	for (const s of map.values()) s.state = ["failed", "running", "ready", "delayed", "blocked", "cancelled", "done"].find((x) => s.counts[x]) ?? "blocked";
+	for (const s of map.values()) if (s.state === "blocked" && s.counts.done) s.state = "running";
+	return [...map.values()];
+}
+
+export function modelsJson(run) {
+	return run.checkpoints.filter((c) => LEVELS[c.name]).map((c) => ({ name: c.name, run: run.id, iter: c.iter, checkpoint: c.digest, metrics: run.jobs.some((j) => j.stage === "eval" && j.params.name === c.name && j.state === "done") ? modelMetrics(c.name) : {} }));
+}
+
+export function runJson(run, full = false) {
+	const done = run.jobs.filter((j) => j.state === "done").length;
+	const final = run.state === "done" ? run.checkpoints.at(-1)?.digest : null;
+	return { id: run.id, name: run.name, state: run.state, created_at: iso(run.created), updated_at: iso(run.ended ?? Date.now()), ended_at: run.ended ? iso(run.ended) : null, iterations: run.iterations, seed: run.seed, progress: { jobs_done: done, jobs_total: run.jobs.length }, stages: stagesJson(run), models: modelsJson(run), final_digest: final, error: run.state === "failed" ? "0 jobs can go on: judge 1 pass 2 failed three times" : null, ...(full ? { spec: run.spec ?? { name: run.name, seed: run.seed, iterations: run.iterations, base_model: "/models/base-135m", dpo: { beta: run.seed === 5 ? 0.2 : 0.1, lr: 1e-6 }, generate: { n: 4, max_new_tokens: run.seed === 5 ? 512 : 256 } } } : {}) };
+}
+
+export function seriesJson(run) {
+	const items = [];
+	for (const j of run.jobs.filter((x) => (x.stage === "sft" || x.stage === "dpo") && x.started)) {
+		const total = j.stage === "sft" ? j.total : 180;
+		const from = j.stage === "sft" ? 0 : j.params.step_from;
+		items.push({ job: j.id, points: Array.from({ length: j.done ?? 0 }, (_, i) => metricPoint(j.stage, from + i, total, run.seed * 100 + j.iter * 10 + (j.stage === "sft" ? j.shard : 0))) });
+	}
+	return { items };
+}

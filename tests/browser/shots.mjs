@@ -1,0 +1,90 @@
+// Every page in both themes and two widths: a screenshot, and no error, violation or overflow.
+import { mkdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { launch, overflow, Report, watched } from "./browser.mjs";
+import { startMock } from "./mock.mjs";
+import { hex } from "./mock_data.mjs";
+
+const out = join(dirname(fileURLToPath(import.meta.url)), "out");
+mkdirSync(out, { recursive: true });
+const only = process.argv[2] ?? "";
+
+const samples = hex("r7k2f9.1.pair.0.0/samples");
+const PAGES = [
+	["overview", "/"],
+	["runs", "/runs"],
+	["run-timeline", "/runs/r7k2f9/timeline"],
+	["run-timeline-job", "/runs/r9m4q2/timeline?group=job"],
+	["run-jobs", "/runs/r9m4q2/jobs"],
+	["run-charts", "/runs/r9m4q2/charts"],
+	["run-data", "/runs/r7k2f9/data"],
+	["run-checkpoints", "/runs/r7k2f9/checkpoints"],
+	["run-config", "/runs/r7k2f9/config"],
+	["run-events", "/runs/r9m4q2/events"],
+	["run-failed", "/runs/r3xss1"],
+	["job", "/jobs/r9m4q2.1.dpo.1.0"],
+	["job-failed", "/jobs/r3xss1.1.judge.1.2"],
+	["data", "/data"],
+	["samples", `/data/${samples}`],
+	["sample-hostile", `/data/${samples}?at=2`],
+	["sample-diff", `/data/${samples}?at=0&view=diff`],
+	["workers", "/workers"],
+	["checkpoints", "/checkpoints?run=r7k2f9"],
+	["checkpoint", `/checkpoints/${hex("r7k2f9.2.dpo.2.0/model")}`],
+	["compare", "/compare?run=r7k2f9&diff=r9m4q2"],
+	["submit", "/runs/new"],
+	["submit-clone", "/runs/new?from=r9m4q2"],
+	["settings", "/settings"],
+	["missing", "/nothing/here"],
+	["missing-run", "/runs/rnone"],
+];
+const LOOKS = [["light", 1280], ["dark", 1280], ["light", 360], ["dark", 360]];
+
+const report = new Report();
+const mock = await startMock();
+const bare = await startMock({ empty: true });
+const browser = await launch();
+
+async function shoot(page, name, theme, width) {
+	await page.waitForFunction(() => !document.querySelector("[aria-busy=true].skeleton"), null, { timeout: 8000 }).catch(() => undefined);
+	await page.waitForTimeout(250);
+	await page.screenshot({ path: join(out, `${name}-${theme}-${width}.png`), fullPage: true });
+	const trouble = await page.trouble();
+	report.check(trouble.length === 0, `${name} ${theme} ${width} is quiet`, trouble.join(" | "));
+	const wide = await overflow(page);
+	report.check(wide === "", `${name} ${theme} ${width} has no horizontal overflow`, wide);
+	const pwned = await page.evaluate(() => window.pwned);
+	report.check(pwned === undefined, `${name}: hostile text stays text`);
+	const h1 = await page.locator("h1").count();
+	report.check(h1 === 1 || name.startsWith("missing"), `${name} has one h1`, String(h1));
+}
+
+for (const [theme, width] of LOOKS) {
+	const context = await browser.newContext({ viewport: { width, height: width < 600 ? 740 : 860 }, colorScheme: theme, reducedMotion: "reduce" });
+	const page = await watched(context, mock.url);
+	await page.goto(mock.url + "/login");
+	if (!only) await shoot(page, "login", theme, width);
+	await page.goto(mock.url + "/login?code=once");
+	await page.waitForSelector(".top");
+	for (const [name, path] of PAGES) {
+		if (only && !name.includes(only)) continue;
+		await page.goto(mock.url + path);
+		await page.waitForSelector("main");
+		await shoot(page, name, theme, width);
+	}
+	await context.close();
+	const empty = await browser.newContext({ viewport: { width, height: 800 }, colorScheme: theme });
+	const p2 = await watched(empty, bare.url);
+	await p2.goto(bare.url + "/login?code=once");
+	await p2.waitForSelector(".top");
+	if (!only || "empty".includes(only)) for (const [name, path] of [["empty-overview", "/"], ["empty-workers", "/workers"], ["empty-compare", "/compare"], ["empty-checkpoints", "/checkpoints"]]) {
+		await p2.goto(bare.url + path);
+		await shoot(p2, name, theme, width);
+	}
+	await empty.close();
+}
+await browser.close();
+mock.close();
+bare.close();
+process.exit(report.end("browser pages"));

@@ -1,0 +1,126 @@
+# The stages by hand, without server or store: import -> sft -> generate -> judge -> pair -> dpo ->
+# eval on a tiny world. Done twice, and once with every job interrupted and resumed (asked to stop,
+# then kill -9): the same bytes. Judges that are commands; judges that cannot be read.
+set -u
+top=$(pwd); W="$top/$PAWL_BUILD/pawl-worker"; P="$top/$PAWL_BUILD/pawl"
+cd "$FLOW_DIR" || exit 1
+fails=0
+check() { if [ "$2" = "$3" ]; then echo "ok: $1"; else echo "FAILED: $1: '$2', expected '$3'"; fails=$((fails + 1)); fi; }
+has() { if grep -q "$2" "$3"; then echo "ok: $1"; else echo "FAILED: $1: no '$2' in $3"; tail -3 "$3"; fails=$((fails + 1)); fi; }
+
+"$P" demo world "$FLOW_DIR/world" 120 60 8 24 6 >/dev/null || exit 1
+cat >spec.json <<X
+{"template":"chatml","base_model":"$FLOW_DIR/world/base",
+"data":{"ift":[{"path":"$FLOW_DIR/world/ift.jsonl","format":"pairs"}],"eft":[{"path":"$FLOW_DIR/world/eft.jsonl","format":"judge"}],
+ "eval":[{"path":"$FLOW_DIR/world/eval.jsonl","format":"ranked"}],"prompts":[{"path":"$FLOW_DIR/world/prompts.jsonl","format":"auto"}],
+ "test":[{"path":"$FLOW_DIR/world/test.jsonl","format":"auto"}],"ift_max":10000,"lang":"en"},
+"sft":{"lr":2e-3,"lr_min":2e-4,"schedule":"cosine","batch":16,"epochs":40,"max_steps":40,"warmup_steps":4,"dropout":0.02,"max_length":256,"save_every_steps":5},
+"generate":{"n":3,"temperature":1.0,"top_p":1.0,"max_new_tokens":32,"chunk":6},
+"judge":{"kind":"model","template":{"name":"packing-5","text":"Check the packing list against the request.\nRequest: {prompt}\n<response>{response}</response>\nSay yes or no for each thing, name any extra, then give the score.","pattern":"score","min":0,"max":5,"integer":true},"samples":2,"min_valid":1,"temperature":0.7,"top_p":0.9,"max_new_tokens":64,"chunk":6,"max_retries":1},
+"pair":{"length_control":0,"max_response_tokens":0},
+"dpo":{"beta":0.1,"lr":1e-4,"lr_min":1e-5,"schedule":"cosine","batch":2,"epochs":2,"shard_steps":2,"save_every_steps":2,"nll_coef":0.2,"sft_replay":0.5,"max_length":256},
+"eval":{"max_new_tokens":32,"temperature":1.0,"top_p":1.0,"judge_samples":2,"scorer":{"command":["$P","demo","score"]},"head_to_head":{"judge":"command","command":["$P","demo","compare"]}}}
+X
+
+# job NAME STAGE ITER SHARD PASS PARAMS [ROLE=JOB:OUTPUT]...
+job() {
+	local d=$R/$1 stage=$2 iter=$3 shard=$4 pass=$5 params=$6 inputs= sep= a role from out digest
+	mkdir -p "$d/in"
+	shift 6
+	for a in "$@"; do
+		role=${a%%=*} from=${a#*=} out=${from#*:} from=${from%%:*}
+		ln -s "$R/$from/out/$out" "$d/in/$role"
+		digest=$(sha256sum "$R/$from/out/$out.tar" | cut -d' ' -f1)
+		inputs="$inputs$sep{\"role\":\"$role\",\"digest\":\"$digest\"}" sep=,
+	done
+	printf '{"id":"r1.%s.%s.%s.%s","run":"r1","stage":"%s","iter":%s,"shard":%s,"pass":%s,"seed":"1","params":%s,"inputs":[%s],"spec":%s}' \
+		"$iter" "$stage" "$shard" "$pass" "$stage" "$iter" "$shard" "$pass" "$params" "$inputs" "$(tr -d '\n' <"${SPEC:-spec.json}")" >"$d/job.json"
+	eval "$RUN $d"
+}
+plain() { "$W" stage "$1" >"$1/log" 2>&1 || { tail -2 "$1/log"; return 1; }; }
+# Interrupts the job over and over: first politely as soon as it works, then with kill -9 after its
+# first checkpoint, until it ends by itself.
+rough() {
+	local n=0 pid sig rc
+	while :; do
+		"$W" stage "$1" >>"$1/log" 2>&1 & pid=$!
+		sig=; [ $n -lt 4 ] && { [ $((n % 2)) = 0 ] && sig=TERM || sig=KILL; }
+		if [ -n "$sig" ]; then
+			for _ in $(seq 200); do
+				kill -0 $pid 2>/dev/null || break
+				[ $sig = TERM ] && [ -d "$1/work" ] && break
+				[ -n "$(find "$1/ckpt" -name ckpt.json -newer "$1/mark" 2>/dev/null)" ] && break
+				sleep 0.005
+			done
+			kill -$sig $pid 2>/dev/null && stops=$((stops + 1))
+		fi
+		wait $pid 2>/dev/null; rc=$?
+		touch "$1/mark"
+		[ $rc = 0 ] && return 0
+		[ $rc = 1 ] && { tail -2 "$1/log"; return 1; }
+		n=$((n + 1)); [ $n -gt 30 ] && return 1
+	done
+}
+chain() {
+	R=$1 RUN=$2
+	job base import 0 0 0 '{}' && job data import 0 1 0 '{}' &&
+	job sft sft 0 1 0 '{"variant":"m1"}' base=base:model ift=data:ift eft=data:eft &&
+	job eval1 eval 0 1 0 '{"name":"M1"}' model=sft:model eval=data:eval test=data:test &&
+	job gen generate 1 0 0 '{"from":0,"to":20}' model=sft:model prompts=data:prompts &&
+	job judge0 judge 1 0 0 '{"pass":0}' model=sft:model responses=gen:responses &&
+	job judge1 judge 1 0 1 '{"pass":1}' model=sft:model responses=gen:responses &&
+	job pair pair 1 0 0 '{}' responses.0=gen:responses judgements.0.0=judge0:judgements judgements.0.1=judge1:judgements || return 1
+	local rows total
+	rows=$(wc -l <"$R/pair/out/pairs/data.jsonl") total=$((2 * ((rows + 1) / 2)))
+	echo "$rows pairs, $total steps" >"$R/size"
+	job dpo0 dpo 1 0 0 "{\"step_from\":0,\"step_to\":2,\"total_steps\":$total}" model=sft:model ref=sft:model pairs=pair:pairs ift=data:ift eft=data:eft &&
+	job dpo1 dpo 1 1 0 "{\"step_from\":2,\"step_to\":$total,\"total_steps\":$total}" model=dpo0:model state=dpo0:state ref=sft:model reflogps=dpo0:reflogps pairs=pair:pairs ift=data:ift eft=data:eft &&
+	job eval2 eval 1 0 0 '{"name":"M2"}' model=dpo1:model eval=data:eval test=data:test prev=eval1:generations
+}
+digests() { (cd "$1" && sha256sum ./*/out/*.tar); }
+
+chain "$FLOW_DIR/a" plain || { echo "FAILED: first chain"; exit 1; }
+cat "$FLOW_DIR/a/size"
+chain "$FLOW_DIR/b" plain || { echo "FAILED: second chain"; exit 1; }
+check "twice the same bytes" "$(digests b)" "$(digests a)"
+stops=0
+chain "$FLOW_DIR/c" rough || { echo "FAILED: interrupted chain"; exit 1; }
+echo "$stops interruptions"
+check "interrupted and resumed, the same bytes" "$(digests c)" "$(digests a)"
+[ $stops -ge 10 ] || { echo "FAILED: only $stops interruptions took place"; fails=$((fails + 1)); }
+
+R=$FLOW_DIR/a RUN=plain
+has "step 0 of dpo: loss is ln 2 before NLL and replay, rewards 0" '"rewards/chosen":0.0' a/dpo0/out/metrics.jsonl
+has "truth from the scorer" 'truth.greedy_score' a/eval2/out/result.json
+has "head-to-head by command" '"h2h.n":6' a/eval2/out/result.json
+# A slice in one piece gives the weights of two slices.
+total=$(sed 's/.*, \([0-9]*\) steps/\1/' a/size)
+job whole dpo 1 0 0 "{\"step_from\":0,\"step_to\":$total,\"total_steps\":$total}" model=sft:model ref=sft:model pairs=pair:pairs ift=data:ift eft=data:eft
+check "one slice = two slices" "$(sha256sum <a/whole/out/model/model.safetensors)" "$(sha256sum <a/dpo1/out/model/model.safetensors)"
+
+# Judges that are programs.
+cat >judge.sh <<'X'
+#!/bin/sh
+# Longer answers score higher; one in the middle is unreadable.
+awk '{ n = length($0); if (NR == 2) print "{\"score\":null}"; else if (NR == 3) print "{\"score\":17}"; else printf "{\"score\":%d}\n", n % 6 }'
+X
+chmod +x judge.sh
+sed "s#\"kind\":\"model\"#\"kind\":\"command\",\"command\":[\"$FLOW_DIR/judge.sh\"]#" spec.json >spec-command.json
+SPEC=spec-command.json job judgec judge 1 0 0 '{"pass":0}' responses=gen:responses
+has "command judge scores" '"score":[0-5]' a/judgec/out/judgements/data.jsonl
+has "command judge: missing is missing" '"reason":"no_match","score":null' a/judgec/out/judgements/data.jsonl
+has "command judge: out of range" '"reason":"out_of_range","score":null' a/judgec/out/judgements/data.jsonl
+sed 's#"pattern":"score"#"pattern":"zebra"#' spec.json >spec-deaf.json
+SPEC=spec-deaf.json job judged judge 1 0 0 '{"pass":0}' model=sft:model responses=gen:responses
+has "unreadable judge: no scores" '"reason":"no_match","score":null' a/judged/out/judgements/data.jsonl
+has "unreadable judge: tried again" '"attempts":2' a/judged/out/judgements/data.jsonl
+SPEC=spec-deaf.json job paird pair 1 0 0 '{}' responses.0=gen:responses judgements.0.0=judged:judgements
+has "unjudged candidates make no pairs" '"drop":"unjudged"' a/paird/out/samples/data.jsonl
+check "no pairs" "$(wc -c <a/paird/out/pairs/data.jsonl)" 0
+job dpod dpo 1 0 0 '{"step_from":0,"step_to":1,"total_steps":1}' model=sft:model ref=sft:model pairs=paird:pairs ift=data:ift eft=data:eft && { echo "FAILED: dpo without pairs succeeded"; fails=$((fails + 1)); }
+has "dpo without pairs says so" 'no pairs' a/dpod/log
+printf '#!/bin/sh\nexit 3\n' >broken.sh && chmod +x broken.sh
+sed "s#\"kind\":\"model\"#\"kind\":\"command\",\"command\":[\"$FLOW_DIR/broken.sh\"]#" spec.json >spec-broken.json
+SPEC=spec-broken.json job judgeb judge 1 0 0 '{"pass":0}' responses=gen:responses && { echo "FAILED: broken judge succeeded"; fails=$((fails + 1)); }
+has "a broken command is named" 'broken.sh: exit 3' a/judgeb/log
+exit $((fails > 0))
