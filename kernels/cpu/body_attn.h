@@ -69,7 +69,7 @@ INLINE void scale_row(float *o, int n, float by)
 	for (int i = 0; i < n; i += 16) {
 		int l = lanes_left(i, n);
 
-		v_store_n(o + i, v_mul(v_load_n(o + i, l), s), l);
+		v_store_l(o + i, v_mul(v_load_l(o + i, l), s), l);
 	}
 }
 
@@ -357,7 +357,7 @@ INLINE void paged_values(float *out, const float *p, const float *v, const int32
 
 		for (int l = 0; l < 4; l++)
 			for (int i = 0; i < nv; i++) {
-				VEC x = v_load_n(row + l * d + 16 * i, lanes_left(c + 16 * i, d));
+				VEC x = v_load_l(row + l * d + 16 * i, lanes_left(c + 16 * i, d));
 				int at = (l * nv + i) % 4;
 				acc[at] = v_fma(v_set(p[j + l]), x, acc[at]);
 			}
@@ -366,7 +366,7 @@ INLINE void paged_values(float *out, const float *p, const float *v, const int32
 		for (int i = 0; i < span; i++)
 			acc[i] = v_add(acc[i], acc[i + span]);
 	for (int i = 0; i < nv; i++)
-		v_store_n(out + c + 16 * i, acc[i], lanes_left(c + 16 * i, d));
+		v_store_l(out + c + 16 * i, acc[i], lanes_left(c + 16 * i, d));
 }
 
 static void paged_head(const struct kern_paged *a, float *s, int row, int head)

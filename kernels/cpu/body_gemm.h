@@ -7,6 +7,7 @@
 
 #define NR (NRV * GV_WIDTH)
 #define KC 256		  /* k per block: a panel block of 32 KiB stays in the first-level cache */
+#define TURN_LD (KC + 16) /* row stride of a turned block: not a power of two */
 #define TILES_PER_BLOCK 8 /* row tiles per item */
 #define PACK_MAX (12u << 20) /* floats of packed operand at a time: 48 MiB */
 
@@ -58,7 +59,8 @@ INLINE void tile_body(int mr, int np, int k, const float *a, int lda, const floa
 			tile_body(mr, np, k, a, lda, b, bs, c, ldc, false);                        \
 	}
 TILE(1, 1)
-TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(1, 4)
+TILE(2, 1)
+TILE(3, 1) TILE(4, 1) TILE(1, 4)
 #if MR >= 6
 	TILE(5, 1) TILE(6, 1)
 #endif
@@ -201,7 +203,7 @@ static void gemm_pack_item(void *ctx, int item, int thread)
 /* Copies A[k][m] into rows [m][kc] of the thread's scratch. */
 static const float *turn_block(const struct gemm *g, int i, int m, int p, int k, int thread)
 {
-	size_t size = (size_t)TILES_PER_BLOCK * MR * KC * sizeof(float);
+	size_t size = (size_t)TILES_PER_BLOCK * MR * TURN_LD * sizeof(float);
 	float *out = kern_pool_scratch(g->pool, thread, size);
 
 	for (int q0 = 0; q0 < k; q0 += 16) {
@@ -209,7 +211,7 @@ static const float *turn_block(const struct gemm *g, int i, int m, int p, int k,
 
 		for (int r = 0; r < m; r++) {
 			const float *src = g->a + (ptrdiff_t)(p + q0) * g->lda + i + r;
-			float *dst = out + (size_t)r * KC + q0;
+			float *dst = out + (size_t)r * TURN_LD + q0;
 
 			for (int q = 0; q < nq; q++)
 				dst[q] = src[(ptrdiff_t)q * g->lda];
@@ -234,7 +236,7 @@ static void gemm_item(void *ctx, int item, int thread)
 
 		if (g->a_turned) {
 			a = turn_block(g, i, m, p, k, thread);
-			lda = KC;
+			lda = TURN_LD;
 		}
 		panel_gemm(g->c + (ptrdiff_t)i * g->ldc + j, g->ldc, a, lda,
 			   g->packed + (size_t)(j / NR) * panel + (size_t)p * NR, panel, m, n, k,

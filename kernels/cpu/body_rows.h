@@ -36,6 +36,20 @@ INLINE int lanes_left(int i, int n)
 	return n - i < 16 ? n - i : 16;
 }
 
+/* Masked access is slow on some processors: only the tail of a row pays for it. */
+INLINE VEC v_load_l(const float *p, int l)
+{
+	return __builtin_expect(l == 16, 1) ? v_load(p) : v_load_n(p, l);
+}
+
+INLINE void v_store_l(float *p, VEC v, int l)
+{
+	if (__builtin_expect(l == 16, 1))
+		v_store(p, v);
+	else
+		v_store_n(p, v, l);
+}
+
 static void vexp(float *y, const float *x, size_t n)
 {
 	size_t i = 0;
@@ -177,17 +191,17 @@ static void rmsnorm_dx_item(void *ctx, int item, int thread)
 
 		for (int i = 0; i < n; i += 16) {
 			int l = lanes_left(i, n);
-			VEC wd = v_mul(v_load_n(a->w + i, l), v_load_n(dy + i, l));
+			VEC wd = v_mul(v_load_l(a->w + i, l), v_load_l(dy + i, l));
 
-			s = v_fma(v_load_n(x + i, l), wd, s);
+			s = v_fma(v_load_l(x + i, l), wd, s);
 		}
 		VEC scale = v_set(rinv), back = v_set(-v_sum(s) * rinv * rinv * rinv / (float)n);
 		for (int i = 0; i < n; i += 16) {
 			int l = lanes_left(i, n);
-			VEC wd = v_mul(v_load_n(a->w + i, l), v_load_n(dy + i, l));
-			VEC d = v_fma(v_load_n(x + i, l), back, v_mul(wd, scale));
+			VEC wd = v_mul(v_load_l(a->w + i, l), v_load_l(dy + i, l));
+			VEC d = v_fma(v_load_l(x + i, l), back, v_mul(wd, scale));
 
-			v_store_n(dx + i, v_add(v_load_n(dx + i, l), d), l);
+			v_store_l(dx + i, v_add(v_load_l(dx + i, l), d), l);
 		}
 	}
 }
@@ -205,9 +219,9 @@ static void rmsnorm_dw_item(void *ctx, int item, int thread)
 
 		for (int i = from; i < to; i += 16) {
 			int l = lanes_left(i, to);
-			VEC xr = v_mul(v_load_n(x + i, l), s);
+			VEC xr = v_mul(v_load_l(x + i, l), s);
 
-			v_store_n(a->y + i, v_fma(v_load_n(dy + i, l), xr, v_load_n(a->y + i, l)),
+			v_store_l(a->y + i, v_fma(v_load_l(dy + i, l), xr, v_load_l(a->y + i, l)),
 				  l);
 		}
 	}
@@ -299,9 +313,9 @@ static void swiglu_item(void *ctx, int item, int thread)
 
 		for (int i = 0; i < a->width; i += 16) {
 			int l = lanes_left(i, a->width);
-			VEC gate = v_load_n(g + i, l);
+			VEC gate = v_load_l(g + i, l);
 
-			v_store_n(y + i, v_mul(v_mul(gate, v_sigmoid(gate)), v_load_n(u + i, l)),
+			v_store_l(y + i, v_mul(v_mul(gate, v_sigmoid(gate)), v_load_l(u + i, l)),
 				  l);
 		}
 	}
@@ -328,12 +342,12 @@ static void swiglu_back_item(void *ctx, int item, int thread)
 
 		for (int i = 0; i < a->width; i += 16) {
 			int l = lanes_left(i, a->width);
-			VEC g = v_load_n(a->x + at + i, l), u = v_load_n(a->u + at + i, l);
-			VEC d = v_load_n(dy + i, l), s = v_sigmoid(g);
+			VEC g = v_load_l(a->x + at + i, l), u = v_load_l(a->u + at + i, l);
+			VEC d = v_load_l(dy + i, l), s = v_sigmoid(g);
 			VEC slope = v_mul(s, v_fma(g, v_sub(v_set(1), s), v_set(1)));
 
-			v_store_n(a->y + at + i, v_mul(v_mul(d, u), slope), l);
-			v_store_n(a->z + at + i, v_mul(d, v_mul(g, s)), l);
+			v_store_l(a->y + at + i, v_mul(v_mul(d, u), slope), l);
+			v_store_l(a->z + at + i, v_mul(d, v_mul(g, s)), l);
 		}
 	}
 }

@@ -32,7 +32,7 @@ static void head_item(void *ctx, int item, int thread)
 	for (int i = 0; i < n; i += 16) {
 		int l = lanes_left(i, n);
 
-		v_store_n(x + i, v_mul(v_load_n(x + i, l), scale), l);
+		v_store_l(x + i, v_mul(v_load_l(x + i, l), scale), l);
 	}
 	x[a->target[r]] += a->g[r];
 }
@@ -95,43 +95,52 @@ static void add(struct kern_pool *pool, float *y, const float *x, size_t n)
 	kern_pool_run(pool, add_item, &a, blocks_of(n, BLOCK));
 }
 
-/* Philox4x32-10 (Salmon et al. 2011). */
-static void philox(const uint32_t key[2], const uint32_t ctr[4], uint32_t out[4])
+/* Philox4x32-10 (Salmon et al. 2011) of sixteen counters at once: n, n + 1, ...; the loops over
+ * lanes are what the compiler vectorises. */
+#define PHILOX_LANES 16
+
+static void philox_lanes(const uint32_t key[2], uint64_t n, const uint32_t stream[2],
+			 uint32_t out[4][PHILOX_LANES])
 {
-	uint32_t k0 = key[0], k1 = key[1], x0 = ctr[0], x1 = ctr[1], x2 = ctr[2], x3 = ctr[3];
+	uint32_t k0 = key[0], k1 = key[1];
 
+	for (int j = 0; j < PHILOX_LANES; j++) {
+		out[0][j] = (uint32_t)(n + (uint64_t)j);
+		out[1][j] = (uint32_t)((n + (uint64_t)j) >> 32);
+		out[2][j] = stream[0];
+		out[3][j] = stream[1];
+	}
 	for (int i = 0; i < 10; i++) {
-		uint64_t a = (uint64_t)0xD2511F53 * x0, b = (uint64_t)0xCD9E8D57 * x2;
+		for (int j = 0; j < PHILOX_LANES; j++) {
+			uint64_t a = (uint64_t)0xD2511F53 * out[0][j];
+			uint64_t b = (uint64_t)0xCD9E8D57 * out[2][j];
+			uint32_t x1 = out[1][j], x3 = out[3][j];
 
-		x0 = (uint32_t)(b >> 32) ^ x1 ^ k0;
-		x1 = (uint32_t)b;
-		x2 = (uint32_t)(a >> 32) ^ x3 ^ k1;
-		x3 = (uint32_t)a;
+			out[0][j] = (uint32_t)(b >> 32) ^ x1 ^ k0;
+			out[1][j] = (uint32_t)b;
+			out[2][j] = (uint32_t)(a >> 32) ^ x3 ^ k1;
+			out[3][j] = (uint32_t)a;
+		}
 		k0 += 0x9E3779B9;
 		k1 += 0xBB67AE85;
 	}
-	out[0] = x0;
-	out[1] = x1;
-	out[2] = x2;
-	out[3] = x3;
 }
 
 static void dropout_item(void *ctx, int item, int thread)
 {
 	const struct elements *a = ctx;
 	size_t from = (size_t)item * BLOCK, to = from + BLOCK < a->n ? from + BLOCK : a->n;
-	double bound = (double)a->p * 4294967296.0;
+	uint32_t bound = (uint32_t)((double)a->p * 4294967296.0);
 	float keep = 1.0f / (1.0f - a->p);
 
 	(void)thread;
-	for (size_t i = from; i < to; i += 4) {
-		uint32_t ctr[4] = {(uint32_t)(i / 4), (uint32_t)(i / 4 >> 32), a->stream[0],
-				   a->stream[1]};
-		uint32_t word[4];
+	for (size_t i = from; i < to; i += 4 * PHILOX_LANES) {
+		size_t n = to - i < 4 * PHILOX_LANES ? to - i : 4 * PHILOX_LANES;
+		uint32_t word[4][PHILOX_LANES];
 
-		philox(a->key, ctr, word);
-		for (size_t j = 0; j < 4 && i + j < to; j++)
-			a->y[i + j] = (double)word[j] < bound ? 0 : a->y[i + j] * keep;
+		philox_lanes(a->key, i / 4, a->stream, word);
+		for (size_t j = 0; j < n; j++)
+			a->y[i + j] = word[j % 4][j / 4] < bound ? 0 : a->y[i + j] * keep;
 	}
 }
 
@@ -159,15 +168,15 @@ static void adamw_item(void *ctx, int item, int thread)
 	(void)thread;
 	for (size_t i = from; i < to; i += 16) {
 		int l = to - i < 16 ? (int)(to - i) : 16;
-		VEC g = v_mul(v_load_n(a->g + i, l), scale);
-		VEC m = v_fma(b1, v_load_n(a->m + i, l), v_mul(c1, g));
-		VEC v = v_fma(b2, v_load_n(a->v + i, l), v_mul(c2, v_mul(g, g)));
+		VEC g = v_mul(v_load_l(a->g + i, l), scale);
+		VEC m = v_fma(b1, v_load_l(a->m + i, l), v_mul(c1, g));
+		VEC v = v_fma(b2, v_load_l(a->v + i, l), v_mul(c2, v_mul(g, g)));
 		VEC step = v_div(v_mul(m, u1), v_add(v_sqrt(v_mul(v, u2)), eps));
-		VEC p = v_mul(v_load_n(a->p + i, l), shrink);
+		VEC p = v_mul(v_load_l(a->p + i, l), shrink);
 
-		v_store_n(a->m + i, m, l);
-		v_store_n(a->v + i, v, l);
-		v_store_n(a->p + i, v_sub(p, v_mul(lr, step)), l);
+		v_store_l(a->m + i, m, l);
+		v_store_l(a->v + i, v, l);
+		v_store_l(a->p + i, v_sub(p, v_mul(lr, step)), l);
 	}
 }
 

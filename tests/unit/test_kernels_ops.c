@@ -1,6 +1,7 @@
 /* Row-wise operations of every back end against double precision, gradients against central
  * differences of a double-precision copy of the operation.
  */
+#include "base/rng.h"
 #include "tests/kern_util.h"
 
 #define STEP 1e-5
@@ -465,4 +466,28 @@ void test_kernels_ops__row_lse(void)
 		}
 	}
 	kern_pool_free(pool);
+}
+
+/* The masks are the words of Philox as base/rng.c makes them. */
+void test_kernels_ops__dropout_draws_philox_words(void)
+{
+	enum { N = 333 };
+	const uint32_t key[2] = {0xdeadbeef, 17}, stream[2] = {5, 6};
+	float *ones = guarded(N);
+
+	for (int i = 0; i < N; i++)
+		ones[i] = 1;
+	EACH_BACKEND(k) {
+		struct kern_pool *pool = kern_pool_new(1);
+		float *x = copy_of(ones, N);
+
+		k->dropout(pool, x, N, 0.25f, key, stream);
+		for (int i = 0; i < N; i++) {
+			uint32_t ctr[4] = {(uint32_t)i / 4, 0, stream[0], stream[1]}, out[4];
+
+			rng_philox(key, ctr, out);
+			CHECK((x[i] == 0) == (out[i % 4] < 1u << 30));
+		}
+		kern_pool_free(pool);
+	}
 }
