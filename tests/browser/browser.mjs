@@ -35,20 +35,32 @@ export async function watched(context, base) {
 	return page;
 }
 
+/** Collects checks under a name; every name is one `ok` or `not ok` line of `make check`. */
 export class Report {
-	failed = 0;
 	passed = 0;
-	check(ok, what, more = "") {
-		if (ok) this.passed++;
-		else {
-			this.failed++;
-			console.log(`not ok - ${what}${more ? ": " + more : ""}`);
-		}
-		return ok;
+	groups = new Map();
+	constructor(suite) {
+		this.suite = suite;
 	}
-	end(name) {
-		console.log(`${name}: ${this.passed} checks passed, ${this.failed} failed`);
-		return this.failed ? 1 : 0;
+	start(name) {
+		this.now = name;
+		if (!this.groups.has(name)) this.groups.set(name, []);
+	}
+	check(ok, what, more = "", group = this.now) {
+		if (ok) this.passed++;
+		else this.groups.get(group).push(what + (more ? ": " + more : ""));
+		return !!ok;
+	}
+	/** Prints the lines; returns the exit code. */
+	end() {
+		let failed = 0;
+		for (const [name, wrong] of this.groups) {
+			for (const w of wrong) console.log(`# ${w}`);
+			console.log(`${wrong.length ? "not ok" : "ok"} ${this.suite} ${name}`);
+			failed += wrong.length;
+		}
+		console.log(`# ${this.suite}: ${this.passed} checks passed, ${failed} failed`);
+		return failed ? 1 : 0;
 	}
 }
 

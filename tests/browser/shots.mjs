@@ -41,26 +41,27 @@ const PAGES = [
 ];
 const LOOKS = [["light", 1280], ["dark", 1280], ["light", 360], ["dark", 360]];
 
-const report = new Report();
+const report = new Report("browser page");
 const mock = await startMock();
 const bare = await startMock({ empty: true });
 const browser = await launch();
 
 async function shoot(page, name, theme, width) {
+	report.start(name);
+	const check = (ok, what, more = "") => report.check(ok, `${theme} ${width}: ${what}`, more, name);
 	await page.waitForFunction(() => !document.querySelector("[aria-busy=true].skeleton"), null, { timeout: 8000 }).catch(() => undefined);
 	await page.waitForTimeout(250);
 	await page.screenshot({ path: join(out, `${name}-${theme}-${width}.png`), fullPage: true });
 	const trouble = await page.trouble();
-	report.check(trouble.length === 0, `${name} ${theme} ${width} is quiet`, trouble.join(" | "));
+	check(trouble.length === 0, "no error, violation or foreign request", trouble.join(" | "));
 	const wide = await overflow(page);
-	report.check(wide === "", `${name} ${theme} ${width} has no horizontal overflow`, wide);
-	const pwned = await page.evaluate(() => window.pwned);
-	report.check(pwned === undefined, `${name}: hostile text stays text`);
+	check(wide === "", "no horizontal overflow", wide);
+	check((await page.evaluate(() => window.pwned)) === undefined, "hostile text stays text");
 	const h1 = await page.locator("h1").count();
-	report.check(h1 === 1 || name.startsWith("missing"), `${name} has one h1`, String(h1));
+	check(h1 === 1 || name.startsWith("missing"), "one h1", String(h1));
 }
 
-for (const [theme, width] of LOOKS) {
+async function look(theme, width) {
 	const context = await browser.newContext({ viewport: { width, height: width < 600 ? 740 : 860 }, colorScheme: theme, reducedMotion: "reduce" });
 	const page = await watched(context, mock.url);
 	await page.goto(mock.url + "/login");
@@ -84,7 +85,8 @@ for (const [theme, width] of LOOKS) {
 	}
 	await empty.close();
 }
+await Promise.all(LOOKS.map(([theme, width]) => look(theme, width)));
 await browser.close();
 mock.close();
 bare.close();
-process.exit(report.end("browser pages"));
+process.exit(report.end());

@@ -21,7 +21,7 @@ function stageLine(s: StageInfo): string {
 	const n = jobsIn(s);
 	if (s.state === "done") return s.seconds ? fmtDuration(s.seconds) : `${fmtInt(n)} ${n === 1 ? "job" : "jobs"}`;
 	const done = s.counts?.done ?? 0;
-	if (n > 1) return `${done} / ${Math.max(n, s.planned ?? 0)} jobs`;
+	if (n > 1) return `${done} / ${Math.max(n, s.planned ?? 0)} jobs${s.state === "running" ? ` · ${Math.floor(100 * stageShare(s))} %` : ""}`;
 	if (s.total_units) return `${fmtInt(s.done_units ?? 0)} / ${fmtInt(s.total_units)} ${s.unit ?? ""}`;
 	return n === 1 ? "1 job" : s.planned ? `≈ ${s.planned} ${s.planned === 1 ? "job" : "jobs"}` : "planned later";
 }

@@ -1,0 +1,328 @@
+// What a person does, against the mock: live updates, dialogs, keyboard, offline, forms, filters, tabs.
+import { launch, Report, watched } from "./browser.mjs";
+import { startMock } from "./mock.mjs";
+import { hex } from "./mock_data.mjs";
+
+const report = new Report("browser act");
+const ok = (cond, what, more) => report.check(!!cond, what, more === undefined ? "" : String(more));
+const browser = await launch();
+const SAMPLES = `/data/${hex("r7k2f9.1.pair.0.0/samples")}`;
+
+async function open(mock, { width = 1280, role, path = "/" } = {}) {
+	if (role) mock.role = role;
+	const context = await browser.newContext({ viewport: { width, height: 800 }, acceptDownloads: true });
+	const page = await watched(context, mock.url);
+	await page.goto(mock.url + "/login?code=once");
+	await page.waitForSelector(".top");
+	if (path !== "/") {
+		await page.goto(mock.url + path);
+		await page.waitForSelector("h1");
+	}
+	return { context, page };
+}
+
+async function quiet(page, what) {
+	const t = await page.trouble();
+	ok(t.length === 0, `${what} leaves no error`, t.join(" | "));
+}
+
+const tests = {
+	async "live update keeps scroll, focus, text and rows"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock, { path: "/runs/r9m4q2/jobs" });
+		await page.waitForSelector("tbody tr");
+		await page.evaluate(() => {
+			document.querySelector("tbody tr:nth-child(30)").dataset.mine = "1";
+			document.querySelector("tbody tr:nth-child(30) a").focus();
+			scrollTo(0, 600);
+		});
+		const y = await page.evaluate(() => scrollY);
+		const before = await page.textContent(".facts, .pipe");
+		for (let i = 0; i < 60; i++) {
+			mock.advance();
+			await page.waitForTimeout(30);
+		}
+		await page.waitForTimeout(2500);
+		const after = await page.evaluate(() => ({ y: scrollY, focus: document.activeElement?.closest("tr")?.dataset.mine, same: !!document.querySelector("tr[data-mine]") }));
+		ok(after.y === y, "scroll stays", `${y} → ${after.y}`);
+		ok(after.focus === "1" && after.same, "the focused row is the same element");
+		const pipe = await page.textContent(".pipe");
+		ok(pipe !== before, "the page moved on by itself");
+		await quiet(page, "live update");
+		await context.close();
+		mock.close();
+	},
+
+	async "pause stands still and counts, then catches up"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock, { path: "/runs/r9m4q2/charts" });
+		await page.waitForSelector(".pill-live");
+		await page.keyboard.press("p");
+		await page.waitForSelector(".pill-paused");
+		const before = await page.textContent(".pipe");
+		for (let i = 0; i < 10; i++) mock.advance();
+		await page.waitForTimeout(1500);
+		ok((await page.textContent(".pipe")) === before, "paused page stands still");
+		ok(/\d+ new/.test(await page.textContent(".pill")), "it says how much is new", await page.textContent(".pill"));
+		await page.click(".pill");
+		await page.waitForTimeout(1500);
+		ok((await page.textContent(".pipe")) !== before, "it catches up");
+		await quiet(page, "pause");
+		await context.close();
+		mock.close();
+	},
+
+	async "cancel dialog: Go back and Esc send nothing, the button sends one request"() {
+		const mock = await startMock({ tickMs: 20 });
+		const { context, page } = await open(mock, { path: "/runs/r9m4q2" });
+		mock.posts.length = 0;
+		const cancel = page.getByRole("button", { name: "Cancel…" });
+		await cancel.click();
+		await page.waitForSelector("dialog[open]");
+		ok((await page.evaluate(() => document.activeElement.textContent)) === "Keep it running", "the safe button has the focus");
+		ok(/longer answers/.test(await page.textContent("dialog h2")), "the dialog names the run");
+		await page.waitForTimeout(600);
+		await page.keyboard.press("Escape");
+		await page.waitForSelector("dialog[open]", { state: "detached" });
+		ok(await page.evaluate(() => /Cancel/.test(document.activeElement.textContent)), "the focus returns");
+		await cancel.click();
+		await page.getByRole("button", { name: "Keep it running" }).click();
+		await page.waitForTimeout(300);
+		ok(mock.posts.length === 0, "nothing was sent", mock.posts.join());
+		await cancel.click();
+		await page.getByRole("button", { name: "Cancel the run" }).click();
+		await page.waitForSelector("dialog[open]", { state: "detached" });
+		ok(mock.posts.join() === "POST /runs/r9m4q2/cancel", "one request was sent", mock.posts.join());
+		await quiet(page, "cancel");
+		await context.close();
+		mock.close();
+	},
+
+	async "offline banner comes and goes, data stays"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock, { path: "/runs/r9m4q2/jobs" });
+		await page.waitForSelector("tbody tr");
+		mock.setDown(true);
+		await page.waitForSelector(".stale", { timeout: 15000 });
+		ok((await page.locator("tbody tr").count()) > 20, "the table stays while the server is away");
+		mock.setDown(false);
+		await page.waitForSelector(".stale", { state: "detached", timeout: 15000 });
+		await page.waitForSelector(".pill-live", { timeout: 15000 });
+		ok(true, "the banner goes when the server is back");
+		await quiet(page, "an outage");
+		await context.close();
+		mock.close();
+	},
+
+	async "eight tabs share one stream"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock);
+		const tabs = [page];
+		for (let i = 0; i < 7; i++) {
+			const t = await context.newPage();
+			await t.goto(mock.url + "/runs/r9m4q2/jobs");
+			await t.waitForSelector("tbody tr", { timeout: 8000 });
+			tabs.push(t);
+		}
+		await page.waitForTimeout(500);
+		ok(mock.streams.size === 1, "one stream for eight tabs", mock.streams.size);
+		await context.close();
+		mock.close();
+	},
+
+	async "submit form: errors inline and in the summary, dry run, idempotent submit"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock, { path: "/runs/new" });
+		await page.waitForSelector(".submit");
+		await page.fill("#f-base_model", "relative/dir");
+		await page.waitForSelector("#f-base_model[aria-invalid=true]");
+		ok(/absolute path/.test(await page.textContent("#f-base_model-h")), "the server's sentence stands at the field");
+		ok((await page.locator(".submit-rail .error-card li").count()) >= 1, "and in the summary");
+		await page.fill("#f-dpo-beta", "abc");
+		await page.waitForSelector("#f-dpo-beta[aria-invalid=true]");
+		await page.fill("#f-dpo-beta", "0.3");
+		await page.fill("#f-name", "from the form");
+		await page.fill("#f-base_model", "/models/base");
+		await page.fill("#f-data-ift", "/data/ift.jsonl");
+		await page.keyboard.press("Tab");
+		await page.waitForSelector(".plan-total");
+		ok(/28/.test(await page.textContent(".plan-total")), "the plan is shown");
+		ok((await page.locator(".field.changed").count()) >= 3, "changed fields are marked");
+		await page.reload();
+		await page.waitForSelector(".plan-total");
+		ok((await page.inputValue("#f-name")) === "from the form", "the draft survives a reload");
+		mock.posts.length = 0;
+		await page.getByRole("button", { name: "Submit run" }).dblclick();
+		await page.waitForURL(/\/runs\/r9m4q2/);
+		ok(mock.keys.size === 1, "a double click is one run", mock.keys.size);
+		await quiet(page, "the form");
+		await context.close();
+		mock.close();
+	},
+
+	async "sample browser: filters live in the address, j and k, permalink, hostile text"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock, { path: SAMPLES });
+		await page.waitForSelector(".row-link");
+		await page.keyboard.press("j");
+		await page.keyboard.press("j");
+		await page.waitForURL(/at=2/);
+		ok(/<img src=x/.test(await page.textContent(".sample")), "hostile text is shown as text");
+		ok((await page.evaluate(() => window.pwned)) === undefined, "and does nothing");
+		await page.locator(".hist-col").last().click();
+		await page.waitForURL(/min_score/);
+		const n = await page.locator(".row-link").count();
+		await page.waitForTimeout(400);
+		await page.reload();
+		await page.waitForSelector(".row-link");
+		ok((await page.locator(".row-link").count()) <= n, "the filter survives a reload");
+		await page.keyboard.press("/");
+		ok((await page.evaluate(() => document.activeElement.type)) === "search", "/ focuses the search");
+		await page.keyboard.type("limerick j");
+		ok((await page.evaluate(() => document.activeElement.value)) === "limerick j", "shortcuts do not eat typed letters");
+		await page.goto(mock.url + SAMPLES + "?at=150");
+		await page.waitForSelector(".sample");
+		await page.waitForFunction(() => /Row 150/.test(document.querySelector(".sample")?.textContent ?? ""));
+		ok(true, "a permalink beyond the first page opens");
+		const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: /Export/ }).click()]);
+		ok(!!download.suggestedFilename(), "export downloads");
+		await quiet(page, "the sample browser");
+		await context.close();
+		mock.close();
+	},
+
+	async "log: opens at the tail, follows, finds"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock, { path: "/jobs/r9m4q2.1.dpo.1.0" });
+		await page.waitForSelector(".log pre span");
+		const tail = () => page.evaluate(() => { const l = document.querySelector(".log"); return l.scrollHeight - l.scrollTop - l.clientHeight; });
+		ok((await tail()) < 30, "it opens at the end", await tail());
+		mock.advance();
+		await page.waitForFunction(() => /progress done/.test(document.querySelector(".log").textContent), null, { timeout: 8000 });
+		ok((await tail()) < 30, "it follows");
+		ok(!/\u001b/.test(await page.textContent(".log")), "colour codes are gone");
+		await page.fill(".log-card input[type=search]", "chunk=7 ");
+		await page.waitForSelector(".log mark", { state: "attached" });
+		ok(true, "find marks");
+		await quiet(page, "the log");
+		await context.close();
+		mock.close();
+	},
+
+	async "keyboard and focus: skip link, help, route change"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock);
+		await page.waitForSelector(".run-card");
+		await page.reload();
+		await page.waitForSelector(".run-card");
+		await page.keyboard.press("Tab");
+		ok((await page.evaluate(() => document.activeElement.className)) === "skip", "the skip link is first");
+		await page.keyboard.press("Enter");
+		ok((await page.evaluate(() => document.activeElement.id)) === "main", "it leads to the content");
+		await page.keyboard.press("?");
+		await page.waitForSelector("dialog[open]");
+		await page.keyboard.press("Escape");
+		await page.waitForSelector("dialog[open]", { state: "detached" });
+		await page.keyboard.press("j");
+		await page.keyboard.press("Enter");
+		await page.waitForURL(/\/runs\/r/);
+		await page.waitForFunction(() => document.activeElement.id === "main", null, { timeout: 2000 }).catch(() => undefined);
+		ok((await page.evaluate(() => document.activeElement.id)) === "main", "a new page moves the focus to main");
+		await page.goBack();
+		await page.waitForSelector(".run-card");
+		ok(true, "Back works");
+		await quiet(page, "the keyboard");
+		await context.close();
+		mock.close();
+	},
+
+	async "viewer sees, and cannot act"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock, { role: "viewer", path: "/runs/r9m4q2" });
+		ok(await page.getByRole("button", { name: "Cancel…" }).isDisabled(), "cancel is disabled for a viewer");
+		ok(await page.getByRole("button", { name: "Pause…" }).isDisabled(), "pause too");
+		await quiet(page, "a viewer");
+		await context.close();
+		mock.close();
+	},
+
+	async "login: wrong token is refused with a sentence, right one returns to the page"() {
+		const mock = await startMock({ tickMs: 0 });
+		const context = await browser.newContext();
+		const page = await watched(context, mock.url);
+		await page.goto(mock.url + "/runs/r7k2f9/charts");
+		await page.waitForSelector("input[name=token]");
+		await page.fill("input[name=token]", "nonsense");
+		await page.keyboard.press("Enter");
+		await page.waitForSelector(".field-error");
+		await page.fill("input[name=token]", "pawl_admin_x");
+		await page.keyboard.press("Enter");
+		await page.waitForURL(/\/runs\/r7k2f9\/charts/);
+		await page.waitForSelector(".chart canvas");
+		await quiet(page, "login");
+		await context.close();
+		mock.close();
+	},
+
+	async "plain HTTP by name: copy and the stream work without a secure context"() {
+		const mock = await startMock({ tickMs: 0 });
+		const port = new URL(mock.url).port;
+		const plain = await launch([`--host-resolver-rules=MAP pawl.lan 127.0.0.1`]);
+		const base = `http://pawl.lan:${port}`;
+		const context = await plain.newContext();
+		const page = await watched(context, base);
+		await page.goto(base + "/login?code=once");
+		await page.waitForSelector(".pill-live", { timeout: 8000 });
+		ok(!(await page.evaluate(() => isSecureContext)), "the context is not secure");
+		await page.goto(base + "/runs/r9m4q2");
+		await page.waitForSelector(".crumbs .copy");
+		await page.click(".crumbs .copy");
+		await page.waitForFunction(() => /Copied/.test(document.querySelector(".toast")?.textContent ?? ""), null, { timeout: 4000 });
+		ok(true, "copy says that it copied");
+		await quiet(page, "plain HTTP");
+		await plain.close();
+		mock.close();
+	},
+
+	async "contrast of chart labels by pixels, both themes"() {
+		const mock = await startMock({ tickMs: 0 });
+		for (const scheme of ["light", "dark"]) {
+			const context = await browser.newContext({ colorScheme: scheme });
+			const page = await watched(context, mock.url);
+			await page.goto(mock.url + "/login?code=once");
+			await page.waitForSelector(".top");
+			await page.goto(mock.url + "/runs/r7k2f9/charts");
+			await page.waitForSelector(".chart canvas");
+			await page.waitForTimeout(300);
+			const ratio = await page.evaluate(() => {
+				const canvas = document.querySelector(".chart canvas");
+				const d = canvas.getContext("2d").getImageData(0, 0, Math.round(canvas.width * 0.12), canvas.height).data;
+				const lum = (r, g, b) => [r, g, b].map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((n, v, i) => n + v * [0.2126, 0.7152, 0.0722][i], 0);
+				const bg = getComputedStyle(document.querySelector(".chart")).backgroundColor.match(/\d+/g).map(Number);
+				const back = lum(...bg);
+				let best = 1;
+				for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 250) {
+					const l = lum(d[i], d[i + 1], d[i + 2]);
+					best = Math.max(best, (Math.max(l, back) + 0.05) / (Math.min(l, back) + 0.05));
+				}
+				return best;
+			});
+			ok(ratio > 4.2, `axis labels can be read in ${scheme}`, ratio.toFixed(2));
+			await context.close();
+		}
+		mock.close();
+	},
+};
+
+const only = process.argv[2];
+for (const [name, run] of Object.entries(tests)) {
+	if (only && !name.includes(only)) continue;
+	report.start(name);
+	try {
+		await run();
+	} catch (e) {
+		ok(false, name, e.message.split("\n").slice(0, 3).join(" "));
+	}
+}
+await browser.close();
+process.exit(report.end());

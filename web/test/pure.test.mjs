@@ -1,0 +1,134 @@
+// The pure parts, without a browser. They are bundled on the fly by the esbuild that builds the page.
+import { test } from "node:test";
+import assert from "node:assert/strict";
+import { build } from "esbuild";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const src = join(dirname(fileURLToPath(import.meta.url)), "../src");
+
+async function load(...files) {
+	const out = await build({
+		stdin: { contents: files.map((f) => `export * from "./${f}";`).join("\n"), resolveDir: src, loader: "ts" },
+		bundle: true, format: "esm", write: false, jsx: "automatic", jsxImportSource: "preact", logLevel: "error",
+	});
+	return import("data:text/javascript;base64," + Buffer.from(out.outputFiles[0].text).toString("base64"));
+}
+
+// The one browser thing the pure parts touch at load.
+globalThis.matchMedia ??= () => ({ addEventListener() {} });
+globalThis.location ??= { pathname: "/", search: "" };
+const keepAlive = setInterval;
+globalThis.setInterval = (f, t) => { const h = keepAlive(f, t); h.unref?.(); return h; };
+
+const m = await load("chart/gantt_layout.ts", "chart/series.ts", "lib/winrate.ts", "lib/diff.ts", "lib/form.ts", "lib/log_text.ts", "lib/sample.ts", "lib/wire.ts", "lib/eta.ts", "lib/fmt.ts");
+
+const attempt = (job, start, end, n = 1) => ({ n, job, iter: 1, stage: "judge", shard: 0, pass: 0, worker: "w", start, end, how: end ? "completed" : null, reason: "", exit: "", from: "", to: "" });
+
+test("gantt: idle time is folded and positions keep their order", () => {
+	const hour = 3_600_000;
+	const list = [attempt("a", 0, 60_000), attempt("b", 6 * hour, 6 * hour + 60_000), attempt("c", 6 * hour + 30_000, null)];
+	const l = m.layout(list, "job", 6 * hour + 90_000, true);
+	assert.equal(l.folds.length, 1);
+	assert.ok(l.length < 200_000, "six hours of nothing take little room");
+	const flat = m.layout(list, "job", 6 * hour + 90_000, false);
+	assert.equal(flat.length, 6 * hour + 90_000);
+	let last = -1;
+	for (let t = 0; t <= 6 * hour; t += hour / 4) {
+		const x = l.posOf(t);
+		assert.ok(x >= last, "time never runs backwards on the axis");
+		last = x;
+	}
+	for (const r of l.rows) for (const b of r.bars) assert.ok(b.x1 >= b.x0);
+	assert.ok(Math.abs(l.timeAt(l.posOf(6 * hour + 10_000)) - (6 * hour + 10_000)) < 1);
+});
+
+test("gantt: overlapping bars get lanes of their own", () => {
+	const l = m.layout([attempt("a", 0, 10), attempt("b", 5, 15), attempt("c", 11, 20)], "stage", 20, false);
+	const { lane, n } = m.lanes(l.rows[0].bars);
+	assert.equal(n, 2);
+	assert.deepEqual(lane, [0, 1, 0]);
+});
+
+test("series: thinning keeps the extremes, smoothing starts at the first value", () => {
+	const pts = Array.from({ length: 10_000 }, (_, i) => [i, i === 5000 ? 99 : Math.sin(i)]);
+	const t = m.thin(pts, 100);
+	assert.ok(t.length <= 200);
+	assert.ok(t.some((p) => p[1] === 99));
+	assert.equal(m.smooth([[0, 4], [1, 4]], 0.9)[1][1], 4);
+	const [xs, a, b] = m.join([{ label: "a", points: [[0, 1], [2, 3]] }, { label: "b", points: [[1, 5]] }]);
+	assert.deepEqual([xs, a, b], [[0, 1, 2], [1, null, 3], [null, 5, null]]);
+});
+
+test("win rates: Wilson interval of 50 in 100, and the length warning", () => {
+	const [lo, hi] = m.wilson(50, 100);
+	assert.ok(Math.abs(lo - 0.4038) < 1e-3 && Math.abs(hi - 0.5962) < 1e-3);
+	assert.deepEqual(m.wilson(0, 0), [0, 1]);
+	const models = [{ name: "M1", metrics: { "length.greedy": 100 } }, { name: "M2", metrics: { "length.greedy": 130 } }];
+	assert.equal(m.movedTogether(models, [{ a: "M2", b: "M1", win: 60, tie: 10, loss: 30, n: 100 }]).length, 1);
+	assert.equal(m.movedTogether(models, [{ a: "M2", b: "M1", win: 30, tie: 10, loss: 60, n: 100 }]).length, 0);
+});
+
+test("diff: settings and words", () => {
+	assert.deepEqual(m.differing([{ a: 1, b: { c: 2 } }, { a: 1, b: { c: 3 }, d: [1] }]), [["b.c", ["2", "3"]], ["d", [null, "[1]"]]]);
+	const d = m.wordDiff("the red fox", "the blue fox");
+	assert.equal(d.filter((w) => w.kind !== "add").map((w) => w.text).join(""), "the red fox");
+	assert.equal(d.filter((w) => w.kind !== "del").map((w) => w.text).join(""), "the blue fox");
+});
+
+test("form: only what differs is sent, and a clone round-trips", () => {
+	const form = { defaults: {}, fields: [{ pointer: "/dpo/lr", type: "number", default: 1e-6, min: 0, max: 1 }, { pointer: "/name", type: "string", default: "" }, { pointer: "/judge/template", type: "object", default: "additive-5" }, { pointer: "/data/ift", type: "files", default: [] }] };
+	assert.deepEqual(m.build(form, { "/dpo/lr": "0.000001", "/name": "x" }).spec, { name: "x" });
+	assert.deepEqual(m.build(form, { "/dpo/lr": "2" }).errors, [{ pointer: "/dpo/lr", detail: "at most 1" }]);
+	const spec = { name: "x", dpo: { lr: 2e-6 }, judge: { template: { name: "mine", text: "t" } }, data: { ift: [{ path: "/a", format: "auto" }] } };
+	assert.deepEqual(m.build(form, m.textsOf(form, spec)).spec, spec);
+	assert.equal(m.fieldFor(form, "/data/ift/0/path"), "/data/ift");
+});
+
+test("log: colour codes, carriage returns and gaps", () => {
+	assert.equal(m.clean("a\u001b[31mb\u001b[0m\n10 %\r20 %\nx\r\n"), "ab\n20 %\nx\n");
+	const a = { start: 0, end: 3, size: 3, text: "abc" };
+	assert.equal(m.merge(a, { start: 3, end: 6, size: 6, text: "def" }, 100).text, "abcdef");
+	assert.equal(m.merge(a, { start: 9, end: 12, size: 12, text: "xyz" }, 100).text, "xyz");
+	const cut = m.merge({ start: 0, end: 8, size: 8, text: "one\ntwo\n" }, { start: 8, end: 14, size: 14, text: "three\n" }, 8);
+	assert.equal(cut.text, "three\n");
+	assert.equal(cut.start, 8);
+});
+
+test("samples: every kind of row, and hostile characters made visible", () => {
+	const s = m.viewOf({ id: "p", prompt: "q", candidates: [{ index: 0, text: "a", mean: 4, judgements: [{ pass: 0, score: null, reason: "no_match", text: "?" }] }, { index: 1, text: "b", mean: 1 }], chosen: 0, rejected: 1, drop: null });
+	assert.deepEqual([s.cards[0].mark, s.cards[1].mark, s.margin], ["chosen", "rejected", 3]);
+	assert.equal(s.cards[0].judgements[0].score, null, "a missing score is missing, never zero");
+	assert.equal(m.viewOf({ greedy: { text: "x", truth: { score: 1, correct: true } } }).cards[0].note, "correct");
+	assert.equal(m.viewOf({ prompt: "p", response: "r", score: 5 }).cards[0].score, 5);
+	assert.equal(m.viewOf(null).cards.length, 0);
+	assert.equal(m.visible("a\u202eb\u0000"), "a\ufffdb\u2400");
+});
+
+test("wire: attempts and series in every form the server sends", () => {
+	const [a] = m.attemptsOf([{ n: 1, job: "r1.2.judge.3.1", worker: "w", started_at: "2026-01-01T00:00:00Z", end: "failed", reason: { message: "boom", signal: 9 } }]);
+	assert.deepEqual([a.iter, a.stage, a.shard, a.pass, a.reason, a.exit], [2, "judge", 3, 1, "boom", "signal 9"]);
+	const [s] = m.seriesOf({ items: [{ job: "r1.1.dpo.0.0", points: [{ step: 1, loss: 0.5 }, { step: 0, loss: 0.7 }] }] });
+	assert.deepEqual(s.points.loss, [[0, 0.7], [1, 0.5]]);
+	const [j] = m.seriesOf({ job: "r1.1.dpo.0.0", items: [{ step: 3, loss: 1 }] }, "r1.1.dpo.0.0");
+	assert.deepEqual(j.points.loss, [[3, 1]]);
+});
+
+test("eta: unknown is said, finished stages carry over, unstarted jobs are not credited", () => {
+	const st = (iter, stage, state, more = {}) => ({ iter, stage, state, counts: { [state]: 1 }, planned: 1, seconds: 10, ...more });
+	assert.equal(m.stageShare({ state: "running", counts: { done: 1, blocked: 3 }, planned: 4, done_units: 60, total_units: 60 }), 0.25);
+	const run = { state: "active", iterations: 1, stages: [st(1, "prompts", "done")] };
+	assert.equal(m.eta(run, 0).seconds, null);
+	const full = { state: "active", iterations: 2, stages: ["prompts", "generate", "judge", "pair", "dpo", "eval"].map((s) => st(1, s, "done")) };
+	assert.equal(m.eta(full, 0).seconds, 60);
+	assert.equal(m.eta({ ...full, state: "paused" }, 0).why, "paused");
+});
+
+test("fmt: durations, bytes, numbers", () => {
+	assert.equal(m.fmtDuration(3725), "1 h 02 m");
+	assert.equal(m.fmtDuration(0.25), "250 ms");
+	assert.equal(m.fmtBytes(542113792), "542 MB");
+	assert.equal(m.fmtInt(61440), "61\u202f440");
+	assert.equal(m.fmtNum(0.000001), "1.00 e-6");
+	assert.equal(m.fmtPct(0.1234), "12.3 %");
+});
