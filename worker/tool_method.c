@@ -49,7 +49,8 @@ static bool finished(const json_t *row)
 	return strcmp(jx_get_str(row, "finish", "stop"), "stop") == 0;
 }
 
-static enum rc run_judge_parse(struct method_tool *t, const json_t *row, json_t **out, struct err *e)
+static enum rc run_judge_parse(struct method_tool *t, const json_t *row, json_t **out,
+			       struct err *e)
 {
 	const char *text;
 	struct judge_score s;
@@ -59,8 +60,9 @@ static enum rc run_judge_parse(struct method_tool *t, const json_t *row, json_t 
 		return rc;
 	s = judge_parse(&t->tmpl.rule, text, strlen(text), finished(row));
 	if (s.reason == JUDGE_OK)
-		*out = json_pack("{s:o, s:n}", "score", s.milli % 1000 ? json_real((double)s.milli / 1000)
-								       : json_integer(s.milli / 1000),
+		*out = json_pack("{s:o, s:n}", "score",
+				 s.milli % 1000 ? json_real((double)s.milli / 1000)
+						: json_integer(s.milli / 1000),
 				 "reason");
 	else
 		*out = json_pack("{s:n, s:s}", "score", "reason", judge_reason_text(s.reason));
@@ -75,7 +77,8 @@ static enum rc read_candidate(const json_t *v, struct pair_candidate *c, struct 
 	size_t i;
 	enum rc rc;
 
-	if ((rc = jx_str(v, "text", &c->text, e)) != RC_OK || (rc = jx_arr(v, "scores", &scores, e)) != RC_OK)
+	if ((rc = jx_str(v, "text", &c->text, e)) != RC_OK ||
+	    (rc = jx_arr(v, "scores", &scores, e)) != RC_OK)
 		return rc;
 	ids = mem_array(json_array_size(tokens) + 1, sizeof(*ids));
 	c->tokens = ids;
@@ -112,14 +115,18 @@ static enum rc run_pairs(struct method_tool *t, const json_t *row, json_t **out,
 	if (rc == RC_OK) {
 		pick = pair_pick(&t->rule, list, n);
 		for (int i = 0; i < n; i++)
-			json_array_append_new(shown, json_pack("{s:o, s:i, s:s}", "mean",
-							       list[i].mean.n ? json_real(pair_mean_value(&list[i].mean))
-									      : json_null(),
-							       "valid", list[i].mean.n, "out",
-							       pair_drop_text(list[i].out)));
-		*out = json_pack("{s:O?, s:o, s:o, s:o, s:O}", "id", json_object_get(row, "id"), "chosen",
-				 place(pick.chosen), "rejected", place(pick.rejected), "drop",
-				 pick.drop == PAIR_NONE ? json_null() : json_string(pair_drop_text(pick.drop)),
+			json_array_append_new(
+				shown,
+				json_pack("{s:o, s:i, s:s}", "mean",
+					  list[i].mean.n ? json_real(pair_mean_value(&list[i].mean))
+							 : json_null(),
+					  "valid", list[i].mean.n, "out",
+					  pair_drop_text(list[i].out)));
+		*out = json_pack("{s:O?, s:o, s:o, s:o, s:O}", "id", json_object_get(row, "id"),
+				 "chosen", place(pick.chosen), "rejected", place(pick.rejected),
+				 "drop",
+				 pick.drop == PAIR_NONE ? json_null()
+							: json_string(pair_drop_text(pick.drop)),
 				 "candidates", shown);
 	}
 	for (int i = 0; i < n; i++)
@@ -140,7 +147,8 @@ static enum rc run_rouge(struct method_tool *t, const json_t *row, json_t **out,
 	if (strlen(a) > WORDS_BYTES_MAX || strlen(b) > WORDS_BYTES_MAX)
 		return err_set(e, RC_INVALID, "texts of at most %u bytes", WORDS_BYTES_MAX);
 	p = rouge_compare(t->mode, a, b);
-	*out = json_pack("{s:f, s:i, s:i, s:i}", "f", p.f, "lcs", p.lcs, "len_a", p.len_a, "len_b", p.len_b);
+	*out = json_pack("{s:f, s:i, s:i, s:i}", "f", p.f, "lcs", p.lcs, "len_a", p.len_a, "len_b",
+			 p.len_b);
 	return RC_OK;
 }
 
@@ -156,27 +164,32 @@ static enum rc run_rank(struct method_tool *t, const json_t *row, json_t **out, 
 	static struct rank_score score[LIST_MAX];
 	enum rc rc;
 
-	if ((rc = jx_arr(row, "human_rank", &ranks, e)) != RC_OK || (rc = jx_arr(row, "score", &scores, e)) != RC_OK)
+	if ((rc = jx_arr(row, "human_rank", &ranks, e)) != RC_OK ||
+	    (rc = jx_arr(row, "score", &scores, e)) != RC_OK)
 		return rc;
 	size_t n = json_array_size(ranks);
 	if (n > LIST_MAX || n != json_array_size(scores))
-		return err_set(e, RC_INVALID, "human_rank has %zu entries, score %zu: expected as many, at most %d",
-			       n, json_array_size(scores), LIST_MAX);
+		return err_set(
+			e, RC_INVALID,
+			"human_rank has %zu entries, score %zu: expected as many, at most %d", n,
+			json_array_size(scores), LIST_MAX);
 	for (size_t i = 0; i < n; i++) {
 		const json_t *s = json_array_get(scores, i);
 		human[i] = (int)json_integer_value(json_array_get(ranks, i));
 		/* Thirds and sixths stay exact as sums over six judgements. */
-		score[i] = (struct rank_score){llround(json_number_value(s) * 6000), json_is_number(s) ? 6 : 0};
+		score[i] = (struct rank_score){llround(json_number_value(s) * 6000),
+					       json_is_number(s) ? 6 : 0};
 	}
 	rank_tally_add(&t->tally, human, score, (int)n, t->max_milli);
 	struct rank_result r = rank_tally_result(&t->tally);
-	*out = json_pack("{s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "instructions",
-			 (json_int_t)r.instructions, "pairs", (json_int_t)r.pairs, "pairwise_accuracy",
-			 real_or_null(r.pairwise), "exact_match", real_or_null(r.exact), "five_best",
-			 real_or_null(r.five_best), "five_best_n", (json_int_t)r.five_best_n, "spearman",
-			 real_or_null(r.spearman), "kendall", real_or_null(r.kendall), "spearman_pooled",
-			 real_or_null(r.spearman_pooled), "kendall_pooled", real_or_null(r.kendall_pooled), "ties",
-			 real_or_null(r.ties), "coverage", real_or_null(r.coverage));
+	*out = json_pack(
+		"{s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "instructions",
+		(json_int_t)r.instructions, "pairs", (json_int_t)r.pairs, "pairwise_accuracy",
+		real_or_null(r.pairwise), "exact_match", real_or_null(r.exact), "five_best",
+		real_or_null(r.five_best), "five_best_n", (json_int_t)r.five_best_n, "spearman",
+		real_or_null(r.spearman), "kendall", real_or_null(r.kendall), "spearman_pooled",
+		real_or_null(r.spearman_pooled), "kendall_pooled", real_or_null(r.kendall_pooled),
+		"ties", real_or_null(r.ties), "coverage", real_or_null(r.coverage));
 	return RC_OK;
 }
 
@@ -208,7 +221,8 @@ static enum rc run_filter(struct method_tool *t, const json_t *row, json_t **out
 			free(items[i]);
 		}
 		if (n == 0)
-			json_array_append_new(results, json_pack("{s:s}", "verdict", si_reason_text(SI_UNFINISHED)));
+			json_array_append_new(results, json_pack("{s:s}", "verdict",
+								 si_reason_text(SI_UNFINISHED)));
 	}
 	*out = json_pack("{s:o}", "results", results);
 	return rc;
@@ -220,7 +234,8 @@ static enum rc set_number(const char *flag, const char *value, double min, doubl
 			  struct err *e)
 {
 	if (!value || !str_to_f64(value, out) || !(*out >= min && *out <= max))
-		return err_set(e, RC_INVALID, "%s: expected a number from %g to %g", flag, min, max);
+		return err_set(e, RC_INVALID, "%s: expected a number from %g to %g", flag, min,
+			       max);
 	return RC_OK;
 }
 
@@ -276,7 +291,8 @@ static enum rc fill_pool(struct method_tool *t, struct err *e)
 		return RC_OK;
 	rc = jsonl_open(t->pool_file, &r, e);
 	while (rc == RC_OK && (rc = jsonl_next(r, &row, e)) == RC_OK && row) {
-		si_pool_seed(t->pool, jx_get_str(row, "instruction", jx_get_str(row, "prompt", "")));
+		si_pool_seed(t->pool,
+			     jx_get_str(row, "instruction", jx_get_str(row, "prompt", "")));
 		json_decref(row);
 	}
 	jsonl_close(r);
@@ -295,7 +311,8 @@ static const struct {
 
 #define N_TOOLS (sizeof(method_tools) / sizeof(method_tools[0]))
 
-static enum rc one_line(struct method_tool *t, size_t tool, const char *line, size_t len, struct err *e)
+static enum rc one_line(struct method_tool *t, size_t tool, const char *line, size_t len,
+			struct err *e)
 {
 	json_t *row = NULL, *out = NULL;
 	enum rc rc = jx_parse(line, len, "standard input", &row, e);

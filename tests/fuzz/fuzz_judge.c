@@ -12,9 +12,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct judge_score s;
 
 	if (!whole.text) {
-		json_t *spec = json_pack("{s:s, s:s, s:f, s:b}", "text", "{prompt}{response}", "pattern",
-					 "score|rating|得分", "max", 10.0, "integer", 0);
-		if (judge_template_of(NULL, &whole, NULL) != RC_OK || judge_template_of(spec, &half, NULL) != RC_OK)
+		json_t *spec = json_pack("{s:s, s:s, s:f, s:b}", "text", "{prompt}{response}",
+					 "pattern", "score|rating|得分", "max", 10.0, "integer", 0);
+		if (judge_template_of(NULL, &whole, NULL) != RC_OK ||
+		    judge_template_of(spec, &half, NULL) != RC_OK)
 			abort();
 		json_decref(spec);
 	}
@@ -29,5 +30,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 void fuzz_seed(struct buf *out)
 {
-	buf_puts(out, "Relevant and polite.\n**Score:** “4” / 5, 得分：３ or [[2]] out of 5. [[A]]");
+	buf_puts(out,
+		 "Relevant and polite.\n**Score:** “4” / 5, 得分：３ or [[2]] out of 5. [[A]]");
 }

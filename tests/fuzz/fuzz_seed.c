@@ -39,14 +39,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 void fuzz_seed(struct buf *out)
 {
-	buf_puts(out,
-		 "{\"prompt\":\"a\",\"response\":\"Score: 4\",\"score\":4}\n"
-		 "{\"prompt\":\"b\",\"replies\":[{\"text\":\"x\",\"rank\":0},{\"text\":\"y\",\"rank\":1}]}\n"
-		 "{\"prompt_id\":\"1\",\"prompt_text\":\"c\",\"response_text\":\"d\",\"quality_score\":0.5}\n"
-		 "{\"prompt_id\":\"1\",\"prompt_text\":\"c\",\"response_text\":\"e\",\"quality_score\":0.25}\n"
-		 "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"r\"}]}\n"
-		 "{\"tree_state\":\"ready_for_export\",\"prompt\":{\"text\":\"t\",\"lang\":\"en\",\"replies\":"
-		 "[{\"role\":\"assistant\",\"text\":\"u\",\"rank\":0,\"replies\":[{\"text\":\"v\",\"replies\":"
-		 "[{\"role\":\"assistant\",\"text\":\"1\",\"rank\":0},{\"role\":\"assistant\",\"text\":\"2\","
-		 "\"rank\":1}]}]},{\"role\":\"assistant\",\"text\":\"w\",\"rank\":1}]}}\n");
+	buf_puts(out, "{\"prompt\":\"a\",\"response\":\"Score: 4\",\"score\":4}\n"
+		      "{\"prompt\":\"b\",\"replies\":[{\"text\":\"x\",\"rank\":0},{\"text\":\"y\","
+		      "\"rank\":1}]}\n"
+		      "{\"prompt_id\":\"1\",\"prompt_text\":\"c\",\"response_text\":\"d\","
+		      "\"quality_score\":0.5}\n"
+		      "{\"prompt_id\":\"1\",\"prompt_text\":\"c\",\"response_text\":\"e\","
+		      "\"quality_score\":0.25}\n"
+		      "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":"
+		      "\"assistant\",\"content\":\"r\"}]}\n"
+		      "{\"tree_state\":\"ready_for_export\",\"prompt\":{\"text\":\"t\",\"lang\":"
+		      "\"en\",\"replies\":"
+		      "[{\"role\":\"assistant\",\"text\":\"u\",\"rank\":0,\"replies\":[{\"text\":"
+		      "\"v\",\"replies\":"
+		      "[{\"role\":\"assistant\",\"text\":\"1\",\"rank\":0},{\"role\":\"assistant\","
+		      "\"text\":\"2\","
+		      "\"rank\":1}]}]},{\"role\":\"assistant\",\"text\":\"w\",\"rank\":1}]}}\n");
 }

@@ -6,12 +6,14 @@
 void test_method_eft__order(void)
 {
 	int rank[] = {0, 1, 2}, loose[] = {0, 1, 1};
-	int64_t good[] = {5000, 3000, 1000}, tied[] = {5000, 3000, 3000}, bad[] = {3000, 3000, 4000};
+	int64_t good[] = {5000, 3000, 1000}, tied[] = {5000, 3000, 3000},
+		bad[] = {3000, 3000, 4000};
 	bool all[] = {true, true, true}, some[] = {true, false, true};
 
 	CHECK_EQ(eft_order_check(rank, good, all, 3), EFT_AGREES);
 	CHECK_EQ(eft_order_check(rank, tied, all, 3), EFT_TIED);
-	CHECK_EQ(eft_order_check(loose, tied, all, 3), EFT_AGREES); /* people ordered no pair there */
+	CHECK_EQ(eft_order_check(loose, tied, all, 3),
+		 EFT_AGREES); /* people ordered no pair there */
 	CHECK_EQ(eft_order_check(rank, bad, all, 3), EFT_DISAGREES);
 	CHECK_EQ(eft_order_check(rank, good, some, 3), EFT_MISSING);
 }

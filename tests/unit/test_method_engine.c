@@ -18,7 +18,8 @@
 #define DIM 16
 
 struct said {
-	const char *token; /* spelled as in tokenizer.json: a blank is \xc4\xa0, a line break \xc4\x8a */
+	const char *token; /* spelled as in tokenizer.json: a blank is \xc4\xa0, a line break
+			      \xc4\x8a */
 	float weight;
 };
 
@@ -53,10 +54,21 @@ static void put_tokenizer(const struct said *words, int n)
 
 static void put_model(const struct said *words, int n, float end_weight)
 {
-	struct model_config cfg = {.arch = "llama", .vocab = FIRST_WORD + n, .dim = DIM, .n_layers = 1,
-				   .n_heads = 2, .n_kv_heads = 2, .head_dim = DIM / 2, .ffn_dim = DIM,
-				   .max_pos = 2048, .rope_theta = 10000, .rms_eps = 1e-5f, .bos_id = 260,
-				   .pad_id = -1, .eos_ids = {261}, .n_eos = 1};
+	struct model_config cfg = {.arch = "llama",
+				   .vocab = FIRST_WORD + n,
+				   .dim = DIM,
+				   .n_layers = 1,
+				   .n_heads = 2,
+				   .n_kv_heads = 2,
+				   .head_dim = DIM / 2,
+				   .ffn_dim = DIM,
+				   .max_pos = 2048,
+				   .rope_theta = 10000,
+				   .rms_eps = 1e-5f,
+				   .bos_id = 260,
+				   .pad_id = -1,
+				   .eos_ids = {261},
+				   .n_eos = 1};
 	struct err e = {0};
 	struct model *m;
 	char path[1024];
@@ -68,9 +80,12 @@ static void put_model(const struct said *words, int n, float end_weight)
 	for (int i = 0; i < DIM; i++)
 		m->params[m->norm_out + (size_t)i] = 1;
 	for (int i = 0; i < cfg.vocab; i++) {
-		float w = i == 261 ? end_weight : i >= FIRST_WORD ? words[i - FIRST_WORD].weight : 0;
+		float w = i == 261	    ? end_weight
+			  : i >= FIRST_WORD ? words[i - FIRST_WORD].weight
+					    : 0;
 		for (int k = 0; k < DIM; k++)
-			m->params[m->head + (size_t)i * DIM + (size_t)k] = (w > 0 ? logf(w) : -40) / DIM;
+			m->params[m->head + (size_t)i * DIM + (size_t)k] =
+				(w > 0 ? logf(w) : -40) / DIM;
 	}
 	str_fmt(path, sizeof path, "%s/in/model", dir);
 	CHECK_RC(model_save(m, path, &e), RC_OK);
@@ -100,7 +115,8 @@ static void copy_digest(const struct stage_ctx *ctx, const char *role, char out[
 }
 
 /* Runs the job; `stop_at_once` asks it to give up at the first mark, as a preemption does. */
-static enum rc run(int threads, bool stop_at_once, char digest[80], const char *role, json_t **metrics)
+static enum rc run(int threads, bool stop_at_once, char digest[80], const char *role,
+		   json_t **metrics)
 {
 	struct stage_ctx ctx;
 	struct err e = {0};
@@ -153,11 +169,40 @@ static void resume_from_checkpoint(const char *role)
 
 #define W(word) {"\xc4\xa0" word, 1}
 static const struct said speech[] = {
-	W("write"), W("explain"), W("list"), W("compare"), W("why"), W("seven"), W("rivers"), W("poems"),
-	W("simple"), W("about"), W("old"), W("music"), W("trees"), W("for"), W("children"), W("winter"),
-	W("describe"), W("the"), W("best"), W("way"), W("to"), W("cook"), W("rice"), W("learn"),
-	W("chess"), W("rules"), W("image"), W("of"), W("birds"), W("how"),
-	{"\xc4\x8a" "10." "\xc4\xa0", 4},
+	W("write"),
+	W("explain"),
+	W("list"),
+	W("compare"),
+	W("why"),
+	W("seven"),
+	W("rivers"),
+	W("poems"),
+	W("simple"),
+	W("about"),
+	W("old"),
+	W("music"),
+	W("trees"),
+	W("for"),
+	W("children"),
+	W("winter"),
+	W("describe"),
+	W("the"),
+	W("best"),
+	W("way"),
+	W("to"),
+	W("cook"),
+	W("rice"),
+	W("learn"),
+	W("chess"),
+	W("rules"),
+	W("image"),
+	W("of"),
+	W("birds"),
+	W("how"),
+	{"\xc4\x8a"
+	 "10."
+	 "\xc4\xa0",
+	 4},
 };
 
 static void prompts_job(void)
@@ -166,12 +211,19 @@ static void prompts_job(void)
 
 	put_model(speech, (int)(sizeof speech / sizeof speech[0]), 1.2f);
 	for (int i = 0; i < 12; i++)
-		buf_printf(&b, "{\"id\":\"%d\",\"prompt\":\"Seed prompt number %d\",\"response\":\"r\"}\n", i, i);
+		buf_printf(
+			&b,
+			"{\"id\":\"%d\",\"prompt\":\"Seed prompt number %d\",\"response\":\"r\"}\n",
+			i, i);
 	put("in/ift/data.jsonl", b.data);
-	put("in/earlier.1/data.jsonl", "{\"id\":\"1-00000\",\"prompt\":\"Write simple poems about old rivers\"}\n");
-	put("job.json", "{\"id\":\"r.2.prompts.0.0\",\"stage\":\"prompts\",\"iter\":2,\"seed\":\"11\",\"spec\":{"
-			"\"template\":\"plain\",\"data\":{\"lang\":\"en\"},\"prompts\":{\"generator\":\"current\","
-			"\"count\":40,\"max_requests\":400,\"max_new_tokens\":100,\"temperature\":1,\"top_p\":1}}}");
+	put("in/earlier.1/data.jsonl",
+	    "{\"id\":\"1-00000\",\"prompt\":\"Write simple poems about old rivers\"}\n");
+	put("job.json", "{\"id\":\"r.2.prompts.0.0\",\"stage\":\"prompts\",\"iter\":2,\"seed\":"
+			"\"11\",\"spec\":{"
+			"\"template\":\"plain\",\"data\":{\"lang\":\"en\"},\"prompts\":{"
+			"\"generator\":\"current\","
+			"\"count\":40,\"max_requests\":400,\"max_new_tokens\":100,\"temperature\":"
+			"1,\"top_p\":1}}}");
 	buf_release(&b);
 }
 
@@ -222,7 +274,13 @@ void test_method_engine__prompts_resume_to_the_same_bytes(void)
 /* --- eft ------------------------------------------------------------------------------------- */
 
 #define S(k) {"\xc4\xa0Score:\xc4\xa0" k ".", 1}
-static const struct said verdicts[] = {S("1"), S("2"), S("3"), {"\xc4\xa0Score:\xc4\xa0" "4.", 6}, S("5")};
+static const struct said verdicts[] = {S("1"),
+				       S("2"),
+				       S("3"),
+				       {"\xc4\xa0Score:\xc4\xa0"
+					"4.",
+					6},
+				       S("5")};
 
 static void eft_job(void)
 {
@@ -230,12 +288,17 @@ static void eft_job(void)
 
 	put_model(verdicts, 5, 10);
 	for (int i = 0; i < 120; i++)
-		buf_printf(&b, "{\"id\":\"q%d\",\"prompt\":\"Question %d\",\"replies\":[{\"text\":\"good %d\",\"rank\":0},"
-			       "{\"text\":\"bad %d\",\"rank\":1}]}\n", i, i, i, i);
+		buf_printf(&b,
+			   "{\"id\":\"q%d\",\"prompt\":\"Question "
+			   "%d\",\"replies\":[{\"text\":\"good %d\",\"rank\":0},"
+			   "{\"text\":\"bad %d\",\"rank\":1}]}\n",
+			   i, i, i, i);
 	put("in/eft/data.jsonl", b.data);
-	put("job.json", "{\"id\":\"r.0.eft.0.0\",\"stage\":\"eft\",\"iter\":0,\"seed\":\"5\",\"spec\":{\"template\":"
-			"\"plain\",\"data\":{\"eft_eval_share\":0.25},\"eft\":{\"mode\":\"build\","
-			"\"samples_per_item\":3,\"temperature\":1,\"top_p\":1,\"max_new_tokens\":40}}}");
+	put("job.json",
+	    "{\"id\":\"r.0.eft.0.0\",\"stage\":\"eft\",\"iter\":0,\"seed\":\"5\",\"spec\":{"
+	    "\"template\":"
+	    "\"plain\",\"data\":{\"eft_eval_share\":0.25},\"eft\":{\"mode\":\"build\","
+	    "\"samples_per_item\":3,\"temperature\":1,\"top_p\":1,\"max_new_tokens\":40}}}");
 	buf_release(&b);
 }
 
@@ -266,7 +329,8 @@ void test_method_engine__eft_is_built_from_agreeing_judgements(void)
 		CHECK_EQ(s.milli, llround(jx_get_f64(row, "score", -1) * 1000));
 		CHECK(strstr(jx_get_str(row, "prompt", ""), "<response>") != NULL);
 		count[s.milli / 1000]++;
-		/* The good reply of a kept pair can never have the lowest score, nor the bad the highest. */
+		/* The good reply of a kept pair can never have the lowest score, nor the bad the
+		 * highest. */
 		if (strstr(jx_get_str(row, "id", ""), "/0/"))
 			high[s.milli / 1000]++;
 	}

@@ -123,7 +123,8 @@ void test_method_judge__parse_table(void)
 	CHECK_RC(judge_template_named("additive-5", &t, &e), RC_OK);
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
 		struct judge_score s = parse(&t, table[i].text);
-		if ((int)s.reason != table[i].reason || (s.reason == JUDGE_OK && s.milli != table[i].milli))
+		if ((int)s.reason != table[i].reason ||
+		    (s.reason == JUDGE_OK && s.milli != table[i].milli))
 			printf("case %zu: %s -> %s %lld\n", i, table[i].text,
 			       judge_reason_text(s.reason), (long long)s.milli);
 		CHECK_STR(judge_reason_text(s.reason),
@@ -189,7 +190,8 @@ void test_method_judge__bad_templates_are_refused(void)
 	check_refused("\"additive-6\"", "unknown");
 	check_refused("7", "name or an object");
 	check_refused("{\"text\":\"{prompt}\"}", "{response}");
-	check_refused("{\"text\":\"{prompt}{response}\",\"pattern\":\"Score: (\\\\d)\"}", "pattern");
+	check_refused("{\"text\":\"{prompt}{response}\",\"pattern\":\"Score: (\\\\d)\"}",
+		      "pattern");
 	check_refused("{\"text\":\"{prompt}{response}\",\"pattern\":\"a||b\"}", "none empty");
 	check_refused("{\"text\":\"{prompt}{response}\",\"min\":5,\"max\":5}", "min");
 	check_refused("{\"text\":\"{prompt}{response}\",\"colour\":1}", "colour");
@@ -234,8 +236,9 @@ void test_method_judge__responses_cannot_leave_their_tag(void)
 /* Random strings of dangerous pieces: the parser ends, and a score is always within bounds. */
 void test_method_judge__random_text_never_breaks_the_bounds(void)
 {
-	static const char *const piece[] = {"score", ":", " ", "4", "9", ".", "/", "5", "-", "\n", "*",
-					    "is", "“", "：", "得分", "\xff", "out of", "<", "0", "½"};
+	static const char *const piece[] = {"score", ":",    " ",      "4", "9",  ".", "/",
+					    "5",     "-",    "\n",     "*", "is", "“", "：",
+					    "得分",  "\xff", "out of", "<", "0",  "½"};
 	struct judge_template t;
 	struct err e = {0};
 	struct rng r;
@@ -260,7 +263,8 @@ void test_method_judge__random_text_never_breaks_the_bounds(void)
 /* The answers of a real Mistral-7B judge: 1,166 completions, every one with a readable score. */
 void test_method_judge__real_answers(void)
 {
-	const char *path = test_data("datasets/oasst2_eft/02.1_eft_selected_prepared_dataset.jsonl");
+	const char *path =
+		test_data("datasets/oasst2_eft/02.1_eft_selected_prepared_dataset.jsonl");
 	struct judge_template t;
 	struct err e = {0};
 	FILE *f = fopen(path, "r");
@@ -272,7 +276,8 @@ void test_method_judge__real_answers(void)
 	CHECK_RC(judge_template_named("additive-5", &t, &e), RC_OK);
 	while (getline(&line, &cap, f) > 0) {
 		json_t *row = json_loads(line, 0, NULL);
-		struct judge_score s = parse(&t, json_string_value(json_object_get(row, "completion")));
+		struct judge_score s =
+			parse(&t, json_string_value(json_object_get(row, "completion")));
 		CHECK_EQ(s.reason, JUDGE_OK);
 		count[s.milli / 1000]++;
 		json_decref(row);

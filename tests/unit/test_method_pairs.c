@@ -8,7 +8,8 @@
 static const struct pair_rule plain = {.min_valid = 2};
 static const int32_t some_tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
 
-static struct pair_candidate cand(const char *text, int first, int n, int64_t a, int64_t b, int64_t c)
+static struct pair_candidate cand(const char *text, int first, int n, int64_t a, int64_t b,
+				  int64_t c)
 {
 	struct pair_candidate out = {.text = text, .tokens = some_tokens + first, .n_tokens = n,
 				     .finished = true};
@@ -22,8 +23,9 @@ static struct pair_candidate cand(const char *text, int first, int n, int64_t a,
 
 void test_method_pairs__best_and_worst(void)
 {
-	struct pair_candidate l[] = {cand("a", 0, 1, 3000, 3000, 4000), cand("b", 1, 1, 5000, 5000, 4000),
-				     cand("c", 2, 1, 1000, 0, 1000), cand("d", 3, 1, 2000, 2000, 2000)};
+	struct pair_candidate l[] = {
+		cand("a", 0, 1, 3000, 3000, 4000), cand("b", 1, 1, 5000, 5000, 4000),
+		cand("c", 2, 1, 1000, 0, 1000), cand("d", 3, 1, 2000, 2000, 2000)};
 	struct pair_pick p = pair_pick(&plain, l, 4);
 
 	CHECK_EQ(p.chosen, 1);
@@ -34,9 +36,12 @@ void test_method_pairs__best_and_worst(void)
 void test_method_pairs__means_are_compared_exactly(void)
 {
 	/* (0.1 + 0.2 + 0.3) / 3 and (0.3 + 0.2 + 0.1) / 3 differ in double; here they tie. */
-	struct pair_candidate l[] = {cand("a", 0, 1, 100, 200, 300), cand("b", 1, 1, 300, 200, 100)};
-	struct pair_candidate m[] = {cand("a", 0, 1, 1000, 2000, -1), cand("b", 1, 1, 1000, 2000, 1500)};
-	struct pair_candidate n[] = {cand("a", 0, 1, 3333, 3333, 3333), cand("b", 1, 1, 3333, 3333, 3334)};
+	struct pair_candidate l[] = {cand("a", 0, 1, 100, 200, 300),
+				     cand("b", 1, 1, 300, 200, 100)};
+	struct pair_candidate m[] = {cand("a", 0, 1, 1000, 2000, -1),
+				     cand("b", 1, 1, 1000, 2000, 1500)};
+	struct pair_candidate n[] = {cand("a", 0, 1, 3333, 3333, 3333),
+				     cand("b", 1, 1, 3333, 3333, 3334)};
 
 	CHECK_EQ(pair_pick(&plain, l, 2).drop, PAIR_TIE);
 	CHECK_EQ(pair_pick(&plain, m, 2).drop, PAIR_TIE); /* 2 judgements against 3 */
@@ -71,9 +76,10 @@ void test_method_pairs__exclusions(void)
 
 void test_method_pairs__ties_at_the_top(void)
 {
-	struct pair_candidate l[] = {cand("wide", 0, 2, 3000, 5000, 4000), cand("calm", 2, 9, 4000, 4000, 4000),
-				     cand("calm too", 3, 1, 4000, 4000, 4000), cand("low", 5, 3, 1000, 1000, 1000),
-				     cand("low too", 6, 8, 1000, 1000, 1000)};
+	struct pair_candidate l[] = {
+		cand("wide", 0, 2, 3000, 5000, 4000), cand("calm", 2, 9, 4000, 4000, 4000),
+		cand("calm too", 3, 1, 4000, 4000, 4000), cand("low", 5, 3, 1000, 1000, 1000),
+		cand("low too", 6, 8, 1000, 1000, 1000)};
 	struct pair_rule rho = {.min_valid = 2, .rho_ppm = 100000};
 	struct pair_pick p = pair_pick(&plain, l, 5), q = pair_pick(&rho, l, 5);
 
@@ -85,9 +91,11 @@ void test_method_pairs__ties_at_the_top(void)
 
 void test_method_pairs__length_control_widens_the_tiers(void)
 {
-	struct pair_candidate l[] = {cand("a", 0, 10, 5000, 5000, 5000), cand("b", 1, 3, 4000, 4000, 4000),
-				     cand("c", 2, 4, 0, 0, 0), cand("d", 3, 12, 1000, 1000, 1000)};
-	struct pair_rule edge = {.min_valid = 2, .rho_ppm = 200000}, under = {.min_valid = 2, .rho_ppm = 199999};
+	struct pair_candidate l[] = {cand("a", 0, 10, 5000, 5000, 5000),
+				     cand("b", 1, 3, 4000, 4000, 4000), cand("c", 2, 4, 0, 0, 0),
+				     cand("d", 3, 12, 1000, 1000, 1000)};
+	struct pair_rule edge = {.min_valid = 2, .rho_ppm = 200000},
+			 under = {.min_valid = 2, .rho_ppm = 199999};
 
 	CHECK_EQ(pair_pick(&edge, l, 4).chosen, 1); /* 4 >= 0.8 * 5 holds exactly */
 	CHECK_EQ(pair_pick(&edge, l, 4).rejected, 3);
@@ -141,7 +149,8 @@ void test_method_pairs__agrees_with_brute_force(void)
 
 	for (uint32_t t = 0; t < 20000; t++) {
 		struct pair_candidate l[6];
-		struct pair_rule rule = {.min_valid = 1 + (int)(t % 3), .max_tokens = t % 5 ? 0 : 4};
+		struct pair_rule rule = {.min_valid = 1 + (int)(t % 3),
+					 .max_tokens = t % 5 ? 0 : 4};
 		struct pair_pick p;
 		struct rng r;
 		int n, best = -1, worst = -1;
@@ -190,8 +199,10 @@ void test_method_pairs__length_control_never_inverts(void)
 		rng_open(&r, 4, RNG_TEST, 0, t, 0);
 		rule.rho_ppm = rng_below(&r, 500000);
 		for (int i = 0; i < 5; i++) {
-			l[i] = (struct pair_candidate){.text = texts[i], .tokens = some_tokens + i,
-						       .n_tokens = 1 + (int)rng_below(&r, 9), .finished = true};
+			l[i] = (struct pair_candidate){.text = texts[i],
+						       .tokens = some_tokens + i,
+						       .n_tokens = 1 + (int)rng_below(&r, 9),
+						       .finished = true};
 			for (uint32_t k = 1 + rng_below(&r, 3); k > 0; k--)
 				pair_mean_add(&l[i].mean, rng_below(&r, 6) * 1000);
 		}
@@ -203,8 +214,8 @@ void test_method_pairs__length_control_never_inverts(void)
 
 void test_method_pairs__counters_add_up(void)
 {
-	struct pair_candidate l[] = {cand("a", 0, 4, 4000, 4000, 5000), cand("b", 1, 2, 0, 1000, -1),
-				     cand("c", 2, 2, -1, -1, -1)};
+	struct pair_candidate l[] = {cand("a", 0, 4, 4000, 4000, 5000),
+				     cand("b", 1, 2, 0, 1000, -1), cand("c", 2, 2, -1, -1, -1)};
 	struct pair_counts c;
 	struct pair_pick p = pair_pick(&plain, l, 3);
 	int64_t scores[] = {4000, 4000, 5000, 0, 1000};

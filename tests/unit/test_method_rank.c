@@ -67,9 +67,11 @@ void test_method_rank__golden_file(void)
 	json_t *file, *row;
 	size_t i;
 
-	CHECK_RC(jx_load(test_data("oracles/dpo_rouge_rank_golden.json"), 1 << 20, &file, &e), RC_OK);
+	CHECK_RC(jx_load(test_data("oracles/dpo_rouge_rank_golden.json"), 1 << 20, &file, &e),
+		 RC_OK);
 	json_array_foreach(json_object_get(file, "rank"), i, row) {
-		json_t *hj = json_object_get(row, "human_rank"), *sj = json_object_get(row, "score");
+		json_t *hj = json_object_get(row, "human_rank"),
+		       *sj = json_object_get(row, "score");
 		int h[8], n = (int)json_array_size(hj);
 		double s[8];
 		struct rank_tally t;
@@ -187,8 +189,8 @@ void test_method_rank__unieval_correlations(void)
 		int n = 0;
 		json_array_foreach(file, i, row) {
 			CHECK(n < 1000);
-			x[n] = json_number_value(json_object_get(json_object_get(row, "predict_scores"),
-								 want[d].name));
+			x[n] = json_number_value(json_object_get(
+				json_object_get(row, "predict_scores"), want[d].name));
 			y[n++] = json_number_value(json_object_get(json_object_get(row, "scores"),
 								   want[d].name));
 		}
@@ -215,7 +217,8 @@ void test_method_rank__verdicts(void)
 	CHECK_EQ(winrate_combine(VERDICT_TIE, VERDICT_TIE), VERDICT_TIE);
 	CHECK_EQ(winrate_combine(VERDICT_A, VERDICT_NONE), VERDICT_NONE);
 	winrate_prompt("Q", "1", "2", &b);
-	CHECK(strstr(b.data, "[User Question]\nQ\n\n[The Start of Assistant A's Answer]\n1\n") != NULL);
+	CHECK(strstr(b.data, "[User Question]\nQ\n\n[The Start of Assistant A's Answer]\n1\n") !=
+	      NULL);
 	buf_release(&b);
 }
 

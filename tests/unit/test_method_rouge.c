@@ -46,7 +46,8 @@ void test_method_rouge__golden_file(void)
 	json_t *file, *row;
 	size_t i;
 
-	CHECK_RC(jx_load(test_data("oracles/dpo_rouge_rank_golden.json"), 1 << 20, &file, &e), RC_OK);
+	CHECK_RC(jx_load(test_data("oracles/dpo_rouge_rank_golden.json"), 1 << 20, &file, &e),
+		 RC_OK);
 	json_array_foreach(json_object_get(file, "rouge_l"), i, row) {
 		struct rouge_pair p = rouge_compare(ROUGE_ASCII, jx_get_str(row, "a", ""),
 						    jx_get_str(row, "b", ""));
@@ -73,7 +74,8 @@ void test_method_rouge__equality_at_0_7(void)
 
 void test_method_rouge__unicode(void)
 {
-	struct rouge_pair p = rouge_compare(ROUGE_UNICODE, "写一首关于大海的诗", "写一首关于大海的歌");
+	struct rouge_pair p =
+		rouge_compare(ROUGE_UNICODE, "写一首关于大海的诗", "写一首关于大海的歌");
 
 	CHECK_EQ(p.len_a, 9);
 	CHECK_EQ(p.lcs, 8);
@@ -127,7 +129,8 @@ void test_method_rouge__pool_finds_the_true_maximum(void)
 			int which, want = -1;
 			random_text(&r, query, 200, 6 + round % 20);
 			for (int i = 0; i < 60; i++) {
-				double f = rouge_f(slow_lcs(query, texts[i]), ((int)strlen(query) + 1) / 2,
+				double f = rouge_f(slow_lcs(query, texts[i]),
+						   ((int)strlen(query) + 1) / 2,
 						   ((int)strlen(texts[i]) + 1) / 2);
 				if (f > best) {
 					best = f;

@@ -96,7 +96,8 @@ void test_method_seed__scored_rows(void)
 	open_seed(&s, SEED_EVAL);
 	take_file(&s, test_data("datasets/oasst2_eft/00_eft.jsonl"));
 	CHECK_EQ(s.read, 2834);
-	/* 799 prompts; 56 replies have no score, which leaves one prompt with a single scored reply. */
+	/* 799 prompts; 56 replies have no score, which leaves one prompt with a single scored
+	 * reply. */
 	CHECK_EQ(json_array_size(s.rows), 798);
 	CHECK_EQ(s.skipped[SEED_SKIP_UNRANKED], 56 + 1);
 	seed_release(&s);
@@ -123,12 +124,15 @@ void test_method_seed__judge_rows_and_pairs(void)
 }
 
 static const char tree[] =
-	"{\"message_tree_id\":\"t\",\"tree_state\":\"%s\",\"prompt\":{\"message_id\":\"m\",\"role\":"
+	"{\"message_tree_id\":\"t\",\"tree_state\":\"%s\",\"prompt\":{\"message_id\":\"m\","
+	"\"role\":"
 	"\"prompter\",\"lang\":\"%s\",\"deleted\":%s,\"text\":\"Why?\",\"replies\":["
 	"{\"role\":\"assistant\",\"lang\":\"en\",\"rank\":1,\"text\":\"worse\",\"replies\":[]},"
 	"{\"role\":\"assistant\",\"lang\":\"en\",\"rank\":0,\"text\":\"best\",\"replies\":["
-	"{\"role\":\"prompter\",\"lang\":\"en\",\"message_id\":\"m2\",\"text\":\"And?\",\"replies\":["
-	"{\"role\":\"assistant\",\"rank\":0,\"text\":\"x\"},{\"role\":\"assistant\",\"rank\":1,\"text\":\"y\"},"
+	"{\"role\":\"prompter\",\"lang\":\"en\",\"message_id\":\"m2\",\"text\":\"And?\","
+	"\"replies\":["
+	"{\"role\":\"assistant\",\"rank\":0,\"text\":\"x\"},{\"role\":\"assistant\",\"rank\":1,"
+	"\"text\":\"y\"},"
 	"{\"role\":\"assistant\",\"rank\":2,\"text\":\"z\",\"deleted\":true}]}]},"
 	"{\"role\":\"assistant\",\"lang\":\"en\",\"rank\":null,\"text\":\"unranked\"}]}}";
 
@@ -177,7 +181,8 @@ void test_method_seed__refusals_name_the_field(void)
 		{SEED_IFT, "{\"prompt\":\"x\"}", "no response"},
 		{SEED_IFT, "{\"prompt\":7,\"response\":\"x\"}", "\"prompt\""},
 		{SEED_EVAL, "{\"prompt\":\"x\",\"replies\":7}", "replies"},
-		{SEED_EVAL, "{\"prompt\":\"x\",\"replies\":[{\"text\":\"a\",\"rank\":-1}]}", "replies[0]"},
+		{SEED_EVAL, "{\"prompt\":\"x\",\"replies\":[{\"text\":\"a\",\"rank\":-1}]}",
+		 "replies[0]"},
 		{SEED_EVAL, "{\"prompt\":\"x\",\"response\":\"y\"}", "replies"},
 		{SEED_EFT, "{\"messages\":[]}", "cannot serve as eft"},
 		{SEED_TEST, "{\"prompt\":{\"text\":3}}", "text"},
@@ -230,8 +235,9 @@ static int has_prompt(const json_t *rows, const char *prompt)
 	size_t i;
 	int n = 0;
 
-	json_array_foreach(rows, i, row)
-		n += seed_key(jx_get_str(row, "thread", jx_get_str(row, "prompt", ""))) == seed_key(prompt);
+	json_array_foreach(rows, i, row) n +=
+		seed_key(jx_get_str(row, "thread", jx_get_str(row, "prompt", ""))) ==
+		seed_key(prompt);
 	return n;
 }
 
@@ -247,8 +253,10 @@ void test_method_seed__splits_are_disjoint(void)
 		snprintf(text, sizeof text, "{\"prompt\":\"Prompt  %d\",\"response\":\"a\"}", i);
 		take_ok(&l[SEED_IFT], text);
 		take_ok(&l[SEED_IFT], text);
-		snprintf(text, sizeof text, "{\"prompt\":\"prompt %d\",\"replies\":[{\"text\":\"a\",\"rank\":0},"
-					    "{\"text\":\"b\",\"rank\":1}]}", i);
+		snprintf(text, sizeof text,
+			 "{\"prompt\":\"prompt %d\",\"replies\":[{\"text\":\"a\",\"rank\":0},"
+			 "{\"text\":\"b\",\"rank\":1}]}",
+			 i);
 		take_ok(&l[SEED_EFT], text);
 		if (i < 50)
 			take_ok(&l[SEED_EVAL], text);
@@ -310,7 +318,8 @@ void test_method_seed__hold_out_keeps_conversations_together(void)
 		n += eval[i];
 		json_array_foreach(s.rows, k, other) {
 			const char *a = jx_get_str(row, "thread", jx_get_str(row, "prompt", ""));
-			const char *b = jx_get_str(other, "thread", jx_get_str(other, "prompt", ""));
+			const char *b =
+				jx_get_str(other, "thread", jx_get_str(other, "prompt", ""));
 			CHECK(strcmp(a, b) != 0 || eval[i] == eval[k]);
 		}
 	}

@@ -20,7 +20,8 @@ void test_method_selfinstruct__request(void)
 
 void test_method_selfinstruct__splitting(void)
 {
-	const char *text = " First task\nstill first.\n10. Second 1. task\n11 . Third\n12.Fourth\n13. ";
+	const char *text =
+		" First task\nstill first.\n10. Second 1. task\n11 . Third\n12.Fourth\n13. ";
 	char *items[SI_ITEMS_MAX];
 	int n = si_split(text, strlen(text), items);
 
@@ -94,7 +95,8 @@ void test_method_selfinstruct__filters_in_order(void)
 	struct buf b = BUF_INIT;
 
 	for (size_t i = 0; i < sizeof t / sizeof t[0]; i++)
-		CHECK_STR(si_reason_text(si_check(&si_rules_default, t[i].text)), si_reason_text(t[i].want));
+		CHECK_STR(si_reason_text(si_check(&si_rules_default, t[i].text)),
+			  si_reason_text(t[i].want));
 	for (int i = 0; i < 151; i++)
 		buf_puts(&b, i ? " word" : "word");
 	CHECK_EQ(si_check(&si_rules_default, b.data), SI_TOO_LONG);

@@ -30,8 +30,11 @@ static void job(const char *stage, int iter, int shard, const char *spec)
 {
 	struct buf b = BUF_INIT;
 
-	buf_printf(&b, "{\"id\":\"r.%d.%s.%d.0\",\"stage\":\"%s\",\"iter\":%d,\"shard\":%d,\"seed\":\"7\","
-		       "\"spec\":", iter, stage, shard, stage, iter, shard);
+	buf_printf(
+		&b,
+		"{\"id\":\"r.%d.%s.%d.0\",\"stage\":\"%s\",\"iter\":%d,\"shard\":%d,\"seed\":\"7\","
+		"\"spec\":",
+		iter, stage, shard, stage, iter, shard);
 	for (; *spec; spec++) {
 		if (*spec == '@')
 			buf_puts(&b, dir);
@@ -91,13 +94,15 @@ static void begin(void)
 /* --- import ---------------------------------------------------------------------------------- */
 
 static const char import_spec[] =
-	"{\"data\":{\"ift\":[{\"path\":\"@/a.jsonl\"}],\"eft\":[{\"path\":\"@/e.jsonl\",\"format\":\"auto\"}],"
+	"{\"data\":{\"ift\":[{\"path\":\"@/a.jsonl\"}],\"eft\":[{\"path\":\"@/"
+	"e.jsonl\",\"format\":\"auto\"}],"
 	"\"test\":[{\"path\":\"@/t.jsonl\"}],\"ift_max\":3200,\"lang\":\"en\"}}";
 
 static void import_files(void)
 {
-	put("a.jsonl", "{\"prompt\":\"One?\",\"response\":\"1\"}\n\n{\"prompt\":\"Two?\",\"response\":\"2\"}\n"
-		       "{\"prompt\":\"Three?\",\"response\":\"3\"}\n");
+	put("a.jsonl",
+	    "{\"prompt\":\"One?\",\"response\":\"1\"}\n\n{\"prompt\":\"Two?\",\"response\":\"2\"}\n"
+	    "{\"prompt\":\"Three?\",\"response\":\"3\"}\n");
 	put("e.jsonl", "{\"prompt\":\"J\",\"response\":\"ok. Score: 2\",\"score\":2}\n");
 	put("t.jsonl", "{\"prompt\":\"two? \",\"answer\":\"2\"}\n");
 }
@@ -131,7 +136,8 @@ void test_method_stages__import_refuses_with_file_and_line(void)
 	job("import", 0, 1, import_spec);
 	put("a.jsonl", "{\"prompt\":\"One?\",\"response\":\"1\"}\n{\"prompt\":\"Two?\",\n");
 	fails("a.jsonl:2");
-	put("a.jsonl", "{\"prompt\":\"One?\",\"response\":\"1\"}\n\n{\"prompt\":\"Two?\",\"response\":7}\n");
+	put("a.jsonl",
+	    "{\"prompt\":\"One?\",\"response\":\"1\"}\n\n{\"prompt\":\"Two?\",\"response\":7}\n");
 	fails("a.jsonl:3: field \"response\"");
 	put("a.jsonl", "");
 	fails("a.jsonl: no rows");
@@ -151,7 +157,8 @@ void test_method_stages__import_model(void)
 	char spec[1024], path[1024];
 
 	begin();
-	str_fmt(spec, sizeof spec, "{\"base_model\":\"%.*s\"}", (int)(strrchr(model, '/') - model), model);
+	str_fmt(spec, sizeof spec, "{\"base_model\":\"%.*s\"}", (int)(strrchr(model, '/') - model),
+		model);
 	if (model[0] != '/')
 		SKIP("the path of the shared test data is relative");
 	job("import", 0, 0, spec);
@@ -176,7 +183,8 @@ void test_method_stages__eft_given(void)
 	begin();
 	put("in/eft/data.jsonl",
 	    "{\"id\":\"a\",\"prompt\":\"J\",\"response\":\"Score: 2\",\"score\":2}\n"
-	    "{\"id\":\"b\",\"prompt\":\"Q\",\"replies\":[{\"text\":\"x\",\"rank\":0},{\"text\":\"y\",\"rank\":1}]}\n");
+	    "{\"id\":\"b\",\"prompt\":\"Q\",\"replies\":[{\"text\":\"x\",\"rank\":0},{\"text\":"
+	    "\"y\",\"rank\":1}]}\n");
 	job("eft", 0, 0, "{\"eft\":{\"mode\":\"given\"}}");
 	CHECK_RC(run(&ctx, &e), RC_OK);
 	CHECK_EQ(meta_i64(&ctx, "eft", "rows"), 1);
@@ -198,8 +206,9 @@ void test_method_stages__prompts_from_file(void)
 	json_t *rows;
 
 	begin();
-	put("in/prompts/data.jsonl", "{\"id\":\"1\",\"prompt\":\"A\",\"meta\":{\"k\":1}}\n{\"id\":\"2\",\"prompt\":\"B\"}\n"
-				     "{\"id\":\"3\",\"prompt\":\"C\"}\n{\"id\":\"4\",\"prompt\":\"D\"}\n");
+	put("in/prompts/data.jsonl",
+	    "{\"id\":\"1\",\"prompt\":\"A\",\"meta\":{\"k\":1}}\n{\"id\":\"2\",\"prompt\":\"B\"}\n"
+	    "{\"id\":\"3\",\"prompt\":\"C\"}\n{\"id\":\"4\",\"prompt\":\"D\"}\n");
 	put("in/earlier.1/data.jsonl", "{\"id\":\"1\",\"prompt\":\"a\"}\n");
 	job("prompts", 2, 0, "{\"iterations\":2,\"prompts\":{\"generator\":\"file\",\"count\":2}}");
 	CHECK_RC(run(&ctx, &e), RC_OK);
@@ -221,26 +230,39 @@ void test_method_stages__prompts_from_file(void)
 static void pair_inputs(void)
 {
 	put("in/responses.0/data.jsonl",
-	    "{\"id\":\"p\",\"prompt\":\"P\",\"prompt_tokens\":[1,2],\"candidates\":["
-	    CAND(0, "good", "5,2", "stop") "," CAND(1, "bad", "6,2", "stop") "," CAND(2, "cut", "7", "length") "]}\n"
-	    "{\"id\":\"q\",\"prompt\":\"Q\",\"prompt_tokens\":[1],\"candidates\":["
-	    CAND(0, "a", "5", "stop") "," CAND(1, "b", "6", "stop") "]}\n");
+	    "{\"id\":\"p\",\"prompt\":\"P\",\"prompt_tokens\":[1,2],\"candidates\":[" CAND(
+		    0, "good", "5,2",
+		    "stop") "," CAND(1, "bad", "6,2",
+				     "stop") "," CAND(2, "cut", "7",
+						      "length") "]}\n"
+								"{\"id\":\"q\",\"prompt\":\"Q\","
+								"\"prompt_tokens\":[1],"
+								"\"candidates\":[" CAND(
+									0, "a", "5",
+									"stop") "," CAND(1, "b",
+											 "6",
+											 "stop") "]"
+												 "}"
+												 "\n");
 	put("in/judgements.0.0/data.jsonl",
-	    "{\"id\":\"q\",\"pass\":0,\"items\":[{\"index\":0,\"score\":3},{\"index\":1,\"score\":3}]}\n"
-	    "{\"id\":\"p\",\"pass\":0,\"items\":[{\"index\":1,\"score\":1,\"reason\":null,\"text\":\"s\"},"
+	    "{\"id\":\"q\",\"pass\":0,\"items\":[{\"index\":0,\"score\":3},{\"index\":1,\"score\":"
+	    "3}]}\n"
+	    "{\"id\":\"p\",\"pass\":0,\"items\":[{\"index\":1,\"score\":1,\"reason\":null,\"text\":"
+	    "\"s\"},"
 	    "{\"index\":0,\"score\":4,\"text\":\"t\"},{\"index\":2,\"score\":5}]}\n");
-	put("in/judgements.0.1/data.jsonl",
-	    "{\"id\":\"p\",\"pass\":1,\"items\":[{\"index\":0,\"score\":5},{\"index\":1,\"score\":2},"
-	    "{\"index\":2,\"score\":5}]}\n"
-	    "{\"id\":\"q\",\"pass\":1,\"items\":[{\"index\":0,\"score\":null,\"reason\":\"no_match\"},"
-	    "{\"index\":1,\"score\":3}]}\n");
+	put("in/judgements.0.1/data.jsonl", "{\"id\":\"p\",\"pass\":1,\"items\":[{\"index\":0,"
+					    "\"score\":5},{\"index\":1,\"score\":2},"
+					    "{\"index\":2,\"score\":5}]}\n"
+					    "{\"id\":\"q\",\"pass\":1,\"items\":[{\"index\":0,"
+					    "\"score\":null,\"reason\":\"no_match\"},"
+					    "{\"index\":1,\"score\":3}]}\n");
 	put("in/responses.1/data.jsonl",
 	    "{\"id\":\"r\",\"prompt\":\"R\",\"prompt_tokens\":[1],\"candidates\":["
 	    CAND(0, "a", "5", "stop") "," CAND(1, "b", "6", "stop") "]}\n");
-	put("in/judgements.1.0/data.jsonl",
-	    "{\"id\":\"r\",\"pass\":0,\"items\":[{\"index\":0,\"score\":0},{\"index\":1,\"score\":0}]}\n");
-	put("in/judgements.1.1/data.jsonl",
-	    "{\"id\":\"r\",\"pass\":1,\"items\":[{\"index\":0,\"score\":1},{\"index\":1,\"score\":1}]}\n");
+	put("in/judgements.1.0/data.jsonl", "{\"id\":\"r\",\"pass\":0,\"items\":[{\"index\":0,"
+					    "\"score\":0},{\"index\":1,\"score\":0}]}\n");
+	put("in/judgements.1.1/data.jsonl", "{\"id\":\"r\",\"pass\":1,\"items\":[{\"index\":0,"
+					    "\"score\":1},{\"index\":1,\"score\":1}]}\n");
 }
 
 void test_method_stages__pair(void)

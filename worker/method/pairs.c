@@ -86,7 +86,8 @@ static bool same_candidate(const struct pair_candidate *a, const struct pair_can
 	return same_text(a->text, b->text);
 }
 
-static enum pair_drop excluded(const struct pair_rule *rule, const struct pair_candidate *list, int i)
+static enum pair_drop excluded(const struct pair_rule *rule, const struct pair_candidate *list,
+			       int i)
 {
 	const struct pair_candidate *c = &list[i];
 

@@ -281,7 +281,8 @@ static void query_close(struct rouge_pool *p, struct query *q)
 	free(q->v);
 }
 
-/* Hyyro 2004: V starts as ones; per word U = V & M, V = (V + U) | (V & ~M); zeros are the length. */
+/* Hyyro 2004: V starts as ones; per word U = V & M, V = (V + U) | (V & ~M); zeros are the length.
+ */
 static int query_lcs(const struct rouge_pool *p, struct query *q, const struct doc *d)
 {
 	int zeros = 0;

@@ -39,8 +39,8 @@ enum seed_format seed_format_of(const char *name)
 /* --- fields ---------------------------------------------------------------------------------- */
 
 /* Names that data sets use for the same thing; the first present wins. */
-static const char *const prompt_names[] = {"prompt", "instruction", "question", "prompt_text", "query",
-					   NULL};
+static const char *const prompt_names[] = {"prompt",	  "instruction", "question",
+					   "prompt_text", "query",	 NULL};
 static const char *const response_names[] = {"response", "completion", "output", "answer",
 					     "response_text", "chosen", NULL};
 static const char *const id_names[] = {"id", "prompt_id", "message_id", "question_id", NULL};
@@ -71,8 +71,9 @@ static enum rc text_of(const json_t *row, const char *const *names, const char *
 	enum rc rc;
 
 	if (!name)
-		return err_set(e, RC_INVALID, "no %s: expected one of the fields \"%s\", \"%s\", \"%s\"",
-			       what, names[0], names[1], names[2]);
+		return err_set(e, RC_INVALID,
+			       "no %s: expected one of the fields \"%s\", \"%s\", \"%s\"", what,
+			       names[0], names[1], names[2]);
 	rc = jx_str(row, name, out, e);
 	return rc == RC_OK ? check_length(name, *out, e) : rc;
 }
@@ -126,7 +127,9 @@ static void add_pair(struct seed *s, json_t *id, const char *prompt, const char 
 		json_decref(id);
 		return;
 	}
-	add_row(s, json_pack("{s:s, s:s, s:s}", "prompt", prompt, "response", response, "source", source),
+	add_row(s,
+		json_pack("{s:s, s:s, s:s}", "prompt", prompt, "response", response, "source",
+			  source),
 		id);
 }
 
@@ -233,7 +236,8 @@ static enum rc ranked_children(struct seed *s, const json_t *message, json_t **o
 		if (rc == RC_OK)
 			rc = check_length("text", text, e);
 		if (rc == RC_OK && json_array_size(replies) >= SEED_REPLIES_MAX)
-			rc = err_set(e, RC_INVALID, "field \"replies\": more than %d", SEED_REPLIES_MAX);
+			rc = err_set(e, RC_INVALID, "field \"replies\": more than %d",
+				     SEED_REPLIES_MAX);
 		if (rc != RC_OK)
 			break;
 		json_array_append_new(replies, json_pack("{s:s, s:O}", "text", text, "rank",
@@ -292,7 +296,8 @@ static enum rc walk_ranked(struct seed *s, const json_t *message, const char *be
 	buf_puts(&prompt, before);
 	buf_puts(&prompt, text);
 	rc = prompt.len > SEED_TEXT_MAX
-		     ? err_set(e, RC_INVALID, "conversation has %zu bytes, at most %u", prompt.len, SEED_TEXT_MAX)
+		     ? err_set(e, RC_INVALID, "conversation has %zu bytes, at most %u", prompt.len,
+			       SEED_TEXT_MAX)
 		     : ranked_children(s, message, &replies, e);
 	if (rc == RC_OK) {
 		if (json_array_size(replies) >= 2)
@@ -371,8 +376,10 @@ static enum rc take_ranked(struct seed *s, const json_t *row, struct err *e)
 		    (rc = jx_str(row, "rejected", &rejected, e)) == RC_OK &&
 		    (rc = check_length("chosen", chosen, e)) == RC_OK &&
 		    (rc = check_length("rejected", rejected, e)) == RC_OK) {
-			json_array_append_new(replies, json_pack("{s:s, s:i}", "text", chosen, "rank", 0));
-			json_array_append_new(replies, json_pack("{s:s, s:i}", "text", rejected, "rank", 1));
+			json_array_append_new(replies,
+					      json_pack("{s:s, s:i}", "text", chosen, "rank", 0));
+			json_array_append_new(replies,
+					      json_pack("{s:s, s:i}", "text", rejected, "rank", 1));
 		}
 	} else if ((rc = jx_arr(row, "replies", &list, e)) == RC_OK) {
 		if (json_array_size(list) > SEED_REPLIES_MAX)
@@ -451,7 +458,8 @@ void seed_finish(struct seed *s)
 			for (size_t k = 0; k < json_array_size(list); k++)
 				better += jx_get_f64(json_array_get(list, k), "score", 0) > score;
 			json_array_append_new(replies, json_pack("{s:O, s:i}", "text",
-								 json_object_get(r, "text"), "rank", better));
+								 json_object_get(r, "text"), "rank",
+								 better));
 		}
 		id = json_incref(json_object_get(group, "id"));
 		json_object_del(group, "replies");
@@ -480,9 +488,11 @@ static enum rc take_judge(struct seed *s, const json_t *row, struct err *e)
 	else if (json_is_number(given) && (int64_t)(told * 1000 + 0.5) != score.milli)
 		skip(s, SEED_SKIP_MISMATCH);
 	else
-		add_row(s, json_pack("{s:s, s:s, s:o}", "prompt", prompt, "response", response, "score",
-				     score.milli % 1000 ? json_real((double)score.milli / 1000)
-							: json_integer(score.milli / 1000)),
+		add_row(s,
+			json_pack("{s:s, s:s, s:o}", "prompt", prompt, "response", response,
+				  "score",
+				  score.milli % 1000 ? json_real((double)score.milli / 1000)
+						     : json_integer(score.milli / 1000)),
 			id_of(row));
 	return RC_OK;
 }
@@ -533,7 +543,8 @@ static enum rc take_pair(struct seed *s, const json_t *row, struct err *e)
 		add_prompt(s, row, prompt);
 		return RC_OK;
 	}
-	if ((rc = text_of(instance ? instance : row, response_names, "response", &response, e)) != RC_OK ||
+	if ((rc = text_of(instance ? instance : row, response_names, "response", &response, e)) !=
+		    RC_OK ||
 	    (rc = jx_opt_str(instance ? instance : row, "input", &input, e)) != RC_OK ||
 	    (rc = check_length("input", input, e)) != RC_OK)
 		return rc;
@@ -570,7 +581,8 @@ static enum seed_format guess(enum seed_role role, const json_t *row)
 		return SEED_OASST;
 	if (json_is_array(json_object_get(row, "messages")))
 		return SEED_CHAT;
-	if (json_object_get(row, "replies") || (json_object_get(row, "rejected") && role != SEED_PROMPTS))
+	if (json_object_get(row, "replies") ||
+	    (json_object_get(row, "rejected") && role != SEED_PROMPTS))
 		return SEED_RANKED;
 	if (json_object_get(row, "quality_score"))
 		return SEED_SCORED;

@@ -7,8 +7,11 @@
 #include <string.h>
 #include <strings.h>
 
-const struct si_rules si_rules_default = {
-	.min_words = 4, .max_words = 150, .rouge_max = 0.7, .capitalize = false, .any_script = false};
+const struct si_rules si_rules_default = {.min_words = 4,
+					  .max_words = 150,
+					  .rouge_max = 0.7,
+					  .capitalize = false,
+					  .any_script = false};
 
 const char *si_reason_text(enum si_reason r)
 {

@@ -72,7 +72,8 @@ static int by_value(const void *a, const void *b)
 
 static struct keys keys_of(const json_t *rows)
 {
-	struct keys k = {mem_array(json_array_size(rows) + 1, sizeof(uint64_t)), json_array_size(rows)};
+	struct keys k = {mem_array(json_array_size(rows) + 1, sizeof(uint64_t)),
+			 json_array_size(rows)};
 	const json_t *row;
 	size_t i;
 

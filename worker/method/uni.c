@@ -51,7 +51,8 @@ bool uni_is_word(uint32_t cp)
 	};
 
 	if (cp < 0x80)
-		return (cp >= '0' && cp <= '9') || (cp >= 'a' && cp <= 'z') || (cp >= 'A' && cp <= 'Z');
+		return (cp >= '0' && cp <= '9') || (cp >= 'a' && cp <= 'z') ||
+		       (cp >= 'A' && cp <= 'Z');
 	return !in_ranges(signs, cp);
 }
 

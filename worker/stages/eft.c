@@ -85,11 +85,13 @@ static enum rc read_inputs(struct eft *s, bool build, struct err *e)
 	sort_rows(s, rows, build ? share : 1);
 	json_decref(rows);
 	if (build && json_array_size(s->train) == 0)
-		return err_set(e, RC_INVALID, "eft.mode is \"build\", but data.eft has no ranked prompts to "
-					      "train on; give some, or use mode \"given\" with judge rows");
+		return err_set(e, RC_INVALID,
+			       "eft.mode is \"build\", but data.eft has no ranked prompts to "
+			       "train on; give some, or use mode \"given\" with judge rows");
 	if (!build && json_array_size(s->judge) == 0)
-		return err_set(e, RC_INVALID, "eft.mode is \"given\", but data.eft has no judge rows; use mode "
-					      "\"build\" for ranked replies");
+		return err_set(e, RC_INVALID,
+			       "eft.mode is \"given\", but data.eft has no judge rows; use mode "
+			       "\"build\" for ranked replies");
 	return RC_OK;
 }
 
@@ -103,7 +105,8 @@ static enum rc ask_row(struct eft *s, const json_t *row, struct err *e)
 	int index;
 	enum rc rc;
 
-	if ((rc = jx_str(row, "id", &id, e)) != RC_OK || (rc = jx_str(row, "prompt", &prompt, e)) != RC_OK ||
+	if ((rc = jx_str(row, "id", &id, e)) != RC_OK ||
+	    (rc = jx_str(row, "prompt", &prompt, e)) != RC_OK ||
 	    (rc = jx_arr(row, "replies", &replies, e)) != RC_OK)
 		return err_wrap(e, "input eft");
 	json_array_foreach(replies, i, reply) {
@@ -125,8 +128,8 @@ static enum rc ask_row(struct eft *s, const json_t *row, struct err *e)
 	return RC_OK;
 }
 
-static enum rc keep_sample(struct eft *s, const json_t *row, int first, int sample, const int64_t *milli,
-			   struct err *e)
+static enum rc keep_sample(struct eft *s, const json_t *row, int first, int sample,
+			   const int64_t *milli, struct err *e)
 {
 	const char *id = jx_get_str(row, "id", ""), *prompt = jx_get_str(row, "prompt", "");
 	json_t *replies = json_object_get(row, "replies"), *reply;
@@ -138,8 +141,9 @@ static enum rc keep_sample(struct eft *s, const json_t *row, int first, int samp
 		struct buf ask = BUF_INIT;
 		json_t *out;
 		judge_template_render(&s->tmpl, prompt, jx_get_str(reply, "text", ""), &ask);
-		out = json_pack("{s:o, s:s, s:s, s:f}", "id", json_sprintf("%s/%zu/%d", id, i, sample), "prompt",
-				ask.data, "response", r->text, "score", (double)milli[i] / 1000);
+		out = json_pack("{s:o, s:s, s:s, s:f}", "id",
+				json_sprintf("%s/%zu/%d", id, i, sample), "prompt", ask.data,
+				"response", r->text, "score", (double)milli[i] / 1000);
 		rc = stage_rows_add(&s->kept, out, e);
 		json_decref(out);
 		buf_release(&ask);
@@ -166,7 +170,8 @@ static enum rc weigh_row(struct eft *s, const json_t *row, int first, struct err
 			const struct textgen_result *r = textgen_result(s->gen, first + a, k);
 			struct judge_score score = {JUDGE_TOO_LONG, 0};
 			if (!r->too_long)
-				score = judge_parse(&s->tmpl.rule, r->text, strlen(r->text), r->stopped);
+				score = judge_parse(&s->tmpl.rule, r->text, strlen(r->text),
+						    r->stopped);
 			s->judgements++;
 			s->reasons[score.reason]++;
 			valid[a] = score.reason == JUDGE_OK;
@@ -190,7 +195,8 @@ static json_t *order_json(const struct eft *s)
 	json_t *v = json_object();
 
 	for (int i = 0; i < 4; i++)
-		json_object_set_new(v, eft_order_text((enum eft_order)i), json_integer(s->order[i]));
+		json_object_set_new(v, eft_order_text((enum eft_order)i),
+				    json_integer(s->order[i]));
 	return v;
 }
 
@@ -199,14 +205,16 @@ static json_t *reasons_json(const struct eft *s)
 	json_t *v = json_object();
 
 	for (int i = 0; i < JUDGE_N_REASONS; i++)
-		json_object_set_new(v, judge_reason_text((enum judge_reason)i), json_integer(s->reasons[i]));
+		json_object_set_new(v, judge_reason_text((enum judge_reason)i),
+				    json_integer(s->reasons[i]));
 	return v;
 }
 
 static json_t *state_json(const struct eft *s)
 {
 	return json_pack("{s:I, s:I, s:o, s:o}", "next", (json_int_t)s->next, "judgements",
-			 (json_int_t)s->judgements, "order", order_json(s), "reasons", reasons_json(s));
+			 (json_int_t)s->judgements, "order", order_json(s), "reasons",
+			 reasons_json(s));
 }
 
 static void state_load(struct eft *s, const json_t *v)
@@ -252,8 +260,9 @@ static enum rc judge_all(struct eft *s, struct err *e)
 	enum rc rc;
 
 	if (!model)
-		return err_set(e, RC_INVALID, "eft.mode \"build\" needs the baseline model, but the job has no "
-					      "input model");
+		return err_set(e, RC_INVALID,
+			       "eft.mode \"build\" needs the baseline model, but the job has no "
+			       "input model");
 	rc = textgen_open(s->ctx, model, jx_get_str(s->ctx->spec, "template", "plain"), &s->gen, e);
 	if (rc == RC_OK)
 		rc = stage_rows_open(s->ctx, "kept", &s->kept, e);
@@ -262,9 +271,9 @@ static enum rc judge_all(struct eft *s, struct err *e)
 	while (rc == RC_OK && s->next < n)
 		rc = one_chunk(s, s->next + EFT_CHUNK < n ? s->next + EFT_CHUNK : n, e);
 	if (rc == RC_OK && s->reasons[JUDGE_TOO_LONG] > 0)
-		log_warn("eft", "judge prompts longer than the context", "n=%lld of=%lld context=%d",
-			 (long long)s->reasons[JUDGE_TOO_LONG], (long long)s->judgements,
-			 textgen_context(s->gen));
+		log_warn("eft", "judge prompts longer than the context",
+			 "n=%lld of=%lld context=%d", (long long)s->reasons[JUDGE_TOO_LONG],
+			 (long long)s->judgements, textgen_context(s->gen));
 	return rc;
 }
 
@@ -273,8 +282,9 @@ static json_t *hist_json(const struct eft_hist *h)
 	json_t *v = json_array();
 
 	for (int i = 0; i < h->n; i++)
-		json_array_append_new(v, json_pack("{s:f, s:I}", "score", (double)h->milli[i] / 1000, "count",
-						   (json_int_t)h->count[i]));
+		json_array_append_new(v,
+				      json_pack("{s:f, s:I}", "score", (double)h->milli[i] / 1000,
+						"count", (json_int_t)h->count[i]));
 	return v;
 }
 
@@ -296,8 +306,10 @@ static enum rc thin_out(struct eft *s, json_t *meta, struct err *e)
 		milli[i] = (int64_t)(jx_get_f64(row, "score", 0) * 1000 + 0.5);
 	rng_open(&r, s->ctx->seed, RNG_EFT, 1, 0, 0);
 	if (!eft_resample(milli, n, s->factor, &r, keep, &before, &after)) {
-		rc = err_set(e, RC_INVALID, "more than %d different scores: use a judge template with whole points",
-			     EFT_CLASSES_MAX);
+		rc = err_set(
+			e, RC_INVALID,
+			"more than %d different scores: use a judge template with whole points",
+			EFT_CLASSES_MAX);
 	} else {
 		json_array_foreach(rows, i, row)
 			if (keep[i])
@@ -328,11 +340,14 @@ static enum rc build(struct eft *s, json_t *meta, struct err *e)
 	stage_final(s->ctx, "eft.judgements", json_integer(s->judgements));
 	stage_final(s->ctx, "eft.agree", json_integer(s->order[EFT_AGREES]));
 	stage_final(s->ctx, "eft.parse_fail",
-		    json_real(s->judgements ? 1 - (double)s->reasons[JUDGE_OK] / (double)s->judgements : 0));
+		    json_real(s->judgements
+				      ? 1 - (double)s->reasons[JUDGE_OK] / (double)s->judgements
+				      : 0));
 	textgen_report(s->gen);
 	if (json_array_size(s->judge) == given)
 		return err_set(e, RC_INVALID,
-			       "no judgement of the baseline agrees with the human order: of %lld judgements %lld "
+			       "no judgement of the baseline agrees with the human order: of %lld "
+			       "judgements %lld "
 			       "had a readable score, %lld prompts were tied and %lld reversed",
 			       (long long)s->judgements, (long long)s->reasons[JUDGE_OK],
 			       (long long)s->order[EFT_TIED], (long long)s->order[EFT_DISAGREES]);
@@ -341,7 +356,8 @@ static enum rc build(struct eft *s, json_t *meta, struct err *e)
 
 /* --- the stage ------------------------------------------------------------------------------- */
 
-static enum rc write_list(struct eft *s, const char *role, const json_t *list, json_t *meta, struct err *e)
+static enum rc write_list(struct eft *s, const char *role, const json_t *list, json_t *meta,
+			  struct err *e)
 {
 	struct stage_rows rows = {.fd = -1};
 	json_t *row;
@@ -375,11 +391,14 @@ static enum rc configure(struct eft *s, bool *build_mode, struct err *e)
 	};
 	*build_mode = strcmp(mode, "build") == 0;
 	if (!*build_mode && strcmp(mode, "given") != 0)
-		return err_set(e, RC_INVALID, "eft.mode \"%s\": expected \"build\" or \"given\"", mode);
+		return err_set(e, RC_INVALID, "eft.mode \"%s\": expected \"build\" or \"given\"",
+			       mode);
 	if (s->samples < 1 || s->samples > EFT_SAMPLES_MAX || !(s->factor > 0))
-		return err_set(e, RC_INVALID, "eft: samples_per_item %d (1 to %d), max_per_score_factor %g (> 0)",
+		return err_set(e, RC_INVALID,
+			       "eft: samples_per_item %d (1 to %d), max_per_score_factor %g (> 0)",
 			       s->samples, EFT_SAMPLES_MAX, s->factor);
-	return judge_template_of(json_object_get(stage_section(s->ctx, "judge"), "template"), &s->tmpl, e);
+	return judge_template_of(json_object_get(stage_section(s->ctx, "judge"), "template"),
+				 &s->tmpl, e);
 }
 
 enum rc stage_eft(struct stage_ctx *ctx, struct err *e)
@@ -397,7 +416,8 @@ enum rc stage_eft(struct stage_ctx *ctx, struct err *e)
 		json_object_set_new(meta, "mode", json_string(build_mode ? "build" : "given"));
 		json_object_set_new(meta, "judge_template", json_string(s.tmpl.sha256));
 		stage_final(ctx, "eft.rows", json_integer((json_int_t)json_array_size(s.judge)));
-		stage_final(ctx, "eft.eval_rows", json_integer((json_int_t)json_array_size(s.eval)));
+		stage_final(ctx, "eft.eval_rows",
+			    json_integer((json_int_t)json_array_size(s.eval)));
 		rc = write_list(&s, "eft", s.judge, json_incref(meta), e);
 	}
 	if (rc == RC_OK)

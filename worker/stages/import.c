@@ -42,8 +42,8 @@ static enum rc check_model(const char *dir, struct err *e)
 	if (rc == RC_OK)
 		rc = tokenizer_load(dir, &tok, e);
 	if (rc == RC_OK && tokenizer_vocab(tok) > cfg.vocab)
-		rc = err_set(e, RC_INVALID, "%s: the tokenizer has ids up to %d, the model only %d", dir,
-			     tokenizer_vocab(tok) - 1, cfg.vocab - 1);
+		rc = err_set(e, RC_INVALID, "%s: the tokenizer has ids up to %d, the model only %d",
+			     dir, tokenizer_vocab(tok) - 1, cfg.vocab - 1);
 	st_close(st);
 	tokenizer_free(tok);
 	return rc;
@@ -95,7 +95,8 @@ static enum rc import_model(struct stage_ctx *ctx, struct err *e)
 	if (!*dir)
 		return err_set(e, RC_INVALID, "base_model is missing: the path of a model folder");
 	if (!fs_exists(dir))
-		return err_set(e, RC_NOTFOUND, "base_model: there is no folder %s on this worker", dir);
+		return err_set(e, RC_NOTFOUND, "base_model: there is no folder %s on this worker",
+			       dir);
 	if (strlen(dir) > PATH_MAX - 512)
 		return err_set(e, RC_INVALID, "base_model: path of %zu bytes", strlen(dir));
 	if ((rc = check_model(dir, e)) != RC_OK)
@@ -127,8 +128,8 @@ static enum rc hash_file(const char *path, char out[SHA256_HEX_SIZE], struct err
 	return RC_OK;
 }
 
-static enum rc read_file(struct importing *im, struct seed *s, const char *path, enum seed_format format,
-			 struct err *e)
+static enum rc read_file(struct importing *im, struct seed *s, const char *path,
+			 enum seed_format format, struct err *e)
 {
 	struct jsonl *lines = NULL;
 	json_t *row = NULL;
@@ -151,7 +152,8 @@ static enum rc read_file(struct importing *im, struct seed *s, const char *path,
 	return rc;
 }
 
-static enum rc read_source(struct importing *im, struct seed *s, const json_t *source, struct err *e)
+static enum rc read_source(struct importing *im, struct seed *s, const json_t *source,
+			   struct err *e)
 {
 	static const char *const known[] = {"path", "format", NULL};
 	const char *path, *format = "auto", *name;
@@ -159,22 +161,25 @@ static enum rc read_source(struct importing *im, struct seed *s, const json_t *s
 	int64_t before = s->read;
 	enum rc rc;
 
-	if ((rc = jx_only(source, known, e)) != RC_OK || (rc = jx_str(source, "path", &path, e)) != RC_OK ||
+	if ((rc = jx_only(source, known, e)) != RC_OK ||
+	    (rc = jx_str(source, "path", &path, e)) != RC_OK ||
 	    (rc = jx_opt_str(source, "format", &format, e)) != RC_OK)
 		return rc;
 	if (!fs_exists(path))
 		return err_set(e, RC_NOTFOUND, "there is no file %s on this worker", path);
 	if (seed_format_of(format) == SEED_N_FORMATS)
 		return err_set(e, RC_INVALID,
-			       "format \"%s\" is unknown: expected auto, oasst, pairs, ranked, scored, judge, "
-			       "chat or prompts", format);
+			       "format \"%s\" is unknown: expected auto, oasst, pairs, ranked, "
+			       "scored, judge, "
+			       "chat or prompts",
+			       format);
 	if ((rc = hash_file(path, digest, e)) != RC_OK ||
 	    (rc = read_file(im, s, path, seed_format_of(format), e)) != RC_OK)
 		return rc;
 	name = strrchr(path, '/');
 	json_array_append_new(im->files[s->role],
-			      json_pack("{s:s, s:s, s:I}", "name", name ? name + 1 : path, "sha256", digest,
-					"rows", (json_int_t)(s->read - before)));
+			      json_pack("{s:s, s:s, s:I}", "name", name ? name + 1 : path, "sha256",
+					digest, "rows", (json_int_t)(s->read - before)));
 	return RC_OK;
 }
 
@@ -205,7 +210,8 @@ static json_t *skips_json(const struct seed *s)
 
 	for (int k = 0; k < SEED_N_SKIPS; k++)
 		if (s->skipped[k] > 0)
-			json_object_set_new(v, seed_skip_text((enum seed_skip)k), json_integer(s->skipped[k]));
+			json_object_set_new(v, seed_skip_text((enum seed_skip)k),
+					    json_integer(s->skipped[k]));
 	return v;
 }
 
@@ -239,8 +245,8 @@ static enum rc write_role(struct importing *im, enum seed_role role, struct err 
 		if (rc == RC_OK)
 			rc = stage_rows_add(&rows, row, e);
 	}
-	meta = json_pack("{s:I, s:o, s:O}", "read", (json_int_t)s->read, "left_out", skips_json(s), "files",
-			 im->files[role]);
+	meta = json_pack("{s:I, s:o, s:O}", "read", (json_int_t)s->read, "left_out", skips_json(s),
+			 "files", im->files[role]);
 	if (rc == RC_OK)
 		rc = stage_rows_finish(&rows, meta, e);
 	else
@@ -248,8 +254,8 @@ static enum rc write_role(struct importing *im, enum seed_role role, struct err 
 	stage_rows_release(&rows);
 	str_fmt(name, sizeof(name), "import.%s", seed_role_name(role));
 	stage_final(im->ctx, name, json_integer((json_int_t)json_array_size(s->rows)));
-	log_info("import", "data", "role=%s read=%lld rows=%zu", seed_role_name(role), (long long)s->read,
-		 json_array_size(s->rows));
+	log_info("import", "data", "role=%s read=%lld rows=%zu", seed_role_name(role),
+		 (long long)s->read, json_array_size(s->rows));
 	return rc;
 }
 
@@ -257,8 +263,8 @@ static enum rc import_data(struct stage_ctx *ctx, struct err *e)
 {
 	struct importing im = {.ctx = ctx};
 	int64_t ift_max = jx_get_i64(stage_section(ctx, "data"), "ift_max", 0);
-	enum rc rc =
-		judge_template_of(json_object_get(stage_section(ctx, "judge"), "template"), &im.tmpl, e);
+	enum rc rc = judge_template_of(json_object_get(stage_section(ctx, "judge"), "template"),
+				       &im.tmpl, e);
 
 	for (int r = 0; rc == RC_OK && r < SEED_N_ROLES; r++)
 		rc = read_role(&im, (enum seed_role)r, e);

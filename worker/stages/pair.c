@@ -62,7 +62,8 @@ static enum rc configure(struct pairing *p, struct err *e)
 	pair_counts_init(&p->counts, tmpl.rule.min_milli, tmpl.rule.max_milli);
 	judge_template_release(&tmpl);
 	if (!(rho >= 0 && rho < 0.5))
-		return err_set(e, RC_INVALID, "pair.length_control is %g, expected 0 <= rho < 0.5", rho);
+		return err_set(e, RC_INVALID, "pair.length_control is %g, expected 0 <= rho < 0.5",
+			       rho);
 	p->rule.rho_ppm = llround(rho * 1e6);
 	if (p->rule.rho_ppm >= 500000)
 		p->rule.rho_ppm = 499999;
@@ -155,10 +156,10 @@ static json_t *hear(struct pairing *p, const char *id, int64_t index, struct pai
 		pair_counts_judgement(&p->counts, valid, milli);
 		if (valid)
 			pair_mean_add(&c->mean, milli);
-		json_array_append_new(said, json_pack("{s:i, s:O, s:O?, s:s}", "pass", p->pass[k], "score",
-						      score ? score : json_null(), "reason",
-						      json_object_get(item, "reason"), "text",
-						      jx_get_str(item, "text", "")));
+		json_array_append_new(said, json_pack("{s:i, s:O, s:O?, s:s}", "pass", p->pass[k],
+						      "score", score ? score : json_null(),
+						      "reason", json_object_get(item, "reason"),
+						      "text", jx_get_str(item, "text", "")));
 	}
 	return said;
 }
@@ -184,11 +185,11 @@ static enum rc read_candidate(struct pairing *p, const char *id, const json_t *v
 	c->finished = strcmp(finish, "stop") == 0;
 	json_t *said = hear(p, id, index, c);
 	bool any = c->mean.n > 0;
-	*shown = json_pack("{s:I, s:s, s:i, s:s, s:o, s:o, s:i, s:o}", "index", (json_int_t)index, "text",
-			   c->text, "n_tokens", c->n_tokens, "finish", finish, "mean",
+	*shown = json_pack("{s:I, s:s, s:i, s:s, s:o, s:o, s:i, s:o}", "index", (json_int_t)index,
+			   "text", c->text, "n_tokens", c->n_tokens, "finish", finish, "mean",
 			   any ? json_real(pair_mean_value(&c->mean)) : json_null(), "variance",
-			   any ? json_real(pair_mean_variance(&c->mean)) : json_null(), "valid", c->mean.n,
-			   "judgements", said);
+			   any ? json_real(pair_mean_variance(&c->mean)) : json_null(), "valid",
+			   c->mean.n, "judgements", said);
 	return RC_OK;
 }
 
@@ -196,24 +197,29 @@ static json_t *side(const json_t *candidates, int at, const struct pair_candidat
 {
 	const json_t *v = json_array_get(candidates, (size_t)at);
 
-	return json_pack("{s:O, s:s, s:O, s:f}", "index", json_object_get(v, "index"), "text", c->text,
-			 "tokens", json_object_get(v, "tokens"), "score", pair_mean_value(&c->mean));
+	return json_pack("{s:O, s:s, s:O, s:f}", "index", json_object_get(v, "index"), "text",
+			 c->text, "tokens", json_object_get(v, "tokens"), "score",
+			 pair_mean_value(&c->mean));
 }
 
 static json_t *index_of(const json_t *candidates, int at)
 {
-	return at < 0 ? json_null() : json_incref(json_object_get(json_array_get(candidates, (size_t)at), "index"));
+	return at < 0 ? json_null()
+		      : json_incref(
+				json_object_get(json_array_get(candidates, (size_t)at), "index"));
 }
 
-static enum rc write_rows(struct pairing *p, const json_t *row, const json_t *candidates, json_t *shown,
-			  const struct pair_candidate *list, const struct pair_pick *pick, struct err *e)
+static enum rc write_rows(struct pairing *p, const json_t *row, const json_t *candidates,
+			  json_t *shown, const struct pair_candidate *list,
+			  const struct pair_pick *pick, struct err *e)
 {
 	json_t *id = json_object_get(row, "id"), *prompt = json_object_get(row, "prompt");
 	bool kept = pick->drop == PAIR_NONE;
-	json_t *sample = json_pack("{s:O, s:O, s:O, s:o, s:o, s:o}", "id", id, "prompt", prompt, "candidates",
-				   shown, "chosen", index_of(candidates, pick->chosen), "rejected",
-				   index_of(candidates, pick->rejected), "drop",
-				   kept ? json_null() : json_string(pair_drop_text(pick->drop)));
+	json_t *sample =
+		json_pack("{s:O, s:O, s:O, s:o, s:o, s:o}", "id", id, "prompt", prompt,
+			  "candidates", shown, "chosen", index_of(candidates, pick->chosen),
+			  "rejected", index_of(candidates, pick->rejected), "drop",
+			  kept ? json_null() : json_string(pair_drop_text(pick->drop)));
 	enum rc rc = stage_rows_add(&p->samples, sample, e);
 
 	json_decref(sample);
@@ -221,9 +227,10 @@ static enum rc write_rows(struct pairing *p, const json_t *row, const json_t *ca
 		return rc;
 	const struct pair_candidate *a = &list[pick->chosen], *b = &list[pick->rejected];
 	json_t *tokens = json_object_get(row, "prompt_tokens");
-	json_t *pair = json_pack("{s:O, s:O, s:O, s:o, s:o, s:f}", "id", id, "prompt", prompt, "prompt_tokens",
-				 tokens ? tokens : json_null(), "chosen", side(candidates, pick->chosen, a),
-				 "rejected", side(candidates, pick->rejected, b), "margin",
+	json_t *pair = json_pack("{s:O, s:O, s:O, s:o, s:o, s:f}", "id", id, "prompt", prompt,
+				 "prompt_tokens", tokens ? tokens : json_null(), "chosen",
+				 side(candidates, pick->chosen, a), "rejected",
+				 side(candidates, pick->rejected, b), "margin",
 				 pair_mean_value(&a->mean) - pair_mean_value(&b->mean));
 	rc = stage_rows_add(&p->pairs, pair, e);
 	json_decref(pair);
@@ -238,7 +245,8 @@ static enum rc one_prompt(struct pairing *p, const json_t *row, struct err *e)
 	int n = 0, made = 0;
 	enum rc rc;
 
-	if ((rc = jx_str(row, "id", &id, e)) != RC_OK || (rc = jx_str(row, "prompt", &prompt, e)) != RC_OK ||
+	if ((rc = jx_str(row, "id", &id, e)) != RC_OK ||
+	    (rc = jx_str(row, "prompt", &prompt, e)) != RC_OK ||
 	    (rc = jx_arr(row, "candidates", &candidates, e)) != RC_OK) {
 		json_decref(shown);
 		return rc;
@@ -248,7 +256,8 @@ static enum rc one_prompt(struct pairing *p, const json_t *row, struct err *e)
 	if (n > PAIR_CANDIDATES_MAX)
 		rc = err_set(e, RC_INVALID, "%d candidates, at most %d", n, PAIR_CANDIDATES_MAX);
 	for (; rc == RC_OK && made < n; made++) {
-		rc = read_candidate(p, id, json_array_get(candidates, (size_t)made), &list[made], &one, e);
+		rc = read_candidate(p, id, json_array_get(candidates, (size_t)made), &list[made],
+				    &one, e);
 		if (rc == RC_OK)
 			json_array_append_new(shown, one);
 	}
@@ -301,9 +310,9 @@ static json_t *figures(const struct pairing *p)
 {
 	const struct pair_counts *c = &p->counts;
 	int64_t valid = c->judgements - c->failed;
-	json_t *f = json_pack("{s:I, s:I, s:I, s:I, s:o}", "prompts", (json_int_t)c->prompts, "kept",
-			      (json_int_t)c->kept, "candidates", (json_int_t)c->candidates, "judgements",
-			      (json_int_t)c->judgements, "hist", hist_json(c));
+	json_t *f = json_pack("{s:I, s:I, s:I, s:I, s:o}", "prompts", (json_int_t)c->prompts,
+			      "kept", (json_int_t)c->kept, "candidates", (json_int_t)c->candidates,
+			      "judgements", (json_int_t)c->judgements, "hist", hist_json(c));
 
 	for (int d = PAIR_TIE; d < PAIR_N_DROPS; d++)
 		json_object_set_new(f, pair_drop_text((enum pair_drop)d), json_integer(c->drop[d]));
@@ -313,11 +322,14 @@ static json_t *figures(const struct pairing *p)
 		json_object_set_new(f, "mean_score", json_real(ratio(c->sum_milli, valid) / 1000));
 	if (c->kept > 0) {
 		json_object_set_new(f, "chosen_len", json_real(ratio(c->chosen_tokens, c->kept)));
-		json_object_set_new(f, "rejected_len", json_real(ratio(c->rejected_tokens, c->kept)));
-		json_object_set_new(f, "chosen_longer", json_real(ratio(c->chosen_longer, c->kept)));
+		json_object_set_new(f, "rejected_len",
+				    json_real(ratio(c->rejected_tokens, c->kept)));
+		json_object_set_new(f, "chosen_longer",
+				    json_real(ratio(c->chosen_longer, c->kept)));
 	}
 	if (pair_counts_alarm(c)) {
-		log_warn("pair", "judge collapse", "iter=%d why=\"%s\"", p->ctx->iter, pair_counts_alarm(c));
+		log_warn("pair", "judge collapse", "iter=%d why=\"%s\"", p->ctx->iter,
+			 pair_counts_alarm(c));
 		json_object_set_new(f, "alarm", json_string(pair_counts_alarm(c)));
 	}
 	return f;

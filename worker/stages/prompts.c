@@ -4,12 +4,12 @@
  *      iterations before), model (generator "current"; "fixed" without prompts.model)
  * out  prompts {"id","prompt","meta"}
  *
- * Generator "file": the next `count` of the pool, in its order. "fixed" and "current": Self-Instruct
- * (worker/method/selfinstruct.h) with a model named in the spec, or with the model in training.
- * Requests are made in rounds of a fixed size; the examples shown in a round are drawn from what
- * was accepted before it, and answers are taken up in the order of their requests, so the result
- * does not depend on batching or on interruptions. A round is the unit of progress.
- * Streams: (seed, RNG_PROMPTS, t, item = request): sample 0 the answer, sample 1 the examples.
+ * Generator "file": the next `count` of the pool, in its order. "fixed" and "current":
+ * Self-Instruct (worker/method/selfinstruct.h) with a model named in the spec, or with the model in
+ * training. Requests are made in rounds of a fixed size; the examples shown in a round are drawn
+ * from what was accepted before it, and answers are taken up in the order of their requests, so the
+ * result does not depend on batching or on interruptions. A round is the unit of progress. Streams:
+ * (seed, RNG_PROMPTS, t, item = request): sample 0 the answer, sample 1 the examples.
  */
 #include "worker/stages/stages.h"
 
@@ -113,14 +113,16 @@ static enum rc load_earlier(struct prompts *p, struct err *e)
 static enum rc load_pool(struct prompts *p, json_t **out, struct err *e)
 {
 	*out = NULL;
-	return stage_in(p->ctx, "prompts") ? stage_in_rows(p->ctx, "prompts", PROMPTS_ROWS_MAX, out, e)
-					   : RC_OK;
+	return stage_in(p->ctx, "prompts")
+		       ? stage_in_rows(p->ctx, "prompts", PROMPTS_ROWS_MAX, out, e)
+		       : RC_OK;
 }
 
 /* --- generator "file" ------------------------------------------------------------------------ */
 
 /* The first iteration says at once when the pool cannot last for all. */
-static enum rc check_supply(const struct prompts *p, const json_t *pool, int64_t fresh, struct err *e)
+static enum rc check_supply(const struct prompts *p, const json_t *pool, int64_t fresh,
+			    struct err *e)
 {
 	int64_t last = jx_get_i64(p->ctx->spec, "iterations", 1);
 	int64_t rounds = last >= p->ctx->iter ? last - p->ctx->iter + 1 : 1;
@@ -128,10 +130,11 @@ static enum rc check_supply(const struct prompts *p, const json_t *pool, int64_t
 	if (fresh >= p->count * rounds)
 		return RC_OK;
 	return err_set(e, RC_INVALID,
-		       "data.prompts has %lld unused prompts of %zu, but prompts.count is %lld for each of %lld "
+		       "data.prompts has %lld unused prompts of %zu, but prompts.count is %lld for "
+		       "each of %lld "
 		       "iterations: give more prompts, or lower prompts.count to %lld",
-		       (long long)fresh, json_array_size(pool), (long long)p->count, (long long)rounds,
-		       (long long)(fresh / rounds));
+		       (long long)fresh, json_array_size(pool), (long long)p->count,
+		       (long long)rounds, (long long)(fresh / rounds));
 }
 
 static enum rc from_file(struct prompts *p, struct err *e)
@@ -142,7 +145,8 @@ static enum rc from_file(struct prompts *p, struct err *e)
 	enum rc rc = load_pool(p, &pool, e);
 
 	if (rc == RC_OK && !pool)
-		rc = err_set(e, RC_INVALID, "prompts.generator is \"file\", but data.prompts names none");
+		rc = err_set(e, RC_INVALID,
+			     "prompts.generator is \"file\", but data.prompts names none");
 	json_array_foreach(pool, i, row)
 		fresh += !was_used(p, jx_get_str(row, "prompt", ""));
 	if (rc == RC_OK)
@@ -211,9 +215,9 @@ static enum rc accept(struct prompts *p, const char *text, int64_t request, doub
 		      struct err *e)
 {
 	json_t *row = json_pack("{s:o, s:s, s:{s:s, s:I, s:f}}", "id",
-				json_sprintf("%d-%05lld", p->ctx->iter, (long long)p->rows.n), "prompt", text,
-				"meta", "source", "generated", "request", (json_int_t)request, "similarity",
-				similarity);
+				json_sprintf("%d-%05lld", p->ctx->iter, (long long)p->rows.n),
+				"prompt", text, "meta", "source", "generated", "request",
+				(json_int_t)request, "similarity", similarity);
 	enum rc rc = stage_rows_add(&p->rows, row, e);
 
 	json_decref(row);
@@ -221,7 +225,8 @@ static enum rc accept(struct prompts *p, const char *text, int64_t request, doub
 	return rc;
 }
 
-static enum rc take_answer(struct prompts *p, int64_t request, const struct textgen_result *r, struct err *e)
+static enum rc take_answer(struct prompts *p, int64_t request, const struct textgen_result *r,
+			   struct err *e)
 {
 	char *items[SI_ITEMS_MAX];
 	size_t len = strlen(r->text), cut = si_cut(r->text, len);
@@ -256,19 +261,21 @@ static json_t *reasons_json(const struct prompts *p)
 	json_t *v = json_object();
 
 	for (int i = 0; i < SI_N_REASONS; i++)
-		json_object_set_new(v, si_reason_text((enum si_reason)i), json_integer(p->reasons[i]));
+		json_object_set_new(v, si_reason_text((enum si_reason)i),
+				    json_integer(p->reasons[i]));
 	return v;
 }
 
 static json_t *state_json(const struct prompts *p)
 {
-	return json_pack("{s:I, s:I, s:o}", "requests", (json_int_t)p->next, "too_long", (json_int_t)p->too_long,
-			 "reasons", reasons_json(p));
+	return json_pack("{s:I, s:I, s:o}", "requests", (json_int_t)p->next, "too_long",
+			 (json_int_t)p->too_long, "reasons", reasons_json(p));
 }
 
 static enum rc one_round(struct prompts *p, struct err *e)
 {
-	int64_t end = p->next + PROMPTS_ROUND < p->requests_max ? p->next + PROMPTS_ROUND : p->requests_max;
+	int64_t end = p->next + PROMPTS_ROUND < p->requests_max ? p->next + PROMPTS_ROUND
+								: p->requests_max;
 	enum rc rc = RC_OK;
 	int index;
 
@@ -338,7 +345,9 @@ static enum rc load_seeds(struct prompts *p, struct err *e)
 		texts_add(&p->seeds, jx_get_str(row, "prompt", ""));
 	json_decref(rows);
 	if (rc == RC_OK && p->seeds.n == 0)
-		rc = err_set(e, RC_INVALID, "prompts: no seed prompts to show (data.ift and data.prompts are empty)");
+		rc = err_set(
+			e, RC_INVALID,
+			"prompts: no seed prompts to show (data.ift and data.prompts are empty)");
 	return rc;
 }
 
@@ -364,12 +373,14 @@ static enum rc open_generator(struct prompts *p, bool fixed, struct err *e)
 	};
 	total = p->shots_seed + p->shots_machine;
 	if (p->shots_seed < 0 || p->shots_machine < 0 || total < 1 || total > SI_SHOTS_MAX)
-		return err_set(e, RC_INVALID, "prompts: %d + %d examples, expected 1 to %d", p->shots_seed,
-			       p->shots_machine, SI_SHOTS_MAX);
+		return err_set(e, RC_INVALID, "prompts: %d + %d examples, expected 1 to %d",
+			       p->shots_seed, p->shots_machine, SI_SHOTS_MAX);
 	if (!dir)
-		return err_set(e, RC_INVALID, "prompts: input model is missing, and prompts.model names none");
+		return err_set(e, RC_INVALID,
+			       "prompts: input model is missing, and prompts.model names none");
 	if (*named && !fs_exists(named))
-		return err_set(e, RC_NOTFOUND, "prompts.model: there is no folder %s on this worker", named);
+		return err_set(e, RC_NOTFOUND,
+			       "prompts.model: there is no folder %s on this worker", named);
 	return textgen_open(p->ctx, dir, jx_get_str(p->ctx->spec, "template", "plain"), &p->gen, e);
 }
 
@@ -388,9 +399,10 @@ static enum rc finish(struct prompts *p, const char *generator, struct err *e)
 	if (p->rows.n == 0) {
 		char *text = jx_text(meta);
 		enum rc rc = err_set(e, RC_INVALID,
-				     p->too_long == p->next ? "prompts: the examples alone fill the model's "
-							      "context of %d tokens; show fewer: %s"
-							    : "prompts: none accepted (context %d tokens): %s",
+				     p->too_long == p->next
+					     ? "prompts: the examples alone fill the model's "
+					       "context of %d tokens; show fewer: %s"
+					     : "prompts: none accepted (context %d tokens): %s",
 				     textgen_context(p->gen), text);
 		free(text);
 		json_decref(meta);
@@ -432,7 +444,8 @@ enum rc stage_prompts(struct stage_ctx *ctx, struct err *e)
 	p.used = json_object();
 	p.count = jx_get_i64(p.c, "count", 1000);
 	if (p.count < 1)
-		rc = err_set(e, RC_INVALID, "prompts.count is %lld, expected at least 1", (long long)p.count);
+		rc = err_set(e, RC_INVALID, "prompts.count is %lld, expected at least 1",
+			     (long long)p.count);
 	else if ((rc = load_earlier(&p, e)) != RC_OK)
 		;
 	else if (strcmp(generator, "file") == 0)
@@ -440,7 +453,9 @@ enum rc stage_prompts(struct stage_ctx *ctx, struct err *e)
 	else if (strcmp(generator, "fixed") == 0 || strcmp(generator, "current") == 0)
 		rc = from_model(&p, generator, e);
 	else
-		rc = err_set(e, RC_INVALID, "prompts.generator \"%s\": expected fixed, current or file", generator);
+		rc = err_set(e, RC_INVALID,
+			     "prompts.generator \"%s\": expected fixed, current or file",
+			     generator);
 	stage_rows_release(&p.rows);
 	si_pool_free(p.pool);
 	textgen_close(p.gen);
