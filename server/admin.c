@@ -27,9 +27,11 @@ struct admin {
 	pthread_t thread;
 };
 
-static void put_counter(struct buf *b, const char *name, const char *help, const char *type, long long v)
+static void put_counter(struct buf *b, const char *name, const char *help, const char *type,
+			long long v)
 {
-	buf_printf(b, "# HELP pawl_%s %s\n# TYPE pawl_%s %s\npawl_%s %lld\n", name, help, name, type, name, v);
+	buf_printf(b, "# HELP pawl_%s %s\n# TYPE pawl_%s %s\npawl_%s %lld\n", name, help, name,
+		   type, name, v);
 }
 
 static int answer_metrics(struct server *s, struct buf *b)
@@ -44,22 +46,31 @@ static int answer_metrics(struct server *s, struct buf *b)
 		{"uptime_seconds", "Since start", "gauge", (clk_mono_ms() - s->started_ms) / 1000},
 		{"http_in_flight", "Requests being handled", "gauge", atomic_load(&st->in_flight)},
 		{"http_threads", "Request threads", "gauge", s->threads},
-		{"http_handler_microseconds_total", "Time in handlers", "counter", atomic_load(&st->request_us)},
-		{"http_refused_busy_total", "Refused, no thread", "counter", atomic_load(&st->refused_busy)},
-		{"http_refused_gate_total", "Refused, malformed", "counter", atomic_load(&st->refused_gate)},
-		{"auth_failed_total", "Requests without a valid identity", "counter", atomic_load(&st->auth_failed)},
+		{"http_handler_microseconds_total", "Time in handlers", "counter",
+		 atomic_load(&st->request_us)},
+		{"http_refused_busy_total", "Refused, no thread", "counter",
+		 atomic_load(&st->refused_busy)},
+		{"http_refused_gate_total", "Refused, malformed", "counter",
+		 atomic_load(&st->refused_gate)},
+		{"auth_failed_total", "Requests without a valid identity", "counter",
+		 atomic_load(&st->auth_failed)},
 		{"event_streams", "Open event streams", "gauge", atomic_load(&st->sse_open)},
 		{"events_total", "Events read from Redis", "counter", atomic_load(&st->events)},
 		{"claims_total", "Jobs handed out", "counter", atomic_load(&st->claims)},
-		{"claims_empty_total", "Claims that found nothing", "counter", atomic_load(&st->claims_empty)},
+		{"claims_empty_total", "Claims that found nothing", "counter",
+		 atomic_load(&st->claims_empty)},
 		{"completions_total", "Jobs completed", "counter", atomic_load(&st->completions)},
-		{"reused_total", "Jobs settled by an earlier result", "counter", atomic_load(&st->reused)},
-		{"stale_total", "Writes refused for a stale token", "counter", atomic_load(&st->stale)},
+		{"reused_total", "Jobs settled by an earlier result", "counter",
+		 atomic_load(&st->reused)},
+		{"stale_total", "Writes refused for a stale token", "counter",
+		 atomic_load(&st->stale)},
 		{"plans_total", "Planner passes", "counter", atomic_load(&st->plans)},
-		{"plan_errors_total", "Planner passes that failed", "counter", atomic_load(&st->plan_errors)},
+		{"plan_errors_total", "Planner passes that failed", "counter",
+		 atomic_load(&st->plan_errors)},
 		{"received_bytes_total", "Request bodies", "counter", atomic_load(&st->bytes_in)},
 		{"sent_bytes_total", "Answers", "counter", atomic_load(&st->bytes_out)},
-		{"disk_free_bytes", "Where logs and tokens lie", "gauge", fs_free_bytes(s->data_dir)},
+		{"disk_free_bytes", "Where logs and tokens lie", "gauge",
+		 fs_free_bytes(s->data_dir)},
 	};
 
 	for (size_t i = 0; i < sizeof list / sizeof *list; i++)
@@ -67,7 +78,8 @@ static int answer_metrics(struct server *s, struct buf *b)
 	buf_puts(b, "# HELP pawl_http_requests_total Answers by status class\n"
 		    "# TYPE pawl_http_requests_total counter\n");
 	for (int c = 1; c <= 5; c++)
-		buf_printf(b, "pawl_http_requests_total{class=\"%dxx\"} %ld\n", c, atomic_load(&st->requests[c]));
+		buf_printf(b, "pawl_http_requests_total{class=\"%dxx\"} %ld\n", c,
+			   atomic_load(&st->requests[c]));
 	return 200;
 }
 
@@ -80,7 +92,7 @@ static int answer_live(struct server *s, struct buf *b)
 
 static int answer_ready(struct server *s, struct buf *b)
 {
-	const char *why = atomic_load(&s->stopping)  ? "stopping"
+	const char *why = atomic_load(&s->stopping)   ? "stopping"
 			  : atomic_load(&s->redis_ok) ? "ready"
 						      : "Redis does not answer";
 
@@ -143,14 +155,17 @@ static void serve(struct admin *a, int fd)
 	for (size_t i = 0; i < sizeof pages / sizeof *pages && str_starts(head, "GET "); i++) {
 		size_t n = strlen(pages[i].path);
 
-		if (strncmp(head + 4, pages[i].path, n) == 0 && (head[4 + n] == ' ' || head[4 + n] == '?')) {
+		if (strncmp(head + 4, pages[i].path, n) == 0 &&
+		    (head[4 + n] == ' ' || head[4 + n] == '?')) {
 			type = pages[i].type;
 			status = pages[i].answer(a->srv, &body);
 		}
 	}
 	if (!body.len)
 		buf_puts(&body, "not found\n");
-	buf_printf(&out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n",
+	buf_printf(&out,
+		   "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nConnection: "
+		   "close\r\n\r\n",
 		   status, http_status_text(status), type, body.len);
 	buf_append(&out, body.data, body.len);
 	if (send(fd, out.data, out.len, MSG_NOSIGNAL) < 0)
@@ -182,13 +197,15 @@ static enum rc bind_to(struct admin *a, const char *host, int port, struct err *
 	int one = 1;
 
 	if (inet_pton(AF_INET, strcmp(host, "localhost") ? host : "127.0.0.1", &at.sin_addr) != 1)
-		return err_set(e, RC_INVALID, "server.admin_listen: \"%s\" is no IPv4 address", host);
+		return err_set(e, RC_INVALID, "server.admin_listen: \"%s\" is no IPv4 address",
+			       host);
 	a->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (a->fd < 0)
 		return err_set(e, RC_IO, "socket: %m");
 	setsockopt(a->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
 	if (bind(a->fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(a->fd, 64) != 0)
-		return err_set(e, RC_IO, "server.admin_listen: cannot listen on %s:%d: %m", host, port);
+		return err_set(e, RC_IO, "server.admin_listen: cannot listen on %s:%d: %m", host,
+			       port);
 	getsockname(a->fd, (struct sockaddr *)&at, &len);
 	a->port = ntohs(at.sin_port);
 	return RC_OK;

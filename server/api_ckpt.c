@@ -51,14 +51,15 @@ static void ckpt_name(const json_t *models, const json_t *job, const json_t *out
 		str_copy(name, 64, "base");
 	else
 		str_fmt(name, 64, "step %lld", (long long)step);
-	json_array_foreach(models, i, m)
-		if (strcmp(jx_get_str(m, "checkpoint", ""), digest) == 0) {
-			str_copy(name, 64, jx_get_str(m, "name", ""));
-			*metrics = json_object_get(m, "metrics");
-		}
+	json_array_foreach(models, i, m) if (strcmp(jx_get_str(m, "checkpoint", ""), digest) == 0)
+	{
+		str_copy(name, 64, jx_get_str(m, "name", ""));
+		*metrics = json_object_get(m, "metrics");
+	}
 }
 
-static void add_output(struct ckpt_ctx *c, const json_t *models, const json_t *job, const json_t *out)
+static void add_output(struct ckpt_ctx *c, const json_t *models, const json_t *job,
+		       const json_t *out)
 {
 	const json_t *metrics;
 	char name[64];
@@ -78,8 +79,9 @@ static void add_running(struct ckpt_ctx *c, const json_t *models, const json_t *
 
 	if (strcmp(jx_get_str(job, "state", ""), "done") == 0)
 		return;
-	json_object_foreach((json_t *)(uintptr_t)outs, role, v) {
-		const char *kind = strcmp(role, "model") == 0   ? "checkpoint"
+	json_object_foreach((json_t *)(uintptr_t)outs, role, v)
+	{
+		const char *kind = strcmp(role, "model") == 0	? "checkpoint"
 				   : strcmp(role, "state") == 0 ? "train_state"
 								: "progress";
 		json_t *out = json_is_object(v) ? json_copy((json_t *)(uintptr_t)v) : json_object();
@@ -98,13 +100,16 @@ static void see_run(void *p, const json_t *run, const json_t *jobs)
 {
 	struct ckpt_ctx *c = p;
 	const json_t *spec = json_object_get(json_object_get(run, "record"), "spec"), *job, *out;
-	json_t *models = view_models(spec, jobs, jx_get_str(run, "id", "")), *done = view_done(jobs);
+	json_t *models = view_models(spec, jobs, jx_get_str(run, "id", "")),
+	       *done = view_done(jobs);
 	size_t i, k;
 
-	json_array_foreach(jobs, i, job) {
+	json_array_foreach(jobs, i, job)
+	{
 		json_t *full = json_copy((json_t *)(uintptr_t)job);
 
-		json_object_set_new(full, "inputs", view_inputs(json_object_get(job, "inputs"), done));
+		json_object_set_new(full, "inputs",
+				    view_inputs(json_object_get(job, "inputs"), done));
 		json_array_foreach(json_object_get(job, "outputs"), k, out)
 			add_output(c, models, full, out);
 		add_running(c, models, full);
@@ -196,8 +201,8 @@ static enum rc receive(struct req *r, const char *path, char hex[SHA256_HEX_SIZE
 		}
 	}
 	if (!rc && (got < 0 || r->body_read < r->body_len))
-		rc = err_set(e, RC_IO, "the upload broke off after %lld of %lld bytes", (long long)r->body_read,
-			     (long long)r->body_len);
+		rc = err_set(e, RC_IO, "the upload broke off after %lld of %lld bytes",
+			     (long long)r->body_read, (long long)r->body_len);
 	sha256_end(&sha, digest);
 	sha256_hex(digest, hex);
 	free(slice);
@@ -215,12 +220,15 @@ void api_blob_put(struct req *r)
 	int64_t size = 0;
 
 	if (!sha256_hex_valid(want) || r->body_len < 0) {
-		reply_problem(r, 400, "invalid", "expected a SHA-256 digest in the path and a Content-Length");
+		reply_problem(r, 400, "invalid",
+			      "expected a SHA-256 digest in the path and a Content-Length");
 		return;
 	}
 	if (store_has(s, want, &size, NULL) == RC_OK) {
 		r->close = r->body_len > 0; /* The body is not read. */
-		reply_json(r, 200, json_pack("{s:s, s:I, s:b}", "digest", want, "size", (json_int_t)size, "existed", 1));
+		reply_json(r, 200,
+			   json_pack("{s:s, s:I, s:b}", "digest", want, "size", (json_int_t)size,
+				     "existed", 1));
 		return;
 	}
 	if (store_tmp(s, tmp, sizeof tmp, &e)) {
@@ -232,10 +240,13 @@ void api_blob_put(struct req *r)
 		reply_err(r, &e);
 	} else if (strcmp(got, want) != 0) {
 		unlink(tmp);
-		reply_problem(r, 422, "digest", "the body's digest is %s, the path says %s", got, want);
+		reply_problem(r, 422, "digest", "the body's digest is %s, the path says %s", got,
+			      want);
 	} else if (store_take(s, tmp, named, &size, &e)) {
 		reply_err(r, &e);
 	} else {
-		reply_json(r, 201, json_pack("{s:s, s:I, s:b}", "digest", named, "size", (json_int_t)size, "existed", 0));
+		reply_json(r, 201,
+			   json_pack("{s:s, s:I, s:b}", "digest", named, "size", (json_int_t)size,
+				     "existed", 0));
 	}
 }

@@ -1,5 +1,5 @@
-/* Models of one or several runs side by side: what their eval jobs measured, and head-to-head results
- * with 95 % Wilson intervals (a tie counts half). */
+/* Models of one or several runs side by side: what their eval jobs measured, and head-to-head
+ * results with 95 % Wilson intervals (a tie counts half). */
 #include "server/api.h"
 
 #include "base/jsonx.h"
@@ -43,9 +43,10 @@ static void add_pair(json_t *pairs, const char *run, const char *name, const jso
 	if (!opponent || n <= 0)
 		return;
 	wilson(win + tie / 2, n, &low, &high);
-	json_array_append_new(pairs, json_pack("{s:s, s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "run", run, "a",
-					       name, "b", opponent, "win", win, "tie", tie, "loss", loss, "n", n,
-					       "rate", (win + tie / 2) / n, "low", low, "high", high));
+	json_array_append_new(pairs, json_pack("{s:s, s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f}",
+					       "run", run, "a", name, "b", opponent, "win", win,
+					       "tie", tie, "loss", loss, "n", n, "rate",
+					       (win + tie / 2) / n, "low", low, "high", high));
 }
 
 static void see_run(void *p, const json_t *run, const json_t *jobs)
@@ -56,7 +57,8 @@ static void see_run(void *p, const json_t *run, const json_t *jobs)
 	json_t *models = view_models(spec, jobs, id), *m;
 	size_t i;
 
-	json_array_foreach(models, i, m) {
+	json_array_foreach(models, i, m)
+	{
 		json_object_set_new(m, "run", json_string(id));
 		json_object_set(m, "run_name", json_object_get(run, "name"));
 		json_array_append(c->models, m);

@@ -34,14 +34,15 @@ static void see_run(void *p, const json_t *run, const json_t *jobs)
 	size_t i, k;
 
 	(void)run;
-	json_array_foreach(jobs, i, job) {
+	json_array_foreach(jobs, i, job)
+	{
 		if (c->stage && c->stage[0] && strcmp(jx_get_str(job, "stage", ""), c->stage) != 0)
 			continue;
 		if (c->iter >= 0 && jx_get_i64(job, "iter", -1) != c->iter)
 			continue;
-		json_array_foreach(json_object_get(job, "outputs"), k, out)
-			if (strcmp(jx_get_str(out, "kind", ""), "dataset") == 0)
-				json_array_append_new(c->items, listing_dataset(out, job));
+		json_array_foreach(json_object_get(job, "outputs"), k,
+				   out) if (strcmp(jx_get_str(out, "kind", ""), "dataset") == 0)
+			json_array_append_new(c->items, listing_dataset(out, job));
 	}
 }
 
@@ -81,7 +82,8 @@ void api_dataset_get(struct req *r)
 	json_t *entry = NULL, *v;
 	struct rows *rows = NULL;
 
-	if (index_get(r->srv, r->args[0], &entry, &e) || rows_open(r->srv->store, r->args[0], &rows, &e)) {
+	if (index_get(r->srv, r->args[0], &entry, &e) ||
+	    rows_open(r->srv->store, r->args[0], &rows, &e)) {
 		reply_err(r, &e);
 	} else {
 		v = listing_dataset(entry, entry);
@@ -110,8 +112,10 @@ static bool parse_sort(struct req *r, struct rows_filter *f)
 		if (strcmp(names[i], text + f->descending) == 0)
 			f->sort = names[i][0];
 	if (!f->sort)
-		reply_problem(r, 400, "invalid", "sort \"%s\"; expected score, margin or length, with - for descending",
-			      text);
+		reply_problem(
+			r, 400, "invalid",
+			"sort \"%s\"; expected score, margin or length, with - for descending",
+			text);
 	return f->sort;
 }
 
@@ -136,7 +140,8 @@ static bool parse_filter(struct req *r, struct rows_filter *f)
 {
 	memset(f, 0, sizeof *f);
 	f->q = req_query(r, "q");
-	return parse_sort(r, f) && parse_flags(r, f) && req_query_f64(r, "min_score", (double)NAN, &f->min_score) &&
+	return parse_sort(r, f) && parse_flags(r, f) &&
+	       req_query_f64(r, "min_score", (double)NAN, &f->min_score) &&
 	       req_query_f64(r, "max_score", (double)NAN, &f->max_score) &&
 	       req_query_f64(r, "min_margin", (double)NAN, &f->min_margin) &&
 	       req_query_f64(r, "max_margin", (double)NAN, &f->max_margin);
@@ -247,7 +252,8 @@ void api_dataset_export(struct req *r)
 	pick = rows_select(rows, &f, &n);
 	for (size_t i = 0; i < n; i++)
 		total += rows->row[pick[i]].len + 1;
-	req_add_header(r, "Content-Disposition", "attachment; filename=\"%.12s.jsonl\"", rows->digest);
+	req_add_header(r, "Content-Disposition", "attachment; filename=\"%.12s.jsonl\"",
+		       rows->digest);
 	req_add_header(r, "Content-Security-Policy", "sandbox; default-src 'none'");
 	req_begin(r, 200, "application/jsonl", total);
 	send_rows(r, rows, pick, n);

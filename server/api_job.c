@@ -64,7 +64,8 @@ void api_job_act(struct req *r)
 	if (!rc && strcmp(name, "cancel") == 0)
 		rc = queue_cancel_job(r->srv->queue, r->args[0], &e);
 	else if (!rc)
-		rc = queue_retry_job(r->srv->queue, r->args[0], jx_get_bool(body, "subtree", true), &n, &e);
+		rc = queue_retry_job(r->srv->queue, r->args[0], jx_get_bool(body, "subtree", true),
+				     &n, &e);
 	if (!rc)
 		rc = queue_job(r->srv->queue, r->args[0], &again, &e);
 	if (rc) {
@@ -91,10 +92,13 @@ void api_job_attempts(struct req *r)
 		reply_err(r, &e);
 	} else {
 		items = json_array();
-		json_array_foreach(attempts, i, a) {
+		json_array_foreach(attempts, i, a)
+		{
 			int n = (int)jx_get_i64(a, "n", 0);
 
-			json_array_append_new(items, view_attempt(a, job, logs_size(r->srv->data_dir, r->args[0], n)));
+			json_array_append_new(
+				items,
+				view_attempt(a, job, logs_size(r->srv->data_dir, r->args[0], n)));
 		}
 		reply_list(r, items, NULL);
 	}
@@ -111,7 +115,8 @@ static bool attempt_runs(struct server *s, const char *job, int64_t attempt)
 
 	if (queue_job(s->queue, job, &v, NULL))
 		return false;
-	runs = strcmp(jx_get_str(v, "state", ""), "running") == 0 && jx_get_i64(v, "starts", 0) == attempt;
+	runs = strcmp(jx_get_str(v, "state", ""), "running") == 0 &&
+	       jx_get_i64(v, "starts", 0) == attempt;
 	json_decref(v);
 	return runs;
 }
@@ -140,7 +145,8 @@ void api_job_log(struct req *r)
 	struct err e = {0};
 
 	if (!job_id_valid(r->args[0], NULL) || attempt < 1) {
-		reply_problem(r, 404, "not-found", "no attempt %s of job \"%s\"", r->args[1], r->args[0]);
+		reply_problem(r, 404, "not-found", "no attempt %s of job \"%s\"", r->args[1],
+			      r->args[0]);
 		return;
 	}
 	if (!req_query_i64(r, "offset", 0, -LOG_FILE_MAX, LOG_FILE_MAX, &offset) ||
@@ -149,8 +155,8 @@ void api_job_log(struct req *r)
 		return;
 	if (offset >= 0 && wait_s)
 		wait_for_log(r, attempt, offset, wait_s);
-	if (logs_read(r->srv->data_dir, r->args[0], (int)attempt, offset, (size_t)limit, &text, &from, &size,
-		      &e)) {
+	if (logs_read(r->srv->data_dir, r->args[0], (int)attempt, offset, (size_t)limit, &text,
+		      &from, &size, &e)) {
 		reply_err(r, &e);
 	} else {
 		req_add_header(r, "X-Log-Size", "%lld", (long long)size);
@@ -175,8 +181,7 @@ void api_worker_list(struct req *r)
 		return;
 	}
 	items = json_array();
-	json_array_foreach(workers, i, w)
-		json_array_append_new(items, view_worker(w));
+	json_array_foreach(workers, i, w) json_array_append_new(items, view_worker(w));
 	json_decref(workers);
 	reply_list(r, items, NULL);
 }

@@ -43,9 +43,10 @@ void api_job_metrics(struct req *r)
 		   queue_metrics(r->srv->queue, r->args[0], &all, &e)) {
 		reply_err(r, &e);
 	} else {
-		reply_json(r, 200, json_pack("{s:s, s:O?, s:o, s:O?}", "job", r->args[0], "stage",
-					     json_object_get(job, "stage"), "items", thin(all, points), "final",
-					     json_object_get(job, "metrics")));
+		reply_json(r, 200,
+			   json_pack("{s:s, s:O?, s:o, s:O?}", "job", r->args[0], "stage",
+				     json_object_get(job, "stage"), "items", thin(all, points),
+				     "final", json_object_get(job, "metrics")));
 	}
 	json_decref(all);
 	json_decref(job);
@@ -55,11 +56,12 @@ static json_t *job_series(const json_t *job, json_t *items)
 {
 	const char *variant = jx_get_str(json_object_get(job, "params"), "variant", "");
 
-	return json_pack("{s:O, s:O, s:O, s:O, s:O, s:s, s:O?, s:O?, s:o}", "job", json_object_get(job, "id"), "stage",
-			 json_object_get(job, "stage"), "iter", json_object_get(job, "iter"), "shard",
-			 json_object_get(job, "shard"), "state", json_object_get(job, "state"), "variant", variant,
-			 "params", json_object_get(job, "params"), "final", json_object_get(job, "metrics"), "points",
-			 items);
+	return json_pack("{s:O, s:O, s:O, s:O, s:O, s:s, s:O?, s:O?, s:o}", "job",
+			 json_object_get(job, "id"), "stage", json_object_get(job, "stage"), "iter",
+			 json_object_get(job, "iter"), "shard", json_object_get(job, "shard"),
+			 "state", json_object_get(job, "state"), "variant", variant, "params",
+			 json_object_get(job, "params"), "final", json_object_get(job, "metrics"),
+			 "points", items);
 }
 
 static bool trains(const json_t *job)
@@ -87,14 +89,16 @@ void api_run_metrics(struct req *r)
 	rc = queue_run(r->srv->queue, r->args[0], &info, &e);
 	if (!rc)
 		rc = queue_jobs(r->srv->queue, r->args[0], NULL, &jobs, &e);
-	json_array_foreach(jobs, i, job) {
+	json_array_foreach(jobs, i, job)
+	{
 		json_t *all = NULL;
 
 		if (rc || !(trains(job) || json_is_object(json_object_get(job, "metrics"))))
 			continue;
 		if (trains(job))
 			rc = queue_metrics(r->srv->queue, jx_get_str(job, "id", ""), &all, &e);
-		json_array_append_new(items, job_series(job, all ? thin(all, points) : json_array()));
+		json_array_append_new(items,
+				      job_series(job, all ? thin(all, points) : json_array()));
 		json_decref(all);
 	}
 	if (rc)
@@ -126,15 +130,15 @@ void api_series(struct req *r)
 		goto out;
 	}
 	kept = json_array();
-	json_array_foreach(all, i, m)
-		if (json_is_number(json_object_get(m, name)))
-			json_array_append(kept, m);
+	json_array_foreach(all, i, m) if (json_is_number(json_object_get(m, name)))
+		json_array_append(kept, m);
 	few = thin(kept, max);
-	json_array_foreach(few, i, m)
-		json_array_append_new(points, json_pack("[O, O]", json_object_get(m, "step"), json_object_get(m, name)));
+	json_array_foreach(few, i, m) json_array_append_new(
+		points, json_pack("[O, O]", json_object_get(m, "step"), json_object_get(m, name)));
 	json_decref(few);
 	json_decref(kept);
-	reply_json(r, 200, json_pack("{s:s, s:s, s:O}", "job", job, "name", name, "points", points));
+	reply_json(r, 200,
+		   json_pack("{s:s, s:s, s:O}", "job", job, "name", name, "points", points));
 out:
 	json_decref(points);
 	json_decref(all);

@@ -44,8 +44,11 @@ static void run_id_make(const char *key, char out[RUN_ID_MAX])
 	if (key) {
 		sha256_of(key, strlen(key), hex);
 		for (int i = 0; i < RUN_LETTERS; i++)
-			raw[i] = (uint8_t)(strchr("0123456789abcdef", hex[2 * i]) - "0123456789abcdef") * 16 +
-				 (uint8_t)(strchr("0123456789abcdef", hex[2 * i + 1]) - "0123456789abcdef");
+			raw[i] = (uint8_t)(strchr("0123456789abcdef", hex[2 * i]) -
+					   "0123456789abcdef") *
+					 16 +
+				 (uint8_t)(strchr("0123456789abcdef", hex[2 * i + 1]) -
+					   "0123456789abcdef");
 	}
 	out[0] = 'r';
 	for (int i = 0; i < RUN_LETTERS; i++)
@@ -62,23 +65,27 @@ static void answer_dry_run(struct req *r, json_t *spec, json_t *errors)
 
 	if (spec && plan(spec, done, "rdryrun", &jobs, &e) == RC_OK) {
 		stages = plan_summary(spec, jobs);
-		json_array_foreach(stages, i, s)
-			total += jx_get_i64(s, "jobs", 0);
-		plan_json = json_pack("{s:o, s:I}", "stages", stages, "total_jobs", (json_int_t)total);
+		json_array_foreach(stages, i, s) total += jx_get_i64(s, "jobs", 0);
+		plan_json =
+			json_pack("{s:o, s:I}", "stages", stages, "total_jobs", (json_int_t)total);
 	} else if (spec) {
-		json_array_append_new(errors, json_pack("{s:s, s:s}", "pointer", "", "detail", e.text));
+		json_array_append_new(errors,
+				      json_pack("{s:s, s:s}", "pointer", "", "detail", e.text));
 	}
 	json_decref(jobs);
 	json_decref(done);
-	reply_json(r, 200, json_pack("{s:o?, s:O?, s:O}", "plan", plan_json, "spec", spec, "errors", errors));
+	reply_json(
+		r, 200,
+		json_pack("{s:o?, s:O?, s:O}", "plan", plan_json, "spec", spec, "errors", errors));
 }
 
 static json_t *record_make(struct req *r, const char *run, json_t *spec, const char *key,
 			   const char *digest)
 {
-	return json_pack("{s:i, s:s, s:s, s:O, s:s?, s:s, s:s, s:I, s:s}", "format", 1, "id", run, "name",
-			 jx_get_str(spec, "name", ""), "spec", spec, "idem_key", key, "body_digest", digest,
-			 "by", r->who.name, "created_ms", (json_int_t)clk_now_ms(), "code", version_text());
+	return json_pack("{s:i, s:s, s:s, s:O, s:s?, s:s, s:s, s:I, s:s}", "format", 1, "id", run,
+			 "name", jx_get_str(spec, "name", ""), "spec", spec, "idem_key", key,
+			 "body_digest", digest, "by", r->who.name, "created_ms",
+			 (json_int_t)clk_now_ms(), "code", version_text());
 }
 
 /* The record of an earlier try with the same key, or the new one made durable. */
@@ -94,7 +101,8 @@ static enum rc record_store(struct server *s, const char *run, json_t **record, 
 		return store_doc_put(s->store, path, *record, e);
 	if (rc)
 		return err_set(e, rc, "store: %s cannot be read", path);
-	if (strcmp(jx_get_str(old, "body_digest", ""), jx_get_str(*record, "body_digest", "")) != 0) {
+	if (strcmp(jx_get_str(old, "body_digest", ""), jx_get_str(*record, "body_digest", "")) !=
+	    0) {
 		json_decref(old);
 		return err_set(e, RC_CONFLICT, "this Idempotency-Key was used with another body");
 	}
@@ -108,7 +116,8 @@ static void answer_run(struct req *r, const char *run, int status)
 	struct err e = {0};
 	json_t *info = NULL, *jobs = NULL;
 
-	if (queue_run(r->srv->queue, run, &info, &e) || queue_jobs(r->srv->queue, run, NULL, &jobs, &e))
+	if (queue_run(r->srv->queue, run, &info, &e) ||
+	    queue_jobs(r->srv->queue, run, NULL, &jobs, &e))
 		reply_err(r, &e);
 	else
 		reply_json(r, status, view_run(info, jobs, true));
@@ -131,14 +140,16 @@ static void submit(struct req *r, json_t *spec, const char *key, const char *dig
 		rc = queue_submit(r->srv->queue, record, key, digest, run, &existed, &e);
 	json_decref(record);
 	if (rc == RC_CONFLICT) {
-		reply_problem(r, 422, "idempotency", "this Idempotency-Key was used with another body");
+		reply_problem(r, 422, "idempotency",
+			      "this Idempotency-Key was used with another body");
 	} else if (rc) {
 		/* Refused for good: a rebuild must not bring it to life. */
 		if (!key && rc != RC_UNREACHABLE && rc != RC_TIMEOUT)
 			decision_append(r->srv, id, "abandoned", NULL, r->who.name, NULL);
 		reply_err(r, &e);
 	} else {
-		log_info("run", existed ? "replayed" : "submitted", "run=%s by=%s", run, r->who.name);
+		log_info("run", existed ? "replayed" : "submitted", "run=%s by=%s", run,
+			 r->who.name);
 		if (existed)
 			req_add_header(r, "Idempotency-Replayed", "true");
 		else if (reconcile_run(r->srv, run, &e))
@@ -169,7 +180,8 @@ void api_run_submit(struct req *r)
 	if (!body)
 		return;
 	if (key && (!key[0] || strlen(key) > IDEM_KEY_MAX)) {
-		reply_problem(r, 400, "invalid", "Idempotency-Key: expected 1 to %d characters", IDEM_KEY_MAX);
+		reply_problem(r, 400, "invalid", "Idempotency-Key: expected 1 to %d characters",
+			      IDEM_KEY_MAX);
 		goto out;
 	}
 	rc = spec_normalise(body, &spec, &errors, &e);
@@ -246,9 +258,8 @@ void api_run_list(struct req *r)
 	if (!req_query_i64(r, "limit", 50, 1, 200, &limit))
 		goto out;
 	rc = queue_runs(r->srv->queue, one, req_query(r, "cursor"), (int)limit, &runs, &next, &e);
-	json_array_foreach(runs, i, run)
-		if (!rc && run_hits(run, states, q))
-			rc = append_run(r->srv, jx_get_str(run, "id", ""), items, &e);
+	json_array_foreach(runs, i, run) if (!rc && run_hits(run, states, q)) rc =
+		append_run(r->srv, jx_get_str(run, "id", ""), items, &e);
 	if (rc)
 		reply_err(r, &e);
 	else
@@ -285,7 +296,10 @@ void api_run_stages(struct req *r)
 	    queue_jobs(r->srv->queue, r->args[0], NULL, &jobs, &e))
 		reply_err(r, &e);
 	else
-		reply_list(r, view_stages(json_object_get(json_object_get(info, "record"), "spec"), jobs), NULL);
+		reply_list(
+			r,
+			view_stages(json_object_get(json_object_get(info, "record"), "spec"), jobs),
+			NULL);
 	json_decref(info);
 	json_decref(jobs);
 }
@@ -312,9 +326,8 @@ static json_t *filtered_jobs(struct req *r)
 	}
 	json_decref(info);
 	kept = json_array();
-	json_array_foreach(jobs, i, job)
-		if (in_list(states, jx_get_str(job, "state", "")))
-			json_array_append(kept, job);
+	json_array_foreach(jobs, i, job) if (in_list(states, jx_get_str(job, "state", "")))
+		json_array_append(kept, job);
 	json_decref(jobs);
 	return kept;
 }
@@ -327,7 +340,8 @@ void api_run_jobs(struct req *r)
 	char next[24];
 
 	if (!req_query_i64(r, "limit", 500, 1, 10000, &limit) ||
-	    !req_query_i64(r, "cursor", 0, 0, JOBS_PER_RUN_MAX, &from) || !(jobs = filtered_jobs(r)))
+	    !req_query_i64(r, "cursor", 0, 0, JOBS_PER_RUN_MAX, &from) ||
+	    !(jobs = filtered_jobs(r)))
 		return;
 	items = json_array();
 	for (size_t i = (size_t)from; i < json_array_size(jobs) && (int64_t)i < from + limit; i++)
@@ -348,7 +362,8 @@ void api_run_attempts(struct req *r)
 	if (!jobs)
 		return;
 	items = json_array();
-	json_array_foreach(jobs, i, job) {
+	json_array_foreach(jobs, i, job)
+	{
 		json_t *attempts = NULL, *a;
 		size_t k;
 

@@ -14,9 +14,9 @@
 
 static json_t *session_json(const struct req *r, const struct ident *who)
 {
-	return json_pack("{s:s, s:s, s:o, s:s, s:b}", "user", who->name, "role", role_text(who->role),
-			 "server_time", json_time(clk_now_ms()), "version", version_text(), "no_auth",
-			 r->srv->no_auth);
+	return json_pack("{s:s, s:s, s:o, s:s, s:b}", "user", who->name, "role",
+			 role_text(who->role), "server_time", json_time(clk_now_ms()), "version",
+			 version_text(), "no_auth", r->srv->no_auth);
 }
 
 /* {"code": one-time code} or {"token": secret} -> session cookie. */
@@ -37,7 +37,8 @@ void api_session_post(struct req *r)
 		reply_problem(r, 400, "invalid", "expected either \"code\" or \"token\"");
 		goto out;
 	}
-	rc = code ? auth_login_take(r->srv, code, &who, &e) : auth_token_check(r->srv, token, &who, &e);
+	rc = code ? auth_login_take(r->srv, code, &who, &e)
+		  : auth_token_check(r->srv, token, &who, &e);
 	if (rc == RC_DENIED) {
 		auth_login_failed(r);
 		reply_problem(r, 401, "unauthenticated", "%s", e.text);
@@ -71,7 +72,9 @@ void api_login_link(struct req *r)
 	if (auth_login_link(r->srv, AUTH_LOGIN_TTL_S, &url, &e))
 		reply_err(r, &e);
 	else
-		reply_json(r, 201, json_pack("{s:s, s:i}", "url", url, "expires_seconds", AUTH_LOGIN_TTL_S));
+		reply_json(
+			r, 201,
+			json_pack("{s:s, s:i}", "url", url, "expires_seconds", AUTH_LOGIN_TTL_S));
 	free(url);
 }
 

@@ -18,8 +18,8 @@
 static json_t *token_json(const json_t *rec)
 {
 	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "id", jx_get_str(rec, "id", ""), "name",
-			 jx_get_str(rec, "name", ""), "role", jx_get_str(rec, "role", ""), "created_at",
-			 json_time(jx_get_i64(rec, "created_ms", 0)), "expires_at",
+			 jx_get_str(rec, "name", ""), "role", jx_get_str(rec, "role", ""),
+			 "created_at", json_time(jx_get_i64(rec, "created_ms", 0)), "expires_at",
 			 json_time(jx_get_i64(rec, "expires_ms", 0)), "last_used_at",
 			 json_time(jx_get_i64(rec, "used_ms", 0)));
 }
@@ -35,9 +35,8 @@ void api_token_list(struct req *r)
 		return;
 	}
 	items = json_array();
-	json_object_foreach(all, id, rec)
-		if (!jx_get_bool(rec, "revoked", false))
-			json_array_append_new(items, token_json(rec));
+	json_object_foreach(all, id, rec) if (!jx_get_bool(rec, "revoked", false))
+		json_array_append_new(items, token_json(rec));
 	json_decref(all);
 	reply_list(r, items, NULL);
 }
@@ -53,18 +52,22 @@ void api_token_create(struct req *r)
 
 	if (!body)
 		return;
-	if (jx_only(body, known, &e) || jx_str(body, "name", &name, &e) || jx_str(body, "role", &role, &e) ||
+	if (jx_only(body, known, &e) || jx_str(body, "name", &name, &e) ||
+	    jx_str(body, "role", &role, &e) ||
 	    jx_opt_i64(body, "expires_s", 0, EXPIRES_MAX_S, &expires_s, &e)) {
 		reply_err(r, &e);
 	} else if (!name[0] || strlen(name) > TOKEN_NAME_MAX || role_parse(role) == ROLE_NONE) {
-		reply_invalid(r, "expected a name of 1 to 63 bytes and a role of viewer, operator, admin, worker",
+		reply_invalid(r,
+			      "expected a name of 1 to 63 bytes and a role of viewer, operator, "
+			      "admin, worker",
 			      NULL);
 	} else if (auth_token_create(r->srv, name, role_parse(role), expires_s, secret, id, &e)) {
 		reply_err(r, &e);
 	} else {
 		log_info("auth", "token_created", "id=%s role=%s by=%s", id, role, r->who.name);
-		reply_json(r, 201, json_pack("{s:s, s:s, s:s, s:s}", "id", id, "name", name, "role", role,
-					     "secret", secret));
+		reply_json(r, 201,
+			   json_pack("{s:s, s:s, s:s, s:s}", "id", id, "name", name, "role", role,
+				     "secret", secret));
 	}
 	json_decref(body);
 }

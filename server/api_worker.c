@@ -29,7 +29,7 @@
 #define LEASE_TTL_S (7 * 86400)
 #define CLAIM_WAIT_MAX_S 25
 #define CLAIM_LOOK_MS 2000 /* delayed jobs become ready without waking us through this server */
-#define REUSE_MAX 1000     /* jobs settled from the store within one claim */
+#define REUSE_MAX 1000	   /* jobs settled from the store within one claim */
 #define STAGES_MAX 16
 
 /* --- register ------------------------------------------------------------------------------ */
@@ -69,9 +69,10 @@ void api_work_register(struct req *r)
 		return;
 	}
 	log_info("worker", "registered", "worker=%s from=%s", id, r->remote);
-	reply_json(r, 201, json_pack("{s:s, s:I, s:I, s:s, s:s}", "worker", id, "lease_ms",
-				     (json_int_t)s->lease_ms, "beat_ms", (json_int_t)s->beat_ms, "store_url",
-				     store_url(s->store), "store_id", store_id(s->store)));
+	reply_json(r, 201,
+		   json_pack("{s:s, s:I, s:I, s:s, s:s}", "worker", id, "lease_ms",
+			     (json_int_t)s->lease_ms, "beat_ms", (json_int_t)s->beat_ms,
+			     "store_url", store_url(s->store), "store_id", store_id(s->store)));
 }
 
 /* The worker's registration; NULL after answering 404, upon which it registers again. */
@@ -80,11 +81,13 @@ static json_t *worker_info(struct req *r, const json_t *body)
 	const char *id = jx_get_str(body, "worker", "");
 	struct err e = {0};
 	json_t *info = NULL;
-	enum rc rc = id[0] && strlen(id) < WORKER_ID_MAX ? queue_kv_get(r->srv->queue, NS_WORKER, id, &info, &e)
-							 : RC_NOTFOUND;
+	enum rc rc = id[0] && strlen(id) < WORKER_ID_MAX
+			     ? queue_kv_get(r->srv->queue, NS_WORKER, id, &info, &e)
+			     : RC_NOTFOUND;
 
 	if (rc == RC_NOTFOUND)
-		reply_problem(r, 404, "unknown-worker", "worker \"%s\" is not known here; register first", id);
+		reply_problem(r, 404, "unknown-worker",
+			      "worker \"%s\" is not known here; register first", id);
 	else if (rc)
 		reply_err(r, &e);
 	return info;
@@ -99,7 +102,8 @@ struct claim_ctx {
 	const json_t *info;
 };
 
-static void claim_ctx_open(struct claim_ctx *c, struct req *r, const json_t *body, const json_t *info)
+static void claim_ctx_open(struct claim_ctx *c, struct req *r, const json_t *body,
+			   const json_t *info)
 {
 	const json_t *list = json_object_get(info, "stages"), *v;
 	size_t i, n = 0;
@@ -109,16 +113,16 @@ static void claim_ctx_open(struct claim_ctx *c, struct req *r, const json_t *bod
 	c->worker = jx_get_str(body, "worker", "");
 	c->engine = jx_get_str(info, "engine", "");
 	c->code = jx_get_str(info, "code", "");
-	json_array_foreach(list, i, v)
-		if (json_is_string(v) && n < STAGES_MAX)
-			c->stages[n++] = json_string_value(v);
+	json_array_foreach(list, i, v) if (json_is_string(v) && n < STAGES_MAX) c->stages[n++] =
+		json_string_value(v);
 	c->stages[n] = NULL;
 }
 
 /* {"job": {...}, "token", "attempt", "lease_ms"} as workers get it. */
 static json_t *claim_json(const json_t *claim, const char *key)
 {
-	static const char *const names[] = {"id", "run", "stage", "iter", "shard", "pass", "params", "inputs", NULL};
+	static const char *const names[] = {"id",   "run",    "stage",	"iter", "shard",
+					    "pass", "params", "inputs", NULL};
 	const json_t *from = json_object_get(claim, "job");
 	json_t *spec = json_object_get(json_object_get(claim, "record"), "spec");
 	json_t *job = json_object(), *resume = json_object_get(claim, "resume");
@@ -131,8 +135,9 @@ static json_t *claim_json(const json_t *claim, const char *key)
 	json_put(job, "spec", json_incref(spec));
 	json_put(job, "resume", json_incref(resume));
 	json_put(job, "key", key[0] ? json_string(key) : NULL);
-	return json_pack("{s:o, s:O?, s:O?, s:O?}", "job", job, "token", json_object_get(claim, "token"),
-			 "attempt", json_object_get(claim, "attempt"), "lease_ms",
+	return json_pack("{s:o, s:O?, s:O?, s:O?}", "job", job, "token",
+			 json_object_get(claim, "token"), "attempt",
+			 json_object_get(claim, "attempt"), "lease_ms",
 			 json_object_get(claim, "lease_ms"));
 }
 
@@ -140,12 +145,14 @@ static json_t *claim_json(const json_t *claim, const char *key)
 static void lease_note(struct claim_ctx *c, const json_t *claim, const char *key)
 {
 	const json_t *job = json_object_get(claim, "job");
-	json_t *note = json_pack("{s:O?, s:s, s:O?, s:O?, s:s, s:O?}", "inputs", json_object_get(job, "inputs"),
-				 "key", key, "attempt", json_object_get(claim, "attempt"), "params",
-				 json_object_get(job, "params"), "worker", c->worker, "price_per_hour",
-				 json_object_get(c->info, "price_per_hour"));
+	json_t *note = json_pack("{s:O?, s:s, s:O?, s:O?, s:s, s:O?}", "inputs",
+				 json_object_get(job, "inputs"), "key", key, "attempt",
+				 json_object_get(claim, "attempt"), "params",
+				 json_object_get(job, "params"), "worker", c->worker,
+				 "price_per_hour", json_object_get(c->info, "price_per_hour"));
 
-	queue_kv_put(c->r->srv->queue, NS_LEASE, jx_get_str(job, "id", ""), note, LEASE_TTL_S, NULL);
+	queue_kv_put(c->r->srv->queue, NS_LEASE, jx_get_str(job, "id", ""), note, LEASE_TTL_S,
+		     NULL);
 	json_decref(note);
 }
 
@@ -155,9 +162,8 @@ static bool outputs_present(struct server *s, const json_t *manifest)
 	const json_t *outs = json_object_get(manifest, "outputs"), *out;
 	size_t i;
 
-	json_array_foreach(outs, i, out)
-		if (store_has(s->store, jx_get_str(out, "digest", ""), NULL, NULL))
-			return false;
+	json_array_foreach(outs, i, out) if (store_has(s->store, jx_get_str(out, "digest", ""),
+						       NULL, NULL)) return false;
 	return json_array_size(outs) > 0;
 }
 
@@ -168,7 +174,8 @@ static json_t *reusable_manifest(struct server *s, const char *key)
 
 	key_path(key, path);
 	if (store_doc_get(s->store, path, &pointer, NULL) == RC_OK &&
-	    store_doc_get(s->store, jx_get_str(pointer, "manifest", ""), &manifest, NULL) == RC_OK &&
+	    store_doc_get(s->store, jx_get_str(pointer, "manifest", ""), &manifest, NULL) ==
+		    RC_OK &&
 	    (strcmp(jx_get_str(manifest, "key", ""), key) != 0 || !outputs_present(s, manifest))) {
 		json_decref(manifest);
 		manifest = NULL;
@@ -208,7 +215,8 @@ static bool claim_reused(struct claim_ctx *c, const json_t *claim, const char *k
 	if (!rc) {
 		index_manifest(s, m, NULL);
 		atomic_fetch_add(&s->stats.reused, 1);
-		log_info("worker", "reused", "job=%s from=%s", id, jx_get_str(m, "reused_from", ""));
+		log_info("worker", "reused", "job=%s from=%s", id,
+			 jx_get_str(m, "reused_from", ""));
 	} else {
 		log_warn("worker", "reuse_failed", "job=%s error=%s", id, e.text);
 	}
@@ -250,7 +258,8 @@ static void claim_answer(struct claim_ctx *c, const json_t *claim, const char *k
 		 (long long)jx_get_i64(claim, "attempt", 0));
 	reply_json(c->r, 200, claim_json(claim, key));
 	if (c->r->broken)
-		queue_fail(s->queue, id, jx_get_str(claim, "token", ""), QUEUE_FAIL_PREEMPTED, NULL, NULL);
+		queue_fail(s->queue, id, jx_get_str(claim, "token", ""), QUEUE_FAIL_PREEMPTED, NULL,
+			   NULL);
 }
 
 static void claim_wait(struct claim_ctx *c, int64_t wait_s)
@@ -335,18 +344,23 @@ static void answer_lease_err(struct req *r, const struct err *e, const char *job
 }
 
 /* A checkpoint pointer may only name published bytes. */
-static enum rc checkpoint_check(struct server *s, const json_t *body, const char *job, struct err *e)
+static enum rc checkpoint_check(struct server *s, const json_t *body, const char *job,
+				struct err *e)
 {
 	const json_t *ckpt = json_object_get(body, "checkpoint"), *v;
 	json_t *outputs = json_object_get(ckpt, "outputs");
 	const char *role;
 
-	json_object_foreach(outputs, role, v) {
-		const char *digest = json_is_string(v) ? json_string_value(v) : jx_get_str(v, "digest", "");
+	json_object_foreach(outputs, role, v)
+	{
+		const char *digest =
+			json_is_string(v) ? json_string_value(v) : jx_get_str(v, "digest", "");
 
 		if (!sha256_hex_valid(digest) || store_has(s->store, digest, NULL, NULL))
-			return err_set(e, RC_CONFLICT, "checkpoint of %s: output \"%s\" (%.64s) is not in the store",
-				       job, role, digest);
+			return err_set(
+				e, RC_CONFLICT,
+				"checkpoint of %s: output \"%s\" (%.64s) is not in the store", job,
+				role, digest);
 	}
 	return RC_OK;
 }
@@ -363,7 +377,8 @@ static void beat_idle(struct req *r, const json_t *body)
 	enum rc rc = queue_worker_beat(r->srv->queue, jx_get_str(body, "worker", ""), &action, &e);
 
 	if (rc == RC_NOTFOUND)
-		reply_problem(r, 404, "unknown-worker", "this worker is not known here; register first");
+		reply_problem(r, 404, "unknown-worker",
+			      "this worker is not known here; register first");
 	else if (rc)
 		reply_err(r, &e);
 	else
@@ -405,25 +420,36 @@ static enum rc outputs_check(struct server *s, const json_t *outputs, struct err
 
 	if (!json_is_array(outputs) || json_array_size(outputs) > 64)
 		return err_set(e, RC_INVALID, "outputs: expected a list of at most 64");
-	json_array_foreach(outputs, i, out) {
-		const char *role = jx_get_str(out, "role", ""), *digest = jx_get_str(out, "digest", "");
+	json_array_foreach(outputs, i, out)
+	{
+		const char *role = jx_get_str(out, "role", ""),
+			   *digest = jx_get_str(out, "digest", "");
 
 		if (!role[0] || strlen(role) > 63 || !sha256_hex_valid(digest) ||
 		    !kind_valid(jx_get_str(out, "kind", "")))
-			return err_set(e, RC_INVALID, "outputs[%zu]: expected a role, a SHA-256 digest and a kind of "
-				       KIND_LIST, i);
-		json_array_foreach(outputs, k, other)
-			if (k < i && strcmp(jx_get_str(other, "role", ""), role) == 0)
-				return err_set(e, RC_INVALID, "outputs[%zu]: role \"%s\" twice", i, role);
+			return err_set(e, RC_INVALID,
+				       "outputs[%zu]: expected a role, a SHA-256 digest and a kind "
+				       "of " KIND_LIST,
+				       i);
+		json_array_foreach(
+			outputs, k,
+			other) if (k < i &&
+				   strcmp(jx_get_str(other, "role", ""), role) ==
+					   0) return err_set(e, RC_INVALID,
+							     "outputs[%zu]: role \"%s\" twice", i,
+							     role);
 		if (store_has(s->store, digest, NULL, NULL))
-			return err_set(e, RC_CONFLICT, "outputs[%zu]: \"%s\" (%s) is not in the store", i, role, digest);
+			return err_set(e, RC_CONFLICT,
+				       "outputs[%zu]: \"%s\" (%s) is not in the store", i, role,
+				       digest);
 	}
 	return RC_OK;
 }
 
 static json_t *manifest_make(struct server *s, const json_t *body, const char *job, const char *run)
 {
-	static const char *const from_body[] = {"outputs", "metrics", "seconds", "engine", "code", "worker", NULL};
+	static const char *const from_body[] = {"outputs", "metrics", "seconds", "engine",
+						"code",	   "worker",  NULL};
 	static const char *const from_job[] = {"stage", "iter", "shard", "pass", "params", NULL};
 	static const char *const from_note[] = {"inputs", "key", "attempt", "price_per_hour", NULL};
 	json_t *m = json_object(), *q = NULL, *note = NULL;
@@ -472,7 +498,8 @@ static enum rc complete(struct server *s, const json_t *body, const char *job, c
 	bool owns;
 	enum rc rc = queue_owns(s->queue, job, token, e);
 
-	/* A repeat of an accepted completion is no longer the owner; the queue knows it by its token. */
+	/* A repeat of an accepted completion is no longer the owner; the queue knows it by its
+	 * token. */
 	owns = rc == RC_OK;
 	if (rc && rc != RC_STALE)
 		goto out;
@@ -488,8 +515,8 @@ static enum rc complete(struct server *s, const json_t *body, const char *job, c
 		rc = store_doc_put(s->store, path, m, e);
 	}
 	if (!rc)
-		rc = queue_complete(s->queue, job, token, outputs, json_object_get(body, "metrics"), info, NULL,
-				    again, NULL, e);
+		rc = queue_complete(s->queue, job, token, outputs, json_object_get(body, "metrics"),
+				    info, NULL, again, NULL, e);
 	if (!rc && m) {
 		index_manifest(s, m, NULL);
 		reuse_note(s, m, path);
@@ -514,9 +541,10 @@ void api_work_complete(struct req *r)
 			answer_lease_err(r, &e, job);
 		} else {
 			atomic_fetch_add(&r->srv->stats.completions, !again);
-			log_info("worker", again ? "completed_again" : "completed", "job=%s worker=%s", job,
-				 jx_get_str(body, "worker", ""));
-			reply_json(r, 200, json_pack("{s:s, s:b}", "state", "done", "again", again));
+			log_info("worker", again ? "completed_again" : "completed",
+				 "job=%s worker=%s", job, jx_get_str(body, "worker", ""));
+			reply_json(r, 200,
+				   json_pack("{s:s, s:b}", "state", "done", "again", again));
 		}
 	}
 	json_decref(body);
@@ -529,7 +557,8 @@ static json_t *reason_json(const json_t *body)
 {
 	static const char *const names[] = {"exit_code", "signal", NULL};
 	const json_t *given = json_object_get(body, "reason");
-	json_t *reason = json_is_object(given) ? json_copy((json_t *)(uintptr_t)given) : json_object();
+	json_t *reason =
+		json_is_object(given) ? json_copy((json_t *)(uintptr_t)given) : json_object();
 
 	if (json_is_string(given))
 		json_object_set(reason, "message", (json_t *)(uintptr_t)given);
@@ -550,14 +579,16 @@ void api_work_fail(struct req *r)
 		return;
 	if (lease_args(r, body, &job, &token)) {
 		if (!queue_fail_kind_of(jx_get_str(body, "kind", ""), &kind)) {
-			reply_problem(r, 400, "invalid", "kind: expected retry, fatal or preempted");
+			reply_problem(r, 400, "invalid",
+				      "kind: expected retry, fatal or preempted");
 		} else {
 			reason = reason_json(body);
 			if (queue_fail(r->srv->queue, job, token, kind, reason, &e)) {
 				answer_lease_err(r, &e, job);
 			} else {
 				log_info("worker", "failed", "job=%s kind=%s reason=%s", job,
-					 jx_get_str(body, "kind", ""), jx_get_str(reason, "message", ""));
+					 jx_get_str(body, "kind", ""),
+					 jx_get_str(reason, "message", ""));
 				reply_json(r, 200, json_pack("{s:b}", "ok", 1));
 			}
 			json_decref(reason);
@@ -587,7 +618,8 @@ void api_work_log(struct req *r)
 	if (!rc)
 		rc = req_body(r, LOG_APPEND_MAX, &body, &e);
 	if (!rc)
-		rc = logs_append(r->srv->data_dir, job, (int)attempt, offset, body.data, body.len, &size, &e);
+		rc = logs_append(r->srv->data_dir, job, (int)attempt, offset, body.data, body.len,
+				 &size, &e);
 	if (rc == RC_CONFLICT || !rc)
 		req_add_header(r, "X-Log-Size", "%lld", (long long)size);
 	if (rc)

@@ -61,7 +61,8 @@ static void send_asset(struct req *r, const struct asset *a)
 	const char *have = req_header(r, "If-None-Match");
 	bool hashed = str_starts(a->path, "/assets/");
 
-	req_add_header(r, "Cache-Control", hashed ? "public, max-age=31536000, immutable" : "no-cache");
+	req_add_header(r, "Cache-Control",
+		       hashed ? "public, max-age=31536000, immutable" : "no-cache");
 	req_add_header(r, "ETag", "\"%s\"", a->etag);
 	req_add_header(r, "Vary", "Accept-Encoding");
 	req_add_header(r, "Content-Security-Policy", "%s", CSP);
@@ -78,11 +79,16 @@ static void send_asset(struct req *r, const struct asset *a)
 static const struct {
 	const char *suffix, *type;
 } types[] = {
-	{".html", "text/html; charset=utf-8"}, {".js", "text/javascript; charset=utf-8"},
-	{".css", "text/css; charset=utf-8"},   {".json", "application/json"},
-	{".map", "application/json"},          {".svg", "image/svg+xml"},
-	{".png", "image/png"},                 {".ico", "image/x-icon"},
-	{".woff2", "font/woff2"},              {".webmanifest", "application/manifest+json"},
+	{".html", "text/html; charset=utf-8"},
+	{".js", "text/javascript; charset=utf-8"},
+	{".css", "text/css; charset=utf-8"},
+	{".json", "application/json"},
+	{".map", "application/json"},
+	{".svg", "image/svg+xml"},
+	{".png", "image/png"},
+	{".ico", "image/x-icon"},
+	{".woff2", "font/woff2"},
+	{".webmanifest", "application/manifest+json"},
 };
 
 static bool path_is_plain(const char *path)
@@ -104,7 +110,8 @@ static bool send_from_disk(struct req *r, const char *path)
 	if (!path_is_plain(path) || strlen(path) >= 1000)
 		return false;
 	str_fmt(file, sizeof file, "%s%s", r->srv->web_dir, path);
-	found = path[strlen(path) - 1] != '/' && fs_read(file, ASSET_SIZE_MAX, &data, NULL) == RC_OK;
+	found = path[strlen(path) - 1] != '/' &&
+		fs_read(file, ASSET_SIZE_MAX, &data, NULL) == RC_OK;
 	for (size_t i = 0; i < sizeof types / sizeof *types; i++)
 		if (str_ends(path, types[i].suffix))
 			type = types[i].type;
@@ -130,7 +137,8 @@ void assets_serve(struct req *r)
 	const struct asset *a;
 
 	if (r->srv->web_dir[0]) {
-		if (send_from_disk(r, r->path) || (is_page(r->path) && send_from_disk(r, "/index.html")))
+		if (send_from_disk(r, r->path) ||
+		    (is_page(r->path) && send_from_disk(r, "/index.html")))
 			return;
 	} else {
 		a = asset_find(r->path);

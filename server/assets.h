@@ -7,7 +7,7 @@
 
 struct req;
 
-struct asset { /* laid out by embed.sh: five 8-byte words */
+struct asset {		  /* laid out by embed.sh: five 8-byte words */
 	const char *path; /* "/index.html"; NULL ends the table */
 	const char *type;
 	const char *etag;

@@ -80,7 +80,8 @@ static enum rc token_register(struct server *s, const char *token, const char *n
 	hash_text(token, hash);
 	rec = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "id", id, "name", name, "role",
 			role_text(role), "hash", hash, "created_ms", (json_int_t)now, "expires_ms",
-			(json_int_t)(expires_s > 0 ? now + expires_s * 1000 : 0), "used_ms", (json_int_t)0);
+			(json_int_t)(expires_s > 0 ? now + expires_s * 1000 : 0), "used_ms",
+			(json_int_t)0);
 	rc = queue_kv_put(s->queue, NS_TOKEN, id, rec, expires_s > 0 ? expires_s + 86400 : 0, e);
 	json_decref(rec);
 	return rc;
@@ -105,7 +106,8 @@ static void token_touch(struct server *s, const char *id, json_t *rec, int64_t n
 	if (now - jx_get_i64(rec, "used_ms", 0) < USED_REFRESH_MS)
 		return;
 	json_object_set_new(rec, "used_ms", json_integer(now));
-	queue_kv_put(s->queue, NS_TOKEN, id, rec, expires ? (expires - now) / 1000 + 86400 : 0, NULL);
+	queue_kv_put(s->queue, NS_TOKEN, id, rec, expires ? (expires - now) / 1000 + 86400 : 0,
+		     NULL);
 }
 
 enum rc auth_token_check(struct server *s, const char *token, struct ident *out, struct err *e)
@@ -124,7 +126,8 @@ enum rc auth_token_check(struct server *s, const char *token, struct ident *out,
 	hash_text(token, hash);
 	expires = jx_get_i64(rec, "expires_ms", 0);
 	if (!rec || jx_get_bool(rec, "revoked", false) || (expires && expires < now) ||
-	    strlen(jx_get_str(rec, "hash", "")) != 64 || !ct_equal(hash, jx_get_str(rec, "hash", ""), 64)) {
+	    strlen(jx_get_str(rec, "hash", "")) != 64 ||
+	    !ct_equal(hash, jx_get_str(rec, "hash", ""), 64)) {
 		json_decref(rec);
 		return err_set(e, RC_DENIED, "unknown, expired or revoked token");
 	}
@@ -166,7 +169,8 @@ static enum rc token_file_check(struct server *s, const char *path, char *token,
 
 	token[strcspn(token, "\r\n")] = 0;
 	if (!token_split(token, &have, id) || have != role)
-		return err_set(e, RC_INVALID, "%s: expected one line pawl_%s_<id>_<secret>", path, role_text(role));
+		return err_set(e, RC_INVALID, "%s: expected one line pawl_%s_<id>_<secret>", path,
+			       role_text(role));
 	rc = queue_kv_get(s->queue, NS_TOKEN, id, &rec, e);
 	if (rc == RC_NOTFOUND || (!rc && !rec))
 		rc = token_register(s, token, role_text(role), role, id, 0, e);
@@ -239,7 +243,8 @@ enum rc auth_login_take(struct server *s, const char *code, struct ident *out, s
 	if (rc && rc != RC_NOTFOUND)
 		return rc;
 	if (!rec)
-		return err_set(e, RC_DENIED, "this login link was used already or has expired; "
+		return err_set(e, RC_DENIED,
+			       "this login link was used already or has expired; "
 			       "ask for a new one with `pawl login` or restart the server");
 	memset(out, 0, sizeof *out);
 	out->role = role_parse(jx_get_str(rec, "role", ""));
@@ -259,13 +264,15 @@ enum rc auth_session_open(struct req *r, const struct ident *who, struct err *e)
 
 	random_hex(sid, 32);
 	hash_text(sid, hash);
-	rec = json_pack("{s:s, s:s, s:s, s:I, s:I}", "role", role_text(who->role), "name", who->name,
-			"token", who->id, "created_ms", (json_int_t)now, "seen_ms", (json_int_t)now);
+	rec = json_pack("{s:s, s:s, s:s, s:I, s:I}", "role", role_text(who->role), "name",
+			who->name, "token", who->id, "created_ms", (json_int_t)now, "seen_ms",
+			(json_int_t)now);
 	rc = queue_kv_put(r->srv->queue, NS_SESSION, hash, rec, SESSION_IDLE_S, e);
 	json_decref(rec);
 	if (!rc)
-		req_add_header(r, "Set-Cookie", "pawl_sid=%s; HttpOnly; SameSite=Strict; Path=/; Max-Age=%d%s",
-			       sid, SESSION_MAX_S, secure ? "; Secure" : "");
+		req_add_header(r, "Set-Cookie",
+			       "pawl_sid=%s; HttpOnly; SameSite=Strict; Path=/; Max-Age=%d%s", sid,
+			       SESSION_MAX_S, secure ? "; Secure" : "");
 	return rc;
 }
 
@@ -390,12 +397,13 @@ bool auth_check(struct req *r, enum role need)
 	if (need == ROLE_NONE)
 		return true;
 	if (!role_covers(r->who.role, need)) {
-		reply_problem(r, 403, "denied", "this needs the role %s; \"%s\" has %s", role_text(need),
-			      r->who.name, role_text(r->who.role));
+		reply_problem(r, 403, "denied", "this needs the role %s; \"%s\" has %s",
+			      role_text(need), r->who.name, role_text(r->who.role));
 		return false;
 	}
 	if (r->who.by_cookie && is_unsafe(r) && !same_origin(r)) {
-		reply_problem(r, 403, "cross-site", "a request with a session cookie must come from this site");
+		reply_problem(r, 403, "cross-site",
+			      "a request with a session cookie must come from this site");
 		return false;
 	}
 	return true;
@@ -449,7 +457,8 @@ bool auth_login_allowed(struct req *r)
 	pthread_mutex_unlock(&logins.lock);
 	if (!ok) {
 		req_add_header(r, "Retry-After", "60");
-		reply_problem(r, 429, "too-many", "too many failed logins from this address; wait a minute");
+		reply_problem(r, 429, "too-many",
+			      "too many failed logins from this address; wait a minute");
 	}
 	return ok;
 }

@@ -19,7 +19,7 @@
 #include <string.h>
 #include <time.h>
 
-#define RING 4096u               /* events kept formatted: minutes of a busy run */
+#define RING 4096u		 /* events kept formatted: minutes of a busy run */
 #define BATCH_BYTES (64u * 1024) /* copied per turn while the lock is held */
 #define READ_MAX 256
 #define BLOCK_MS 1000
@@ -39,7 +39,7 @@ struct hub {
 	pthread_mutex_t lock;
 	pthread_cond_t wake; /* CLOCK_MONOTONIC */
 	struct ring_event ring[RING];
-	uint64_t head;       /* events ever added; ring[head % RING] is next */
+	uint64_t head;	      /* events ever added; ring[head % RING] is next */
 	char base_id[ID_MAX]; /* every event after this one is in the ring */
 	char last_id[ID_MAX];
 	uint64_t work_seq;
@@ -78,14 +78,16 @@ static bool id_valid(const char *id)
 
 	if (n == 0 || strlen(id) >= ID_MAX)
 		return false;
-	return id[n] == 0 || (id[n] == '-' && id[n + 1] && strspn(id + n + 1, "0123456789") == strlen(id + n + 1));
+	return id[n] == 0 || (id[n] == '-' && id[n + 1] &&
+			      strspn(id + n + 1, "0123456789") == strlen(id + n + 1));
 }
 
 /* --- the reader thread --------------------------------------------------------------------- */
 
 static void event_format(const json_t *ev, struct buf *out)
 {
-	buf_printf(out, "id: %s\nevent: %s\ndata: ", jx_get_str(ev, "id", ""), jx_get_str(ev, "type", "message"));
+	buf_printf(out, "id: %s\nevent: %s\ndata: ", jx_get_str(ev, "id", ""),
+		   jx_get_str(ev, "type", "message"));
 	jx_dump(ev, out); /* Canonical JSON has no line breaks. */
 	buf_puts(out, "\n\n");
 }
@@ -139,7 +141,8 @@ static void hub_take(struct hub *h, const json_t *events)
 	size_t i;
 
 	pthread_mutex_lock(&h->lock);
-	json_array_foreach(events, i, ev) {
+	json_array_foreach(events, i, ev)
+	{
 		const char *type = jx_get_str(ev, "type", "");
 
 		ring_add(h, ev);
@@ -187,7 +190,8 @@ static void *hub_thread(void *arg)
 		struct err e = {0};
 		json_t *events = NULL;
 		bool gap = false;
-		enum rc rc = queue_events(h->srv->queue, after, BLOCK_MS, READ_MAX, &events, &gap, &e);
+		enum rc rc =
+			queue_events(h->srv->queue, after, BLOCK_MS, READ_MAX, &events, &gap, &e);
 
 		if (!rc && gap) {
 			hub_restart(h, after);
@@ -322,8 +326,10 @@ static bool topics_parse(struct req *r, struct topics *t)
 		for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
 			ok |= strcmp(item, plain[i]) == 0;
 		if (!ok || t->n == TOPICS_MAX) {
-			reply_problem(r, 400, "invalid", "topics: \"%s\"; expected up to %d of run:ID, job:ID, "
-				      "runs, jobs, workers", item, TOPICS_MAX);
+			reply_problem(r, 400, "invalid",
+				      "topics: \"%s\"; expected up to %d of run:ID, job:ID, "
+				      "runs, jobs, workers",
+				      item, TOPICS_MAX);
 			return false;
 		}
 		t->item[t->n++] = item;
@@ -391,7 +397,8 @@ static bool catch_up(struct req *r, struct hub *h, const struct topics *t, const
 			json_decref(events);
 			return write_reset(r, h, pos, b);
 		}
-		json_array_foreach(events, i, ev) {
+		json_array_foreach(events, i, ev)
+		{
 			str_copy(id, sizeof id, jx_get_str(ev, "id", id));
 			if (wanted(t, jx_get_str(ev, "type", ""), jx_get_str(ev, "run", ""),
 				   jx_get_str(ev, "job", "")))
@@ -428,7 +435,8 @@ static bool next_batch(struct hub *h, const struct topics *t, uint64_t *pos, int
 	return ok;
 }
 
-static void stream(struct req *r, struct hub *h, const struct topics *t, uint64_t pos, struct buf *b)
+static void stream(struct req *r, struct hub *h, const struct topics *t, uint64_t pos,
+		   struct buf *b)
 {
 	int64_t beat = clk_mono_ms();
 	bool ok = true;
@@ -498,7 +506,8 @@ void api_events(struct req *r)
 	if (!topics_parse(r, &t))
 		return;
 	if (after && !id_valid(after)) {
-		reply_problem(r, 400, "invalid", "event id \"%s\"; expected milliseconds-number", after);
+		reply_problem(r, 400, "invalid", "event id \"%s\"; expected milliseconds-number",
+			      after);
 		return;
 	}
 	if (r->head) {
@@ -507,7 +516,8 @@ void api_events(struct req *r)
 	}
 	if (atomic_fetch_add(&st->sse_open, 1) >= r->srv->max_sse) {
 		req_add_header(r, "Retry-After", "10");
-		reply_problem(r, 503, "busy", "all %d event streams are taken; poll instead", r->srv->max_sse);
+		reply_problem(r, 503, "busy", "all %d event streams are taken; poll instead",
+			      r->srv->max_sse);
 	} else {
 		serve_stream(r, &t, after);
 	}

@@ -31,8 +31,8 @@ struct http {
 
 bool http_is_loopback(const char *host)
 {
-	return strcmp(host, "localhost") == 0 || str_starts(host, "127.") || strcmp(host, "::1") == 0 ||
-	       strcmp(host, "[::1]") == 0;
+	return strcmp(host, "localhost") == 0 || str_starts(host, "127.") ||
+	       strcmp(host, "::1") == 0 || strcmp(host, "[::1]") == 0;
 }
 
 enum rc http_listen_parse(const char *text, char *host, size_t size, int *port, struct err *e)
@@ -44,10 +44,12 @@ enum rc http_listen_parse(const char *text, char *host, size_t size, int *port, 
 	int64_t value;
 
 	if (n > 1 && (digits[n - 1] == 's' || digits[n - 1] == 'r'))
-		return err_set(e, RC_INVALID,
-			       "listen address \"%s\" asks for TLS (suffix '%c'), which this server does not "
-			       "speak; listen on plain HTTP at 127.0.0.1 and put a reverse proxy in front",
-			       text, digits[n - 1]);
+		return err_set(
+			e, RC_INVALID,
+			"listen address \"%s\" asks for TLS (suffix '%c'), which this server does "
+			"not "
+			"speak; listen on plain HTTP at 127.0.0.1 and put a reverse proxy in front",
+			text, digits[n - 1]);
 	if (!str_to_i64(digits, &value) || value < 0 || value > 65535)
 		return err_set(e, RC_INVALID, "listen address \"%s\": expected host:port", text);
 	if (host_len >= size)
@@ -197,7 +199,8 @@ static char *url_decode(struct req *r, const char *s, size_t len, bool plus)
 
 		if (c == '+' && plus)
 			c = ' ';
-		else if (c == '%' && i + 2 < len && hex_value(s[i + 1]) >= 0 && hex_value(s[i + 2]) >= 0) {
+		else if (c == '%' && i + 2 < len && hex_value(s[i + 1]) >= 0 &&
+			 hex_value(s[i + 2]) >= 0) {
 			c = (char)(hex_value(s[i + 1]) * 16 + hex_value(s[i + 2]));
 			i += 2;
 		}
@@ -240,8 +243,8 @@ static void req_close(struct req *r)
 		atomic_fetch_add_explicit(&st->requests[class], 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&st->request_us, us, memory_order_relaxed);
 	log_line(r->status >= 500 ? LOG_WARN : LOG_DEBUG, "http", "request",
-		 "id=%s method=%s path=%s status=%d us=%lld who=%s", r->id, r->method, r->path, r->status,
-		 (long long)us, r->who.name);
+		 "id=%s method=%s path=%s status=%d us=%lld who=%s", r->id, r->method, r->path,
+		 r->status, (long long)us, r->who.name);
 	buf_release(&r->headers);
 	arena_release(&r->arena);
 }
@@ -289,13 +292,39 @@ static int log_message(const struct mg_connection *conn, const char *message)
 enum rc http_start(const struct http_opts *o, struct server *srv, struct http **out, struct err *e)
 {
 	char host[256], ports[300], threads[16], text[256] = "";
-	const char *options[] = {
-		"listening_ports", ports, "num_threads", threads, "connection_queue", "64",
-		"listen_backlog", "256", "request_timeout_ms", "20000", "enable_keep_alive", "yes",
-		"keep_alive_timeout_ms", "2000", "tcp_nodelay", "1", "max_request_size", "16384",
-		"enable_directory_listing", "no", "cgi_pattern", "", "ssi_pattern", "",
-		"access_control_allow_origin", "", "access_control_allow_methods", "",
-		"access_control_allow_headers", "", "decode_url", "no", NULL};
+	const char *options[] = {"listening_ports",
+				 ports,
+				 "num_threads",
+				 threads,
+				 "connection_queue",
+				 "64",
+				 "listen_backlog",
+				 "256",
+				 "request_timeout_ms",
+				 "20000",
+				 "enable_keep_alive",
+				 "yes",
+				 "keep_alive_timeout_ms",
+				 "2000",
+				 "tcp_nodelay",
+				 "1",
+				 "max_request_size",
+				 "16384",
+				 "enable_directory_listing",
+				 "no",
+				 "cgi_pattern",
+				 "",
+				 "ssi_pattern",
+				 "",
+				 "access_control_allow_origin",
+				 "",
+				 "access_control_allow_methods",
+				 "",
+				 "access_control_allow_headers",
+				 "",
+				 "decode_url",
+				 "no",
+				 NULL};
 	struct mg_callbacks cb = {.begin_request = begin_request, .log_message = log_message};
 	struct mg_error_data error = {.text = text, .text_buffer_size = sizeof text};
 	struct http *h = mem_new(sizeof *h);
@@ -403,8 +432,9 @@ bool req_query_i64(struct req *r, const char *name, int64_t dflt, int64_t min, i
 		return true;
 	if (str_to_i64(text, out) && *out >= min && *out <= max)
 		return true;
-	reply_problem(r, 400, "invalid", "query parameter \"%s\" is \"%s\"; expected a number from %lld to %lld",
-		      name, text, (long long)min, (long long)max);
+	reply_problem(r, 400, "invalid",
+		      "query parameter \"%s\" is \"%s\"; expected a number from %lld to %lld", name,
+		      text, (long long)min, (long long)max);
 	return false;
 }
 
@@ -415,7 +445,8 @@ bool req_query_f64(struct req *r, const char *name, double dflt, double *out)
 	*out = dflt;
 	if (!text || !text[0] || str_to_f64(text, out))
 		return true;
-	reply_problem(r, 400, "invalid", "query parameter \"%s\" is \"%s\"; expected a number", name, text);
+	reply_problem(r, 400, "invalid", "query parameter \"%s\" is \"%s\"; expected a number",
+		      name, text);
 	return false;
 }
 
@@ -445,7 +476,8 @@ enum rc req_body(struct req *r, size_t size_max, struct buf *out, struct err *e)
 {
 	if (r->body_len > (int64_t)size_max) {
 		r->close = true;
-		return err_set(e, RC_INVALID, "request body has %lld bytes; at most %zu are accepted",
+		return err_set(e, RC_INVALID,
+			       "request body has %lld bytes; at most %zu are accepted",
 			       (long long)r->body_len, size_max);
 	}
 	if (r->body_len > 0)
@@ -469,14 +501,34 @@ static const struct {
 	int status;
 	const char *text;
 } statuses[] = {
-	{200, "OK"}, {201, "Created"}, {202, "Accepted"}, {204, "No Content"},
-	{206, "Partial Content"}, {302, "Found"}, {303, "See Other"}, {304, "Not Modified"},
-	{400, "Bad Request"}, {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"},
-	{405, "Method Not Allowed"}, {406, "Not Acceptable"}, {409, "Conflict"}, {410, "Gone"},
-	{411, "Length Required"}, {412, "Precondition Failed"}, {413, "Content Too Large"},
-	{415, "Unsupported Media Type"}, {416, "Range Not Satisfiable"}, {421, "Misdirected Request"},
-	{422, "Unprocessable Content"}, {428, "Precondition Required"}, {429, "Too Many Requests"},
-	{500, "Internal Server Error"}, {501, "Not Implemented"}, {503, "Service Unavailable"},
+	{200, "OK"},
+	{201, "Created"},
+	{202, "Accepted"},
+	{204, "No Content"},
+	{206, "Partial Content"},
+	{302, "Found"},
+	{303, "See Other"},
+	{304, "Not Modified"},
+	{400, "Bad Request"},
+	{401, "Unauthorized"},
+	{403, "Forbidden"},
+	{404, "Not Found"},
+	{405, "Method Not Allowed"},
+	{406, "Not Acceptable"},
+	{409, "Conflict"},
+	{410, "Gone"},
+	{411, "Length Required"},
+	{412, "Precondition Failed"},
+	{413, "Content Too Large"},
+	{415, "Unsupported Media Type"},
+	{416, "Range Not Satisfiable"},
+	{421, "Misdirected Request"},
+	{422, "Unprocessable Content"},
+	{428, "Precondition Required"},
+	{429, "Too Many Requests"},
+	{500, "Internal Server Error"},
+	{501, "Not Implemented"},
+	{503, "Service Unavailable"},
 	{507, "Insufficient Storage"},
 };
 
@@ -530,10 +582,11 @@ static void write_head(struct req *r, struct buf *b, int status, const char *typ
 		r->close = true;
 		mg_disable_connection_keep_alive(r->conn);
 	}
-	buf_printf(b, "HTTP/1.1 %d %s\r\nDate: %s\r\nConnection: %s\r\nX-Request-Id: %s\r\n", status,
-		   http_status_text(status), date, keep ? "keep-alive" : "close", r->id);
+	buf_printf(b, "HTTP/1.1 %d %s\r\nDate: %s\r\nConnection: %s\r\nX-Request-Id: %s\r\n",
+		   status, http_status_text(status), date, keep ? "keep-alive" : "close", r->id);
 	buf_puts(b, "X-Content-Type-Options: nosniff\r\nReferrer-Policy: same-origin\r\n"
-		    "Cross-Origin-Resource-Policy: same-origin\r\nCross-Origin-Opener-Policy: same-origin\r\n");
+		    "Cross-Origin-Resource-Policy: same-origin\r\nCross-Origin-Opener-Policy: "
+		    "same-origin\r\n");
 	if (type)
 		buf_printf(b, "Content-Type: %s\r\n", type);
 	if (len >= 0 && status != 304 && status != 204)

@@ -17,9 +17,9 @@
 #include <stdint.h>
 
 #define HTTP_ARGS_MAX 4
-#define HTTP_BODY_MAX (1u << 20)      /* JSON bodies */
-#define HTTP_HEADER_MAX 16384         /* request line and headers; CivetWeb answers 400 beyond */
-#define HTTP_RESERVED_THREADS 8       /* for beats, completions and health */
+#define HTTP_BODY_MAX (1u << 20) /* JSON bodies */
+#define HTTP_HEADER_MAX 16384	 /* request line and headers; CivetWeb answers 400 beyond */
+#define HTTP_RESERVED_THREADS 8	 /* for beats, completions and health */
 
 struct server;
 struct mg_connection;
@@ -28,25 +28,25 @@ enum role { ROLE_NONE, ROLE_VIEWER, ROLE_OPERATOR, ROLE_ADMIN, ROLE_WORKER };
 
 struct ident {
 	enum role role;
-	char id[40];   /* token id, or the session's */
+	char id[40]; /* token id, or the session's */
 	char name[64];
 	bool by_cookie;
 };
 
 struct req {
-	struct server *srv;        /* borrowed */
+	struct server *srv;	   /* borrowed */
 	const char *method, *path; /* path: decoded, dot segments removed */
-	const char *query;         /* raw, "" when absent */
+	const char *query;	   /* raw, "" when absent */
 	const char *remote;
 	char id[17];
-	struct arena arena;        /* lives as long as the request */
+	struct arena arena; /* lives as long as the request */
 	struct ident who;
 	const char *args[HTTP_ARGS_MAX]; /* path parameters in pattern order; arena */
-	int64_t body_len, body_read; /* -1: no Content-Length */
-	int status;                /* 0 until the answer began */
-	bool head;                 /* HEAD: the body is not sent */
-	bool close, broken;        /* connection ends after this; the client is gone */
-	struct buf headers;        /* extra header lines, owned */
+	int64_t body_len, body_read;	 /* -1: no Content-Length */
+	int status;			 /* 0 until the answer began */
+	bool head;			 /* HEAD: the body is not sent */
+	bool close, broken;		 /* connection ends after this; the client is gone */
+	struct buf headers;		 /* extra header lines, owned */
 	struct mg_connection *conn;
 	int64_t started_us;
 };
@@ -54,11 +54,13 @@ struct req {
 struct http;
 
 struct http_opts {
-	const char *listen;        /* "host:port" or "port" (then loopback) */
+	const char *listen; /* "host:port" or "port" (then loopback) */
 	int threads;
-	const char *allowed_hosts; /* comma list beside loopback, listen host and public_url; "*" any */
+	const char *
+		allowed_hosts; /* comma list beside loopback, listen host and public_url; "*" any */
 	const char *public_url;
-	bool (*always)(const char *method, const char *path); /* passes although threads are short */
+	bool (*always)(const char *method,
+		       const char *path); /* passes although threads are short */
 	void (*handle)(struct req *r);
 };
 

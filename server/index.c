@@ -36,8 +36,8 @@ static enum rc from_archive(struct server *s, const char *digest, json_t **entry
 		rc = artifact_open(s->store, digest, &a, e);
 	if (rc)
 		return rc;
-	*entry = json_pack("{s:s, s:I, s:s, s:O?}", "digest", digest, "size", (json_int_t)a->size_bytes,
-			   "kind", a->kind, "meta", a->meta);
+	*entry = json_pack("{s:s, s:I, s:s, s:O?}", "digest", digest, "size",
+			   (json_int_t)a->size_bytes, "kind", a->kind, "meta", a->meta);
 	artifact_close(a);
 	return RC_OK;
 }
@@ -58,7 +58,8 @@ enum rc index_manifest(struct server *s, const json_t *m, struct err *e)
 	size_t i;
 	enum rc rc = RC_OK;
 
-	json_array_foreach(json_object_get(m, "outputs"), i, out) {
+	json_array_foreach(json_object_get(m, "outputs"), i, out)
+	{
 		json_t *entry = json_deep_copy(out);
 
 		json_object_set(entry, "run", json_object_get(m, "run"));
@@ -77,7 +78,8 @@ enum rc index_manifest(struct server *s, const json_t *m, struct err *e)
 
 void manifest_path(const char *run, const char *job, const char *token, char out[DOC_PATH_MAX])
 {
-	str_fmt(out, DOC_PATH_MAX, "jobs/%s/%s.%.*s.json", run, job, (int)strcspn(token, "."), token);
+	str_fmt(out, DOC_PATH_MAX, "jobs/%s/%s.%.*s.json", run, job, (int)strcspn(token, "."),
+		token);
 }
 
 void key_path(const char *key, char out[DOC_PATH_MAX])
@@ -91,14 +93,10 @@ static const struct {
 	const char *stage;
 	const char *sections[5];
 } reads[] = {
-	{"sft", {"sft", "template"}},
-	{"eft", {"eft", "judge", "data", "template"}},
-	{"prompts", {"prompts", "template"}},
-	{"generate", {"generate", "template"}},
-	{"judge", {"judge", "template"}},
-	{"pair", {"pair", "generate", "judge"}},
-	{"dpo", {"dpo", "template"}},
-	{"eval", {"eval", "judge", "template"}},
+	{"sft", {"sft", "template"}},	      {"eft", {"eft", "judge", "data", "template"}},
+	{"prompts", {"prompts", "template"}}, {"generate", {"generate", "template"}},
+	{"judge", {"judge", "template"}},     {"pair", {"pair", "generate", "judge"}},
+	{"dpo", {"dpo", "template"}},	      {"eval", {"eval", "judge", "template"}},
 };
 
 /* Whether the section runs a program of the user's. */
@@ -109,9 +107,8 @@ static bool has_command(const json_t *section)
 
 	if (json_array_size(json_object_get(section, "command")) > 0)
 		return true;
-	json_object_foreach((json_t *)(uintptr_t)section, key, v)
-		if (json_is_object(v) && has_command(v))
-			return true;
+	json_object_foreach((json_t *)(uintptr_t)section, key,
+			    v) if (json_is_object(v) && has_command(v)) return true;
 	return false;
 }
 
@@ -145,16 +142,18 @@ static json_t *input_digests(const json_t *inputs)
 	return list;
 }
 
-void reuse_key(const json_t *spec, const json_t *job, const char *engine, const char *code, char out[65])
+void reuse_key(const json_t *spec, const json_t *job, const char *engine, const char *code,
+	       char out[65])
 {
 	static const char *const names[] = {"stage", "iter", "shard", "pass", "params", NULL};
 	json_t *part = json_object(), *all;
 	struct buf text = BUF_INIT;
 
 	out[0] = 0;
-	if (jx_get_bool(spec, "reuse", true) && spec_part(spec, jx_get_str(job, "stage", ""), part)) {
-		all = json_pack("{s:o, s:s, s:s, s:O?, s:o}", "spec", part, "engine", engine, "code", code, "seed",
-				json_object_get(spec, "seed"), "inputs",
+	if (jx_get_bool(spec, "reuse", true) &&
+	    spec_part(spec, jx_get_str(job, "stage", ""), part)) {
+		all = json_pack("{s:o, s:s, s:s, s:O?, s:o}", "spec", part, "engine", engine,
+				"code", code, "seed", json_object_get(spec, "seed"), "inputs",
 				input_digests(json_object_get(job, "inputs")));
 		part = NULL;
 		for (int i = 0; names[i]; i++)

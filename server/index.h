@@ -1,6 +1,7 @@
-/* Which job made an artifact: digest -> {digest, run, job, role, kind, stage, iter, size, meta, created_ms,
- * inputs, progress}, kept in Redis beside the queue. A convenience, not a truth: the manifests in
- * the store say the same and `rebuild` writes it again. Also the names of manifest documents.
+/* Which job made an artifact: digest -> {digest, run, job, role, kind, stage, iter, size, meta,
+ * created_ms, inputs, progress}, kept in Redis beside the queue. A convenience, not a truth: the
+ * manifests in the store say the same and `rebuild` writes it again. Also the names of manifest
+ * documents.
  */
 #pragma once
 
@@ -24,8 +25,9 @@ enum rc index_manifest(struct server *s, const json_t *manifest, struct err *e);
 bool kind_valid(const char *kind);
 /* jobs/<run>/<job>.<fence>.json; fence = the token up to its dot. */
 void manifest_path(const char *run, const char *job, const char *token, char out[DOC_PATH_MAX]);
-/* Digest of everything a job's output depends on; empty when the stage may not be reused. `claim_job`:
- * stage, iter, shard, pass, params, inputs with digests; engine and code of the worker. */
+/* Digest of everything a job's output depends on; empty when the stage may not be reused.
+ * `claim_job`: stage, iter, shard, pass, params, inputs with digests; engine and code of the
+ * worker. */
 void reuse_key(const json_t *spec, const json_t *claim_job, const char *engine, const char *code,
 	       char out[65]);
 void key_path(const char *key, char out[DOC_PATH_MAX]);

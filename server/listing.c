@@ -37,9 +37,8 @@ enum rc listing_runs(struct server *s, const char *run,
 	if (run && run[0])
 		return one_run(s, run, see, ctx, e);
 	rc = queue_runs(s->queue, NULL, NULL, RUNS_MAX, &runs, &next, e);
-	json_array_foreach(runs, i, r)
-		if (!rc)
-			rc = one_run(s, jx_get_str(r, "id", ""), see, ctx, e);
+	json_array_foreach(runs, i, r) if (!rc) rc =
+		one_run(s, jx_get_str(r, "id", ""), see, ctx, e);
 	json_decref(runs);
 	free(next);
 	return rc;
@@ -47,13 +46,14 @@ enum rc listing_runs(struct server *s, const char *run,
 
 static json_t *common(const json_t *output, const json_t *job)
 {
-	return json_pack("{s:O?, s:O?, s:O?, s:O?, s:O?, s:O?, s:O?, s:O?, s:O?, s:o}", "digest",
-			 json_object_get(output, "digest"), "run", json_object_get(job, "run"), "iter",
-			 json_object_get(job, "iter"), "stage", json_object_get(job, "stage"), "job",
-			 json_object_get(job, "id"), "role", json_object_get(output, "role"), "kind",
-			 json_object_get(output, "kind"), "size_bytes", json_object_get(output, "size"),
-			 "meta", json_object_get(output, "meta"), "created_at",
-			 json_time(jx_get_i64(job, "ended_ms", jx_get_i64(job, "last_beat_ms", 0))));
+	return json_pack(
+		"{s:O?, s:O?, s:O?, s:O?, s:O?, s:O?, s:O?, s:O?, s:O?, s:o}", "digest",
+		json_object_get(output, "digest"), "run", json_object_get(job, "run"), "iter",
+		json_object_get(job, "iter"), "stage", json_object_get(job, "stage"), "job",
+		json_object_get(job, "id"), "role", json_object_get(output, "role"), "kind",
+		json_object_get(output, "kind"), "size_bytes", json_object_get(output, "size"),
+		"meta", json_object_get(output, "meta"), "created_at",
+		json_time(jx_get_i64(job, "ended_ms", jx_get_i64(job, "last_beat_ms", 0))));
 }
 
 json_t *listing_dataset(const json_t *output, const json_t *job)
@@ -72,9 +72,9 @@ json_t *listing_checkpoint(const json_t *output, const json_t *job, const char *
 	json_t *v = common(output, job), *inputs = json_array(), *in;
 	size_t i;
 
-	json_array_foreach(json_object_get(job, "inputs"), i, in)
-		if (json_is_string(json_object_get(in, "digest")))
-			json_array_append(inputs, json_object_get(in, "digest"));
+	json_array_foreach(json_object_get(job, "inputs"), i,
+			   in) if (json_is_string(json_object_get(in, "digest")))
+		json_array_append(inputs, json_object_get(in, "digest"));
 	json_put(v, "inputs", inputs);
 	json_put(v, "name", json_string(name));
 	json_put(v, "metrics", json_incref((json_t *)(uintptr_t)metrics));

@@ -39,7 +39,8 @@ bool job_id_valid(const char *job, char run[16])
 	for (const char *p = job + n; *p; p++) {
 		if (*p == '.' && (p[1] == '.' || p[1] == 0))
 			return false;
-		if (*p != '.' && !islower((unsigned char)*p) && !isdigit((unsigned char)*p) && *p != '_')
+		if (*p != '.' && !islower((unsigned char)*p) && !isdigit((unsigned char)*p) &&
+		    *p != '_')
 			return false;
 		dots += *p == '.';
 	}
@@ -55,14 +56,16 @@ static enum rc log_path(const char *data_dir, const char *job, int attempt, char
 	int n;
 
 	if (!job_id_valid(job, run) || attempt < 1 || attempt > 1000000)
-		return err_set(e, RC_INVALID, "job \"%.100s\", attempt %d: not a job id or attempt", job, attempt);
+		return err_set(e, RC_INVALID, "job \"%.100s\", attempt %d: not a job id or attempt",
+			       job, attempt);
 	n = snprintf(out, size, "%s/logs/%s/%s/%d.log", data_dir, run, job, attempt);
 	if (n < 0 || (size_t)n >= size)
 		return err_set(e, RC_INVALID, "%s: path is too long", data_dir);
 	return RC_OK;
 }
 
-static enum rc write_at(const char *path, int fd, const char *data, size_t len, int64_t at, struct err *e)
+static enum rc write_at(const char *path, int fd, const char *data, size_t len, int64_t at,
+			struct err *e)
 {
 	while (len > 0) {
 		ssize_t n = pwrite(fd, data, len, at);
@@ -78,8 +81,8 @@ static enum rc write_at(const char *path, int fd, const char *data, size_t len, 
 	return RC_OK;
 }
 
-static enum rc append_locked(const char *path, int64_t offset, const char *data, size_t len, int64_t *size,
-			     struct err *e)
+static enum rc append_locked(const char *path, int64_t offset, const char *data, size_t len,
+			     int64_t *size, struct err *e)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0640);
 	enum rc rc = RC_OK;
@@ -90,9 +93,9 @@ static enum rc append_locked(const char *path, int64_t offset, const char *data,
 	*size = lseek(fd, 0, SEEK_END);
 	skip = *size > offset ? (size_t)(*size - offset) : 0;
 	if (offset > *size)
-		rc = err_set(e, RC_CONFLICT, "log has %lld bytes, the append starts at %lld", (long long)*size,
-			     (long long)offset);
-	else if (skip < len && *size + (int64_t)(len - skip) > LOG_FILE_MAX)
+		rc = err_set(e, RC_CONFLICT, "log has %lld bytes, the append starts at %lld",
+			     (long long)*size, (long long)offset);
+	else if (skip<len && * size + (int64_t)(len - skip)> LOG_FILE_MAX)
 		rc = err_set(e, RC_FULL, "log is full at %lld bytes", (long long)*size);
 	else if (skip < len && !(rc = write_at(path, fd, data + skip, len - skip, *size, e)))
 		*size += (int64_t)(len - skip);
@@ -100,8 +103,8 @@ static enum rc append_locked(const char *path, int64_t offset, const char *data,
 	return rc;
 }
 
-enum rc logs_append(const char *data_dir, const char *job, int attempt, int64_t offset, const void *data,
-		    size_t len, int64_t *size, struct err *e)
+enum rc logs_append(const char *data_dir, const char *job, int attempt, int64_t offset,
+		    const void *data, size_t len, int64_t *size, struct err *e)
 {
 	char path[PATH_MAX_], dir[PATH_MAX_];
 	enum rc rc = log_path(data_dir, job, attempt, path, sizeof path, e);
@@ -143,7 +146,8 @@ enum rc logs_read(const char *data_dir, const char *job, int attempt, int64_t of
 		return rc;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return errno == ENOENT ? RC_OK : err_set(e, err_from_errno(errno), "open %s: %m", path);
+		return errno == ENOENT ? RC_OK
+				       : err_set(e, err_from_errno(errno), "open %s: %m", path);
 	*size = lseek(fd, 0, SEEK_END);
 	if (offset < 0)
 		offset = *size + offset > 0 ? *size + offset : 0;

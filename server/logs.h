@@ -20,9 +20,10 @@ bool job_id_valid(const char *job, char run[16]);
 bool run_id_valid(const char *run);
 
 /* Bytes already there before `offset` are skipped; *size is the file's size afterwards. */
-enum rc logs_append(const char *data_dir, const char *job, int attempt, int64_t offset, const void *data,
-		    size_t len, int64_t *size, struct err *e);
-/* Negative offset counts from the end. *from and *size tell what was read. A missing file is empty. */
+enum rc logs_append(const char *data_dir, const char *job, int attempt, int64_t offset,
+		    const void *data, size_t len, int64_t *size, struct err *e);
+/* Negative offset counts from the end. *from and *size tell what was read. A missing file is empty.
+ */
 enum rc logs_read(const char *data_dir, const char *job, int attempt, int64_t offset, size_t limit,
 		  struct buf *out, int64_t *from, int64_t *size, struct err *e);
 int64_t logs_size(const char *data_dir, const char *job, int attempt); /* 0 when absent */

@@ -1,5 +1,5 @@
-/* pawl-server: flags, start, signals, drain. `pawl-server rebuild` recreates the runs of the store in
- * an empty Redis; `pawl-server config` prints the settings in effect. */
+/* pawl-server: flags, start, signals, drain. `pawl-server rebuild` recreates the runs of the store
+ * in an empty Redis; `pawl-server config` prints the settings in effect. */
 #include "base/clk.h"
 #include "base/conf.h"
 #include "base/fs.h"
@@ -27,11 +27,13 @@
 #include <unistd.h>
 
 static const char usage[] =
-	"usage: pawl-server [--server-listen HOST:PORT] [--server-redis ADDRESS] [--server-data-dir DIR] ...\n"
+	"usage: pawl-server [--server-listen HOST:PORT] [--server-redis ADDRESS] "
+	"[--server-data-dir DIR] ...\n"
 	"       pawl-server rebuild ...   recreate every run in an empty Redis from the store\n"
 	"       pawl-server config ...    print the settings in effect and where they come from\n"
 	"       pawl-server version\n"
-	"Every setting is a flag, a PAWL_* variable or a line of /etc/pawl/pawl.conf; see `config`.\n";
+	"Every setting is a flag, a PAWL_* variable or a line of /etc/pawl/pawl.conf; see "
+	"`config`.\n";
 
 static enum log_level level_of(const char *text)
 {
@@ -53,8 +55,10 @@ static void check_listen(const struct server *s, const struct conf *c)
 	if (http_listen_parse(conf_str(c, "server.listen"), host, sizeof host, &port, &e))
 		die("server.listen: %s", e.text);
 	if (s->no_auth && !http_is_loopback(host))
-		die("server.insecure_no_auth is set and server.listen is %s: without a login only a loopback "
-		    "address is allowed; remove one of the two", host);
+		die("server.insecure_no_auth is set and server.listen is %s: without a login only "
+		    "a loopback "
+		    "address is allowed; remove one of the two",
+		    host);
 	if (http_listen_parse(conf_str(c, "server.admin_listen"), host, sizeof host, &port, &e))
 		die("server.admin_listen: %s", e.text);
 	if (s->threads < 16 || s->threads > 4096)
@@ -125,8 +129,8 @@ static void write_join(struct server *s, int port, int admin)
 	struct err e = {0};
 
 	str_fmt(path, sizeof path, "%s/server.json", s->data_dir);
-	str_fmt(text, sizeof text, "{\"url\":\"%s\",\"port\":%d,\"admin_port\":%d,\"pid\":%d}\n", s->public_url,
-		port, admin, (int)getpid());
+	str_fmt(text, sizeof text, "{\"url\":\"%s\",\"port\":%d,\"admin_port\":%d,\"pid\":%d}\n",
+		s->public_url, port, admin, (int)getpid());
 	if (fs_write_durable(path, text, strlen(text), &e))
 		log_warn("main", "join_file", "error=%s", e.text);
 }
@@ -172,12 +176,13 @@ static void serve(struct server *s, const struct conf *c, const sigset_t *set)
 	struct err e = {0};
 
 	if (auth_start(s, &e) || reconcile_start(s, &reconcile, &e) || hub_start(s, &hub, &e) ||
-	    admin_start(s, conf_str(c, "server.admin_listen"), &admin, &e) || http_start(&o, s, &http, &e))
+	    admin_start(s, conf_str(c, "server.admin_listen"), &admin, &e) ||
+	    http_start(&o, s, &http, &e))
 		die("%s", e.text);
 	guess_url(s, c, http_port(http));
 	write_join(s, http_port(http), admin_port(admin));
-	log_info("main", "listening", "url=%s admin_port=%d version=%s", s->public_url, admin_port(admin),
-		 version_text());
+	log_info("main", "listening", "url=%s admin_port=%d version=%s", s->public_url,
+		 admin_port(admin), version_text());
 	print_login(s);
 	wait_for_signal(set);
 	/* Long waits end first, then the handlers, then what they use. */
@@ -195,8 +200,8 @@ static int run_rebuild(struct server *s)
 	struct err e = {0};
 	enum rc rc = rebuild(s, &sum, &e);
 
-	printf("rebuilt: %d runs, %d jobs settled, %d with missing outputs\n", sum.n_runs, sum.n_jobs,
-	       sum.n_missing);
+	printf("rebuilt: %d runs, %d jobs settled, %d with missing outputs\n", sum.n_runs,
+	       sum.n_jobs, sum.n_missing);
 	if (rc)
 		log_error("rebuild", "failed", "error=%s", e.text);
 	return rc ? 1 : 0;

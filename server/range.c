@@ -120,8 +120,8 @@ static void answer(struct req *r, int fd, int64_t size, const char *etag)
 		return;
 	}
 	if (kind == RANGE_PART)
-		req_add_header(r, "Content-Range", "bytes %lld-%lld/%lld", (long long)from, (long long)to,
-			       (long long)size);
+		req_add_header(r, "Content-Range", "bytes %lld-%lld/%lld", (long long)from,
+			       (long long)to, (long long)size);
 	req_begin(r, kind == RANGE_PART ? 206 : 200, "application/x-tar", to - from + 1);
 	if (!r->head)
 		send_bytes(r, fd, from, to - from + 1);

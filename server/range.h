@@ -1,6 +1,6 @@
-/* Sends a file, whole or one range of it, by the rules of RFC 9110: strong ETag, If-None-Match, If-Range,
- * 416 with the size, HEAD. Several ranges in one request get the whole file. CivetWeb's own
- * sender gets lengths wrong (a byte too many at the end of the file), so it is never used. */
+/* Sends a file, whole or one range of it, by the rules of RFC 9110: strong ETag, If-None-Match,
+ * If-Range, 416 with the size, HEAD. Several ranges in one request get the whole file. CivetWeb's
+ * own sender gets lengths wrong (a byte too many at the end of the file), so it is never used. */
 #pragma once
 
 #include "server/http.h"

@@ -14,15 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NS_REBUILD "rebuild"       /* runs whose decisions were not replayed yet */
+#define NS_REBUILD "rebuild" /* runs whose decisions were not replayed yet */
 #define WORKER "rebuild-0"
 
 struct ctx {
 	struct server *s;
 	struct rebuild_sum *sum;
-	json_t *runs;      /* ids made or continued here */
+	json_t *runs;	   /* ids made or continued here */
 	json_t *manifests; /* {job: path of its newest manifest} */
-	json_t *held;      /* [{job, token}] claimed without a result to give */
+	json_t *held;	   /* [{job, token}] claimed without a result to give */
 };
 
 /* "<job>.<fence>.json" -> job and fence. */
@@ -49,9 +49,9 @@ static bool outputs_present(struct server *s, const json_t *manifest)
 	const json_t *out;
 	size_t i;
 
-	json_array_foreach(json_object_get(manifest, "outputs"), i, out)
-		if (store_has(s->store, jx_get_str(out, "digest", ""), NULL, NULL))
-			return false;
+	json_array_foreach(json_object_get(manifest, "outputs"), i,
+			   out) if (store_has(s->store, jx_get_str(out, "digest", ""), NULL,
+					      NULL)) return false;
 	return true;
 }
 
@@ -85,9 +85,8 @@ static bool was_abandoned(const json_t *decisions)
 	const json_t *d;
 	size_t i;
 
-	json_array_foreach(decisions, i, d)
-		if (strcmp(jx_get_str(d, "what", ""), "abandoned") == 0)
-			return true;
+	json_array_foreach(decisions, i,
+			   d) if (strcmp(jx_get_str(d, "what", ""), "abandoned") == 0) return true;
 	return false;
 }
 
@@ -99,7 +98,8 @@ static enum rc decisions_of(struct server *s, const char *run, json_t **out, str
 	return store_doc_lines(s->store, path, out, e);
 }
 
-/* A run that Redis does not know is submitted; the mark says that its decisions are still to come. */
+/* A run that Redis does not know is submitted; the mark says that its decisions are still to come.
+ */
 static enum rc revive_run(struct ctx *c, const char *run, const json_t *record, struct err *e)
 {
 	struct queue *q = c->s->queue;
@@ -162,10 +162,12 @@ static enum rc settle(struct ctx *c, const json_t *claim, bool *done, struct err
 		if (outputs_present(c->s, m)) {
 			for (int i = 0; names[i]; i++)
 				if (json_object_get(m, names[i]))
-					json_object_set(info, names[i], json_object_get(m, names[i]));
+					json_object_set(info, names[i],
+							json_object_get(m, names[i]));
 			rc = queue_complete(c->s->queue, job, jx_get_str(claim, "token", ""),
-					    json_object_get(m, "outputs"), json_object_get(m, "metrics"), info, NULL,
-					    &again, NULL, e);
+					    json_object_get(m, "outputs"),
+					    json_object_get(m, "metrics"), info, NULL, &again, NULL,
+					    e);
 			*done = !rc;
 			c->sum->n_jobs += !rc;
 			if (!rc)
@@ -198,17 +200,18 @@ static enum rc sweep(struct ctx *c, bool *progress, struct err *e)
 			break;
 		rc = settle(c, claim, &done, e);
 		if (!done)
-			json_array_append_new(c->held, json_pack("{s:O, s:O}", "job",
-								 json_object_get(json_object_get(claim, "job"), "id"),
-								 "token", json_object_get(claim, "token")));
+			json_array_append_new(
+				c->held,
+				json_pack("{s:O, s:O}", "job",
+					  json_object_get(json_object_get(claim, "job"), "id"),
+					  "token", json_object_get(claim, "token")));
 		*progress |= done;
 		json_decref(claim);
 		if (rc)
 			break;
 	}
-	json_array_foreach(c->runs, i, run)
-		if (!rc)
-			rc = reconcile_run(c->s, json_string_value(run), e);
+	json_array_foreach(c->runs, i, run) if (!rc) rc =
+		reconcile_run(c->s, json_string_value(run), e);
 	return rc;
 }
 
@@ -218,8 +221,8 @@ static void release_held(struct ctx *c)
 	size_t i;
 
 	json_array_foreach(c->held, i, h)
-		queue_fail(c->s->queue, jx_get_str(h, "job", ""), jx_get_str(h, "token", ""), QUEUE_FAIL_PREEMPTED,
-			   NULL, NULL);
+		queue_fail(c->s->queue, jx_get_str(h, "job", ""), jx_get_str(h, "token", ""),
+			   QUEUE_FAIL_PREEMPTED, NULL, NULL);
 	queue_worker_gone(c->s->queue, WORKER, NULL);
 }
 
@@ -249,8 +252,7 @@ static enum rc replay_decisions(struct ctx *c, const char *run, struct err *e)
 	size_t i;
 	enum rc rc = decisions_of(c->s, run, &decisions, e);
 
-	json_array_foreach(decisions, i, d)
-		replay_decision(c->s->queue, run, d);
+	json_array_foreach(decisions, i, d) replay_decision(c->s->queue, run, d);
 	json_decref(decisions);
 	if (!rc)
 		rc = reconcile_run(c->s, run, e);
@@ -271,9 +273,8 @@ static enum rc rebuild_all(struct ctx *c, char **names, size_t n, struct err *e)
 	while (!rc && progress)
 		rc = sweep(c, &progress, e);
 	release_held(c);
-	json_array_foreach(c->runs, i, run)
-		if (!rc)
-			rc = replay_decisions(c, json_string_value(run), e);
+	json_array_foreach(c->runs, i, run) if (!rc) rc =
+		replay_decisions(c, json_string_value(run), e);
 	return rc;
 }
 

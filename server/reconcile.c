@@ -15,9 +15,9 @@
 #include <string.h>
 #include <time.h>
 
-#define DIRTY_MAX 64        /* more than this: plan all */
-#define SWEEP_MS 10000      /* every open run, whatever the events said */
-#define GATHER_MS 20        /* jobs of one batch end together; plan once for them */
+#define DIRTY_MAX 64   /* more than this: plan all */
+#define SWEEP_MS 10000 /* every open run, whatever the events said */
+#define GATHER_MS 20   /* jobs of one batch end together; plan once for them */
 
 struct reconcile {
 	struct server *srv;
@@ -49,7 +49,8 @@ void reconcile_poke(struct reconcile *rc, const char *run)
 /* --- one run ------------------------------------------------------------------------------- */
 
 /* The checkpoint of the last model the plan names. */
-static const char *final_digest(const json_t *spec, const json_t *done, const char *run, json_t **models)
+static const char *final_digest(const json_t *spec, const json_t *done, const char *run,
+				json_t **models)
 {
 	const json_t *last, *job;
 	size_t n;
@@ -58,12 +59,13 @@ static const char *final_digest(const json_t *spec, const json_t *done, const ch
 	n = json_array_size(*models);
 	last = n ? json_array_get(*models, n - 1) : NULL;
 	job = json_object_get(done, jx_get_str(last, "job", ""));
-	return jx_get_str(json_object_get(json_object_get(job, "outputs"), jx_get_str(last, "output", "")),
-			  "digest", NULL);
+	return jx_get_str(
+		json_object_get(json_object_get(job, "outputs"), jx_get_str(last, "output", "")),
+		"digest", NULL);
 }
 
-static enum rc plan_and_add(struct server *s, const char *run, const json_t *spec, const json_t *done,
-			    struct err *e)
+static enum rc plan_and_add(struct server *s, const char *run, const json_t *spec,
+			    const json_t *done, struct err *e)
 {
 	json_t *jobs = NULL, *models = NULL;
 	int64_t n_new = 0;
@@ -102,7 +104,8 @@ enum rc reconcile_run(struct server *s, const char *run, struct err *e)
 		/* Nothing new is added to a run that is being cancelled; it only ends. */
 		rc = queue_done_outputs(s->queue, run, &done, e);
 		if (!rc)
-			rc = queue_finish_run(s->queue, run, (int64_t)json_object_size(done), NULL, &(bool){0}, e);
+			rc = queue_finish_run(s->queue, run, (int64_t)json_object_size(done), NULL,
+					      &(bool){0}, e);
 	} else {
 		rc = queue_done_outputs(s->queue, run, &done, e);
 		if (!rc)
@@ -153,9 +156,8 @@ static void plan_all(struct reconcile *rc)
 
 	if (queue_open_runs(rc->srv->queue, &runs, &e))
 		log_warn("reconcile", "no_runs", "error=%s", e.text);
-	json_array_foreach(runs, i, run)
-		if (!atomic_load(&rc->srv->stopping))
-			plan_one(rc, json_string_value(run));
+	json_array_foreach(runs, i, run) if (!atomic_load(&rc->srv->stopping))
+		plan_one(rc, json_string_value(run));
 	json_decref(runs);
 }
 
@@ -200,11 +202,11 @@ static void *ticker(void *arg)
 		bool ok = queue_tick(s->queue, &t, &e) == RC_OK;
 
 		if (ok != atomic_exchange(&s->redis_ok, ok))
-			log_line(ok ? LOG_INFO : LOG_WARN, "reconcile", ok ? "redis_up" : "redis_down", "error=%s",
-				 e.text);
+			log_line(ok ? LOG_INFO : LOG_WARN, "reconcile",
+				 ok ? "redis_up" : "redis_down", "error=%s", e.text);
 		if (t.n_expired || t.n_workers_lost)
-			log_warn("reconcile", "leases_lost", "jobs=%lld workers=%lld", (long long)t.n_expired,
-				 (long long)t.n_workers_lost);
+			log_warn("reconcile", "leases_lost", "jobs=%lld workers=%lld",
+				 (long long)t.n_expired, (long long)t.n_workers_lost);
 		for (int64_t left = tick_ms; left > 0 && !atomic_load(&s->stopping); left -= 100)
 			clk_sleep_ms(left < 100 ? left : 100);
 	}
@@ -223,7 +225,8 @@ enum rc reconcile_start(struct server *s, struct reconcile **out, struct err *e)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&rc->wake, &attr);
 	*out = s->reconcile = rc;
-	if (pthread_create(&rc->planner, NULL, planner, rc) || pthread_create(&rc->ticker, NULL, ticker, rc))
+	if (pthread_create(&rc->planner, NULL, planner, rc) ||
+	    pthread_create(&rc->ticker, NULL, ticker, rc))
 		return err_set(e, RC_NOMEM, "cannot start the planner's threads");
 	return RC_OK;
 }

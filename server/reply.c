@@ -21,9 +21,9 @@ static const struct {
 	int status;
 	const char *type;
 } map[] = {
-	{RC_INVALID, 400, "invalid"},     {RC_NOTFOUND, 404, "not-found"},
-	{RC_CONFLICT, 409, "conflict"},   {RC_STALE, 409, "stale"},
-	{RC_DENIED, 403, "denied"},       {RC_FULL, 507, "full"},
+	{RC_INVALID, 400, "invalid"},	      {RC_NOTFOUND, 404, "not-found"},
+	{RC_CONFLICT, 409, "conflict"},	      {RC_STALE, 409, "stale"},
+	{RC_DENIED, 403, "denied"},	      {RC_FULL, 507, "full"},
 	{RC_UNREACHABLE, 503, "unavailable"}, {RC_TIMEOUT, 503, "unavailable"},
 	{RC_UNSUPPORTED, 501, "unsupported"}, {RC_CORRUPT, 500, "corrupt"},
 	{RC_CANCELLED, 409, "cancelled"},
@@ -174,7 +174,8 @@ json_t *req_json(struct req *r)
 
 	if (r->body_len > HTTP_BODY_MAX) {
 		r->close = true;
-		reply_problem(r, 413, "too-large", "request body has %lld bytes; at most %u are accepted",
+		reply_problem(r, 413, "too-large",
+			      "request body has %lld bytes; at most %u are accepted",
 			      (long long)r->body_len, HTTP_BODY_MAX);
 		return NULL;
 	}
@@ -182,11 +183,13 @@ json_t *req_json(struct req *r)
 		return json_object();
 	if (!type || strncasecmp(type, "application/json", 16) != 0) {
 		r->close = true;
-		reply_problem(r, 415, "media-type", "Content-Type is \"%s\"; expected application/json",
+		reply_problem(r, 415, "media-type",
+			      "Content-Type is \"%s\"; expected application/json",
 			      type ? type : "");
 		return NULL;
 	}
-	if (req_body(r, HTTP_BODY_MAX, &body, &e) || jx_parse(body.data, body.len, "request body", &v, &e)) {
+	if (req_body(r, HTTP_BODY_MAX, &body, &e) ||
+	    jx_parse(body.data, body.len, "request body", &v, &e)) {
 		reply_err(r, &e);
 	} else if (!json_is_object(v)) {
 		json_decref(v);

@@ -14,9 +14,9 @@ enum route_flags { ROUTE_ALWAYS = 1 }; /* gets through when threads are short */
 
 struct route {
 	const char *method;
-	const char *pattern;  /* "{}" stands for one non-empty segment; they become req.args */
-	enum role role;       /* ROLE_NONE: everybody */
-	const char *query;    /* known query parameters, space separated */
+	const char *pattern; /* "{}" stands for one non-empty segment; they become req.args */
+	enum role role;	     /* ROLE_NONE: everybody */
+	const char *query;   /* known query parameters, space separated */
 	void (*fn)(struct req *r);
 	unsigned flags;
 };

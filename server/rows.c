@@ -21,9 +21,9 @@ struct rows_map {
 	struct fs_map file;
 };
 
-static const char *const flag_names[ROW_FLAGS] = {"tie", "unjudged", "duplicate", "unfinished", "empty",
-						  "too_long", "too_few", "parse_fail", "truncated", "wrong",
-						  "chosen", "dropped"};
+static const char *const flag_names[ROW_FLAGS] = {
+	"tie",	   "unjudged",	 "duplicate", "unfinished", "empty",  "too_long",
+	"too_few", "parse_fail", "truncated", "wrong",	    "chosen", "dropped"};
 
 const char *rows_flag_text(enum row_flag f)
 {
@@ -65,7 +65,8 @@ static void add_point(struct rows *r, double length, double score)
 
 static void sum_pair(struct rows *rs, struct row *row, const json_t *v)
 {
-	const json_t *chosen = json_object_get(v, "chosen"), *rejected = json_object_get(v, "rejected");
+	const json_t *chosen = json_object_get(v, "chosen"),
+		     *rejected = json_object_get(v, "rejected");
 	double a = jx_get_f64(chosen, "score", NAN), b = jx_get_f64(rejected, "score", NAN);
 
 	row->score = (float)a;
@@ -81,9 +82,8 @@ static void sum_judgements(struct row *row, const json_t *list)
 	const json_t *j;
 	size_t i;
 
-	json_array_foreach(list, i, j)
-		if (json_is_string(json_object_get(j, "reason")))
-			row->flags |= 1u << ROW_PARSE_FAIL;
+	json_array_foreach(list, i, j) if (json_is_string(json_object_get(j, "reason")))
+		row->flags |= 1u << ROW_PARSE_FAIL;
 }
 
 /* samples (judged) and responses (not yet). */
@@ -94,7 +94,8 @@ static void sum_candidates(struct rows *rs, struct row *row, const json_t *v)
 	int64_t length = 0;
 	size_t i;
 
-	json_array_foreach(list, i, c) {
+	json_array_foreach(list, i, c)
+	{
 		double mean = jx_get_f64(c, "mean", NAN);
 
 		length += text_length(c);
@@ -122,11 +123,14 @@ static void sum_scored(struct rows *rs, struct row *row, const json_t *list, con
 	double sum = 0, lo = NAN, hi = NAN;
 	size_t i, n = 0;
 
-	json_array_foreach(list, i, it) {
+	json_array_foreach(list, i, it)
+	{
 		double s = jx_get_f64(it, key, NAN);
 
 		if (isnan(s)) {
-			row->flags |= json_is_string(json_object_get(it, "reason")) ? 1u << ROW_PARSE_FAIL : 0;
+			row->flags |= json_is_string(json_object_get(it, "reason"))
+					      ? 1u << ROW_PARSE_FAIL
+					      : 0;
 			continue;
 		}
 		add_point(rs, -1, s);
@@ -197,10 +201,14 @@ static enum rc read_rows(struct rows *r, int64_t size, struct err *e)
 
 		if (stop > p) {
 			if (r->n == cap)
-				r->row = mem_grow(r->row, cap = cap ? cap * 2 : 256, sizeof *r->row);
+				r->row =
+					mem_grow(r->row, cap = cap ? cap * 2 : 256, sizeof *r->row);
 			if (r->n >= ROWS_MAX || stop - p > INT32_MAX)
-				return err_set(e, RC_UNSUPPORTED, "dataset %s has too many or too long rows", r->digest);
-			r->row[r->n] = (struct row){.offset = p - r->data, .len = (int32_t)(stop - p)};
+				return err_set(e, RC_UNSUPPORTED,
+					       "dataset %s has too many or too long rows",
+					       r->digest);
+			r->row[r->n] =
+				(struct row){.offset = p - r->data, .len = (int32_t)(stop - p)};
 			v = json_loadb(p, (size_t)(stop - p), 0, NULL);
 			summarize(r, &r->row[r->n], v);
 			json_decref(v);
@@ -391,11 +399,9 @@ static void strip_tokens(json_t *v)
 	if (json_is_object(v)) {
 		json_object_del(v, "tokens");
 		json_object_del(v, "prompt_tokens");
-		json_object_foreach(v, key, child)
-			strip_tokens(child);
+		json_object_foreach(v, key, child) strip_tokens(child);
 	} else if (json_is_array(v)) {
-		json_array_foreach(v, i, child)
-			strip_tokens(child);
+		json_array_foreach(v, i, child) strip_tokens(child);
 	}
 }
 
@@ -407,7 +413,8 @@ static json_t *number_or_null(double v)
 json_t *rows_json(const struct rows *r, uint32_t i)
 {
 	const struct row *row = &r->row[i];
-	json_t *v = json_loadb(r->data + row->offset, (size_t)row->len, 0, NULL), *flags = json_array();
+	json_t *v = json_loadb(r->data + row->offset, (size_t)row->len, 0, NULL),
+	       *flags = json_array();
 
 	if (!json_is_object(v)) {
 		json_decref(v);
@@ -421,6 +428,7 @@ json_t *rows_json(const struct rows *r, uint32_t i)
 	json_object_set_new(v, "flags", flags);
 	json_object_set_new(v, "row_score", number_or_null((double)row->score));
 	json_object_set_new(v, "row_margin", number_or_null((double)row->margin));
-	json_object_set_new(v, "row_length", row->length >= 0 ? json_integer(row->length) : json_null());
+	json_object_set_new(v, "row_length",
+			    row->length >= 0 ? json_integer(row->length) : json_null());
 	return v;
 }

@@ -15,16 +15,27 @@ struct store;
 
 /* Why a row stands out; names in rows_flag_text. */
 enum row_flag {
-	ROW_TIE, ROW_UNJUDGED, ROW_DUPLICATE, ROW_UNFINISHED, ROW_EMPTY, ROW_TOO_LONG, ROW_TOO_FEW,
-	ROW_PARSE_FAIL, ROW_TRUNCATED, ROW_WRONG, ROW_CHOSEN, ROW_DROPPED, ROW_FLAGS
+	ROW_TIE,
+	ROW_UNJUDGED,
+	ROW_DUPLICATE,
+	ROW_UNFINISHED,
+	ROW_EMPTY,
+	ROW_TOO_LONG,
+	ROW_TOO_FEW,
+	ROW_PARSE_FAIL,
+	ROW_TRUNCATED,
+	ROW_WRONG,
+	ROW_CHOSEN,
+	ROW_DROPPED,
+	ROW_FLAGS
 };
 
 struct row {
-	int64_t offset;      /* in the mapped member */
-	int32_t len;         /* without the line feed */
-	int32_t length;      /* tokens (or bytes of text); -1 unknown */
+	int64_t offset;	     /* in the mapped member */
+	int32_t len;	     /* without the line feed */
+	int32_t length;	     /* tokens (or bytes of text); -1 unknown */
 	float score, margin; /* NAN when the row has none */
-	uint32_t flags;      /* bit per row_flag */
+	uint32_t flags;	     /* bit per row_flag */
 };
 
 struct row_point {
@@ -34,7 +45,7 @@ struct row_point {
 struct rows {
 	char digest[65];
 	const char *data; /* borrowed from the mapping */
-	json_t *meta;     /* owned */
+	json_t *meta;	  /* owned */
 	struct row *row;  /* owned */
 	size_t n;
 	struct row_point *point; /* owned */
@@ -44,10 +55,10 @@ struct rows {
 };
 
 struct rows_filter {
-	const char *q;               /* NULL or case-insensitive text */
+	const char *q;					     /* NULL or case-insensitive text */
 	double min_score, max_score, min_margin, max_margin; /* NAN = no bound */
-	uint32_t flags;              /* any of these; 0 = no matter */
-	char sort;                   /* 0, 's'core, 'm'argin, 'l'ength */
+	uint32_t flags;					     /* any of these; 0 = no matter */
+	char sort;					     /* 0, 's'core, 'm'argin, 'l'ength */
 	bool descending;
 };
 

@@ -54,7 +54,8 @@ static json_t *equal_bins(const float *v, size_t n)
 		count[b < BINS ? b : BINS - 1]++;
 	}
 	for (size_t b = 0; b < BINS; b++)
-		json_array_append_new(bins, bin(lo + (double)b * width, lo + (double)(b + 1) * width, count[b]));
+		json_array_append_new(
+			bins, bin(lo + (double)b * width, lo + (double)(b + 1) * width, count[b]));
 	return bins;
 }
 
@@ -118,8 +119,8 @@ static json_t *moments(const struct rows *r)
 		hi = y > hi ? y : hi;
 	}
 	mean = sum / n;
-	return json_pack("{s:I, s:f, s:f, s:f, s:f}", "n", (json_int_t)r->n_points, "mean", mean, "sd",
-			 sqrt(fmax(0, sq / n - mean * mean)), "min", lo, "max", hi);
+	return json_pack("{s:I, s:f, s:f, s:f, s:f}", "n", (json_int_t)r->n_points, "mean", mean,
+			 "sd", sqrt(fmax(0, sq / n - mean * mean)), "min", lo, "max", hi);
 }
 
 static json_t *flag_counts(const struct rows *r)
@@ -141,8 +142,9 @@ json_t *rows_stats(const struct rows *r)
 	bool sampled;
 	json_t *pts = points(r, &sampled);
 
-	return json_pack("{s:s, s:I, s:o, s:o, s:o, s:b, s:I, s:o, s:o, s:O}", "digest", r->digest, "rows",
-			 (json_int_t)r->n, "scores", moments(r), "histogram", histogram(r), "points", pts,
-			 "sampled", sampled, "n_points", (json_int_t)r->n_points, "length_score_r",
-			 correlation(r), "flags", flag_counts(r), "counters", r->meta);
+	return json_pack("{s:s, s:I, s:o, s:o, s:o, s:b, s:I, s:o, s:o, s:O}", "digest", r->digest,
+			 "rows", (json_int_t)r->n, "scores", moments(r), "histogram", histogram(r),
+			 "points", pts, "sampled", sampled, "n_points", (json_int_t)r->n_points,
+			 "length_score_r", correlation(r), "flags", flag_counts(r), "counters",
+			 r->meta);
 }

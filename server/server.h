@@ -21,28 +21,28 @@ struct reconcile;
 
 /* Counters behind /metrics; relaxed, monotone unless said otherwise. */
 struct server_stats {
-	atomic_long requests[6];   /* by status class, index 1..5 */
-	atomic_long request_us;    /* total time in handlers that end (no streams) */
-	atomic_int in_flight;      /* now */
-	atomic_int sse_open;       /* now */
+	atomic_long requests[6]; /* by status class, index 1..5 */
+	atomic_long request_us;	 /* total time in handlers that end (no streams) */
+	atomic_int in_flight;	 /* now */
+	atomic_int sse_open;	 /* now */
 	atomic_long refused_busy, refused_gate, auth_failed;
 	atomic_long claims, claims_empty, completions, reused, stale, bytes_in, bytes_out;
 	atomic_long events, plans, plan_errors;
 };
 
 struct server {
-	const struct conf *conf;   /* borrowed */
-	struct queue *queue;       /* borrowed */
-	struct store *store;       /* borrowed */
-	struct hub *hub;           /* borrowed */
-	struct reconcile *reconcile; /* borrowed */
+	const struct conf *conf;	 /* borrowed */
+	struct queue *queue;		 /* borrowed */
+	struct store *store;		 /* borrowed */
+	struct hub *hub;		 /* borrowed */
+	struct reconcile *reconcile;	 /* borrowed */
 	char public_url[SERVER_URL_MAX]; /* no slash at the end */
 	char data_dir[SERVER_URL_MAX];
-	char web_dir[SERVER_URL_MAX];    /* "" = embedded assets */
+	char web_dir[SERVER_URL_MAX]; /* "" = embedded assets */
 	bool no_auth;
 	int threads, max_sse;
 	int64_t lease_ms, beat_ms, started_ms;
-	atomic_bool stopping;      /* set once; long waits end */
-	atomic_bool redis_ok;      /* as the reconciler saw it last */
+	atomic_bool stopping; /* set once; long waits end */
+	atomic_bool redis_ok; /* as the reconciler saw it last */
 	struct server_stats stats;
 };

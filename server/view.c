@@ -30,13 +30,15 @@ json_t *view_done(const json_t *jobs)
 	const json_t *job, *out;
 	size_t i, k;
 
-	json_array_foreach(jobs, i, job) {
+	json_array_foreach(jobs, i, job)
+	{
 		json_t *outputs;
 
 		if (strcmp(jx_get_str(job, "state", ""), "done") != 0)
 			continue;
 		outputs = json_object();
-		json_array_foreach(json_object_get(job, "outputs"), k, out) {
+		json_array_foreach(json_object_get(job, "outputs"), k, out)
+		{
 			json_t *copy = json_copy((json_t *)(uintptr_t)out);
 			json_t *rows = json_object_get(json_object_get(out, "meta"), "rows");
 
@@ -44,7 +46,8 @@ json_t *view_done(const json_t *jobs)
 				json_object_set(copy, "rows", rows);
 			json_object_set_new(outputs, jx_get_str(out, "role", ""), copy);
 		}
-		json_object_set_new(done, jx_get_str(job, "id", ""), json_pack("{s:o}", "outputs", outputs));
+		json_object_set_new(done, jx_get_str(job, "id", ""),
+				    json_pack("{s:o}", "outputs", outputs));
 	}
 	return done;
 }
@@ -55,11 +58,13 @@ json_t *view_inputs(const json_t *inputs, const json_t *done)
 	const json_t *in;
 	size_t i;
 
-	json_array_foreach(inputs, i, in) {
+	json_array_foreach(inputs, i, in)
+	{
 		json_t *copy = json_copy((json_t *)(uintptr_t)in);
 		const json_t *parent = json_object_get(done, jx_get_str(in, "job", ""));
-		const json_t *out = json_object_get(json_object_get(parent, "outputs"),
-						    jx_get_str(in, "output", jx_get_str(in, "role", "")));
+		const json_t *out =
+			json_object_get(json_object_get(parent, "outputs"),
+					jx_get_str(in, "output", jx_get_str(in, "role", "")));
 
 		if (out) {
 			json_object_set(copy, "digest", json_object_get(out, "digest"));
@@ -106,8 +111,8 @@ static void tally_add(struct tally *t, const json_t *job)
 /* One word for a stage; the first state of this order that any of its jobs is in. */
 static const char *stage_state(const struct tally *t)
 {
-	static const char *const order[] = {"failed", "running", "ready", "delayed", "cancelled",
-					    "blocked", "done",   "skipped"};
+	static const char *const order[] = {"failed",	 "running", "ready", "delayed",
+					    "cancelled", "blocked", "done",  "skipped"};
 
 	if (t->n && jx_get_i64(t->counts, "blocked", 0) && jx_get_i64(t->counts, "done", 0))
 		return "running"; /* Between two jobs of one stage. */
@@ -125,14 +130,15 @@ static json_t *stage_json(const json_t *planned, const json_t *jobs)
 	const json_t *job;
 	size_t i;
 
-	json_array_foreach(jobs, i, job)
-		if (jx_get_i64(job, "iter", -1) == iter && strcmp(jx_get_str(job, "stage", ""), stage) == 0)
-			tally_add(&t, job);
-	return json_pack("{s:I, s:s, s:s, s:o, s:I, s:b, s:I, s:I, s:s?, s:f}", "iter", (json_int_t)iter,
-			 "stage", stage, "state", stage_state(&t), "counts", t.counts, "planned",
-			 (json_int_t)(t.n ? t.n : jx_get_i64(planned, "jobs", 0)), "estimate",
-			 jx_get_bool(planned, "estimate", false), "done_units", (json_int_t)t.done_units,
-			 "total_units", (json_int_t)t.total_units, "unit", t.unit, "seconds", t.seconds);
+	json_array_foreach(jobs, i, job) if (jx_get_i64(job, "iter", -1) == iter &&
+					     strcmp(jx_get_str(job, "stage", ""), stage) == 0)
+		tally_add(&t, job);
+	return json_pack(
+		"{s:I, s:s, s:s, s:o, s:I, s:b, s:I, s:I, s:s?, s:f}", "iter", (json_int_t)iter,
+		"stage", stage, "state", stage_state(&t), "counts", t.counts, "planned",
+		(json_int_t)(t.n ? t.n : jx_get_i64(planned, "jobs", 0)), "estimate",
+		jx_get_bool(planned, "estimate", false), "done_units", (json_int_t)t.done_units,
+		"total_units", (json_int_t)t.total_units, "unit", t.unit, "seconds", t.seconds);
 }
 
 json_t *view_stages(const json_t *spec, const json_t *jobs)
@@ -140,8 +146,7 @@ json_t *view_stages(const json_t *spec, const json_t *jobs)
 	json_t *summary = plan_summary(spec, jobs), *list = json_array(), *s;
 	size_t i;
 
-	json_array_foreach(summary, i, s)
-		json_array_append_new(list, stage_json(s, jobs));
+	json_array_foreach(summary, i, s) json_array_append_new(list, stage_json(s, jobs));
 	json_decref(summary);
 	return list;
 }
@@ -153,29 +158,36 @@ static json_t *eval_metrics(const json_t *jobs, const char *name)
 	const json_t *job;
 	size_t i;
 
-	json_array_foreach(jobs, i, job)
-		if (strcmp(jx_get_str(job, "stage", ""), "eval") == 0 &&
-		    strcmp(jx_get_str(json_object_get(job, "params"), "name", ""), name) == 0 &&
-		    json_is_object(json_object_get(job, "metrics")))
-			return json_incref(json_object_get(job, "metrics"));
+	json_array_foreach(
+		jobs, i,
+		job) if (strcmp(jx_get_str(job, "stage", ""), "eval") == 0 &&
+			 strcmp(jx_get_str(json_object_get(job, "params"), "name", ""), name) ==
+				 0 &&
+			 json_is_object(json_object_get(
+				 job, "metrics"))) return json_incref(json_object_get(job,
+										      "metrics"));
 	return json_object();
 }
 
 json_t *view_models(const json_t *spec, const json_t *jobs, const char *run)
 {
-	json_t *done = view_done(jobs), *models = plan_models(spec, done, run), *list = json_array(), *m;
+	json_t *done = view_done(jobs), *models = plan_models(spec, done, run),
+	       *list = json_array(), *m;
 	size_t i;
 
-	json_array_foreach(models, i, m) {
+	json_array_foreach(models, i, m)
+	{
 		const char *job = jx_get_str(m, "job", ""), *name = jx_get_str(m, "name", "");
 		const json_t *outs = json_object_get(json_object_get(done, job), "outputs");
-		const char *digest = jx_get_str(json_object_get(outs, jx_get_str(m, "output", "")), "digest", NULL);
+		const char *digest = jx_get_str(json_object_get(outs, jx_get_str(m, "output", "")),
+						"digest", NULL);
 
 		if (digest)
-			json_array_append_new(list, json_pack("{s:s, s:I, s:s, s:s, s:o}", "name", name, "iter",
-							      (json_int_t)jx_get_i64(m, "iter", 0), "job", job,
-							      "checkpoint", digest, "metrics",
-							      eval_metrics(jobs, name)));
+			json_array_append_new(list, json_pack("{s:s, s:I, s:s, s:s, s:o}", "name",
+							      name, "iter",
+							      (json_int_t)jx_get_i64(m, "iter", 0),
+							      "job", job, "checkpoint", digest,
+							      "metrics", eval_metrics(jobs, name)));
 	}
 	json_decref(models);
 	json_decref(done);
@@ -187,7 +199,8 @@ json_t *view_models(const json_t *spec, const json_t *jobs, const char *run)
 json_t *view_run(const json_t *run, const json_t *jobs, bool single)
 {
 	static const char *const names[] = {"id", "name", "state", "final_digest", "error", NULL};
-	const json_t *record = json_object_get(run, "record"), *spec = json_object_get(record, "spec");
+	const json_t *record = json_object_get(run, "record"),
+		     *spec = json_object_get(record, "spec");
 	json_t *out = json_object();
 
 	copy_members(out, run, names);
@@ -201,10 +214,11 @@ json_t *view_run(const json_t *run, const json_t *jobs, bool single)
 	json_put(out, "counts", json_incref(json_object_get(run, "counts")));
 	json_put(out, "progress",
 		 json_pack("{s:I, s:I}", "jobs_done",
-			   (json_int_t)jx_get_i64(json_object_get(run, "counts"), "done", 0), "jobs_total",
-			   (json_int_t)jx_get_i64(run, "total", 0)));
+			   (json_int_t)jx_get_i64(json_object_get(run, "counts"), "done", 0),
+			   "jobs_total", (json_int_t)jx_get_i64(run, "total", 0)));
 	json_put(out, "stages", spec ? view_stages(spec, jobs) : json_array());
-	json_put(out, "models", spec ? view_models(spec, jobs, jx_get_str(run, "id", "")) : json_array());
+	json_put(out, "models",
+		 spec ? view_models(spec, jobs, jx_get_str(run, "id", "")) : json_array());
 	if (single && spec)
 		json_object_set(out, "spec", (json_t *)(uintptr_t)spec);
 	return out;
@@ -213,9 +227,10 @@ json_t *view_run(const json_t *run, const json_t *jobs, bool single)
 json_t *view_job(const json_t *job, const json_t *done)
 {
 	static const char *const names[] = {
-		"id", "run", "iter", "stage", "shard", "pass", "state", "losses", "preemptions", "worker",
-		"progress", "wait_reason", "error", "outputs", "params", "metrics", "checkpoint", "parents",
-		"log_size", "max_attempts", "optional", NULL};
+		"id",	    "run",	    "iter",	   "stage",   "shard",	    "pass",
+		"state",    "losses",	    "preemptions", "worker",  "progress",   "wait_reason",
+		"error",    "outputs",	    "params",	   "metrics", "checkpoint", "parents",
+		"log_size", "max_attempts", "optional",	   NULL};
 	json_t *out = json_object();
 
 	copy_members(out, job, names);
@@ -232,7 +247,8 @@ json_t *view_job(const json_t *job, const json_t *done)
 
 json_t *view_attempt(const json_t *a, const json_t *job, int64_t log_size)
 {
-	static const char *const names[] = {"n", "worker", "end", "from_progress", "to_progress", NULL};
+	static const char *const names[] = {"n",	   "worker", "end", "from_progress",
+					    "to_progress", NULL};
 	static const char *const job_names[] = {"iter", "stage", "shard", "pass", NULL};
 	const json_t *reason = json_object_get(a, "reason");
 	json_t *out = json_object();
@@ -242,8 +258,9 @@ json_t *view_attempt(const json_t *a, const json_t *job, int64_t log_size)
 	copy_members(out, job, job_names);
 	json_put(out, "started_at", time_of(a, "started_ms"));
 	json_put(out, "ended_at", time_of(a, "ended_ms"));
-	json_put(out, "reason", json_is_object(reason) ? json_string(jx_get_str(reason, "message", ""))
-						       : json_incref((json_t *)(uintptr_t)reason));
+	json_put(out, "reason",
+		 json_is_object(reason) ? json_string(jx_get_str(reason, "message", ""))
+					: json_incref((json_t *)(uintptr_t)reason));
 	json_put(out, "exit_code", json_incref(json_object_get(reason, "exit_code")));
 	json_put(out, "signal", json_incref(json_object_get(reason, "signal")));
 	json_put(out, "log_size", json_integer(log_size));
@@ -252,9 +269,11 @@ json_t *view_attempt(const json_t *a, const json_t *job, int64_t log_size)
 
 json_t *view_worker(const json_t *w)
 {
-	static const char *const names[] = {"id", "name", "state", "job", "jobs_done", "preemptions", NULL};
-	static const char *const info_names[] = {"engine", "code", "host", "pid", "threads", "memory_bytes",
-						 "labels", "price_per_hour", "stages", NULL};
+	static const char *const names[] = {"id",	 "name",	"state", "job",
+					    "jobs_done", "preemptions", NULL};
+	static const char *const info_names[] = {
+		"engine",	"code",	  "host",	    "pid",    "threads",
+		"memory_bytes", "labels", "price_per_hour", "stages", NULL};
 	json_t *out = json_object();
 
 	copy_members(out, w, names);

@@ -26,7 +26,8 @@ void test_server_http__listen_addresses(void)
 	CHECK_RC(http_listen_parse("127.0.0.1", host, sizeof host, &port, &e), RC_INVALID);
 	CHECK_RC(http_listen_parse("127.0.0.1:99999", host, sizeof host, &port, &e), RC_INVALID);
 	CHECK_RC(http_listen_parse("", host, sizeof host, &port, &e), RC_INVALID);
-	CHECK(http_is_loopback("127.0.0.1") && http_is_loopback("localhost") && http_is_loopback("::1"));
+	CHECK(http_is_loopback("127.0.0.1") && http_is_loopback("localhost") &&
+	      http_is_loopback("::1"));
 	CHECK(!http_is_loopback("0.0.0.0") && !http_is_loopback("10.0.0.1"));
 }
 
@@ -36,12 +37,15 @@ void test_server_http__hosts_without_their_port(void)
 
 	CHECK(http_host_allowed("localhost", list) && http_host_allowed("localhost:8080", list));
 	CHECK(http_host_allowed("pawl.EXAMPLE:443", list) && http_host_allowed("[::1]:8080", list));
-	CHECK(!http_host_allowed("evil.example:8080", list) && !http_host_allowed("localhost.evil:80", list));
-	CHECK(!http_host_allowed("", list) && !http_host_allowed(":80", list) && !http_host_allowed("[", list));
+	CHECK(!http_host_allowed("evil.example:8080", list) &&
+	      !http_host_allowed("localhost.evil:80", list));
+	CHECK(!http_host_allowed("", list) && !http_host_allowed(":80", list) &&
+	      !http_host_allowed("[", list));
 	CHECK(http_host_allowed("anything", "*"));
 }
 
-static void check_range(const char *header, int64_t size, enum range_kind want, int64_t from, int64_t to)
+static void check_range(const char *header, int64_t size, enum range_kind want, int64_t from,
+			int64_t to)
 {
 	int64_t a = 0, b = size - 1;
 

@@ -46,6 +46,8 @@ void test_server_logs__ids_are_plain(void)
 	CHECK(!job_id_valid("../../etc/passwd", NULL));
 	CHECK(!job_id_valid("r1.0.sft.0", NULL) && !job_id_valid("r1.0.sft.0.0.0", NULL));
 	CHECK(!job_id_valid("r1..sft.0.0", NULL) && !job_id_valid("r1.0.s/t.0.0", NULL));
-	CHECK(!job_id_valid("", NULL) && !job_id_valid("r", NULL) && !job_id_valid("x1.0.sft.0.0", NULL));
-	CHECK(run_id_valid("r7k2f9") && !run_id_valid("r../x") && !run_id_valid("7k2") && !run_id_valid("r"));
+	CHECK(!job_id_valid("", NULL) && !job_id_valid("r", NULL) &&
+	      !job_id_valid("x1.0.sft.0.0", NULL));
+	CHECK(run_id_valid("r7k2f9") && !run_id_valid("r../x") && !run_id_valid("7k2") &&
+	      !run_id_valid("r"));
 }

@@ -39,7 +39,8 @@ static json_t *operation_of(const json_t *doc, const struct route *rt)
 
 	for (size_t i = 0; rt->method[i] && i < 15; i++)
 		method[i] = (char)tolower((unsigned char)rt->method[i]);
-	json_object_foreach(json_object_get(doc, "paths"), path, ops) {
+	json_object_foreach(json_object_get(doc, "paths"), path, ops)
+	{
 		plain_path(path, plain, sizeof plain);
 		if (strcmp(plain, rt->pattern) == 0 && json_object_get(ops, method))
 			return json_object_get(ops, method);
@@ -78,7 +79,8 @@ void test_server_route__every_route_is_described(void)
 			test_fail(__FILE__, __LINE__, table[i].pattern);
 		CHECK_STR(jx_get_str(op, "x-pawl-role", ""), role_text(table[i].role));
 		described = 0;
-		json_array_foreach(json_object_get(op, "parameters"), k, param) {
+		json_array_foreach(json_object_get(op, "parameters"), k, param)
+		{
 			if (strcmp(jx_get_str(param, "in", ""), "query") != 0)
 				continue;
 			described++;
@@ -96,8 +98,7 @@ void test_server_route__every_description_has_a_route(void)
 	size_t n, described = 0;
 
 	json_object_foreach(json_object_get(doc, "paths"), path, ops)
-		json_object_foreach(ops, method, op)
-			described++;
+		json_object_foreach(ops, method, op) described++;
 	route_table(&n);
 	CHECK_EQ(described, n);
 	json_decref(doc);

@@ -40,14 +40,19 @@ static struct rows *dataset(struct store *s, const char *lines)
 }
 
 static const char samples[] =
-	"{\"candidates\":[{\"finish\":\"stop\",\"mean\":5,\"n_tokens\":10,\"text\":\"a\",\"tokens\":[1,2]},"
-	"{\"finish\":\"length\",\"mean\":1,\"n_tokens\":30,\"text\":\"b\"}],\"chosen\":0,\"drop\":null,"
+	"{\"candidates\":[{\"finish\":\"stop\",\"mean\":5,\"n_tokens\":10,\"text\":\"a\","
+	"\"tokens\":[1,2]},"
+	"{\"finish\":\"length\",\"mean\":1,\"n_tokens\":30,\"text\":\"b\"}],\"chosen\":0,\"drop\":"
+	"null,"
 	"\"id\":\"p0\",\"prompt\":\"Add Two\",\"rejected\":1}\n"
 	"{\"candidates\":[{\"finish\":\"stop\",\"mean\":3,\"n_tokens\":5,\"text\":\"c\"},"
-	"{\"finish\":\"stop\",\"mean\":3,\"n_tokens\":7,\"text\":\"d\"}],\"chosen\":null,\"drop\":\"tie\",\"id\":\"p1\","
+	"{\"finish\":\"stop\",\"mean\":3,\"n_tokens\":7,\"text\":\"d\"}],\"chosen\":null,\"drop\":"
+	"\"tie\",\"id\":\"p1\","
 	"\"prompt\":\"x\",\"rejected\":null}\n"
-	"{\"candidates\":[{\"finish\":\"stop\",\"judgements\":[{\"pass\":0,\"reason\":\"no_match\",\"score\":null}],"
-	"\"mean\":null,\"n_tokens\":1,\"text\":\"\"}],\"chosen\":null,\"drop\":\"unjudged\",\"id\":\"p2\","
+	"{\"candidates\":[{\"finish\":\"stop\",\"judgements\":[{\"pass\":0,\"reason\":\"no_match\","
+	"\"score\":null}],"
+	"\"mean\":null,\"n_tokens\":1,\"text\":\"\"}],\"chosen\":null,\"drop\":\"unjudged\",\"id\":"
+	"\"p2\","
 	"\"prompt\":\"y\",\"rejected\":null}\n";
 
 static size_t count(const struct rows *r, const struct rows_filter *f, uint32_t *first)
@@ -66,7 +71,8 @@ void test_server_rows__filters_and_sorts(void)
 	const double none = (double)NAN;
 	struct store *s = open_store();
 	struct rows *r = dataset(s, samples);
-	struct rows_filter f = {.min_score = none, .max_score = none, .min_margin = none, .max_margin = none};
+	struct rows_filter f = {
+		.min_score = none, .max_score = none, .min_margin = none, .max_margin = none};
 	uint32_t first;
 
 	CHECK_EQ(r->n, 3);
@@ -130,15 +136,17 @@ void test_server_rows__statistics(void)
 /* Lines of every other stage, and lines that are nothing at all. */
 void test_server_rows__takes_any_shape(void)
 {
-	static const char lines[] =
-		"{\"chosen\":{\"score\":4,\"text\":\"a\",\"tokens\":[1,2,3]},\"margin\":3,\"rejected\":{\"score\":1,\"text\":\"b\"}}\n"
-		"{\"id\":\"x\",\"items\":[{\"index\":0,\"score\":2},{\"index\":1,\"reason\":\"no_match\",\"score\":null}],\"pass\":0}\n"
-		"{\"greedy\":{\"finish\":\"length\",\"n_tokens\":9,\"text\":\"t\",\"truth\":{\"correct\":false,\"score\":0}}}\n"
-		"{\"prompt\":\"p\",\"response\":\"Score: 3\",\"score\":3}\n"
-		"[1,2]\n"
-		"not json\n"
-		"\n"
-		"{}";
+	static const char lines[] = "{\"chosen\":{\"score\":4,\"text\":\"a\",\"tokens\":[1,2,3]},"
+				    "\"margin\":3,\"rejected\":{\"score\":1,\"text\":\"b\"}}\n"
+				    "{\"id\":\"x\",\"items\":[{\"index\":0,\"score\":2},{\"index\":"
+				    "1,\"reason\":\"no_match\",\"score\":null}],\"pass\":0}\n"
+				    "{\"greedy\":{\"finish\":\"length\",\"n_tokens\":9,\"text\":"
+				    "\"t\",\"truth\":{\"correct\":false,\"score\":0}}}\n"
+				    "{\"prompt\":\"p\",\"response\":\"Score: 3\",\"score\":3}\n"
+				    "[1,2]\n"
+				    "not json\n"
+				    "\n"
+				    "{}";
 	struct store *s = open_store();
 	struct rows *r = dataset(s, lines);
 	json_t *v;
