@@ -26,6 +26,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#define DRAIN_MS 5000
+
 static const char usage[] =
 	"usage: pawl-server [--server-listen HOST:PORT] [--server-redis ADDRESS] "
 	"[--server-data-dir DIR] ...\n"
@@ -161,6 +163,17 @@ static void wait_for_signal(const sigset_t *set)
 	log_info("main", "stopping", "signal=%u", info.ssi_signo);
 }
 
+/* CivetWeb refuses to write once it stops, so goodbyes and last answers come before. */
+static void drain(struct server *s, struct hub *hub)
+{
+	int64_t until = clk_mono_ms() + DRAIN_MS;
+
+	atomic_store(&s->stopping, true);
+	hub_wake(hub);
+	while (atomic_load(&s->stats.in_flight) > 0 && clk_mono_ms() < until)
+		clk_sleep_ms(10);
+}
+
 static void serve(struct server *s, const struct conf *c, const sigset_t *set)
 {
 	struct http_opts o = {.listen = conf_str(c, "server.listen"),
@@ -186,8 +199,7 @@ static void serve(struct server *s, const struct conf *c, const sigset_t *set)
 	print_login(s);
 	wait_for_signal(set);
 	/* Long waits end first, then the handlers, then what they use. */
-	atomic_store(&s->stopping, true);
-	hub_wake(hub);
+	drain(s, hub);
 	http_stop(http);
 	admin_stop(admin);
 	hub_stop(hub);

@@ -26,6 +26,7 @@ trap flow_end EXIT
 start() {
 	local name=$1
 	shift
+	: >"$FLOW_DIR/$name.out" # At once: nobody may take an old line for a new one.
 	"$@" >"$FLOW_DIR/$name.out" 2>"$FLOW_DIR/$name.log" &
 	local pid=$!
 	FLOW_PIDS+=("$pid")
