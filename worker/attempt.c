@@ -402,29 +402,28 @@ static json_t *ending(const struct agent *a)
 }
 
 /* Says it until the server heard it, or the job is not ours any more. */
-static void say(struct attempt *t, const char *what, json_t *body)
+static enum rc say(struct attempt *t, const char *what, json_t *body, struct err *e)
 {
-	struct err e = {0};
+	enum rc rc;
 
 	for (int n = 0;; n++) {
-		e = (struct err){0};
-		enum rc rc = client_post(&t->a->client, what, json_incref(body), 30000, NULL, &e);
-		if (rc == RC_OK || !is_away(rc)) {
-			if (rc != RC_OK)
-				log_warn("agent", "refused", "job=%s what=%s reason=%s", t->a->job, what,
-					 e.text);
+		rc = client_post(&t->a->client, what, json_incref(body), 30000, NULL, e);
+		if (!is_away(rc))
 			break;
-		}
-		log_warn("agent", "say_again", "job=%s what=%s reason=%s", t->a->job, what, e.text);
+		log_warn("agent", "say_again", "job=%s what=%s reason=%s", t->a->job, what, e->text);
 		if (!wait_retry(t->a, n))
 			break;
 	}
+	if (rc != RC_OK)
+		log_warn("agent", "refused", "job=%s what=%s reason=%s", t->a->job, what, e->text);
 	json_decref(body);
+	return rc;
 }
 
 static void fail(struct attempt *t, const char *kind, const char *reason, int exit_code, int sig)
 {
 	json_t *body = ending(t->a);
+	struct err e;
 
 	json_object_set_new(body, "kind", json_string(kind));
 	json_object_set_new(body, "reason", json_string(reason));
@@ -433,7 +432,7 @@ static void fail(struct attempt *t, const char *kind, const char *reason, int ex
 	if (sig > 0)
 		json_object_set_new(body, "signal", json_integer(sig));
 	log_info("agent", "fail", "job=%s kind=%s reason=%s", t->a->job, kind, reason);
-	say(t, "fail", body);
+	(void)say(t, "fail", body, &e);
 }
 
 /* Lets the ship thread send what is left of the log, and with `ckpt` the last checkpoint too. */
@@ -530,7 +529,12 @@ static void complete(struct attempt *t)
 			    json_real((double)(clk_mono_ms() - t->started_ms) / 1000));
 	json_object_set(body, "engine", json_object_get(t->result, "engine"));
 	json_object_set_new(body, "code", json_string(version_text()));
-	say(t, "complete", body);
+	rc = say(t, "complete", body, &e);
+	if (rc != RC_OK && rc != RC_STALE && !is_away(rc)) {
+		err_wrap(&e, "completion refused");
+		fail(t, "retry", e.text, -1, 0);
+		return;
+	}
 	log_info("agent", "complete", "job=%s seconds=%.1f", t->a->job,
 		 (double)(clk_mono_ms() - t->started_ms) / 1000);
 }

@@ -107,6 +107,11 @@ static void take_refusal(struct agent *a, const json_t *sent, enum rc rc, const 
 	if (rc == RC_STALE && same_job(a, sent)) {
 		log_warn("agent", "stale", "job=%s reason=%s", a->job, e->text);
 		agent_wish(a, WISH_DROP);
+	} else if (rc == RC_CONFLICT && a->pointer) { /* Its bytes are not there: never beat it again. */
+		log_warn("agent", "checkpoint_refused", "job=%s reason=%s", a->job, e->text);
+		json_decref(a->pointer);
+		a->pointer = NULL;
+		a->fresh = true;
 	} else if (rc == RC_NOTFOUND) {
 		a->lost_identity = true;
 		agent_wake(a);

@@ -43,6 +43,9 @@ static enum rc refuse(const struct fetch_resp *r, const char *what, struct err *
 
 	if (r->body.len > 0 && jx_parse(r->body.data, r->body.len, what, &v, NULL) == RC_OK)
 		detail = jx_get_str(v, "detail", jx_get_str(v, "title", ""));
+	/* 409 is also the answer to a wrong order of things; only "stale" takes the job away. */
+	if (rc == RC_STALE && v && !str_ends(jx_get_str(v, "type", ""), "stale"))
+		rc = RC_CONFLICT;
 	err_set(e, rc, "%s: HTTP %d%s%s", what, r->status, *detail ? ": " : "", detail);
 	json_decref(v);
 	return rc;
@@ -206,8 +209,6 @@ enum rc client_log(const struct client *c, const char *job, const char *token, i
 	enum rc rc = fetch(&q, &r, e);
 	if (rc == RC_OK && code_of(r.status) != RC_OK)
 		rc = refuse(&r, "sending log", e);
-	if (rc == RC_STALE && *have >= 0)
-		rc = err_set(e, RC_CONFLICT, "log has %lld bytes", (long long)*have);
 	fetch_resp_release(&r);
 	return rc;
 }

@@ -1,7 +1,8 @@
 /* The worker's side of the protocol: one function per question it asks the server. Knows URLs and
  * status codes; holds no job state. Thread safe (handles are per thread in base/fetch).
  *
- * Codes: RC_STALE the token is no longer ours · RC_DENIED bad token or role · RC_NOTFOUND unknown
+ * Codes: RC_STALE the token is no longer ours · RC_CONFLICT not in this state · RC_DENIED bad token or
+ * role · RC_NOTFOUND unknown
  * worker or blob · RC_INVALID refused for good · RC_UNREACHABLE / RC_TIMEOUT try again later.
  */
 #pragma once

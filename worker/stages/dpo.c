@@ -231,7 +231,7 @@ static enum rc load_replay(struct dpo *d, struct err *e)
 static enum rc plan_steps(struct dpo *d, struct err *e)
 {
 	const json_t *c = d->t.section, *p = d->t.ctx->params;
-	int64_t batch = jx_get_i64(c, "batch", 16), epochs = jx_get_i64(c, "epochs", 1);
+	int64_t batch = jx_get_i64(c, "batch", 16);
 
 	if (batch < 1 || batch > 1 << 20)
 		return err_set(e, RC_INVALID, "dpo: batch %lld", (long long)batch);
@@ -241,7 +241,7 @@ static enum rc plan_steps(struct dpo *d, struct err *e)
 		   1);
 	d->batch = mem_array((size_t)batch, sizeof *d->batch);
 	d->extra = mem_array((size_t)(ceil((double)batch * d->replay_share) + 1), sizeof *d->extra);
-	d->total = jx_get_i64(p, "total_steps", epochs * order_steps_per_epoch(&d->order));
+	d->total = jx_get_i64(p, "total_steps", order_steps_per_epoch(&d->order));
 	d->from = jx_get_i64(p, "step_from", 0);
 	d->to = jx_get_i64(p, "step_to", d->total);
 	if (d->from < 0 || d->to <= d->from || d->to > d->total)

@@ -11,6 +11,7 @@
 #include "worker/stage.h"
 #include "worker/stages/training.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 struct sft {
@@ -25,7 +26,8 @@ static enum rc load_data(struct sft *s, struct err *e)
 {
 	const json_t *c = s->t.section;
 	int64_t max_length = jx_get_i64(c, "max_length", 1024);
-	int64_t batch = jx_get_i64(c, "batch", 16), epochs = jx_get_i64(c, "epochs", 2);
+	int64_t batch = jx_get_i64(c, "batch", 16);
+	double epochs = jx_get_f64(c, "epochs", 2);
 	int64_t max_steps = jx_get_i64(c, "max_steps", 0);
 
 	if (max_length > s->t.model->cfg.max_pos)
@@ -38,12 +40,11 @@ static enum rc load_data(struct sft *s, struct err *e)
 	if (s->examples.n == 0)
 		return err_set(e, RC_INVALID, "sft: no examples (%lld are longer than %lld tokens)",
 			       (long long)s->examples.too_long, (long long)max_length);
-	if (batch < 1 || batch > 1 << 20 || epochs < 0)
-		return err_set(e, RC_INVALID, "sft: batch %lld, epochs %lld", (long long)batch,
-			       (long long)epochs);
+	if (batch < 1 || batch > 1 << 20 || !(epochs >= 0 && epochs <= 1e6))
+		return err_set(e, RC_INVALID, "sft: batch %lld, epochs %g", (long long)batch, epochs);
 	order_init(&s->order, s->t.ctx->seed, RNG_SFT, 0, 0, s->examples.n, (uint32_t)batch);
 	s->batch = mem_array((size_t)batch, sizeof *s->batch);
-	s->total = epochs * order_steps_per_epoch(&s->order);
+	s->total = (int64_t)ceil(epochs * order_steps_per_epoch(&s->order));
 	if (max_steps > 0 && (max_steps < s->total || s->total == 0))
 		s->total = max_steps;
 	return RC_OK;
