@@ -204,7 +204,7 @@ static void plan_prompts(struct planner *p, int64_t t, struct source model)
 	if (spec_is(p, "prompts", "generator", "current"))
 		input(in, "model", model);
 	input(in, "ift", p->ift);
-	input(in, "pool", p->prompts);
+	input(in, "prompts", p->prompts);
 	for (int64_t k = 1; k < t; k++) {
 		str_fmt(role, sizeof(role), "earlier.%lld", (long long)k);
 		input(in, role, source(p, k, "prompts", 0, 0, "prompts"));

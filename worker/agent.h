@@ -71,6 +71,7 @@ struct agent {
 	json_t *pointer;       /* checkpoint published, not yet beaten; owned */
 	json_t *ckpt;          /* checkpoint waiting for publication: the executor's message; owned */
 	bool publishing;
+	int n_published;       /* checkpoints of this attempt that are durable */
 	int64_t log_size, log_sent;
 	bool log_closed;       /* no more log will come */
 	int64_t beat_ok_ms;    /* clk_mono_ms() of the last beat that was answered */

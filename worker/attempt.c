@@ -36,6 +36,7 @@
 #define KILL_AFTER_MS 25000         /* a stop that was not followed */
 #define CANCEL_KILL_MS 5000
 #define POINTS_MAX 20000
+#define TAIL_BYTES 700 /* of the log, quoted when the executor crashes */
 
 struct attempt {
 	struct agent *a;
@@ -214,8 +215,8 @@ static void feed_messages(struct attempt *t, const char *data, size_t len)
 static void keep_tail(struct attempt *t, const char *data, size_t len)
 {
 	buf_append(&t->tail, data, len);
-	if (t->tail.len > 4096) {
-		size_t cut = t->tail.len - 2048;
+	if (t->tail.len > 2 * TAIL_BYTES) {
+		size_t cut = t->tail.len - TAIL_BYTES;
 
 		memmove(t->tail.data, t->tail.data + cut, t->tail.len - cut);
 		t->tail.len -= cut;
@@ -550,6 +551,8 @@ static void hand_back(struct attempt *t, const char *reason)
 	fail(t, "preempted", reason, -1, 0);
 }
 
+/* A crash costs an attempt unless a new checkpoint was published before it: a job that moves is no
+ * poison, as with lost leases. */
 static void crashed(struct attempt *t)
 {
 	char how[64], reason[3000];
@@ -557,14 +560,16 @@ static void crashed(struct attempt *t)
 	bool oom = sig == SIGKILL && oom_kills() > t->oom_before;
 
 	proc_status_text(t->status, how, sizeof how);
-	char *tail = utf8_scrub(t->tail.data ? t->tail.data : "", t->tail.len);
+	size_t cut = t->tail.len > TAIL_BYTES ? t->tail.len - TAIL_BYTES : 0;
+	char *tail = utf8_scrub(t->tail.data ? t->tail.data + cut : "", t->tail.len - cut);
 	snprintf(reason, sizeof reason, "executor ended: %s%s%s%s", how,
 		 oom ? ", out of memory" : "", *tail ? "\n" : "", tail);
 	free(tail);
 	settle_shipping(t->a, true, 10000);
 	struct err e = {0};
 	(void)beat_once(t->a, &e); /* A checkpoint it made before it died still counts. */
-	fail(t, "retry", reason, WIFEXITED(t->status) ? WEXITSTATUS(t->status) : -1, sig);
+	fail(t, sig != 0 && t->a->n_published > 0 ? "preempted" : "retry", reason,
+	     WIFEXITED(t->status) ? WEXITSTATUS(t->status) : -1, sig);
 }
 
 static void finish(struct attempt *t)
@@ -613,6 +618,7 @@ static bool take(struct agent *a, const json_t *claim)
 	a->wish = atomic_load(&a->leaving) ? WISH_PREEMPT : WISH_NONE;
 	a->checkpoint_wanted = a->log_closed = a->fresh = false;
 	a->done = a->total = a->log_size = a->log_sent = 0;
+	a->n_published = 0;
 	a->beat_ok_ms = clk_mono_ms();
 	a->points = json_array();
 	str_fmt(a->dir, sizeof a->dir, "%s/jobs/%s", a->work, id);

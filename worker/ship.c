@@ -106,6 +106,7 @@ static void publish_waiting(struct agent *a)
 		a->pointer = json_pack("{s:O, s:O}", "outputs", digests, "progress",
 				       json_object_get(ckpt, "progress"));
 		a->fresh = true;
+		a->n_published++;
 		pthread_cond_signal(&a->beat_cond);
 		log_info("agent", "checkpoint_published", "job=%s n=%lld", a->job, (long long)n);
 	} else if (rc != RC_OK) {
