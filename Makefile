@@ -128,6 +128,14 @@ web/dist/index.html: web/node_modules/.package-lock.json web/tsconfig.json web/b
                      $(wildcard web/src/* web/src/*/*)
 	cd web && npm run --silent build
 
+# Figures beside the machine's own limits.
+BENCH := $(patsubst tests/bench/bench_%.c,$(BUILD)/bench/%,$(wildcard tests/bench/bench_*.c))
+$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/bench_%.c.o $(call LIB,worker kernels store base)
+	@mkdir -p $(dir $@)
+	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ $(LIBS_store) $(LIBS_base) -lm
+bench: $(BENCH)
+	@for b in $(BENCH); do echo "== $$(basename $$b)"; $$b || exit 1; done
+
 # Each target twice: with our own driver (any compiler), and with libFuzzer when clang is here.
 # FUZZ_SRC_<target> names sources it needs beyond base and store. RUNS inputs per target.
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))

@@ -33,30 +33,42 @@ static uint32_t be32(const uint8_t *p)
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
+/* One round; the caller renames the eight words instead of moving them. */
+static inline void one(uint32_t a, uint32_t b, uint32_t c, uint32_t *d, uint32_t e, uint32_t f,
+		       uint32_t g, uint32_t *h, uint32_t kw)
+{
+	uint32_t t = *h + (ror(e, 6) ^ ror(e, 11) ^ ror(e, 25)) + (g ^ (e & (f ^ g))) + kw;
+
+	*d += t;
+	*h = t + (ror(a, 2) ^ ror(a, 13) ^ ror(a, 22)) + ((a & b) | (c & (a | b)));
+}
+
 static void blocks_plain(uint32_t h[8], const uint8_t *p, size_t n)
 {
-	uint32_t w[64], s[8];
+	uint32_t w[64];
 
 	for (; n--; p += 64) {
 		for (int i = 0; i < 16; i++)
 			w[i] = be32(p + 4 * i);
 		for (int i = 16; i < 64; i++) {
-			uint32_t a = ror(w[i - 15], 7) ^ ror(w[i - 15], 18) ^ w[i - 15] >> 3;
-			uint32_t b = ror(w[i - 2], 17) ^ ror(w[i - 2], 19) ^ w[i - 2] >> 10;
-			w[i] = w[i - 16] + a + w[i - 7] + b;
+			uint32_t x = ror(w[i - 15], 7) ^ ror(w[i - 15], 18) ^ w[i - 15] >> 3;
+			uint32_t y = ror(w[i - 2], 17) ^ ror(w[i - 2], 19) ^ w[i - 2] >> 10;
+			w[i] = w[i - 16] + x + w[i - 7] + y;
 		}
-		memcpy(s, h, sizeof(s));
-		for (int i = 0; i < 64; i++) {
-			uint32_t e = ror(s[4], 6) ^ ror(s[4], 11) ^ ror(s[4], 25);
-			uint32_t t = s[7] + e + ((s[4] & s[5]) ^ (~s[4] & s[6])) + K[i] + w[i];
-			uint32_t a = ror(s[0], 2) ^ ror(s[0], 13) ^ ror(s[0], 22);
-			uint32_t maj = (s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]);
-			memmove(s + 1, s, 7 * sizeof(s[0]));
-			s[4] += t;
-			s[0] = t + a + maj;
+		uint32_t a = h[0], b = h[1], c = h[2], d = h[3], e = h[4], f = h[5], g = h[6], k = h[7];
+		for (int i = 0; i < 64; i += 8) {
+			one(a, b, c, &d, e, f, g, &k, K[i] + w[i]);
+			one(k, a, b, &c, d, e, f, &g, K[i + 1] + w[i + 1]);
+			one(g, k, a, &b, c, d, e, &f, K[i + 2] + w[i + 2]);
+			one(f, g, k, &a, b, c, d, &e, K[i + 3] + w[i + 3]);
+			one(e, f, g, &k, a, b, c, &d, K[i + 4] + w[i + 4]);
+			one(d, e, f, &g, k, a, b, &c, K[i + 5] + w[i + 5]);
+			one(c, d, e, &f, g, k, a, &b, K[i + 6] + w[i + 6]);
+			one(b, c, d, &e, f, g, k, &a, K[i + 7] + w[i + 7]);
 		}
+		const uint32_t sum[8] = {a, b, c, d, e, f, g, k};
 		for (int i = 0; i < 8; i++)
-			h[i] += s[i];
+			h[i] += sum[i];
 	}
 }
 

@@ -251,9 +251,9 @@ int cmd_worker_list(struct cli *c, int argc, char **argv)
 
 	if (code)
 		return code;
-	if (api_list(c, "workers", 10000, &rows, &e))
+	if (api(c, "GET", "workers", NULL, &rows, &e))
 		return fail(&e);
-	code = show_rows(c, rows, columns);
+	code = show_rows(c, json_object_get(rows, "items"), columns);
 	json_decref(rows);
 	return code;
 }
