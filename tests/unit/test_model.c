@@ -6,6 +6,7 @@
 #include "base/fs.h"
 #include "base/jsonx.h"
 #include "base/str.h"
+#include "store/safetensors.h"
 #include "worker/model/llama.h"
 #include "worker/model/model.h"
 
@@ -524,4 +525,131 @@ void test_model__llama3_rope_scaling(void)
 	}
 	CHECK(t.sin[0] == 0 && t.cos[5] == 1);
 	rope_table_release(&t);
+}
+
+/* --- Weights of other types, in shards, and broken
+ * ------------------------------------------------ */
+
+static uint16_t bf16_of(float x)
+{
+	uint32_t bits;
+
+	memcpy(&bits, &x, sizeof bits);
+	return (uint16_t)(bits >> 16);
+}
+
+/* Half precision of a value that half precision holds exactly. */
+static uint16_t half_of(float x)
+{
+	int exp;
+	float frac = frexpf(fabsf(x), &exp);
+
+	if (x == 0)
+		return signbit(x) ? 0x8000 : 0;
+	if (exp < -13)
+		return (uint16_t)((x < 0 ? 0x8000 : 0) | (int)(fabsf(x) * 0x1p24f));
+	return (uint16_t)((x < 0 ? 0x8000 : 0) | (exp + 14) << 10 | ((int)(frac * 2048) & 1023));
+}
+
+struct broken {
+	const char *skip, *reshape, *add; /* tensor left out, transposed, added */
+	enum st_dtype dtype;
+};
+
+/* Weights rounded to eighths, so that every type holds them exactly; then written as `b` says. */
+static enum rc write_variant(struct model *m, const char *dir, const struct broken *b,
+			     struct err *e)
+{
+	static uint16_t half[1 << 16];
+	struct st_tensor list[64];
+	char path[600];
+	size_t n = 0, at = 0;
+
+	if (model_save(m, dir, e) != RC_OK)
+		return e->code;
+	for (int i = 0; i < m->n_tensors; i++) {
+		const struct tensor_ref *t = &m->tensors[i];
+		size_t size = (size_t)t->rows * (t->cols ? (size_t)t->cols : 1);
+		float *w = m->params + t->offset;
+
+		if (b->skip && strcmp(t->name, b->skip) == 0)
+			continue;
+		for (size_t j = 0; j < size; j++)
+			half[at + j] = b->dtype == ST_F16 ? half_of(w[j]) : bf16_of(w[j]);
+		list[n] = (struct st_tensor){.name = t->name,
+					     .dtype = b->dtype,
+					     .ndim = t->cols ? 2 : 1,
+					     .shape = {t->rows, t->cols},
+					     .data = b->dtype == ST_F32 ? (void *)w : half + at,
+					     .size_bytes = size * st_dtype_size(b->dtype)};
+		if (b->reshape && strcmp(t->name, b->reshape) == 0) {
+			list[n].shape[0] = t->cols;
+			list[n].shape[1] = t->rows;
+		}
+		at += size;
+		n++;
+	}
+	if (b->add) {
+		list[n] = list[n - 1];
+		list[n++].name = b->add;
+	}
+	str_fmt(path, sizeof path, "%s/model.safetensors", dir);
+	return st_write(path, list, n, NULL, e);
+}
+
+static void round_weights(struct model *m)
+{
+	for (size_t i = 0; i < m->n_params; i++)
+		m->params[i] = roundf(m->params[i] * 8) / 8;
+	m->params[m->embed] = 0x1p-16f; /* subnormal in half precision */
+	m->params[m->embed + 1] = -96;
+}
+
+void test_model__half_types_widen_exactly(void)
+{
+	static const enum st_dtype types[] = {ST_F32, ST_BF16, ST_F16};
+	struct model_config c = tiny(true, false);
+	struct model *m = random_model(&c);
+	struct err e = {0};
+	char dir[512];
+
+	round_weights(m);
+	for (size_t i = 0; i < 3; i++) {
+		struct model *n = NULL;
+
+		str_fmt(dir, sizeof dir, "%s/%zu", test_tmpdir(), i);
+		CHECK_RC(write_variant(m, dir, &(struct broken){.dtype = types[i]}, &e), RC_OK);
+		CHECK_RC(model_load(dir, &n, &e), RC_OK);
+		check_same(m->params, n->params, m->n_params);
+		model_free(n);
+	}
+}
+
+void test_model__broken_weights_are_refused_by_name(void)
+{
+	static const struct {
+		struct broken b;
+		const char *why;
+	} cases[] = {
+		{{.skip = "model.norm.weight", .dtype = ST_F32}, "model.norm.weight is missing"},
+		{{.reshape = "model.layers.1.mlp.up_proj.weight", .dtype = ST_F32}, "up_proj"},
+		{{.add = "model.layers.0.lora_A.weight", .dtype = ST_F32}, "lora_A"},
+	};
+	struct model_config c = tiny(true, false);
+	struct model *m = random_model(&c), *n = NULL;
+	struct err e = {0};
+	char dir[512];
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		str_fmt(dir, sizeof dir, "%s/%zu", test_tmpdir(), i);
+		CHECK_RC(write_variant(m, dir, &cases[i].b, &e), RC_OK);
+		CHECK(model_load(dir, &n, &e) != RC_OK);
+		CHECK(strstr(e.text, cases[i].why));
+	}
+	m->params[m->norm_out] = NAN;
+	str_fmt(dir, sizeof dir, "%s/nan", test_tmpdir());
+	CHECK_RC(write_variant(m, dir, &(struct broken){.dtype = ST_F32}, &e), RC_OK);
+	CHECK_RC(model_load(dir, &n, &e), RC_INVALID);
+	CHECK(strstr(e.text, "not finite"));
+	CHECK_RC(model_load("/nonexistent", &n, &e), RC_NOTFOUND);
 }
