@@ -140,6 +140,8 @@ bench: $(BENCH)
 # FUZZ_SRC_<target> names sources it needs beyond base and store. RUNS inputs per target.
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 RUNS ?= 20000
+FUZZ_SRC_token_json := $(wildcard worker/model/token*.c)
+FUZZ_SRC_token_spm := $(FUZZ_SRC_token_json)
 FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -I. -g -O1 -fno-sanitize-recover=all
 FUZZ_LIBS = $(SRC_base) $(SRC_store) $(FUZZ_SRC_$*) $(LIBS_store) $(LIBS_base) -pthread -lm
 $(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c tests/fuzz/fuzz.h $(SRC_base) $(SRC_store)
