@@ -27,7 +27,8 @@
 #define BEAT_MS 1000
 
 struct demo {
-	bool quick, json, no_kill;
+	const struct demo_plan *plan;
+	bool json, no_kill;
 	uint64_t seed;
 	char dir[PATH_MAX - 64];
 	const char *listen;
@@ -49,6 +50,7 @@ static void on_signal(int sig)
 static int usage(void)
 {
 	fputs("usage: pawl demo [--quick] [--json] [--seed N] [--no-kill] [--data DIR] [--listen ADDR]\n"
+	      "       pawl demo world --data DIR [--quick|--tiny] [--seed N]   (data and run.json, no run)\n"
 	      "       pawl demo score|compare      (JSON lines in, JSON lines out)\n",
 	      stderr);
 	return 2;
@@ -60,7 +62,9 @@ static int parse_args(struct demo *d, int argc, char **argv)
 		const char *a = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
 
 		if (strcmp(a, "--quick") == 0) {
-			d->quick = true;
+			d->plan = &demo_quick;
+		} else if (strcmp(a, "--tiny") == 0) {
+			d->plan = &demo_tiny;
 		} else if (strcmp(a, "--json") == 0) {
 			d->json = true;
 		} else if (strcmp(a, "--no-kill") == 0) {
@@ -244,7 +248,6 @@ static enum rc report(struct demo *d, const json_t *run, double human_score, int
 
 static enum rc prepare(struct demo *d, json_t **spec, double *human_score, struct err *e)
 {
-	const struct demo_plan *plan = d->quick ? &demo_quick : &demo_full;
 	char world[PATH_MAX], pawl[PATH_MAX];
 	enum rc rc;
 
@@ -259,11 +262,11 @@ static enum rc prepare(struct demo *d, json_t **spec, double *human_score, struc
 	}
 	str_fmt(world, sizeof world, "%s/world", d->dir);
 	str_fmt(pawl, sizeof pawl, "%s/pawl", proc_self_dir());
-	if ((rc = world_write(world, d->seed, &plan->sizes, human_score, e)))
+	if ((rc = world_write(world, d->seed, &d->plan->sizes, human_score, e)))
 		return rc;
-	*spec = demo_spec(plan, world, pawl, d->seed);
+	*spec = demo_spec(d->plan, world, pawl, d->seed);
 	fprintf(d->say, "world: %u demonstrations (true score %.2f), %u judgements, seed %llu\n",
-		plan->sizes.ift, *human_score, plan->sizes.eft, (unsigned long long)d->seed);
+		d->plan->sizes.ift, *human_score, d->plan->sizes.eft, (unsigned long long)d->seed);
 	return RC_OK;
 }
 
@@ -293,9 +296,37 @@ out:
 	return rc;
 }
 
+/* `pawl demo world`: the files and the run to submit, for those who want to do the rest by hand. */
+static int world_main(struct demo *d, int argc, char **argv)
+{
+	char path[PATH_MAX];
+	json_t *spec = NULL;
+	double human_score;
+	struct err e = {0};
+	struct buf b = BUF_INIT;
+	enum rc rc;
+	int code = parse_args(d, argc, argv);
+
+	if (code)
+		return code;
+	rc = prepare(d, &spec, &human_score, &e);
+	if (!rc) {
+		jx_dump(spec, &b);
+		str_fmt(path, sizeof path, "%s/run.json", d->dir);
+		rc = fs_write_durable(path, b.data, b.len, &e);
+	}
+	if (rc)
+		fprintf(stderr, "pawl demo world: %s\n", e.text);
+	else
+		printf("%s\n", path);
+	buf_release(&b);
+	json_decref(spec);
+	return rc ? 1 : 0;
+}
+
 int demo_main(int argc, char **argv)
 {
-	struct demo d = {.seed = 1, .listen = "127.0.0.1:0"};
+	struct demo d = {.plan = &demo_full, .seed = 1, .listen = "127.0.0.1:0", .say = stdout};
 	struct sigaction sa = {.sa_handler = on_signal};
 	struct err e = {0};
 	int code;
@@ -304,8 +335,8 @@ int demo_main(int argc, char **argv)
 		return demo_score_main(stdin, stdout);
 	if (argc == 2 && strcmp(argv[1], "compare") == 0)
 		return demo_compare_main(stdin, stdout);
-	if (argc >= 2 && strcmp(argv[1], "world") == 0)
-		return demo_world_main(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "world") == 0)
+		return world_main(&d, argc - 1, argv + 1);
 	if ((code = parse_args(&d, argc, argv)))
 		return code;
 	d.say = d.json ? stderr : stdout;

@@ -12,9 +12,12 @@
 struct demo_plan {
 	struct world_sizes sizes;
 	int sft_steps, prompts, iterations, dpo_epochs;
+	int shard_size, chunk, dpo_shard_steps, save_every_steps;
 };
 
-extern const struct demo_plan demo_full, demo_quick;
+/* full: five minutes, M1 to M3. quick: two minutes, M1 to M2. tiny: seconds, for tests of the
+ * machinery; the models learn nothing. */
+extern const struct demo_plan demo_full, demo_quick, demo_tiny;
 
 /* The run to submit for a world in `world_dir`; `pawl` is the path of this program, which the
  * evaluation calls as verifiable scorer. New reference. */
@@ -23,8 +26,6 @@ json_t *demo_spec(const struct demo_plan *plan, const char *world_dir, const cha
 /* `pawl demo score` and `pawl demo compare`: JSON lines in, JSON lines out; see demo_score.c. */
 int demo_score_main(FILE *in, FILE *out);
 int demo_compare_main(FILE *in, FILE *out);
-/* argv[0] is "world"; see demo_world.c. */
-int demo_world_main(int argc, char **argv);
 
 /* The last object of `pawl demo --json`: models in order, digest, seconds. New reference.
  * `compare` is GET /compare, `run` GET /runs/{id}, `jobs` GET /runs/{id}/jobs. */

@@ -8,6 +8,10 @@ const struct demo_plan demo_full = {
 	.prompts = 1000,
 	.iterations = 2,
 	.dpo_epochs = 2,
+	.shard_size = 250,
+	.chunk = 50,
+	.dpo_shard_steps = 60,
+	.save_every_steps = 20,
 };
 
 const struct demo_plan demo_quick = {
@@ -16,6 +20,22 @@ const struct demo_plan demo_quick = {
 	.prompts = 250,
 	.iterations = 1,
 	.dpo_epochs = 2,
+	.shard_size = 125,
+	.chunk = 25,
+	.dpo_shard_steps = 40,
+	.save_every_steps = 10,
+};
+
+const struct demo_plan demo_tiny = {
+	.sizes = {.ift = 120, .eft = 120, .eval = 16, .pool = 96, .test = 12},
+	.sft_steps = 24,
+	.prompts = 48,
+	.iterations = 2,
+	.dpo_epochs = 4,
+	.shard_size = 24,
+	.chunk = 6,
+	.dpo_shard_steps = 4,
+	.save_every_steps = 2,
 };
 
 static json_t *source(const char *dir, const char *name, const char *format)
@@ -53,19 +73,21 @@ json_t *demo_spec(const struct demo_plan *p, const char *dir, const char *pawl, 
 			    json_pack("{s:f, s:f, s:s, s:i, s:i, s:i, s:i, s:f, s:b, s:i, s:i}", "lr", 2e-3,
 				      "lr_min", 2e-4, "schedule", "cosine", "warmup_steps", 50, "batch", 16,
 				      "epochs", 1000, "max_steps", p->sft_steps, "weight_decay", 0.01,
-				      "baseline", 1, "max_length", 256, "save_every_steps", 100));
+				      "baseline", 1, "max_length", 256, "save_every_steps",
+				      p->save_every_steps * 5));
 	json_object_set_new(spec, "eft", json_pack("{s:s}", "mode", "given"));
 	json_object_set_new(spec, "prompts",
 			    json_pack("{s:s, s:i, s:f}", "generator", "file", "count", p->prompts,
 				      "rouge_max", 1.0));
 	json_object_set_new(spec, "generate",
 			    json_pack("{s:i, s:f, s:f, s:i, s:i, s:i}", "n", 4, "temperature", 1.0, "top_p",
-				      1.0, "max_new_tokens", 48, "shard_size", 250, "chunk", 50));
+				      1.0, "max_new_tokens", 48, "shard_size", p->shard_size, "chunk", p->chunk));
 	json_object_set_new(spec, "judge", judge_section());
 	json_object_set_new(spec, "dpo",
 			    json_pack("{s:f, s:f, s:f, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:i}", "beta",
 				      0.1, "lr", 1e-4, "lr_min", 1e-5, "schedule", "cosine", "batch", 16,
-				      "epochs", p->dpo_epochs, "shard_steps", 60, "save_every_steps", 20,
+				      "epochs", p->dpo_epochs, "shard_steps", p->dpo_shard_steps,
+				      "save_every_steps", p->save_every_steps,
 				      "nll_coef", 0.2, "sft_replay", 0.5, "max_length", 256));
 	json_object_set_new(spec, "eval",
 			    json_pack("{s:i, s:f, s:f, s:i, s:{s:[s, s, s]}, s:{s:s, s:[s, s, s]}}",

@@ -8,7 +8,7 @@ set -eu
 
 packages='gcc make libc6-dev pkg-config libjansson-dev libhiredis-dev libarchive-dev libcivetweb-dev
 libcurl4-openssl-dev zlib1g-dev redis-server ca-certificates'
-[ "${1:-}" = test ] && packages="$packages chromium-headless-shell fonts-dejavu-core clang-format curl"
+[ "${1:-}" = test ] && packages="$packages python3 procps chromium-headless-shell fonts-dejavu-core clang-format curl"
 
 have() { dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
 

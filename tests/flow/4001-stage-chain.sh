@@ -8,7 +8,7 @@ fails=0
 check() { if [ "$2" = "$3" ]; then echo "ok: $1"; else echo "FAILED: $1: '$2', expected '$3'"; fails=$((fails + 1)); fi; }
 has() { if grep -q "$2" "$3"; then echo "ok: $1"; else echo "FAILED: $1: no '$2' in $3"; tail -3 "$3"; fails=$((fails + 1)); fi; }
 
-"$P" demo world "$FLOW_DIR/world" 120 60 8 24 6 >/dev/null || exit 1
+"$P" demo world --data "$FLOW_DIR" --tiny >/dev/null || exit 1
 cat >spec.json <<X
 {"template":"chatml","base_model":"$FLOW_DIR/world/base",
 "data":{"ift":[{"path":"$FLOW_DIR/world/ift.jsonl","format":"pairs"}],"eft":[{"path":"$FLOW_DIR/world/eft.jsonl","format":"judge"}],
