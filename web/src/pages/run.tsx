@@ -4,16 +4,16 @@ import { Bar, Copy, ErrorCard, Fact, Skeleton, StateTag, Time } from "../ui/bits
 import { Pipeline } from "../chart/pipeline";
 import { say } from "../ui/toast";
 import { eta, etaText } from "../lib/eta";
-import { fmtDuration, fmtInt, ms, serverNow, shortHash, tick } from "../lib/fmt";
+import { fmtDuration, fmtInt, ms, plural, serverNow, shortHash, tick } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { lookOf, runEnded } from "../lib/states";
-import type { Run } from "../lib/types";
+import type { Job, List, Run } from "../lib/types";
 import { sentence } from "../lib/wire";
 import { eventRun } from "../live/client";
 import { share } from "./overview";
 import { RunActions } from "./run_actions";
 import { ChartsTab } from "./run_charts";
-import { JobsTab } from "./run_jobs";
+import { jobName, JobsTab } from "./run_jobs";
 import { TimelineTab } from "./run_timeline";
 import { CheckpointsTab, ConfigTab, DataTab, EventsTab } from "./run_tabs";
 
@@ -46,12 +46,29 @@ function Facts({ run }: { run: Run }) {
 	);
 }
 
+/** Why the run stands: the run's own sentence, and what the first failed jobs said. */
+function Trouble({ run }: { run: Run }) {
+	const failed = (run.stages ?? []).reduce((n, s) => n + (s.counts?.failed ?? 0), 0);
+	const path = `/runs/${encodeURIComponent(run.id)}/jobs?state=failed`;
+	const q = useQuery<List<Job>>(failed ? path : null, { topics: ["run:" + run.id], on: (e) => e.type === "job" && eventRun(e) === run.id });
+	if (!failed && !run.error) return null;
+	const jobs = q.data?.items ?? [];
+	return (
+		<div class="error-card">
+			<strong>{runEnded(run.state) ? "The run stopped" : `${plural(failed, "job")} failed and wait for a person`}</strong>
+			{run.error && <p>{sentence(run.error)}</p>}
+			{jobs.length > 0 && <ul>{jobs.slice(0, 3).map((j) => <li key={j.id}><a href={`/jobs/${encodeURIComponent(j.id)}`}>{jobName(j)}</a>{j.iter ? `, iteration ${j.iter}` : ""}: {sentence(j.error) || "no reason was given"}</li>)}</ul>}
+			{jobs.length > 3 && <p><a href={path}>All {jobs.length} failed jobs</a></p>}
+		</div>
+	);
+}
+
 /** Says each change of state once to a screen reader and in the toast; never on each tick. */
 function useAnnounce(run: Run | undefined): void {
 	const last = useRef("");
 	useEffect(() => {
 		if (!run) return;
-		const now = `${run.name} is ${lookOf(run.state).word}`;
+		const now = `${run.name || run.id}: ${lookOf(run.state).word}`;
 		if (last.current && last.current !== now) say(now);
 		last.current = now;
 	}, [run?.state]);
@@ -87,7 +104,7 @@ export function RunPage({ id, tab }: { id: string; tab: string }) {
 				<StateTag state={run.state} />
 				<RunActions run={run} done={q.reload} />
 			</div>
-			{run.error && <div class="error-card"><strong>The run stopped</strong><p>{sentence(run.error)}</p></div>}
+			<Trouble run={run} />
 			<Facts run={run} />
 			<Pipeline stages={run.stages} href={(iter, stage) => `${base}/jobs?iter=${iter}&stage=${stage}`} />
 			<nav class="tabs" aria-label="Parts of the run">

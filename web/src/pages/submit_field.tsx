@@ -58,7 +58,7 @@ function Control({ f, id, value, set, invalid, described }: { f: FieldInfo; id: 
 
 function bounds(f: FieldInfo): string {
 	const lo = f.min !== undefined && f.min !== null;
-	const hi = f.max !== undefined && f.max !== null && f.max < 1e9;
+	const hi = f.max !== undefined && f.max !== null && f.max < 1e5;
 	if (f.choices?.length || (f.type !== "int" && f.type !== "number")) return "";
 	return lo && hi ? `${f.min} to ${f.max}` : lo && f.min !== 0 ? `at least ${f.min}` : hi ? `at most ${f.max}` : "";
 }
@@ -74,7 +74,7 @@ export function Field({ f, text, error, set }: Props) {
 			<label for={id}>
 				{label(f.pointer)}
 				{f.required && <span class="req" title="required"> *</span>}
-				{differs && !f.required && <button type="button" class="link-btn reset" onClick={(e) => { e.preventDefault(); set(null); }} title={`Back to ${def || "empty"}`}>default {def.length > 18 ? "" : def || "empty"}</button>}
+				{differs && !f.required && <button type="button" class="link-btn reset" onClick={(e) => { e.preventDefault(); set(null); }} title={`Back to ${def || "empty"}`}>{!def || def === "[]" ? "clear" : def.length > 18 ? "default" : `default ${def}`}</button>}
 			</label>
 			<Control f={f} id={id} value={value} set={set} invalid={!!error} described={`${id}-h`} />
 			<p id={`${id}-h`} class={error ? "field-error" : "help"}>{error ?? [f.help, bounds(f)].filter(Boolean).join(" · ")}</p>
