@@ -143,6 +143,8 @@ RUNS ?= 20000
 FUZZ_SRC_token_json := $(wildcard worker/model/token*.c)
 FUZZ_SRC_token_spm := $(FUZZ_SRC_token_json)
 FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -I. -g -O1 -fno-sanitize-recover=all
+FUZZ_SRC_judge = $(wildcard worker/method/*.c)
+FUZZ_SRC_seed  = $(wildcard worker/method/*.c)
 FUZZ_LIBS = $(SRC_base) $(SRC_store) $(FUZZ_SRC_$*) $(LIBS_store) $(LIBS_base) -pthread -lm
 $(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c tests/fuzz/fuzz.h $(SRC_base) $(SRC_store)
 	@mkdir -p $(dir $@)

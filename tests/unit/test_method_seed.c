@@ -303,6 +303,23 @@ void test_method_seed__ids_are_unique(void)
 	seed_release(&l[SEED_IFT]);
 }
 
+/* Every row with the same id must not cost the square of their number. */
+void test_method_seed__many_equal_ids(void)
+{
+	struct seed l[SEED_N_ROLES] = {0};
+	char text[128];
+
+	open_seed(&l[SEED_IFT], SEED_IFT);
+	for (int i = 0; i < 50000; i++) {
+		snprintf(text, sizeof text, "{\"id\":\"x\",\"prompt\":\"p%d\",\"response\":\"b\"}", i);
+		take_ok(&l[SEED_IFT], text);
+	}
+	seed_split(l, 1, 0);
+	CHECK_EQ(json_array_size(l[0].rows), 50000);
+	CHECK_STR(jx_get_str(json_array_get(l[0].rows, 49999), "id", ""), "x-50000");
+	seed_release(&l[SEED_IFT]);
+}
+
 void test_method_seed__hold_out_keeps_conversations_together(void)
 {
 	struct seed s;

@@ -140,7 +140,7 @@ static void drop_repeats(struct seed *s)
 
 static void give_ids(struct seed *s)
 {
-	json_t *seen = json_object(), *row;
+	json_t *seen = json_object(), *row; /* id: the next number to try behind it */
 	size_t i;
 
 	json_array_foreach(s->rows, i, row) {
@@ -155,9 +155,12 @@ static void give_ids(struct seed *s)
 			free(text);
 		}
 		str_copy(id, sizeof(id), base);
-		for (int k = 2; json_object_get(seen, id); k++)
-			str_fmt(id, sizeof(id), "%s-%d", base, k);
-		json_object_set_new(seen, id, json_true());
+		for (int64_t k = jx_get_i64(seen, base, 2); json_object_get(seen, id); k++) {
+			str_fmt(id, sizeof(id), "%s-%lld", base, (long long)k);
+			json_object_set_new(seen, base, json_integer(k + 1));
+		}
+		if (!json_object_get(seen, id))
+			json_object_set_new(seen, id, json_integer(2));
 		json_object_set_new(row, "id", json_string(id));
 	}
 	json_decref(seen);
