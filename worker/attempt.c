@@ -35,6 +35,7 @@
 #define STOP_BUDGET_MS 20000        /* spot notices are 30 s at worst; the rest is for uploading */
 #define KILL_AFTER_MS 25000         /* a stop that was not followed */
 #define CANCEL_KILL_MS 5000
+#define LEAVING_MS 15000            /* to hand a job back when the server does not answer */
 #define POINTS_MAX 20000
 #define TAIL_BYTES 700 /* of the log, quoted when the executor crashes */
 
@@ -73,6 +74,14 @@ static enum rc write_job(struct agent *a, const json_t *job, int64_t attempt, st
 	return rc;
 }
 
+static enum wish wish_of(struct agent *a)
+{
+	pthread_mutex_lock(&a->lock);
+	enum wish w = a->wish;
+	pthread_mutex_unlock(&a->lock);
+	return w;
+}
+
 /* Waits before try n + 1 of something the server or the store could not do just now. False when
  * the job is not ours any more or must be given up. */
 static bool wait_retry(struct agent *a, int n)
@@ -80,10 +89,7 @@ static bool wait_retry(struct agent *a, int n)
 	int64_t until = clk_mono_ms() + client_backoff_ms(n);
 
 	for (;;) {
-		pthread_mutex_lock(&a->lock);
-		enum wish w = a->wish;
-		pthread_mutex_unlock(&a->lock);
-		if (w >= WISH_CANCEL)
+		if (wish_of(a) >= WISH_CANCEL)
 			return false;
 		if (clk_mono_ms() >= until)
 			return true;
@@ -405,11 +411,14 @@ static json_t *ending(const struct agent *a)
 /* Says it until the server heard it, or the job is not ours any more. */
 static enum rc say(struct attempt *t, const char *what, json_t *body, struct err *e)
 {
+	int64_t begun = clk_mono_ms();
 	enum rc rc;
 
 	for (int n = 0;; n++) {
 		rc = client_post(&t->a->client, what, json_incref(body), 30000, NULL, e);
-		if (!is_away(rc))
+		/* A machine that goes away cannot wait: the lease will end by itself. */
+		if (!is_away(rc) ||
+		    (atomic_load(&t->a->leaving) && clk_mono_ms() - begun > LEAVING_MS))
 			break;
 		log_warn("agent", "say_again", "job=%s what=%s reason=%s", t->a->job, what, e->text);
 		if (!wait_retry(t->a, n))
@@ -512,7 +521,7 @@ static void complete(struct attempt *t)
 	struct err e = {0};
 
 	confirm_lease(t->a);
-	if (t->a->wish == WISH_DROP)
+	if (wish_of(t->a) == WISH_DROP)
 		return;
 	enum rc rc = publish_outputs(t, outputs, &e);
 	settle_shipping(t->a, false, 5000);
@@ -576,11 +585,13 @@ static void finish(struct attempt *t)
 {
 	static const char *const why[] = {"", "paused", "worker preempted or draining", "cancelled", ""};
 
-	if (t->a->wish == WISH_DROP) {
+	enum wish w = wish_of(t->a);
+
+	if (w == WISH_DROP) {
 		log_warn("agent", "dropped", "job=%s", t->a->job);
 	} else if (t->result) {
 		complete(t);
-	} else if (t->told >= WISH_CANCEL || t->a->wish >= WISH_CANCEL) {
+	} else if (t->told >= WISH_CANCEL || w >= WISH_CANCEL) {
 		fail(t, "preempted", "cancelled", -1, 0);
 	} else if (t->stopped || t->told != WISH_NONE) {
 		hand_back(t, why[t->told]);
@@ -660,8 +671,8 @@ void attempt_run(struct agent *a, const json_t *claim)
 	if (rc == RC_OK) {
 		watch(&t);
 		finish(&t);
-	} else if (a->wish != WISH_DROP) {
-		fail(&t, a->wish != WISH_NONE ? "preempted" : rc == RC_INVALID ? "fatal" : "retry", e.text,
+	} else if (wish_of(a) != WISH_DROP) {
+		fail(&t, wish_of(a) != WISH_NONE ? "preempted" : rc == RC_INVALID ? "fatal" : "retry", e.text,
 		     -1, 0);
 	}
 	proc_release(&t.proc);

@@ -190,19 +190,22 @@ void *ship_thread(void *agent)
 
 	pthread_mutex_lock(&a->lock);
 	while (!a->quit) {
-		bool may = a->job[0] && !agent_fenced(a) && a->wish < WISH_CANCEL;
-		bool failed = false;
+		bool worked = false, failed = false;
 
-		if (may && a->ckpt) {
+		if (a->ckpt && a->job[0] && !agent_fenced(a) && a->wish < WISH_CANCEL) {
 			publish_waiting(a);
+			worked = true;
 			failed = a->ckpt != NULL;
 		}
-		if (a->job[0] && a->wish < WISH_DROP && a->log_sent < a->log_size)
+		if (a->job[0] && a->wish < WISH_DROP && a->log_sent < a->log_size) {
+			/* While the job runs a second's worth of lines goes together. */
+			worked = a->log_closed;
 			failed |= !send_log(a);
+		}
 		failures = failed ? failures + 1 : 0;
 		if (failed)
 			wait_work(a, client_backoff_ms(failures));
-		else if (!a->ckpt && !(a->log_closed && a->log_sent < a->log_size))
+		else if (!worked)
 			wait_work(a, LOG_PERIOD_MS);
 	}
 	pthread_mutex_unlock(&a->lock);

@@ -12,12 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-void test_stage__rows_resume_to_the_same_bytes(void);
-void test_stage__stop_checkpoints_then_ends(void);
-void test_stage__cancel_makes_no_checkpoint(void);
-void test_stage__roles_sort_by_number(void);
-void test_stage__refuses_a_job_without_stage(void);
-void test_stage__artifacts_do_not_name_the_run(void);
 
 static struct err e;
 

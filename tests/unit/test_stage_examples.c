@@ -7,10 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-void test_stage_examples__every_epoch_sees_every_item_once(void);
-void test_stage_examples__a_step_is_a_pure_function(void);
-void test_stage_examples__pairs_keep_their_place(void);
-void test_stage_examples__pairs_refuse_strange_ids(void);
 
 static struct err e;
 
