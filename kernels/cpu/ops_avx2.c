@@ -6,14 +6,14 @@
 #include <string.h>
 
 #if defined(__x86_64__)
-#include "kernels/cpu/simd_avx2.h"
+#include "kernels/cpu/simd_avx2.inc"
 
 #define KERN_NAME  "cpu-avx2"
 #define KERN_TABLE kern_avx2
 
-#include "kernels/cpu/body_gemm.h"
-#include "kernels/cpu/body_rows.h"
-#include "kernels/cpu/body_attn.h"
-#include "kernels/cpu/body_step.h"
-#include "kernels/cpu/body_table.h"
+#include "kernels/cpu/body_gemm.inc"
+#include "kernels/cpu/body_rows.inc"
+#include "kernels/cpu/body_attn.inc"
+#include "kernels/cpu/body_step.inc"
+#include "kernels/cpu/body_table.inc"
 #endif

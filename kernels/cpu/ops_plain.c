@@ -5,13 +5,13 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/cpu/simd_plain.h"
+#include "kernels/cpu/simd_plain.inc"
 
 #define KERN_NAME  "cpu-plain"
 #define KERN_TABLE kern_plain
 
-#include "kernels/cpu/body_gemm.h"
-#include "kernels/cpu/body_rows.h"
-#include "kernels/cpu/body_attn.h"
-#include "kernels/cpu/body_step.h"
-#include "kernels/cpu/body_table.h"
+#include "kernels/cpu/body_gemm.inc"
+#include "kernels/cpu/body_rows.inc"
+#include "kernels/cpu/body_attn.inc"
+#include "kernels/cpu/body_step.inc"
+#include "kernels/cpu/body_table.inc"
