@@ -14,6 +14,7 @@
 #include "server/logs.h"
 #include "server/reconcile.h"
 #include "server/reply.h"
+#include "server/run_view.h"
 #include "server/server.h"
 #include "server/view.h"
 #include "store/store.h"
@@ -114,15 +115,12 @@ static enum rc record_store(struct server *s, const char *run, json_t **record, 
 static void answer_run(struct req *r, const char *run, int status)
 {
 	struct err e = {0};
-	json_t *info = NULL, *jobs = NULL;
+	json_t *view = NULL;
 
-	if (queue_run(r->srv->queue, run, &info, &e) ||
-	    queue_jobs(r->srv->queue, run, NULL, &jobs, &e))
+	if (run_view(r->srv, run, true, &view, &e))
 		reply_err(r, &e);
 	else
-		reply_json(r, status, view_run(info, jobs, true));
-	json_decref(info);
-	json_decref(jobs);
+		reply_json(r, status, view);
 }
 
 static void submit(struct req *r, json_t *spec, const char *key, const char *digest)
@@ -232,15 +230,11 @@ static bool run_hits(const json_t *run, const char *states, const char *q)
 
 static enum rc append_run(struct server *s, const char *id, json_t *items, struct err *e)
 {
-	json_t *info = NULL, *jobs = NULL;
-	enum rc rc = queue_run(s->queue, id, &info, e);
+	json_t *view = NULL;
+	enum rc rc = run_view(s, id, false, &view, e);
 
 	if (!rc)
-		rc = queue_jobs(s->queue, id, NULL, &jobs, e);
-	if (!rc)
-		json_array_append_new(items, view_run(info, jobs, false));
-	json_decref(info);
-	json_decref(jobs);
+		json_array_append_new(items, view);
 	return rc == RC_NOTFOUND ? RC_OK : rc;
 }
 
@@ -425,5 +419,6 @@ void api_run_act(struct req *r)
 	}
 	log_info("run", name, "run=%s by=%s", run, r->who.name);
 	reconcile_poke(r->srv->reconcile, run);
+	run_view_forget(run);
 	answer_run(r, run, 202);
 }

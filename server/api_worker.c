@@ -105,9 +105,11 @@ struct claim_ctx {
 static void claim_ctx_open(struct claim_ctx *c, struct req *r, const json_t *body,
 			   const json_t *info)
 {
-	const json_t *list = json_object_get(info, "stages"), *v;
+	const json_t *list = json_object_get(body, "stages"), *v;
 	size_t i, n = 0;
 
+	if (!list)
+		list = json_object_get(info, "stages");
 	c->r = r;
 	c->info = info;
 	c->worker = jx_get_str(body, "worker", "");
@@ -340,7 +342,11 @@ static void answer_lease_err(struct req *r, const struct err *e, const char *job
 		atomic_fetch_add(&r->srv->stats.stale, 1);
 		log_info("worker", "stale", "job=%s", job);
 	}
-	reply_err(r, e);
+	/* 409 is for stale tokens and log gaps alone: workers drop their job upon it. */
+	if (e->code == RC_CONFLICT)
+		reply_problem(r, 422, "missing-blob", "%s", e->text);
+	else
+		reply_err(r, e);
 }
 
 /* A checkpoint pointer may only name published bytes. */
@@ -622,7 +628,9 @@ void api_work_log(struct req *r)
 				 &size, &e);
 	if (rc == RC_CONFLICT || !rc)
 		req_add_header(r, "X-Log-Size", "%lld", (long long)size);
-	if (rc)
+	if (rc == RC_CONFLICT)
+		reply_err(r, &e);
+	else if (rc)
 		answer_lease_err(r, &e, job);
 	else
 		reply_json(r, 200, json_pack("{s:I}", "size", (json_int_t)size));

@@ -18,6 +18,7 @@
 #define DIRTY_MAX 64   /* more than this: plan all */
 #define SWEEP_MS 10000 /* every open run, whatever the events said */
 #define GATHER_MS 20   /* jobs of one batch end together; plan once for them */
+#define GATHER_MS_MAX 1000 /* a large plan is made at most a third of the time */
 
 struct reconcile {
 	struct server *srv;
@@ -29,12 +30,63 @@ struct reconcile {
 	pthread_t planner, ticker;
 };
 
+/* --- what was added -------------------------------------------------------------------------- */
+
+/* Jobs this process has added, by run: a plan of thousands is not sent to Redis again and again.
+ * Forgotten whenever Redis was away, since it may come back with less. */
+static struct {
+	pthread_mutex_t lock;
+	json_t *runs; /* {run: {job: true}} */
+} known = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void known_forget(const char *run)
+{
+	pthread_mutex_lock(&known.lock);
+	if (known.runs && run)
+		json_object_del(known.runs, run);
+	else if (known.runs)
+		json_object_clear(known.runs);
+	pthread_mutex_unlock(&known.lock);
+}
+
+/* The jobs that were not added before. */
+static json_t *unknown_jobs(const char *run, const json_t *jobs)
+{
+	json_t *fresh = json_array(), *job, *have;
+	size_t i;
+
+	pthread_mutex_lock(&known.lock);
+	have = json_object_get(known.runs, run);
+	json_array_foreach(jobs, i, job) if (!json_object_get(have, jx_get_str(job, "id", "")))
+		json_array_append(fresh, job);
+	pthread_mutex_unlock(&known.lock);
+	return fresh;
+}
+
+static void known_add(const char *run, const json_t *jobs)
+{
+	json_t *job, *have;
+	size_t i;
+
+	pthread_mutex_lock(&known.lock);
+	if (!known.runs)
+		known.runs = json_object();
+	have = json_object_get(known.runs, run);
+	if (!have)
+		json_object_set_new(known.runs, run, have = json_object());
+	json_array_foreach(jobs, i, job)
+		json_object_set_new(have, jx_get_str(job, "id", ""), json_true());
+	pthread_mutex_unlock(&known.lock);
+}
+
 void reconcile_poke(struct reconcile *rc, const char *run)
 {
 	size_t i = 0;
 
 	if (!rc)
 		return;
+	if (!run[0])
+		known_forget(NULL);
 	pthread_mutex_lock(&rc->lock);
 	while (i < rc->n_dirty && strcmp(rc->dirty[i], run) != 0)
 		i++;
@@ -67,7 +119,7 @@ static const char *final_digest(const json_t *spec, const json_t *done, const ch
 static enum rc plan_and_add(struct server *s, const char *run, const json_t *spec,
 			    const json_t *done, struct err *e)
 {
-	json_t *jobs = NULL, *models = NULL;
+	json_t *jobs = NULL, *models = NULL, *fresh;
 	int64_t n_new = 0;
 	bool finished = false;
 	enum rc rc = plan(spec, done, run, &jobs, e);
@@ -77,14 +129,21 @@ static enum rc plan_and_add(struct server *s, const char *run, const json_t *spe
 		atomic_fetch_add(&s->stats.plan_errors, 1);
 		return queue_fail_run(s->queue, run, e->text, e);
 	}
-	rc = queue_add_jobs(s->queue, run, jobs, &n_new, e);
+	fresh = unknown_jobs(run, jobs);
+	if (json_array_size(fresh))
+		rc = queue_add_jobs(s->queue, run, fresh, &n_new, e);
+	if (!rc)
+		known_add(run, fresh);
 	if (!rc && n_new)
 		log_info("reconcile", "planned", "run=%s new=%lld", run, (long long)n_new);
 	if (!rc && !n_new)
 		rc = queue_finish_run(s->queue, run, (int64_t)json_object_size(done),
 				      final_digest(spec, done, run, &models), &finished, e);
+	if (finished || rc)
+		known_forget(run);
 	if (finished)
 		log_info("reconcile", "finished", "run=%s", run);
+	json_decref(fresh);
 	json_decref(jobs);
 	json_decref(models);
 	return rc;
@@ -96,8 +155,10 @@ enum rc reconcile_run(struct server *s, const char *run, struct err *e)
 	const json_t *spec;
 	enum rc rc = queue_run(s->queue, run, &info, e);
 
-	if (rc)
+	if (rc) {
+		known_forget(run);
 		return rc;
+	}
 	atomic_fetch_add(&s->stats.plans, 1);
 	spec = json_object_get(json_object_get(info, "record"), "spec");
 	if (json_object_get(info, "cancel") && jx_get_bool(info, "cancel", false)) {
@@ -164,7 +225,7 @@ static void plan_all(struct reconcile *rc)
 static void *planner(void *arg)
 {
 	struct reconcile *rc = arg;
-	int64_t sweep = clk_mono_ms();
+	int64_t sweep = clk_mono_ms(), last = 0;
 
 	while (!atomic_load(&rc->srv->stopping)) {
 		char dirty[DIRTY_MAX][RUN_ID_MAX];
@@ -172,7 +233,10 @@ static void *planner(void *arg)
 		bool all;
 
 		wait_dirty(rc, sweep);
-		clk_sleep_ms(GATHER_MS);
+		clk_sleep_ms(2 * last < GATHER_MS	? GATHER_MS
+			     : 2 * last > GATHER_MS_MAX ? GATHER_MS_MAX
+							: 2 * last);
+		last = clk_mono_ms();
 		pthread_mutex_lock(&rc->lock);
 		n = rc->n_dirty;
 		memcpy(dirty, rc->dirty, sizeof dirty);
@@ -186,6 +250,7 @@ static void *planner(void *arg)
 			plan_all(rc);
 			sweep = clk_mono_ms() + SWEEP_MS;
 		}
+		last = clk_mono_ms() - last;
 	}
 	return NULL;
 }
@@ -201,6 +266,8 @@ static void *ticker(void *arg)
 		struct err e = {0};
 		bool ok = queue_tick(s->queue, &t, &e) == RC_OK;
 
+		if (!ok)
+			known_forget(NULL);
 		if (ok != atomic_exchange(&s->redis_ok, ok))
 			log_line(ok ? LOG_INFO : LOG_WARN, "reconcile",
 				 ok ? "redis_up" : "redis_down", "error=%s", e.text);

@@ -107,7 +107,8 @@ is "$(header X-Log-Size)/$(header X-Log-Offset)" 11/6
 # Outputs must be in the store; the digest of an upload is checked.
 base=$(tar_artifact "$FLOW_DIR/base.tar" checkpoint config.json '{"base":1}')
 complete "$(outputs "model:checkpoint:$base:")"
-want 409 "completion without bytes"
+want 422 "completion without bytes"
+is "$(js 'b["type"]')" missing-blob
 put_blob "$FLOW_DIR/base.tar" "${base%?}$( [ "${base: -1}" = 0 ] && echo 1 || echo 0)"
 want 422 "upload under another digest"
 put_blob "$FLOW_DIR/base.tar" "$base"

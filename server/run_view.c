@@ -1,0 +1,105 @@
+#include "server/run_view.h"
+
+#include "base/clk.h"
+#include "base/jsonx.h"
+#include "base/str.h"
+#include "queue/queue.h"
+#include "server/server.h"
+#include "server/view.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#define SLOTS 64
+
+static struct {
+	pthread_mutex_t lock;
+	struct {
+		char run[RUN_ID_MAX];
+		int64_t updated_ms, made_ms;
+		bool ended;
+		json_t *view; /* owned; never changed once here */
+	} slot[SLOTS];
+} cache = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static bool has_ended(const json_t *info)
+{
+	const char *state = jx_get_str(info, "state", "");
+
+	return strcmp(state, "done") == 0 || strcmp(state, "failed") == 0 ||
+	       strcmp(state, "cancelled") == 0;
+}
+
+/* A copy of the kept view, or NULL. */
+static json_t *cache_get(const char *run, int64_t updated_ms)
+{
+	int64_t now = clk_mono_ms();
+	json_t *view = NULL;
+
+	pthread_mutex_lock(&cache.lock);
+	for (int i = 0; i < SLOTS; i++) {
+		if (strcmp(cache.slot[i].run, run) != 0 || !cache.slot[i].view)
+			continue;
+		if (now - cache.slot[i].made_ms < RUN_VIEW_MS ||
+		    (cache.slot[i].ended && cache.slot[i].updated_ms == updated_ms))
+			view = json_copy(cache.slot[i].view);
+		break;
+	}
+	pthread_mutex_unlock(&cache.lock);
+	return view;
+}
+
+/* Takes the slot of the run, else the oldest. view NULL forgets. */
+static void cache_put(const char *run, const json_t *info, json_t *view)
+{
+	int at = 0;
+
+	pthread_mutex_lock(&cache.lock);
+	for (int i = 0; i < SLOTS; i++) {
+		if (strcmp(cache.slot[i].run, run) == 0) {
+			at = i;
+			break;
+		}
+		if (cache.slot[i].made_ms < cache.slot[at].made_ms)
+			at = i;
+	}
+	if (view || strcmp(cache.slot[at].run, run) == 0) {
+		json_decref(cache.slot[at].view);
+		cache.slot[at].view = view ? json_copy(view) : NULL;
+		cache.slot[at].made_ms = clk_mono_ms();
+		cache.slot[at].updated_ms = jx_get_i64(info, "updated_ms", 0);
+		cache.slot[at].ended = has_ended(info);
+		str_copy(cache.slot[at].run, RUN_ID_MAX, run);
+	}
+	pthread_mutex_unlock(&cache.lock);
+}
+
+void run_view_forget(const char *run)
+{
+	cache_put(run, NULL, NULL);
+}
+
+enum rc run_view(struct server *s, const char *run, bool single, json_t **out, struct err *e)
+{
+	json_t *info = NULL, *jobs = NULL, *view = NULL, *spec;
+	enum rc rc = queue_run(s->queue, run, &info, e);
+
+	if (rc)
+		goto out;
+	view = cache_get(run, jx_get_i64(info, "updated_ms", 0));
+	if (!view) {
+		rc = queue_jobs(s->queue, run, NULL, &jobs, e);
+		if (rc)
+			goto out;
+		view = view_run(info, jobs, false);
+		cache_put(run, info, view);
+	}
+	spec = json_object_get(json_object_get(info, "record"), "spec");
+	if (single && spec)
+		json_object_set(view, "spec", spec);
+	*out = view;
+out:
+	json_decref(jobs);
+	json_decref(info);
+	return rc;
+}
