@@ -108,15 +108,21 @@ static enum rc resolve_input(struct queue *q, json_t *input, struct err *e)
 	return rc;
 }
 
+/* Where some parents may fail, the inputs they would have made are left out. */
 static enum rc resolve_inputs(struct queue *q, json_t *job, struct err *e)
 {
-	size_t i;
-	json_t *input;
+	json_t *inputs = json_object_get(job, "inputs");
+	bool some = jx_get_i64(job, "need", 0) <
+		    (int64_t)json_array_size(json_object_get(job, "parents"));
 
-	json_array_foreach(json_object_get(job, "inputs"), i, input) {
-		enum rc rc = resolve_input(q, input, e);
-		if (rc)
+	for (size_t i = 0; i < json_array_size(inputs);) {
+		enum rc rc = resolve_input(q, json_array_get(inputs, i), e);
+		if (rc == RC_NOTFOUND && some)
+			json_array_remove(inputs, i);
+		else if (rc)
 			return rc;
+		else
+			i++;
 	}
 	return RC_OK;
 }

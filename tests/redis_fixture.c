@@ -71,12 +71,19 @@ void redis_fixture_start(struct redis_fixture *f, const char *dir, bool fast)
 	redis_fixture_again(f);
 }
 
+/* A server that is writing its first append-only file does not heed SIGTERM. */
 static void end(struct redis_fixture *f, int sig)
 {
+	int64_t until = clk_mono_ms() + 3000;
+
 	if (f->pid <= 0)
 		return;
 	kill(f->pid, sig);
-	waitpid(f->pid, NULL, 0);
+	while (waitpid(f->pid, NULL, WNOHANG) == 0) {
+		if (clk_mono_ms() > until)
+			kill(f->pid, SIGKILL);
+		clk_sleep_ms(2);
+	}
 	f->pid = -1;
 }
 

@@ -36,7 +36,7 @@ local RUN_TERMINAL = {done = 1, failed = 1, cancelled = 1}
 local MOVES = {
 	blocked = {ready = 1, skipped = 1, cancelled = 1},
 	ready = {running = 1, cancelled = 1, blocked = 1},
-	running = {done = 1, delayed = 1, failed = 1, ready = 1, cancelled = 1},
+	running = {done = 1, delayed = 1, failed = 1, ready = 1, blocked = 1, cancelled = 1},
 	delayed = {ready = 1, cancelled = 1, blocked = 1},
 	failed = {ready = 1, blocked = 1},
 	cancelled = {ready = 1, blocked = 1},

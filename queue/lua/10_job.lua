@@ -140,6 +140,18 @@ local function recount(id)
 	return left, succ
 end
 
+-- A job that ran before waits for its turn again; for a parent first, if one was retried meanwhile
+-- (possible only where some parents may fail).
+local function back(j, fields, note)
+	local left, succ = recount(j.id)
+	if left > 0 then
+		redis.call('HSET', P .. 'j:' .. j.id, 'left', left, 'succ', succ)
+		move(j, 'blocked', fields, note)
+	else
+		move(j, 'ready', fields, note)
+	end
+end
+
 -- Attempts are kept as text; closing one replaces the last brace.
 local function attempt_close(j, how, reason)
 	local key = P .. 'at:' .. j.id

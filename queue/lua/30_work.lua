@@ -218,7 +218,7 @@ register('fail', function(a)
 	elseif kind == 'preempted' then
 		attempt_close(j, 'preempted', a[5])
 		redis.call('HINCRBY', P .. 'w:' .. worker, 'pre', 1)
-		move(j, 'ready', with('pre', j.pre + 1), 'preempted')
+		back(j, with('pre', j.pre + 1), 'preempted')
 	elseif kind == 'retry' and j.att + 1 < j.max then
 		attempt_close(j, 'failed', a[5])
 		j.att = j.att + 1

@@ -31,7 +31,7 @@ local function lease_lost(j)
 			cjson.encode({message = why})), why)
 		release(j.id, false)
 	else
-		move(j, 'ready', with('att', att, 'lost', lost), 'lease lost')
+		back(j, with('att', att, 'lost', lost), 'lease lost')
 	end
 end
 
@@ -61,7 +61,7 @@ end
 local function wake(lc)
 	local ids = due('delayed', lc)
 	for _, id in ipairs(ids) do
-		move(job_load(id), 'ready', {'due', ''})
+		back(job_load(id), {'due', ''})
 	end
 	return #ids
 end
