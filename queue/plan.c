@@ -327,7 +327,8 @@ static bool plan_iteration(struct planner *p, int64_t t, struct source *model, e
 		return false;
 	shards = (rows + p->shard_size - 1) / p->shard_size;
 	if (shards == 0 || shards * (p->samples + 1) > PARENTS_MAX) {
-		*rc = err_set(p->e, RC_INVALID, "iteration %lld: %lld prompts in shards of %lld make %lld jobs, "
+		*rc = err_set(p->e, RC_INVALID,
+			      "iteration %lld: %lld prompts in shards of %lld make %lld jobs, "
 			      "expected 1 to %d", (long long)t, (long long)rows, (long long)p->shard_size,
 			      (long long)(shards * (p->samples + 1)), PARENTS_MAX);
 		return false;

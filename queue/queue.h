@@ -12,7 +12,8 @@
  * - leases and delays run on the lease clock, which only queue_tick advances, by at most 2 s each;
  * - every state change has exactly one event, added in the same atomic step.
  *
- * Times in JSON are Unix milliseconds in fields named *_ms. Job ids: "<run>.<iter>.<stage>.<shard>.<pass>".
+ * Times in JSON are Unix milliseconds in fields named *_ms. A job's id is
+ * "<run>.<iter>.<stage>.<shard>.<pass>".
  * json_t results are new references.
  */
 #pragma once
@@ -36,8 +37,8 @@ struct queue_opts {
 	enum rc (*migrate)(struct queue *q, struct err *e);
 };
 
-/* url: "unix:/path", "host:port", "redis://[:password@]host[:port][/db]", or an absolute path. RC_INVALID when
- * the configuration of Redis may lose acknowledged writes and accept_loss is not set. */
+/* url: "unix:/path", "host:port", "redis://[:password@]host[:port][/db]", or an absolute path.
+ * RC_INVALID when Redis may lose acknowledged writes as configured and accept_loss is not set. */
 enum rc queue_open(const char *url, const struct queue_opts *o, struct queue **out, struct err *e);
 void queue_close(struct queue *q);
 enum rc queue_ping(struct queue *q, struct err *e);
@@ -54,7 +55,7 @@ enum rc queue_lib_load(struct queue *q, struct err *e);
  * key with another digest: RC_CONFLICT. Same run id: RC_OK and *existed. */
 enum rc queue_submit(struct queue *q, const json_t *record, const char *idem_key,
 		     const char *body_digest, char run[RUN_ID_MAX], bool *existed, struct err *e);
-/* Jobs as plan() makes them, in any order as long as parents are in the list or known already.
+/* Jobs as plan() makes them: a parent stands before its children, or is known already.
  * Adding twice adds once. All or nothing. Refused (RC_CONFLICT) when the run is terminal or being
  * cancelled. */
 enum rc queue_add_jobs(struct queue *q, const char *run, const json_t *jobs, int64_t *n_new,
@@ -132,17 +133,19 @@ struct queue_tick {
 enum rc queue_tick(struct queue *q, struct queue_tick *out, struct err *e);
 
 /* --- reads -------------------------------------------------------------------------------------
- * run: {"id","name","state","created_ms","updated_ms","ended_ms"|null,"hold":bool,"cancel":bool,"counts":{state:n,…all eight},
- *       "total","class","weight","vt","error"|null,"final_digest"|null,"record":{…}} */
+ * run: {"id","name","state","created_ms","updated_ms","ended_ms"|null,"hold":bool,"cancel":bool,
+ *       "counts":{state:n, all eight},"total","class","weight","vt","iterations","seed",
+ *       "error"|null,"final_digest"|null,"record":{…}} */
 enum rc queue_run(struct queue *q, const char *run, json_t **out, struct err *e); /* RC_NOTFOUND */
 /* Newest first. state may be NULL. cursor: NULL or "" first, then *next (heap, NULL at the end).
  * Items carry no "record" but record.spec's iterations and seed as "iterations","seed". */
 enum rc queue_runs(struct queue *q, const char *state, const char *cursor, int limit, json_t **items,
 		   char **next, struct err *e);
-/* job: {"id","run","stage","iter","shard","pass","state","parents":[ids],"need","optional","inputs":[as planned],"params":{…},
- *  "attempts" (burnt),"max_attempts","starts","losses","preemptions","worker"|null,"progress":{"done","total","unit"}|null,
- *  "checkpoint":{…}|null,"outputs":[…]|null,"metrics":{…}|null,"info":{…}|null,"error":{…}|null,"wait_reason"|null,
- *  "created_ms","started_ms","ended_ms","last_beat_ms","log_size","cost_hint"} */
+/* job: {"id","run","stage","iter","shard","pass","state","cancelling":bool,"parents":[ids],"need",
+ *  "optional","inputs":[as planned],"params":{…},"attempts" (burnt),"max_attempts","starts","losses",
+ *  "preemptions","worker"|null,"progress":{"done","total","unit"}|null,"checkpoint":{…}|null,
+ *  "outputs":[…]|null,"metrics":{…}|null,"info":{…}|null,"error":{…}|null,"wait_reason"|null,
+ *  "created_ms","started_ms","ended_ms","last_beat_ms","checkpoint_ms","log_size","cost_hint","seq"} */
 enum rc queue_job(struct queue *q, const char *job, json_t **out, struct err *e); /* RC_NOTFOUND */
 struct queue_job_filter {
 	const char *stage, *state; /* NULL = any */
@@ -151,20 +154,20 @@ struct queue_job_filter {
 /* In order of adding. filter may be NULL. */
 enum rc queue_jobs(struct queue *q, const char *run, const struct queue_job_filter *f, json_t **out,
 		   struct err *e);
-/* Array of {"n","worker","started_ms","ended_ms"|null,"end":"completed|failed|preempted|lease_lost|cancelled"|null,
- * "reason":{…}|null,"from_progress","to_progress","fence","token_hash"}. */
+/* Array of {"n","worker","started_ms","ended_ms"|null,"reason":{…}|null,"from_progress","to_progress"|null,
+ * "fence","end":"completed|failed|preempted|lease_lost|cancelled"|null}. */
 enum rc queue_attempts(struct queue *q, const char *job, json_t **out, struct err *e);
 /* Array of {"step",…}, rising. */
 enum rc queue_metrics(struct queue *q, const char *job, json_t **out, struct err *e);
-/* {job id: {"outputs":{role:{"digest","kind","size","rows","meta"}}}} of all done jobs: plan()'s argument. */
+/* {job id: {"outputs":{role:{"digest","kind","size","rows","meta"}}}} of all done jobs, for plan(). */
 enum rc queue_done_outputs(struct queue *q, const char *run, json_t **out, struct err *e);
 /* Runs whose state is active, paused or draining: what the reconciler looks at. Array of ids. */
 enum rc queue_open_runs(struct queue *q, json_t **out, struct err *e);
 
 /* --- events ------------------------------------------------------------------------------------
  * Ids rise ("1732160000000-0"). Returns at once when there is something after `after_id` ("$" is not
- * allowed; "0-0" is the beginning), else waits up to block_ms. *items: array of {"id","type","run","job","data"};
- * empty on time-out. *gap: after_id is older than what is kept, the reader must take a new snapshot.
+ * allowed; "0-0" is the beginning), else waits up to block_ms. *items: array of
+ * {"id","type","run","job","data"}, empty on time-out. *gap: after_id is older than what is kept, the reader must take a new snapshot.
  * Types: run, job, worker, metric, log. */
 enum rc queue_events(struct queue *q, const char *after_id, int64_t block_ms, int max, json_t **items,
 		     bool *gap, struct err *e);
@@ -175,14 +178,16 @@ enum rc queue_event_add(struct queue *q, const char *type, const char *run, cons
 			const json_t *data, struct err *e);
 
 /* --- workers -----------------------------------------------------------------------------------
- * info: {"name","pid","host","engine","code","threads","memory_bytes","labels","price_per_hour","stages"}; id made by the caller. */
+ * info: {"name","pid","host","engine","code","threads","memory_bytes","labels","price_per_hour",
+ * "stages"}; the caller makes the id. */
 enum rc queue_worker_register(struct queue *q, const char *worker, const json_t *info, struct err *e);
 /* A worker without a job says it lives; RC_NOTFOUND when unknown (register again). */
 enum rc queue_worker_beat(struct queue *q, const char *worker, enum queue_action *action,
 			  struct err *e);
 enum rc queue_worker_drain(struct queue *q, const char *worker, struct err *e);
 enum rc queue_worker_gone(struct queue *q, const char *worker, struct err *e);
-/* Array of {"id","name","state":"idle|busy|draining|lost|gone","job"|null,"last_beat_ms","started_ms","jobs_done","preemptions","info":{…}}. */
+/* Array of {"id","name","state":"idle|busy|draining|lost|gone","job"|null,"last_beat_ms","started_ms",
+ * "jobs_done","preemptions","info":{…}}. */
 enum rc queue_workers(struct queue *q, json_t **out, struct err *e);
 
 /* --- small things with a life span (sessions, tokens, login links) ------------------------------

@@ -19,6 +19,7 @@ void spec_errors_release(struct spec_errors *s);
  * is NULL). The result has every field, in a form that normalises to itself. `in` is not changed. */
 enum rc spec_normalise(const json_t *in, json_t **out, struct spec_errors *errs, struct err *e);
 /* {"defaults":{…spec with every default…},
- *  "fields":[{"pointer","type":"string|int|number|bool|list|object","default","min","max","choices":[…],"required":bool,"help"}],
+ *  "fields":[{"pointer","type":"string|int|number|bool|files|list|object","default","min","max",
+ *             "choices":[…],"required":bool,"help"}],
  *  "sections":[{"name","title"}]}: GET /api/v1/config/defaults. */
 json_t *spec_defaults(void);
