@@ -167,7 +167,8 @@ enum rc queue_open_runs(struct queue *q, json_t **out, struct err *e);
 /* --- events ------------------------------------------------------------------------------------
  * Ids rise ("1732160000000-0"). Returns at once when there is something after `after_id` ("$" is not
  * allowed; "0-0" is the beginning), else waits up to block_ms. *items: array of
- * {"id","type","run","job","data"}, empty on time-out. *gap: after_id is older than what is kept, the reader must take a new snapshot.
+ * {"id","type","run","job","data"}, empty on time-out. *gap: after_id is older than
+ * what is kept, the reader must take a new snapshot.
  * Types: run, job, worker, metric, log. */
 enum rc queue_events(struct queue *q, const char *after_id, int64_t block_ms, int max, json_t **items,
 		     bool *gap, struct err *e);
