@@ -270,6 +270,28 @@ static enum rc read_vocab(struct json_file *f, struct err *e)
 	return rc;
 }
 
+/* An added token may stand in the vocabulary too, with the same text; a byte must stay a byte. */
+static enum rc check_added(const struct tokenizer *t, int64_t id, const char *content, size_t len,
+			   struct err *e)
+{
+	const struct token_piece *p;
+
+	if (id >= t->n_pieces || t->pieces[id].kind == PIECE_NONE)
+		return RC_OK;
+	p = &t->pieces[id];
+	if (p->kind == PIECE_SPECIAL || p->kind == PIECE_ADDED)
+		return err_set(e, RC_INVALID, "id %lld is given twice", (long long)id);
+	if (p->len != len || memcmp(t->text.data + p->at, content, len))
+		return err_set(e, RC_INVALID, "id %lld is \"%.*s\" in the vocabulary, \"%.40s\" here",
+			       (long long)id, (int)(p->len > 40 ? 40 : p->len), t->text.data + p->at,
+			       content);
+	for (int i = 0; i < 256; i++)
+		if (t->byte_ids[i] == id)
+			return err_set(e, RC_INVALID, "id %lld is the token of byte 0x%02x",
+				       (long long)id, i);
+	return RC_OK;
+}
+
 static enum rc read_added_one(struct tokenizer *t, const json_t *v, struct err *e)
 {
 	const char *content;
@@ -285,8 +307,9 @@ static enum rc read_added_one(struct tokenizer *t, const json_t *v, struct err *
 		return err_set(e, RC_INVALID, "content of id %lld has %zu bytes, not 1..%d",
 			       (long long)id, len, WORD_MAX);
 	bool special = jx_get_bool(v, "special", false);
-	if (id < t->n_pieces && t->pieces[id].kind == PIECE_SPECIAL)
-		return err_set(e, RC_INVALID, "id %lld is given twice", (long long)id);
+	rc = check_added(t, id, content, len, e);
+	if (rc)
+		return rc;
 	if (id < t->n_pieces)
 		t->pieces[id].kind = PIECE_NONE; /* Now it is what is written here. */
 	rc = token_piece_set(t, id, content, len, special ? PIECE_SPECIAL : PIECE_ADDED, "id", e);
