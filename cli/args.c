@@ -141,7 +141,8 @@ int opt_parse(const struct opt *opts, size_t n, int *argc, char **argv, int leas
 		const char *value = word[len] ? word + len + 1 : NULL;
 		if (!o)
 			return unknown(opts, n, word);
-		if (o->kind != OPT_FLAG && !value && i + 1 < *argc)
+		/* The next word, unless it is a flag itself: `--run --stage x` forgot a value. */
+		if (o->kind != OPT_FLAG && !value && i + 1 < *argc && strncmp(argv[i + 1], "--", 2))
 			value = argv[++i];
 		if ((o->kind == OPT_FLAG) != !value) {
 			fprintf(stderr, "pawl: %s %s\n", word, value ? "takes no value" : "needs a value");

@@ -57,6 +57,38 @@ int cmd_data_ls(struct cli *c, int argc, char **argv)
 	return code;
 }
 
+/* A short form, "3f2a", is looked up in the list of `kind`: "checkpoints" or "datasets". */
+static enum rc full_digest(struct cli *c, const char *kind, const char *text,
+			   char out[SHA256_HEX_SIZE], struct err *e)
+{
+	json_t *rows;
+	const json_t *v;
+	size_t i, hits = 0, len = strlen(text);
+
+	if (sha256_hex_valid(text)) {
+		str_copy(out, SHA256_HEX_SIZE, text);
+		return RC_OK;
+	}
+	if (len < 4 || len > 64)
+		return err_set(e, RC_INVALID, "\"%s\" is no digest (at least its first 4 digits)", text);
+	enum rc rc = api_list(c, kind, 100000, &rows, e);
+	if (rc)
+		return rc;
+	out[0] = 0;
+	json_array_foreach(rows, i, v) {
+		const char *d = jx_get_str(v, "digest", "");
+		if (!strncmp(d, text, len) && strcmp(d, out)) {
+			str_copy(out, SHA256_HEX_SIZE, d);
+			hits++;
+		}
+	}
+	json_decref(rows);
+	if (hits == 1)
+		return RC_OK;
+	return err_set(e, hits ? RC_CONFLICT : RC_NOTFOUND, "%zu %s begin with \"%s\"", hits,
+		       kind, text);
+}
+
 static int to_file(void *ctx, const void *data, size_t len)
 {
 	return fwrite(data, 1, len, ctx) != len;
@@ -71,11 +103,13 @@ static enum rc export_list(struct cli *c, const struct export *x, const char *di
 			   struct err *e)
 {
 	struct buf path = BUF_INIT;
+	char full[SHA256_HEX_SIZE];
 	enum rc rc = RC_OK;
 
 	if (digest) {
-		*out = json_pack("[{s:s}]", "digest", digest);
-		return RC_OK;
+		rc = full_digest(c, "datasets", digest, full, e);
+		*out = rc ? NULL : json_pack("[{s:s}]", "digest", full);
+		return rc;
 	}
 	buf_puts(&path, "datasets");
 	put_query(&path, "run", x->run);
@@ -122,7 +156,7 @@ static enum rc export_all(struct cli *c, const struct export *x, const json_t *l
 	enum rc rc = RC_OK;
 
 	json_array_foreach(list, i, v) {
-		if (x->role && strcmp(jx_get_str(v, "role", ""), x->role))
+		if (x->role && json_object_get(v, "role") && strcmp(jx_get_str(v, "role", ""), x->role))
 			continue;
 		rc = export_one(c, x, jx_get_str(v, "digest", ""), out, e);
 		if (rc)
@@ -263,69 +297,57 @@ static enum rc one_try(struct cli *c, const char *url, struct download *d, struc
 	return rc; /* 416: nothing is left to ask for; the digest will tell. */
 }
 
+/* Tries until all is there, or nothing comes any more. */
+static enum rc try_all(struct cli *c, const char *url, struct download *d, struct err *e)
+{
+	enum rc rc = RC_CANCELLED;
+
+	err_set(e, rc, "interrupted");
+	for (int tries = 0; tries < TRIES && !cli_stop; tries++) {
+		int64_t before = d->at;
+		rc = one_try(c, url, d, e);
+		if (rc != RC_UNREACHABLE && rc != RC_TIMEOUT)
+			break;
+		if (d->at > before)
+			tries = 0;
+		clk_sleep_ms(200 << (tries < 6 ? tries : 6));
+	}
+	return rc;
+}
+
 static enum rc download(struct cli *c, const char *digest, const char *part, struct err *e)
 {
-	char got[SHA256_HEX_SIZE];
+	char got[SHA256_HEX_SIZE] = "";
 	struct download d = {.fd = open(part, O_RDWR | O_CREAT | O_CLOEXEC, 0644)};
 	enum rc rc = RC_OK;
 
 	if (d.fd < 0)
 		return err_set(e, err_from_errno(errno), "create %s: %m", part);
-	d.at = fs_size(part);
-	if (d.at > 0 && !c->quiet)
-		fprintf(stderr, "going on at byte %lld of %s\n", (long long)d.at, part);
 	char *url = mem_printf("%s/api/v1/checkpoints/%s/content", c->server, digest);
-	for (int tries = 0; tries < TRIES && !cli_stop; tries++) {
-		int64_t before = d.at;
-		rc = one_try(c, url, &d, e);
-		if (rc != RC_UNREACHABLE && rc != RC_TIMEOUT)
+	/* What an earlier try left may be rubbish: then once more from the start. */
+	for (int round = 0; round < 2 && !rc && strcmp(got, digest); round++) {
+		d.at = round ? 0 : fs_size(part);
+		if (round && ftruncate(d.fd, 0))
+			rc = err_set(e, err_from_errno(errno), "truncate %s: %m", part);
+		if (d.at > 0 && !c->quiet)
+			fprintf(stderr, "going on at byte %lld of %s\n", (long long)d.at, part);
+		bool fresh = d.at == 0;
+		if (!rc)
+			rc = try_all(c, url, &d, e);
+		if (!rc)
+			rc = fs_sha256(part, got, NULL, e);
+		if (fresh)
 			break;
-		if (d.at > before)
-			tries = 0;
-		clk_sleep_ms(200 << (tries < 6 ? tries : 6));
 	}
 	free(url);
 	buf_release(&d.error);
 	close(d.fd);
-	if (!rc)
-		rc = fs_sha256(part, got, NULL, e);
 	if (!rc && strcmp(got, digest)) {
 		unlink(part);
 		rc = err_set(e, RC_CORRUPT, "%s: digest is %s, expected %s; it was removed", part, got,
 			     digest);
 	}
 	return rc;
-}
-
-/* A short form, "3f2a", is looked up in the list of checkpoints. */
-static enum rc full_digest(struct cli *c, const char *text, char out[SHA256_HEX_SIZE], struct err *e)
-{
-	json_t *rows;
-	const json_t *v;
-	size_t i, hits = 0, len = strlen(text);
-
-	if (sha256_hex_valid(text)) {
-		str_copy(out, SHA256_HEX_SIZE, text);
-		return RC_OK;
-	}
-	if (len < 4 || len > 64)
-		return err_set(e, RC_INVALID, "\"%s\" is no digest (at least its first 4 digits)", text);
-	enum rc rc = api_list(c, "checkpoints", 100000, &rows, e);
-	if (rc)
-		return rc;
-	out[0] = 0;
-	json_array_foreach(rows, i, v) {
-		const char *d = jx_get_str(v, "digest", "");
-		if (!strncmp(d, text, len) && strcmp(d, out)) {
-			str_copy(out, SHA256_HEX_SIZE, d);
-			hits++;
-		}
-	}
-	json_decref(rows);
-	if (hits == 1)
-		return RC_OK;
-	return err_set(e, hits ? RC_CONFLICT : RC_NOTFOUND, "%zu checkpoints begin with \"%s\"", hits,
-		       text);
 }
 
 int cmd_ckpt_get(struct cli *c, int argc, char **argv)
@@ -338,7 +360,7 @@ int cmd_ckpt_get(struct cli *c, int argc, char **argv)
 
 	if (code)
 		return code;
-	enum rc rc = full_digest(c, argv[0], digest, &e);
+	enum rc rc = full_digest(c, "checkpoints", argv[0], digest, &e);
 	if (rc)
 		return fail(&e);
 	cli_catch_signals();

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-#define CELL_MAX 60
+#define CELL_MAX 64 /* a digest */
 #define COLUMNS_MAX 16
 
 void json_print(const json_t *v)
@@ -160,8 +160,13 @@ static size_t width(const char *s)
 
 static void put_padded(FILE *out, const char *s, size_t w, bool last)
 {
+	size_t n = width(s);
+
 	fputs(s, out);
-	for (size_t n = width(s); n < w + 2 && !last; n++)
+	if (last)
+		return;
+	fputs("  ", out);
+	for (; n < w; n++)
 		fputc(' ', out);
 }
 

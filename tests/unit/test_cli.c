@@ -42,6 +42,8 @@ void test_cli__flags_and_words(void)
 	argc = 1;
 	CHECK_EQ(opt_parse(opts, 4, &argc, ARGS("--file"), 0, 9), EXIT_USAGE);
 	argc = 2;
+	CHECK_EQ(opt_parse(opts, 4, &argc, ARGS("--file", "--wait"), 0, 9), EXIT_USAGE);
+	argc = 2;
 	CHECK_EQ(opt_parse(opts, 4, &argc, ARGS("--count", "x"), 0, 9), EXIT_USAGE);
 	argc = 2;
 	CHECK_EQ(opt_parse(opts, 4, &argc, ARGS("a", "b"), 0, 1), EXIT_USAGE);
