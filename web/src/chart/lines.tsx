@@ -16,9 +16,15 @@ export interface LinesProps {
 	/** Fixed bounds, for accuracies. */
 	bounds?: [number, number];
 	hint?: string;
+	/** Names of x = 0, 1, 2 … instead of numbers. */
+	names?: string[];
 }
 
 const BUCKETS = 1000;
+/** Fewer points than this are shown as they are. */
+const SMOOTH_LEAST = 20;
+/** Steps are whole numbers, so ticks are too. */
+const WHOLE = [1, 2, 5].flatMap((m) => Array.from({ length: 9 }, (_, e) => m * 10 ** e)).sort((a, b) => a - b);
 const fontOf = (): string => `11px ${getComputedStyle(document.body).fontFamily}`;
 
 function options(p: LinesProps, width: number, smoothed: boolean): uPlot.Options {
@@ -44,7 +50,7 @@ function options(p: LinesProps, width: number, smoothed: boolean): uPlot.Options
 			y: p.log ? { distr: 3 } : p.bounds ? { range: () => p.bounds! } : { range: (_u, lo, hi) => padded(lo, hi) },
 		},
 		axes: [
-			{ ...axis, size: 28, space: 64, values: (_u, vs) => vs.map((v) => (Number.isInteger(v) ? String(v) : "")) },
+			{ ...axis, size: 28, space: 64, incrs: WHOLE, values: (_u, vs) => vs.map((v) => (Number.isInteger(v) ? (p.names?.[v] ?? (p.names ? "" : String(v))) : "")) },
 			{ ...axis, size: 52, space: 32, values: (_u, vs) => vs.map((v) => (v === null ? "" : wide(v))) },
 		],
 		series,
@@ -66,7 +72,7 @@ export function Lines(p: LinesProps) {
 	const plot = useRef<uPlot | null>(null);
 	const [at, setAt] = useState<number | null>(null);
 	const [table, setTable] = useState(false);
-	const weight = p.smoothing ?? 0;
+	const weight = p.lines.some((l) => l.points.length >= SMOOTH_LEAST) ? (p.smoothing ?? 0) : 0;
 	const smoothed = weight > 0;
 	const shown = (p.log ? positive(p.lines) : p.lines).map((l) => ({ ...l, points: thin(l.points, BUCKETS) }));
 	const all = smoothed ? shown.flatMap((l) => [l, { ...l, points: smooth(l.points, weight) }]) : shown;
@@ -121,21 +127,21 @@ export function Lines(p: LinesProps) {
 						</li>
 					);
 				})}
-				{at !== null && data[0][at] !== undefined && <li class="dim num">{p.xLabel ?? "step"} {data[0][at]}</li>}
+				{at !== null && data[0][at] !== undefined && <li class="dim num">{p.names?.[data[0][at]!] ?? `${p.xLabel ?? "step"} ${data[0][at]}`}</li>}
 			</ul>
-			{table && <DataTable lines={p.lines} x={p.xLabel ?? "step"} />}
+			{table && <DataTable lines={p.lines} x={p.xLabel ?? "step"} names={p.names} />}
 		</figure>
 	);
 }
 
-function DataTable({ lines, x }: { lines: Line[]; x: string }) {
+function DataTable({ lines, x, names }: { lines: Line[]; x: string; names?: string[] }) {
 	const [xs, ...cols] = join(lines.map((l) => ({ ...l, points: thin(l.points, 50) })));
 	return (
 		<div class="table-scroll short" tabIndex={0}>
 			<table class="plain num">
 				<thead><tr><th>{x}</th>{lines.map((l) => <th key={l.label}>{l.label}</th>)}</tr></thead>
 				<tbody>
-					{xs.map((v, i) => <tr key={v}><td>{v}</td>{cols.map((c, k) => <td key={k}>{fmtNum(c[i])}</td>)}</tr>)}
+					{xs.map((v, i) => <tr key={v}><td>{names?.[v] ?? v}</td>{cols.map((c, k) => <td key={k}>{fmtNum(c[i])}</td>)}</tr>)}
 				</tbody>
 			</table>
 		</div>

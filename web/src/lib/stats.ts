@@ -56,9 +56,9 @@ function counted(stats: Obj | undefined): Fact[] {
 	};
 	put("chosen", "made a pair", 2);
 	put("tie", "ties", 0.4);
-	put("parse_fail", "rows with a parse failure", 0.1);
+	put("parse_fail", "parse failures", 0.1);
 	put("unjudged", "unjudged", 0.1);
-	put("truncated", "with a cut off answer", 0.2);
+	put("truncated", "cut off", 0.2);
 	put("duplicate", "duplicates", 0.1);
 	return out;
 }

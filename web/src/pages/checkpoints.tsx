@@ -11,7 +11,7 @@ const MODEL = /^(SFT|base|M\d+)$/i;
 
 /** The models of one run in order, step checkpoints folded under the model they lead to. */
 function Lineage({ items }: { items: Checkpoint[] }) {
-	const main = items.filter((c) => MODEL.test(c.name)).sort((a, b) => a.iter - b.iter || a.created_at.localeCompare(b.created_at));
+	const main = items.filter((c) => MODEL.test(c.name)).sort((a, b) => a.iter - b.iter || (a.created_at ?? "").localeCompare(b.created_at ?? ""));
 	if (main.length < 2) return null;
 	return (
 		<ol class="lineage" aria-label="Lineage">
@@ -74,7 +74,7 @@ function CheckpointList() {
 	const runs = useQuery<List<Run>>("/runs?limit=50", { topics: ["runs"], on: (e) => e.type === "run" });
 	const q = useQuery<List<Checkpoint>>("/checkpoints" + qs({ run, cursor, limit: 100 }), { topics: ["jobs"], on: (e) => e.type === "job" });
 	const models = query("steps") !== "1";
-	const items = (q.data?.items ?? []).filter((c) => !models || (c.kind ?? "checkpoint") === "checkpoint");
+	const items = (q.data?.items ?? []).filter((c) => !models || (c.kind ?? "checkpoint") === "checkpoint").sort((a, b) => (b.created_at ?? "").localeCompare(a.created_at ?? ""));
 	return (
 		<>
 			<div class="page-head"><h1>Checkpoints</h1></div>

@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { Card, Copy, Empty, ErrorCard, Skeleton } from "../ui/bits";
 import { Lines } from "../chart/lines";
 import { differing } from "../lib/diff";
-import { fmtInt, fmtNum, fmtPct } from "../lib/fmt";
+import { fmtInt, fmtPct } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { hrefWith, query, setQuery } from "../lib/router";
 import type { Json, List, ModelInfo, Run } from "../lib/types";
@@ -23,6 +23,13 @@ const ROWS: { title: string; rows: [string, string, "pct" | "num", "up" | "down"
 		["rm.spearman", "Spearman ρ", "num", "up"], ["rm.kendall", "Kendall τ", "num", "up"], ["rm.coverage", "judged", "pct", "up"], ["rm.ties", "ties", "pct", "down"]] },
 	{ title: "Length", rows: [["length.greedy", "tokens, greedy", "num", ""], ["length.sampled", "tokens, sampled", "num", ""]] },
 ];
+
+/** One form down a row: decimals by size, so that figures line up. */
+function figure(v: number | null): string {
+	if (v === null) return "–";
+	const a = Math.abs(v);
+	return v.toFixed(a >= 100 ? 0 : a >= 10 ? 1 : 2);
+}
 
 const val = (m: ModelInfo, k: string): number | null => (typeof m.metrics?.[k] === "number" ? (m.metrics[k] as number) : null);
 
@@ -45,8 +52,8 @@ function Matrix({ models }: { models: ModelInfo[] }) {
 									<tr key={k} title={k}>
 										<th scope="row">{word}</th>
 										{vs.map((v, i) => (
-											<td key={models[i]!.name} class={`r num ${v === best && known.length > 1 ? "best" : ""}`}>
-												{kind === "pct" ? fmtPct(v) : fmtNum(v, 3)}
+											<td key={models[i]!.name} class={`r num ${v === best && known.some((x) => x !== best) ? "best" : ""}`}>
+												{kind === "pct" ? fmtPct(v) : figure(v)}
 												{kind === "pct" && v !== null && <span class="spark" aria-hidden="true"><i style={{ width: `${100 * Math.max(0, Math.min(1, v))}%` }} /></span>}
 											</td>
 										))}
@@ -95,7 +102,7 @@ function pairsFrom(body: CompareBody | undefined): PairFigure[] {
 function markdown(models: ModelInfo[], pairs: PairFigure[]): string {
 	const head = `| | ${models.map((m) => m.name).join(" | ")} |\n|---|${models.map(() => "---:").join("|")}|`;
 	const rows = ROWS.flatMap((g) => g.rows).filter(([k]) => models.some((m) => val(m, k) !== null))
-		.map(([k, word, kind]) => `| ${word} | ${models.map((m) => (kind === "pct" ? fmtPct(val(m, k)) : fmtNum(val(m, k), 3))).join(" | ")} |`);
+		.map(([k, word, kind]) => `| ${word} | ${models.map((m) => (kind === "pct" ? fmtPct(val(m, k)) : figure(val(m, k)))).join(" | ")} |`);
 	const h = pairs.map((p) => `${p.a} against ${p.b}: win ${p.win}, tie ${p.tie}, loss ${p.loss}, n = ${p.n}`);
 	return [head, ...rows, "", ...h].join("\n");
 }
@@ -104,7 +111,7 @@ function Progress({ models }: { models: ModelInfo[] }) {
 	const keys: [string, string][] = [["truth.greedy_accuracy", "answers right"], ["rm.pairwise_accuracy", "judge agrees with people"]];
 	const lines = keys.map(([k, label]) => ({ label, points: models.map((m, i): [number, number | null] => [i, val(m, k)]).filter((p): p is [number, number] => p[1] !== null) })).filter((l) => l.points.length > 1);
 	if (!lines.length) return null;
-	return <div class="card pad"><Lines title={`From ${models[0]!.name} to ${models[models.length - 1]!.name}`} lines={lines} bounds={[0, 1.02]} xLabel="model" height={180} /></div>;
+	return <div class="card pad"><Lines title={`From ${models[0]!.name} to ${models[models.length - 1]!.name}`} lines={lines} bounds={[0, 1.02]} xLabel="model" names={models.map((m) => m.name)} height={180} /></div>;
 }
 
 function Overlaid({ run }: { run: Run }) {

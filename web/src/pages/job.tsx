@@ -9,7 +9,7 @@ import { flatten, show } from "../lib/diff";
 import { fmtBytes, fmtDuration, fmtInt, fmtNum, serverNow, tick } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { hrefWith, queryNum } from "../lib/router";
-import { jobEnded } from "../lib/states";
+import { jobEnded, lookOf } from "../lib/states";
 import type { ArtifactRef, Job, List, WireAttempt } from "../lib/types";
 import { attemptsOf, refsOf, sentence, seriesOf, type Attempt } from "../lib/wire";
 import { eventJob } from "../live/client";
@@ -84,7 +84,7 @@ function Curves({ job }: { job: Job }) {
 	if (!keys.length) return null;
 	return (
 		<Card title="Curves">
-			<div class="charts pad">{keys.map((k) => <Lines key={k} title={k} lines={[{ label: k, points: points[k]! }]} smoothing={0.6} height={150} />)}</div>
+			<div class="charts pad">{keys.map((k) => <Lines key={k} title={k} lines={[{ label: k, points: points[k]! }]} smoothing={k === "learning_rate" ? 0 : 0.6} height={150} />)}</div>
 		</Card>
 	);
 }
@@ -145,7 +145,7 @@ export function JobPage({ id }: { id: string }) {
 			<div class="page-head"><h1>{jobName(job)}</h1><StateTag state={job.state} /><Actions job={job} done={q.reload} /></div>
 			<Sentence j={job} n={last ?? 0} />
 			<dl class="facts">
-				{p && p.total > 0 && <Fact name="Progress"><span class="num">{fmtInt(p.done)} / {fmtInt(p.total)} {p.unit ?? ""}</span><Bar value={p.done / p.total} label="progress" /></Fact>}
+				{p && p.total > 0 && <Fact name="Progress"><span class="num">{fmtInt(p.done)} / {fmtInt(p.total)} {p.unit ?? ""}</span><Bar value={p.done / p.total} tone={lookOf(job.state).tone} label="progress" /></Fact>}
 				<Fact name="Started" title="How often a worker took it"><span class="num">{job.attempts ?? 0} ×</span></Fact>
 				<Fact name="Attempts burnt" title="Failures that count towards the limit"><span class="num">{job.failures ?? 0}</span></Fact>
 				<Fact name="Preemptions" title="They never burn an attempt"><span class="num">{job.preemptions ?? 0}</span></Fact>

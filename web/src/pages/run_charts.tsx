@@ -16,6 +16,8 @@ interface Chart {
 	keys: [string, string][];
 	bounds?: [number, number];
 	hint?: string;
+	/** Set by a schedule, not measured: smoothing would only falsify it. */
+	exact?: boolean;
 }
 
 const CHARTS: Chart[] = [
@@ -24,11 +26,11 @@ const CHARTS: Chart[] = [
 	{ title: "Preference accuracy", stage: "dpo", keys: [["rewards/accuracies", ""]], bounds: [0, 1.02] },
 	{ title: "Chosen and rejected reward", stage: "dpo", keys: [["rewards/chosen", "chosen"], ["rewards/rejected", "rejected"]] },
 	{ title: "Chosen and rejected log-prob", stage: "dpo", keys: [["logps/chosen", "chosen"], ["logps/rejected", "rejected"]] },
-	{ title: "DPO learning rate", stage: "dpo", keys: [["learning_rate", ""]] },
+	{ title: "DPO learning rate", stage: "dpo", keys: [["learning_rate", ""]], exact: true },
 	{ title: "DPO gradient norm", stage: "dpo", keys: [["grad_norm", ""]] },
 	{ title: "SFT loss", stage: "sft", keys: [["loss", ""]] },
 	{ title: "SFT token accuracy", stage: "sft", keys: [["mean_token_accuracy", ""]], bounds: [0, 1.02] },
-	{ title: "SFT learning rate", stage: "sft", keys: [["learning_rate", ""]] },
+	{ title: "SFT learning rate", stage: "sft", keys: [["learning_rate", ""]], exact: true },
 	{ title: "SFT gradient norm", stage: "sft", keys: [["grad_norm", ""]] },
 ];
 
@@ -116,7 +118,7 @@ export function ChartsTab({ run }: { run: Run }) {
 		<>
 			<ChartTools />
 			<div class="charts">
-				{charts.map(({ c, lines }) => <Lines key={c.title} title={c.title} lines={lines} log={log && !c.bounds} smoothing={weight} bounds={c.bounds} hint={c.hint} />)}
+				{charts.map(({ c, lines }) => <Lines key={c.title} title={c.title} lines={lines} log={log && !c.bounds} smoothing={c.exact ? 0 : weight} bounds={c.bounds} hint={c.hint} />)}
 			</div>
 		</>
 	);
