@@ -130,9 +130,10 @@ web/dist/index.html: web/node_modules/.package-lock.json web/tsconfig.json web/b
 
 # Figures beside the machine's own limits.
 BENCH := $(patsubst tests/bench/bench_%.c,$(BUILD)/bench/%,$(wildcard tests/bench/bench_*.c))
-$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/bench_%.c.o $(call LIB,worker kernels store base)
+$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/bench_%.c.o \
+                  $(call LIB,worker kernels migrations queue store base)
 	@mkdir -p $(dir $@)
-	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ $(LIBS_store) $(LIBS_base) -lm
+	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ $(LIBS_queue) $(LIBS_store) $(LIBS_base) -lm
 bench: $(BENCH)
 	@for b in $(BENCH); do echo "== $$(basename $$b)"; $$b || exit 1; done
 
