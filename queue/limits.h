@@ -1,5 +1,5 @@
-/* Every bound of the queue, with its reason. The Lua library repeats LEASE, GRACE and POISON values it
- * needs as arguments or constants; test_queue compares them.
+/* Every bound of the queue, with its reason. The function library repeats those it needs; a test
+ * compares the two.
  */
 #pragma once
 

@@ -56,9 +56,9 @@ static json_t *job_of(const char *run, const char *text)
 			strtol(d + 1, NULL, 10));
 		json_array_append_new(parents, json_string(parent));
 	}
-	job = json_pack("{s:s, s:s, s:i, s:i, s:i, s:o, s:[], s:{}, s:i}", "id", id, "stage", stage, "iter",
-			1, "shard", shard, "pass", 0, "parents", parents, "inputs", "params",
-			"cost_hint", 1);
+	job = json_pack("{s:s, s:s, s:i, s:i, s:i, s:o, s:[], s:{}, s:i}", "id", id, "stage", stage,
+			"iter", 1, "shard", shard, "pass", 0, "parents", parents, "inputs",
+			"params", "cost_hint", 1);
 	mark = strchr(text, '!');
 	if (mark && (!lt || mark < lt))
 		json_object_set_new(job, "need", json_integer(strtol(mark + 1, NULL, 10)));
@@ -205,8 +205,7 @@ void qf_audit(struct queue_fixture *f)
 	struct err e = {0};
 
 	CHECK_RC(queue_audit(f->q, &problems, &e), RC_OK);
-	json_array_foreach(problems, i, p)
-		printf("# audit: %s\n", json_string_value(p));
+	json_array_foreach(problems, i, p) printf("# audit: %s\n", json_string_value(p));
 	CHECK_EQ(json_array_size(problems), 0);
 	json_decref(problems);
 }

@@ -1,5 +1,5 @@
-/* Small helpers over a queue in a test: jobs from one line of text, a lease clock that the test moves,
- * and checks that include the auditor.
+/* Small helpers over a queue in a test: jobs from one line of text, a lease clock that the test
+ * moves, and checks that include the auditor.
  */
 #pragma once
 

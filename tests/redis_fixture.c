@@ -25,9 +25,9 @@ static void child(const struct redis_fixture *f)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	dup2(null, 1);
 	str_fmt(socket, sizeof(socket), "%s/redis.sock", f->dir);
-	execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", socket, "--dir", f->dir,
-	       "--appendonly", "yes", "--appendfsync", f->fast ? "no" : "always", "--save", "",
-	       "--maxmemory-policy", "noeviction", "--loglevel", "warning", (char *)NULL);
+	execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", socket, "--dir",
+	       f->dir, "--appendonly", "yes", "--appendfsync", f->fast ? "no" : "always", "--save",
+	       "", "--maxmemory-policy", "noeviction", "--loglevel", "warning", (char *)NULL);
 	_exit(127);
 }
 
@@ -99,7 +99,8 @@ void redis_fixture_stop(struct redis_fixture *f)
 
 struct queue *redis_fixture_queue(const struct redis_fixture *f, int64_t lease_ms)
 {
-	struct queue_opts o = {.accept_loss = f->fast, .lease_ms = lease_ms, .migrate = migrations_run};
+	struct queue_opts o = {
+		.accept_loss = f->fast, .lease_ms = lease_ms, .migrate = migrations_run};
 	struct queue *q = NULL;
 	struct err e = {0};
 

@@ -1,6 +1,6 @@
-/* Claim and complete through a real redis-server (append-only file, fsync of every write, and without):
- * jobs per second for one thread and for many, two calls a job and with the next claim inside complete.
- *   bench/queue [jobs]
+/* Claim and complete through a real redis-server (append-only file, fsync of every write, and
+ * without): jobs per second for one thread and for many, two calls a job and with the next claim
+ * inside complete. bench/queue [jobs]
  */
 #include "base/clk.h"
 #include "base/fs.h"
@@ -33,8 +33,9 @@ static pid_t start(const char *dir, const char *sync)
 		return pid;
 	str_fmt(sock, sizeof(sock), "%s/s", dir);
 	dup2(open("/dev/null", O_WRONLY), 1);
-	execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", sock, "--dir", dir, "--save", "",
-	       "--appendonly", "yes", "--appendfsync", sync, "--loglevel", "warning", (char *)NULL);
+	execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", sock, "--dir", dir,
+	       "--save", "", "--appendonly", "yes", "--appendfsync", sync, "--loglevel", "warning",
+	       (char *)NULL);
 	_exit(127);
 }
 
@@ -48,8 +49,9 @@ static void fill(const char *run, int n)
 
 	for (int i = 0; i < n; i++) {
 		str_fmt(id, sizeof(id), "%s.1.generate.%d.0", run, i);
-		json_array_append_new(jobs, json_pack("{s:s, s:s, s:[], s:i, s:i}", "id", id, "stage",
-						      "generate", "parents", "iter", 1, "shard", i));
+		json_array_append_new(jobs,
+				      json_pack("{s:s, s:s, s:[], s:i, s:i}", "id", id, "stage",
+						"generate", "parents", "iter", 1, "shard", i));
 	}
 	if (queue_submit(q, record, NULL, NULL, out, &existed, &e) ||
 	    queue_add_jobs(q, run, jobs, &added, &e))
@@ -68,8 +70,8 @@ static void *work(void *name)
 	while (claim || (!queue_claim(q, &r, &claim, &e) && claim)) {
 		next = NULL;
 		if (queue_complete(q, jx_get_str(json_object_get(claim, "job"), "id", ""),
-				   jx_get_str(claim, "token", ""), outputs, NULL, NULL, chain ? &r : NULL, NULL,
-				   chain ? &next : NULL, &e))
+				   jx_get_str(claim, "token", ""), outputs, NULL, NULL,
+				   chain ? &r : NULL, NULL, chain ? &next : NULL, &e))
 			die("%s", e.text);
 		n_done++;
 		json_decref(claim);

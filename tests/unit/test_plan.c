@@ -1,5 +1,5 @@
-/* The planner: what it plans at each turn of a small run, as golden text, and properties over random
- * subsets of finished jobs. PAWL_GOLDEN=write renews the files in tests/golden/plan.
+/* The planner: what it plans at each turn of a small run, as golden text, and properties over
+ * random subsets of finished jobs. PAWL_GOLDEN=write renews the files in tests/golden/plan.
  */
 #include "base/fs.h"
 #include "base/jsonx.h"
@@ -15,10 +15,12 @@
 
 static struct err e;
 
-#define DEMO "{\"name\":\"demo\",\"base_model\":\"/m\",\"iterations\":2," \
-	"\"data\":{\"ift\":[\"/ift\"],\"eft\":[\"/eft\"],\"eval\":[\"/eval\"],\"prompts\":[\"/p\"],\"test\":[\"/t\"]}," \
-	"\"eft\":{\"mode\":\"given\"},\"prompts\":{\"generator\":\"file\",\"count\":40}," \
-	"\"generate\":{\"shard_size\":16},\"judge\":{\"samples\":2}," \
+#define DEMO                                                                                       \
+	"{\"name\":\"demo\",\"base_model\":\"/m\",\"iterations\":2,"                               \
+	"\"data\":{\"ift\":[\"/ift\"],\"eft\":[\"/eft\"],\"eval\":[\"/eval\"],\"prompts\":[\"/"    \
+	"p\"],\"test\":[\"/t\"]},"                                                                 \
+	"\"eft\":{\"mode\":\"given\"},\"prompts\":{\"generator\":\"file\",\"count\":40},"          \
+	"\"generate\":{\"shard_size\":16},\"judge\":{\"samples\":2},"                              \
 	"\"dpo\":{\"batch\":8,\"epochs\":2,\"shard_steps\":3,\"sft_replay\":0.5}}"
 
 static json_t *spec_of(const char *text)
@@ -59,12 +61,13 @@ static void print(const json_t *jobs, struct buf *out)
 	json_t *job, *in;
 	size_t i, k;
 
-	json_array_foreach(jobs, i, job) {
+	json_array_foreach(jobs, i, job)
+	{
 		buf_printf(out, "%s ", jx_get_str(job, "id", ""));
 		jx_dump(json_object_get(job, "params"), out);
 		json_array_foreach(json_object_get(job, "inputs"), k, in)
-			buf_printf(out, " %s=%s:%s", jx_get_str(in, "role", ""), jx_get_str(in, "job", ""),
-				   jx_get_str(in, "output", ""));
+			buf_printf(out, " %s=%s:%s", jx_get_str(in, "role", ""),
+				   jx_get_str(in, "job", ""), jx_get_str(in, "output", ""));
 		buf_putc(out, '\n');
 	}
 }
@@ -107,8 +110,9 @@ void test_plan__the_demo_at_each_turn(void)
 
 void test_plan__self_instruct_with_a_built_judge(void)
 {
-	json_t *spec = spec_of("{\"base_model\":\"/m\",\"iterations\":1,\"dpo\":{\"reference\":\"m1\"},"
-			       "\"data\":{\"ift\":[\"/ift\"],\"eft\":[\"/eft\"]}}");
+	json_t *spec =
+		spec_of("{\"base_model\":\"/m\",\"iterations\":1,\"dpo\":{\"reference\":\"m1\"},"
+			"\"data\":{\"ift\":[\"/ift\"],\"eft\":[\"/eft\"]}}");
 	json_t *done = json_object();
 
 	finish(done, "r1.1.prompts.0.0", "prompts", 100);
@@ -127,11 +131,11 @@ void test_plan__no_pairs_is_one_job_that_says_so(void)
 	finish(done, "r1.1.prompts.0.0", "prompts", 5);
 	finish(done, "r1.1.pair.0.0", "pairs", 0);
 	jobs = plan_of(spec, done);
-	json_array_foreach(jobs, i, job)
-		if (!strcmp(jx_get_str(job, "stage", ""), "dpo")) {
-			n++;
-			CHECK_EQ(jx_get_i64(json_object_get(job, "params"), "total_steps", -1), 0);
-		}
+	json_array_foreach(jobs, i, job) if (!strcmp(jx_get_str(job, "stage", ""), "dpo"))
+	{
+		n++;
+		CHECK_EQ(jx_get_i64(json_object_get(job, "params"), "total_steps", -1), 0);
+	}
 	CHECK_EQ(n, 1);
 	json_decref(jobs);
 	finish(done, "r1.1.prompts.0.0", "prompts", 0);
@@ -144,8 +148,8 @@ void test_plan__steps_and_shards_cover_the_pairs(void)
 {
 	static const struct {
 		int pairs, batch, epochs, shard, steps, shards;
-	} cases[] = {{1, 16, 1, 200, 1, 1}, {16, 16, 1, 200, 1, 1}, {17, 16, 1, 1, 2, 2},
-		     {17, 16, 2, 2, 3, 2}, {3200, 16, 1, 200, 200, 1}, {3201, 16, 1, 200, 201, 2}};
+	} cases[] = {{1, 16, 1, 200, 1, 1}, {16, 16, 1, 200, 1, 1},	{17, 16, 1, 1, 2, 2},
+		     {17, 16, 2, 2, 3, 2},  {3200, 16, 1, 200, 200, 1}, {3201, 16, 1, 200, 201, 2}};
 	json_t *spec = spec_of(DEMO), *jobs, *job, *p;
 	size_t k;
 
@@ -158,7 +162,8 @@ void test_plan__steps_and_shards_cover_the_pairs(void)
 		finish(done, "r1.1.prompts.0.0", "prompts", 5);
 		finish(done, "r1.1.pair.0.0", "pairs", cases[i].pairs);
 		jobs = plan_of(spec, done);
-		json_array_foreach(jobs, k, job) {
+		json_array_foreach(jobs, k, job)
+		{
 			p = json_object_get(job, "params");
 			if (strcmp(jx_get_str(job, "stage", ""), "dpo") != 0)
 				continue;
@@ -181,9 +186,11 @@ static void check_closed(const json_t *jobs)
 	json_t *seen = json_object(), *job, *v;
 	size_t i, k;
 
-	json_array_foreach(jobs, i, job) {
+	json_array_foreach(jobs, i, job)
+	{
 		json_t *parents = json_object();
-		json_array_foreach(json_object_get(job, "parents"), k, v) {
+		json_array_foreach(json_object_get(job, "parents"), k, v)
+		{
 			CHECK(json_object_get(seen, json_string_value(v)) != NULL);
 			json_object_set_new(parents, json_string_value(v), json_true());
 		}
@@ -201,9 +208,8 @@ static bool all_parents_done(const json_t *job, const json_t *done)
 	json_t *v;
 	size_t k;
 
-	json_array_foreach(json_object_get(job, "parents"), k, v)
-		if (!json_object_get(done, json_string_value(v)))
-			return false;
+	json_array_foreach(json_object_get(job, "parents"), k,
+			   v) if (!json_object_get(done, json_string_value(v))) return false;
 	return true;
 }
 
@@ -213,8 +219,7 @@ static void check_grows(const json_t *before, const json_t *after)
 	json_t *by_id = json_object(), *job;
 	size_t i;
 
-	json_array_foreach(after, i, job)
-		json_object_set(by_id, jx_get_str(job, "id", ""), job);
+	json_array_foreach(after, i, job) json_object_set(by_id, jx_get_str(job, "id", ""), job);
 	json_array_foreach(before, i, job)
 		CHECK(json_equal(job, json_object_get(by_id, jx_get_str(job, "id", ""))));
 	json_decref(by_id);
@@ -223,7 +228,8 @@ static void check_grows(const json_t *before, const json_t *after)
 void test_plan__random_runs_grow_and_end(void)
 {
 	for (uint64_t seed = 0; seed < 40; seed++) {
-		json_t *spec = spec_of(DEMO), *done = json_object(), *jobs = plan_of(spec, done), *more, *job;
+		json_t *spec = spec_of(DEMO), *done = json_object(), *jobs = plan_of(spec, done),
+		       *more, *job;
 		struct rng r;
 		size_t i, left = 1;
 
@@ -236,7 +242,8 @@ void test_plan__random_runs_grow_and_end(void)
 		while (left) {
 			check_closed(jobs);
 			left = 0;
-			json_array_foreach(jobs, i, job) {
+			json_array_foreach(jobs, i, job)
+			{
 				const char *id = jx_get_str(job, "id", "");
 				if (json_object_get(done, id) || !all_parents_done(job, done))
 					continue;
@@ -263,16 +270,17 @@ void test_plan__random_runs_grow_and_end(void)
 
 void test_plan__a_dry_run_counts_what_is_known_and_guesses_the_rest(void)
 {
-	json_t *spec = spec_of(DEMO), *done = json_object(), *jobs = plan_of(spec, done), *sum, *models, *row;
+	json_t *spec = spec_of(DEMO), *done = json_object(), *jobs = plan_of(spec, done), *sum,
+	       *models, *row;
 	size_t i;
 	int64_t generate = 0;
 
 	sum = plan_summary(spec, jobs);
-	json_array_foreach(sum, i, row)
-		if (!strcmp(jx_get_str(row, "stage", ""), "generate")) {
-			generate += jx_get_i64(row, "jobs", 0);
-			CHECK(jx_get_bool(row, "estimate", false));
-		}
+	json_array_foreach(sum, i, row) if (!strcmp(jx_get_str(row, "stage", ""), "generate"))
+	{
+		generate += jx_get_i64(row, "jobs", 0);
+		CHECK(jx_get_bool(row, "estimate", false));
+	}
 	CHECK_EQ(generate, 6);
 	finish(done, "r1.1.pair.0.0", "pairs", 29);
 	models = plan_models(spec, done, "r1");

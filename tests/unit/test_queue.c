@@ -24,7 +24,9 @@ static void diamond(void)
 	qf_open(&f, true);
 	qf_run(&f, "ra", NULL);
 	qf_worker(&f, "w");
-	CHECK_EQ(qf_jobs(&f, "ra", "generate.0 generate.1 pair.0<generate.0,generate.1 dpo.0<pair.0"), 4);
+	CHECK_EQ(qf_jobs(&f, "ra",
+			 "generate.0 generate.1 pair.0<generate.0,generate.1 dpo.0<pair.0"),
+		 4);
 }
 
 static void claim_is(const char *want)
@@ -58,10 +60,32 @@ void test_queue__the_moves_of_the_library_are_those_of_states_def(void)
 		CHECK(job_may_move(from, to));
 	}
 	for (int i = 0; i < JOB_N_STATES * JOB_N_STATES; i++)
-		want += job_may_move((enum job_state)(i / JOB_N_STATES), (enum job_state)(i % JOB_N_STATES));
+		want += job_may_move((enum job_state)(i / JOB_N_STATES),
+				     (enum job_state)(i % JOB_N_STATES));
 	CHECK_EQ(n, want);
 	reply_free(p);
 	qf_close(&f);
+}
+
+/* The library's constants are those of limits.h. */
+static void lua_says(const char *name, long long value)
+{
+	extern const char queue_lua_text[];
+	char line[64];
+
+	str_fmt(line, sizeof(line), "local %s = %lld\n", name, value);
+	CHECK(strstr(queue_lua_text, line) != NULL);
+}
+
+void test_queue__the_bounds_of_the_library_are_those_of_limits_h(void)
+{
+	lua_says("GRACE_MS", CANCEL_GRACE_MS);
+	lua_says("POISON", LOSSES_PER_ATTEMPT);
+	lua_says("ADVANCE_MS", TICK_ADVANCE_MS_MAX);
+	lua_says("BACKOFF_MS", BACKOFF_MS_MAX);
+	lua_says("EVENTS", EVENTS_KEPT);
+	lua_says("JOBS_MAX", JOBS_PER_RUN_MAX);
+	lua_says("IDEM_MS", IDEM_KEPT_MS);
 }
 
 void test_queue__jobs_run_in_order_of_their_parents(void)
@@ -92,8 +116,10 @@ void test_queue__jobs_run_in_order_of_their_parents(void)
 	qf_run_state(&f, "ra", "done");
 	CHECK_RC(queue_done_outputs(f.q, "ra", &done, &e), RC_OK);
 	CHECK_EQ(json_object_size(done), 4);
-	CHECK_EQ(jx_get_i64(json_object_get(json_object_get(json_object_get(done, DPO), "outputs"), "data"),
-			    "rows", 0), 3);
+	CHECK_EQ(jx_get_i64(json_object_get(json_object_get(json_object_get(done, DPO), "outputs"),
+					    "data"),
+			    "rows", 0),
+		 3);
 	CHECK_RC(queue_job(f.q, DPO, &job_doc, &e), RC_OK);
 	CHECK_EQ(json_array_size(json_object_get(job_doc, "outputs")), 1);
 	CHECK_RC(queue_attempts(f.q, DPO, &attempts, &e), RC_OK);
@@ -223,8 +249,10 @@ void test_queue__preemption_goes_to_the_front_and_burns_nothing(void)
 
 void test_queue__five_losses_without_a_checkpoint_burn_one_attempt(void)
 {
-	json_t *beat = json_loads("{\"checkpoint\":{\"outputs\":{\"model\":\"x\"},\"progress\":{\"step\":1}}}", 0,
-				  NULL), *claim = NULL;
+	json_t *beat = json_loads(
+		       "{\"checkpoint\":{\"outputs\":{\"model\":\"x\"},\"progress\":{\"step\":1}}}",
+		       0, NULL),
+	       *claim = NULL;
 	struct queue_claim_req r = {.worker = "w"};
 	enum queue_action action;
 
@@ -245,7 +273,9 @@ void test_queue__five_losses_without_a_checkpoint_burn_one_attempt(void)
 	}
 	CHECK_EQ(qf_number(&f, A, "attempts"), 0);
 	CHECK_RC(queue_claim(f.q, &r, &claim, &e), RC_OK);
-	CHECK_STR(jx_get_str(json_object_get(json_object_get(claim, "resume"), "outputs"), "model", ""), "x");
+	CHECK_STR(jx_get_str(json_object_get(json_object_get(claim, "resume"), "outputs"), "model",
+			     ""),
+		  "x");
 	CHECK_EQ(qf_pass(&f, 11000, 1000).n_expired, 1);
 	CHECK_EQ(qf_number(&f, A, "attempts"), 1);
 	CHECK_EQ(qf_number(&f, A, "losses"), 9);
@@ -424,9 +454,13 @@ void test_queue__submit_is_idempotent_by_key(void)
 
 void test_queue__bad_jobs_are_refused_whole(void)
 {
-	json_t *jobs = json_loads("[{\"id\":\"ra.1.sft.0.0\",\"stage\":\"sft\",\"parents\":[]},"
-				  "{\"id\":\"ra.1.sft.1.0\",\"stage\":\"sft\",\"parents\":[\"ra.1.sft.9.0\"]}]", 0, NULL);
-	json_t *stage = json_loads("[{\"id\":\"ra.1.tea.0.0\",\"stage\":\"tea\",\"parents\":[]}]", 0, NULL), *doc;
+	json_t *jobs = json_loads(
+		"[{\"id\":\"ra.1.sft.0.0\",\"stage\":\"sft\",\"parents\":[]},"
+		"{\"id\":\"ra.1.sft.1.0\",\"stage\":\"sft\",\"parents\":[\"ra.1.sft.9.0\"]}]",
+		0, NULL);
+	json_t *stage = json_loads("[{\"id\":\"ra.1.tea.0.0\",\"stage\":\"tea\",\"parents\":[]}]",
+				   0, NULL),
+	       *doc;
 	int64_t n;
 
 	qf_open(&f, true);
@@ -448,9 +482,12 @@ void test_queue__inputs_are_resolved_when_claimed(void)
 	json_t *jobs = json_loads(
 		"[{\"id\":\"ra.0.sft.0.0\",\"stage\":\"sft\",\"parents\":[]},"
 		"{\"id\":\"ra.0.eval.0.0\",\"stage\":\"eval\",\"parents\":[\"ra.0.sft.0.0\"],"
-		"\"inputs\":[{\"role\":\"model\",\"job\":\"ra.0.sft.0.0\",\"output\":\"data\"}],\"params\":{\"name\":\"SFT\"}},"
+		"\"inputs\":[{\"role\":\"model\",\"job\":\"ra.0.sft.0.0\",\"output\":\"data\"}],"
+		"\"params\":{\"name\":\"SFT\"}},"
 		"{\"id\":\"ra.0.eval.1.0\",\"stage\":\"eval\",\"parents\":[\"ra.0.sft.0.0\"],"
-		"\"inputs\":[{\"role\":\"model\",\"job\":\"ra.0.sft.0.0\",\"output\":\"nothing\"}]}]", 0, NULL);
+		"\"inputs\":[{\"role\":\"model\",\"job\":\"ra.0.sft.0.0\",\"output\":\"nothing\"}]}"
+		"]",
+		0, NULL);
 	struct queue_claim_req r = {.worker = "w"};
 	json_t *claim = NULL, *input;
 	int64_t n;
@@ -465,7 +502,8 @@ void test_queue__inputs_are_resolved_when_claimed(void)
 	input = json_array_get(json_object_get(json_object_get(claim, "job"), "inputs"), 0);
 	CHECK_EQ(jx_get_str(input, "digest", "")[0], 'e');
 	CHECK_STR(jx_get_str(input, "kind", ""), "dataset");
-	CHECK_EQ(jx_get_i64(json_object_get(json_object_get(claim, "record"), "spec"), "seed", 0), 7);
+	CHECK_EQ(jx_get_i64(json_object_get(json_object_get(claim, "record"), "spec"), "seed", 0),
+		 7);
 	json_decref(claim);
 	CHECK_RC(queue_claim(f.q, &r, &claim, &e), RC_OK);
 	CHECK(!claim);

@@ -30,8 +30,9 @@ void test_queue_outage__kill_9_loses_nothing_acknowledged(void)
 	qf_open(&f, false);
 	qf_run(&f, "ra", NULL);
 	qf_worker(&f, "w");
-	qf_jobs(&f, "ra", "generate.0 generate.1 generate.2 generate.3 generate.4 generate.5 generate.6 "
-			  "pair.0<generate.0,generate.1,generate.2,generate.3,generate.4,generate.5");
+	qf_jobs(&f, "ra",
+		"generate.0 generate.1 generate.2 generate.3 generate.4 generate.5 generate.6 "
+		"pair.0<generate.0,generate.1,generate.2,generate.3,generate.4,generate.5");
 	for (int round = 0; round < 3; round++) {
 		CHECK(qf_claim(&f, "w", job, token));
 		CHECK_RC(qf_complete(&f, job, token, 'a'), RC_OK);
@@ -40,7 +41,8 @@ void test_queue_outage__kill_9_loses_nothing_acknowledged(void)
 		redis_fixture_kill(&f.redis);
 		redis_fixture_again(&f.redis);
 		CHECK_RC(queue_owns(f.q, held, held_token, &e), RC_OK);
-		CHECK_RC(qf_complete(&f, job, token, 'a'), RC_OK); /* answered before, answered again */
+		CHECK_RC(qf_complete(&f, job, token, 'a'),
+			 RC_OK); /* answered before, answered again */
 		CHECK_RC(qf_complete(&f, held, held_token, 'b'), RC_OK);
 		done++;
 		CHECK_RC(queue_done_outputs(f.q, "ra", &outputs, &e), RC_OK);
@@ -95,7 +97,8 @@ void test_queue_outage__a_forgetful_redis_is_refused(void)
 		const char *set, *back, *word;
 	} cases[] = {
 		{"CONFIG SET appendfsync everysec", "CONFIG SET appendfsync always", "appendfsync"},
-		{"CONFIG SET maxmemory-policy allkeys-lru", "CONFIG SET maxmemory-policy noeviction", "maxmemory"},
+		{"CONFIG SET maxmemory-policy allkeys-lru",
+		 "CONFIG SET maxmemory-policy noeviction", "maxmemory"},
 		{"CONFIG SET appendonly no", "CONFIG SET appendonly yes", "appendonly"},
 	};
 	struct queue_opts o = {.migrate = migrations_run};
@@ -129,7 +132,8 @@ void test_queue_outage__migrations_may_run_twice_and_refuse_the_future(void)
 	CHECK_RC(words("HSET {pawl}:m schema 99"), RC_OK);
 	CHECK_RC(queue_open(f.redis.url, &o, &q, &e), RC_UNSUPPORTED);
 	CHECK(strstr(e.text, "newer pawl-server") != NULL);
-	CHECK_RC(queue_retry_run(f.q, "ra", &n, &e), RC_UNSUPPORTED); /* no writes with another schema */
+	CHECK_RC(queue_retry_run(f.q, "ra", &n, &e),
+		 RC_UNSUPPORTED);			  /* no writes with another schema */
 	CHECK_RC(words("HSET {pawl}:m schema 0"), RC_OK); /* a step that was not marked done */
 	CHECK_RC(queue_open(f.redis.url, &o, &q, &e), RC_OK);
 	CHECK_RC(queue_finish_run(q, "ra", 0, NULL, &finished, &e), RC_OK);

@@ -1,6 +1,7 @@
-/* Thousands of random operations against a real Redis: live and stale workers, lost answers, operators,
- * clock jumps of an hour. A small model knows who holds what and since when; the auditor re-derives
- * the indexes every few operations. PAWL_QUEUE_OPS sets the number of operations of each seed.
+/* Thousands of random operations against a real Redis: live and stale workers, lost answers,
+ * operators, clock jumps of an hour. A small model knows who holds what and since when; the auditor
+ * re-derives the indexes every few operations. PAWL_QUEUE_OPS sets the number of operations of each
+ * seed.
  */
 #include "base/clk.h"
 #include "base/jsonx.h"
@@ -21,12 +22,12 @@
 
 struct model_job {
 	char id[JOB_ID_MAX];
-	char token[TOKEN_MAX];        /* "" = nobody holds it */
-	char done_token[TOKEN_MAX];   /* of the one accepted completion */
+	char token[TOKEN_MAX];	    /* "" = nobody holds it */
+	char done_token[TOKEN_MAX]; /* of the one accepted completion */
 	char old[OLD_TOKENS][TOKEN_MAX];
 	int n_old;
-	int64_t beat_lc;              /* lease clock of the last accepted beat */
-	int64_t cancel_lc;            /* lease clock of the cancel, -1 = none */
+	int64_t beat_lc;   /* lease clock of the last accepted beat */
+	int64_t cancel_lc; /* lease clock of the cancel, -1 = none */
 };
 
 static struct queue_fixture f;
@@ -39,7 +40,8 @@ static int n_runs;
 static int n_ok, n_stale, n_expired;
 
 static const char *const shape =
-	"generate.0 generate.1 judge.0<generate.0 judge.1<generate.1 judge.2!1<generate.0,generate.1 "
+	"generate.0 generate.1 judge.0<generate.0 judge.1<generate.1 "
+	"judge.2!1<generate.0,generate.1 "
 	"pair.0<judge.0,judge.1,judge.2 dpo.0<pair.0 dpo.1<dpo.0 eval.0<dpo.1,generate.0";
 
 static struct model_job *find(const char *id)
@@ -75,7 +77,8 @@ static void make_run(int k)
 	json_decref(list);
 }
 
-/* A job, and a token for it that is current, stale, or nonsense; true when it is the current one. */
+/* A job, and a token for it that is current, stale, or nonsense; true when it is the current one.
+ */
 static bool some_token(struct model_job **out, char token[TOKEN_MAX])
 {
 	struct model_job *j = &jobs[rng_below(&r, N_JOBS)];
@@ -88,7 +91,9 @@ static bool some_token(struct model_job **out, char token[TOKEN_MAX])
 		return true;
 	}
 	if (j->n_old && rng_below(&r, 8))
-		str_copy(token, TOKEN_MAX, j->old[rng_below(&r, (uint32_t)(j->n_old < OLD_TOKENS ? j->n_old : OLD_TOKENS))]);
+		str_copy(token, TOKEN_MAX,
+			 j->old[rng_below(
+				 &r, (uint32_t)(j->n_old < OLD_TOKENS ? j->n_old : OLD_TOKENS))]);
 	else
 		str_copy(token, TOKEN_MAX, "1.00");
 	return false;
@@ -124,11 +129,12 @@ static void op_beat(void)
 	struct model_job *j;
 	bool current = some_token(&j, token);
 	enum queue_action action;
-	json_t *beat = json_pack("{s:{s:i, s:i, s:s}}", "progress", "done", (int)rng_below(&r, 10), "total", 10,
-				 "unit", "rows");
+	json_t *beat = json_pack("{s:{s:i, s:i, s:s}}", "progress", "done", (int)rng_below(&r, 10),
+				 "total", 10, "unit", "rows");
 
 	if (rng_below(&r, 5) == 0)
-		json_object_set_new(beat, "checkpoint", json_pack("{s:i}", "n", (int)rng_below(&r, 3)));
+		json_object_set_new(beat, "checkpoint",
+				    json_pack("{s:i}", "n", (int)rng_below(&r, 3)));
 	count(queue_beat(f.q, j->id, token, beat, &action, &e), current);
 	if (current) {
 		j->beat_lc = lc;
@@ -147,7 +153,8 @@ static void op_complete(void)
 		CHECK_RC(qf_complete(&f, j->id, j->done_token, 'a'), RC_OK);
 		return;
 	}
-	count(qf_complete(&f, j->id, token, 'a'), current || (j->done_token[0] && !strcmp(token, j->done_token)));
+	count(qf_complete(&f, j->id, token, 'a'),
+	      current || (j->done_token[0] && !strcmp(token, j->done_token)));
 	if (current) {
 		CHECK(!j->done_token[0]);
 		str_copy(j->done_token, TOKEN_MAX, token);
@@ -210,7 +217,13 @@ static void op_operator(void)
 		rc = queue_pause_run(f.q, run, &e);
 		CHECK(rc == RC_OK || rc == RC_CONFLICT);
 		break;
-	case 3: case 4: case 5: case 6: case 10: case 11: case 12:
+	case 3:
+	case 4:
+	case 5:
+	case 6:
+	case 10:
+	case 11:
+	case 12:
 		rc = queue_resume_run(f.q, run, &e);
 		CHECK(rc == RC_OK || rc == RC_CONFLICT);
 		break;
@@ -218,7 +231,13 @@ static void op_operator(void)
 		CHECK_RC(queue_submit(f.q, record_of(run), NULL, NULL, again, &existed, &e), RC_OK);
 		CHECK(existed);
 		break;
-	case 8: case 9: case 13: case 14: case 15: case 16: case 17:
+	case 8:
+	case 9:
+	case 13:
+	case 14:
+	case 15:
+	case 16:
+	case 17:
 		rc = queue_retry_run(f.q, run, &n, &e);
 		CHECK(rc == RC_OK || rc == RC_CONFLICT);
 		break;
@@ -262,13 +281,14 @@ static void op_finish(void)
 	bool finished;
 
 	CHECK_RC(queue_done_outputs(f.q, run, &done, &e), RC_OK);
-	CHECK_RC(queue_finish_run(f.q, run, (int64_t)json_object_size(done), NULL, &finished, &e), RC_OK);
+	CHECK_RC(queue_finish_run(f.q, run, (int64_t)json_object_size(done), NULL, &finished, &e),
+		 RC_OK);
 	json_decref(done);
 }
 
 static void (*const ops[])(void) = {
-	op_claim, op_claim, op_claim, op_claim, op_beat, op_beat, op_beat, op_beat, op_complete,
-	op_fail, op_operator, op_tick, op_tick, op_finish,
+	op_claim, op_claim,    op_claim, op_claim,    op_beat, op_beat, op_beat,
+	op_beat,  op_complete, op_fail,	 op_operator, op_tick, op_tick, op_finish,
 };
 
 /* Workers that do their work bring every run to its end. */
@@ -283,7 +303,9 @@ static void drain_all(void)
 		if (jobs[i].token[0] && jobs[i].cancel_lc < 0)
 			CHECK_RC(qf_complete(&f, jobs[i].id, jobs[i].token, 'a'), RC_OK);
 		else if (jobs[i].token[0])
-			CHECK_RC(queue_fail(f.q, jobs[i].id, jobs[i].token, QUEUE_FAIL_PREEMPTED, NULL, &e), RC_OK);
+			CHECK_RC(queue_fail(f.q, jobs[i].id, jobs[i].token, QUEUE_FAIL_PREEMPTED,
+					    NULL, &e),
+				 RC_OK);
 	for (int k = 0; k < RUNS; k++) {
 		run = runs[k];
 		queue_resume_run(f.q, run, &e);

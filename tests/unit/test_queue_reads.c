@@ -116,8 +116,10 @@ void test_queue_reads__workers_come_and_go(void)
 
 void test_queue_reads__metrics_are_kept_by_step(void)
 {
-	json_t *beat = json_loads("{\"progress\":{\"done\":2,\"total\":9,\"unit\":\"steps\"},"
-				  "\"metrics\":[{\"step\":10,\"loss\":0.5},{\"step\":2,\"loss\":0.9}]}", 0, NULL);
+	json_t *beat =
+		json_loads("{\"progress\":{\"done\":2,\"total\":9,\"unit\":\"steps\"},"
+			   "\"metrics\":[{\"step\":10,\"loss\":0.5},{\"step\":2,\"loss\":0.9}]}",
+			   0, NULL);
 	json_t *bad = json_loads("{\"metrics\":[{\"loss\":1}]}", 0, NULL), *list, *doc;
 	enum queue_action action;
 
@@ -173,14 +175,17 @@ void test_queue_reads__every_change_is_one_event_and_readers_can_wait(void)
 	CHECK_RC(qf_complete(&f, job, token, 'a'), RC_OK);
 	CHECK_RC(queue_events(f.q, "0-0", 0, 100, &items, &gap, &e), RC_OK);
 	CHECK(!gap);
-	json_array_foreach(items, i, ev) {
+	json_array_foreach(items, i, ev)
+	{
 		CHECK(strcmp(at, jx_get_str(ev, "id", "")) < 0);
 		str_copy(at, sizeof(at), jx_get_str(ev, "id", ""));
 		n += !strcmp(jx_get_str(ev, "type", ""), "job");
 	}
 	CHECK_EQ(n, 5); /* two made, one claimed, one done, one released */
-	CHECK_STR(jx_get_str(json_object_get(json_array_get(items, json_array_size(items) - 1), "data"),
-			     "state", ""), "ready");
+	CHECK_STR(jx_get_str(json_object_get(json_array_get(items, json_array_size(items) - 1),
+					     "data"),
+			     "state", ""),
+		  "ready");
 	json_decref(items);
 	pthread_create(&thread, NULL, late_event, NULL);
 	CHECK_RC(queue_events(f.q, at, 5000, 10, &items, &gap, &e), RC_OK);
@@ -280,7 +285,8 @@ void test_queue_reads__runs_are_listed_newest_first_by_page(void)
 	qf_close(&f);
 }
 
-/* --- threads ----------------------------------------------------------------------------------- */
+/* --- threads -----------------------------------------------------------------------------------
+ */
 
 #define THREADS 8
 #define JOBS 300
@@ -295,9 +301,10 @@ static void *claims(void *arg)
 
 	while (queue_claim(f.q, &r, &claim, &own) == RC_OK && claim) {
 		bool again = true;
-		enum rc rc = queue_complete(f.q, jx_get_str(json_object_get(claim, "job"), "id", ""),
-					    jx_get_str(claim, "token", ""), outputs, NULL, NULL, NULL,
-					    &again, NULL, &own);
+		enum rc rc =
+			queue_complete(f.q, jx_get_str(json_object_get(claim, "job"), "id", ""),
+				       jx_get_str(claim, "token", ""), outputs, NULL, NULL, NULL,
+				       &again, NULL, &own);
 		CHECK(rc == RC_OK && !again);
 		completed++;
 		json_decref(claim);

@@ -47,8 +47,10 @@ void test_spec__defaults_fill_what_is_absent_and_the_result_is_a_fixed_point(voi
 	CHECK_EQ(jx_get_i64(one, "iterations", 0), 2);
 	CHECK_NEAR(jx_get_f64(json_object_get(one, "sft"), "lr", 0), 5.5e-6, 0);
 	CHECK_NEAR(jx_get_f64(json_object_get(one, "dpo"), "lr_min", 0), 0.001, 1e-12);
-	CHECK_STR(jx_get_str(json_array_get(json_object_get(json_object_get(one, "data"), "ift"), 0), "format",
-			     ""), "auto");
+	CHECK_STR(
+		jx_get_str(json_array_get(json_object_get(json_object_get(one, "data"), "ift"), 0),
+			   "format", ""),
+		"auto");
 	CHECK(json_is_null(json_object_get(json_object_get(one, "eval"), "scorer")));
 	spec_errors_release(&errs);
 	json_decref(in);
@@ -67,11 +69,15 @@ void test_spec__one_wrong_field_is_named(void)
 	refused("{" GOOD ",\"seed\":-1}", "/seed", "outside");
 	refused("{" GOOD ",\"template\":\"klingon\"}", "/template", "klingon");
 	refused("{" GOOD ",\"reuse\":1}", "/reuse", "true or false");
-	refused("{" GOOD ",\"judge\":{\"template\":\"x\"}}", "/judge/template", "not a known template");
-	refused("{" GOOD ",\"judge\":{\"template\":{\"text\":\"t\"}}}", "/judge/template", "pattern");
+	refused("{" GOOD ",\"judge\":{\"template\":\"x\"}}", "/judge/template",
+		"not a known template");
+	refused("{" GOOD ",\"judge\":{\"template\":{\"text\":\"t\"}}}", "/judge/template",
+		"pattern");
 	refused("{" GOOD ",\"judge\":{\"command\":[1]}}", "/judge/command/0", "expected text");
-	refused("{\"base_model\":\"/m\",\"data\":{\"ift\":[{\"path\":\"rel\"}]}}", "/data/ift/0", "begins with /");
-	refused("{\"base_model\":\"/m\",\"data\":{\"ift\":[{\"path\":\"/x\",\"format\":\"csv\"}]}}", "/data/ift/0", "csv");
+	refused("{\"base_model\":\"/m\",\"data\":{\"ift\":[{\"path\":\"rel\"}]}}", "/data/ift/0",
+		"begins with /");
+	refused("{\"base_model\":\"/m\",\"data\":{\"ift\":[{\"path\":\"/x\",\"format\":\"csv\"}]}}",
+		"/data/ift/0", "csv");
 	refused("[]", "", "expected an object");
 }
 
@@ -81,9 +87,12 @@ void test_spec__fields_must_fit_each_other(void)
 	refused("{\"base_model\":\"/m\"}", "/data/ift", "at least one file");
 	refused("{" GOOD ",\"judge\":{\"kind\":\"command\"}}", "/judge/command", "needs one");
 	refused("{" GOOD ",\"judge\":{\"samples\":1}}", "/judge/min_valid", "more than");
-	refused("{" GOOD ",\"prompts\":{\"generator\":\"file\"}}", "/data/prompts", "needs at least one");
-	refused("{" GOOD ",\"prompts\":{\"generator\":\"fixed\"}}", "/prompts/model", "needs a folder");
-	refused("{\"base_model\":\"/m\",\"data\":{\"ift\":[\"/x\"],\"eft\":[\"/y\"]},\"sft\":{\"baseline\":false}}",
+	refused("{" GOOD ",\"prompts\":{\"generator\":\"file\"}}", "/data/prompts",
+		"needs at least one");
+	refused("{" GOOD ",\"prompts\":{\"generator\":\"fixed\"}}", "/prompts/model",
+		"needs a folder");
+	refused("{\"base_model\":\"/m\",\"data\":{\"ift\":[\"/x\"],\"eft\":[\"/"
+		"y\"]},\"sft\":{\"baseline\":false}}",
 		"/eft/mode", "baseline");
 	refused("{" GOOD ",\"sft\":{\"lr\":0.1,\"lr_min\":0.2}}", "/sft/lr_min", "more than lr");
 }
@@ -106,12 +115,14 @@ void test_spec__the_form_knows_every_field(void)
 
 	CHECK(json_array_size(json_object_get(d, "fields")) > 80);
 	CHECK(json_array_size(json_object_get(d, "sections")) >= 10);
-	json_array_foreach(json_object_get(d, "fields"), i, f) {
+	json_array_foreach(json_object_get(d, "fields"), i, f)
+	{
 		CHECK(jx_get_str(f, "help", "")[0] != '\0');
 		CHECK(jx_get_str(f, "pointer", "")[0] == '/');
 		CHECK(json_object_get(f, "default") != NULL);
 	}
-	CHECK_EQ(jx_get_i64(json_object_get(json_object_get(d, "defaults"), "generate"), "n", 0), 4);
+	CHECK_EQ(jx_get_i64(json_object_get(json_object_get(d, "defaults"), "generate"), "n", 0),
+		 4);
 	json_decref(d);
 }
 
