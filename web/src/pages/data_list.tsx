@@ -14,7 +14,24 @@ function order(a: Dataset, b: Dataset): number {
 	return b.iter - a.iter || f(a) - f(b) || STAGES.indexOf(a.stage) - STAGES.indexOf(b.stage) || a.job.localeCompare(b.job, undefined, { numeric: true });
 }
 
-export function DatasetTable({ items }: { items: Dataset[] }) {
+const ABOUT: Record<string, string> = {
+	samples: "every answer with its judgements", pairs: "what DPO trains on", generations: "answers to the test prompts", rm: "held-out ranked answers, judged",
+	h2h: "compared with the model before", eft: "judge training data", ift: "instruction data", prompts: "prompts of the iteration", eval: "held-out ranked answers",
+	test: "test prompts", responses: "answers of one shard", judgements: "one judge pass over one shard", reflogps: "reference log-probs",
+};
+
+/** Sets of one shard come by the hundred and are all in `samples` too. */
+const BETWEEN = new Set(["responses", "judgements", "reflogps"]);
+
+function madeBy(d: Dataset): string {
+	const [, , , shard, pass] = d.job.split(".");
+	return `${stageWord(d.stage)} ${shard ?? ""}${d.stage === "judge" ? ` pass ${pass}` : ""}`;
+}
+
+export function DatasetTable({ items: all }: { items: Dataset[] }) {
+	const whole = query("all") === "1";
+	const hidden = all.filter((d) => BETWEEN.has(d.role)).length;
+	const items = whole || hidden === all.length ? all : all.filter((d) => !BETWEEN.has(d.role));
 	return (
 		<div class="card">
 			<table class="cards">
@@ -22,9 +39,9 @@ export function DatasetTable({ items }: { items: Dataset[] }) {
 				<tbody>
 					{[...items].sort(order).map((d) => (
 						<tr key={d.digest + d.job + d.role} data-row class={FIRST.indexOf(d.role) < 2 && FIRST.includes(d.role) ? "strong-row" : ""}>
-							<td data-label="Dataset"><a href={`/data/${d.digest}`}>{d.role}</a></td>
+							<td data-label="Dataset"><a href={`/data/${d.digest}`}>{d.role}</a> <span class="dim small">{ABOUT[d.role] ?? ""}</span></td>
 							<td data-label="Iteration" class="num">{d.iter === 0 ? "seed" : d.iter}</td>
-							<td data-label="Made by"><a class="quiet" href={`/jobs/${encodeURIComponent(d.job)}`}>{stageWord(d.stage)} {d.job.split(".").slice(3, 4)}</a></td>
+							<td data-label="Made by"><a class="quiet" href={`/jobs/${encodeURIComponent(d.job)}`}>{madeBy(d)}</a></td>
 							<td data-label="Rows" class="r num">{fmtInt(d.rows)}</td>
 							<td data-label="Size" class="r num">{fmtBytes(d.size_bytes)}</td>
 							<td data-label="Digest"><Hash digest={d.digest} /></td>
@@ -33,6 +50,7 @@ export function DatasetTable({ items }: { items: Dataset[] }) {
 					))}
 				</tbody>
 			</table>
+			{hidden > 0 && hidden < all.length && <p class="pad"><a class="btn small" href={hrefWith({ all: whole ? null : "1" })}>{whole ? "Hide" : "Show"} {hidden} sets of single shards</a></p>}
 		</div>
 	);
 }

@@ -5,6 +5,8 @@ import { say } from "../ui/toast";
 import { may, send } from "../lib/api";
 import { fmtBytes, fmtInt } from "../lib/fmt";
 import { useQuery } from "../lib/query";
+import { splitJob } from "../lib/wire";
+import { jobName } from "./run_jobs";
 import type { List, Worker } from "../lib/types";
 
 function labels(w: Worker): string {
@@ -59,7 +61,7 @@ export function Workers() {
 									<tr key={w.id} data-row>
 										<td data-label="Worker"><b tabIndex={-1}>{w.name || w.id}</b><br /><span class="dim small">{[w.host, labels(w)].filter(Boolean).join(" · ")}</span></td>
 										<td data-label="State"><StateTag state={w.state} /></td>
-										<td data-label="Job">{w.job ? <a href={`/jobs/${encodeURIComponent(w.job)}`}>{w.job.split(".").slice(1).join(" ")}</a> : <span class="dim">–</span>}</td>
+										<td data-label="Job">{w.job ? <a href={`/jobs/${encodeURIComponent(w.job)}`}>{jobName(splitJob(w.job))}</a> : <span class="dim">–</span>}</td>
 										<td data-label="Engine"><span class="num">{w.engine ?? "–"}</span><br /><span class="dim small num">{[w.threads ? `${w.threads} threads` : "", w.memory_bytes ? fmtBytes(w.memory_bytes) : "", w.code ?? ""].filter(Boolean).join(" · ")}</span></td>
 										<td data-label="Done" class="r num">{fmtInt(w.jobs_done ?? 0)}</td>
 										<td data-label="Preempted" class="r num">{fmtInt(w.preemptions ?? 0)}</td>
