@@ -8,7 +8,8 @@
 
 static void use_tokenizer(struct tokenizer *t)
 {
-	static const char text[] = "hi hi  hello\r\n world's 12345 <s></s><|eot|> \xe4\xbd\xa0\xf0\x9f\x98\x80 \xff\xfe\xe2\x96"
+	static const char text[] = "hi hi  hello\r\n world's 12345 <s></s><|eot|> "
+				   "\xe4\xbd\xa0\xf0\x9f\x98\x80 \xff\xfe\xe2\x96"
 				   "\xe2\x96\x81hihihihi\t\x7f a";
 	struct tokens ids = TOKENS_INIT;
 	struct buf out = BUF_INIT;
