@@ -57,8 +57,8 @@ static void measure(const struct model *m, struct kern_pool *pool, int prompts, 
 	infer_run(f, NULL, NULL, &e);
 	cpu = cpu_s() - cpu;
 	const struct infer_stats *s = infer_stats(f);
-	printf("%3d prompts x %d of %3d + %3d: %7.0f sampled/s, %7.0f with prompts, %.2f s; %7.0f sampled per "
-	       "processor second\n",
+	printf("%3d prompts x %d of %3d + %3d: %7.0f sampled/s, %7.0f with prompts, %.2f s; "
+	       "%7.0f sampled per processor second\n",
 	       prompts, n, n_prompt, max_new, (double)s->sampled_tokens / s->seconds,
 	       (double)(s->sampled_tokens + s->prefill_tokens) / s->seconds, s->seconds,
 	       (double)s->sampled_tokens / cpu);
