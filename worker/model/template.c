@@ -66,6 +66,7 @@ static enum rc find_form(const char *name, const struct form **out, struct err *
 	for (size_t i = 0; i < N_FORMS; i++) {
 		if (!strcmp(forms[i].name, name)) {
 			*out = &forms[i];
+			buf_release(&known);
 			return RC_OK;
 		}
 		buf_printf(&known, "%s%s", i ? ", " : "", forms[i].name);
