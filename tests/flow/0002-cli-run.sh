@@ -7,7 +7,7 @@ fails=0
 check() { if [ "$2" = "$3" ]; then echo "ok: $1"; else echo "FAILED: $1: '$2', expected '$3'"; fails=$((fails + 1)); fi; }
 p() { "$P" "$@" --data "$D"; }
 cd "$FLOW_DIR" || exit 1
-"$P" demo world "$FLOW_DIR/world" 120 60 8 24 6 >/dev/null || exit 1
+"$P" demo world --data "$FLOW_DIR" --tiny >/dev/null || exit 1
 p up --listen 127.0.0.1:0 >up.out 2>up.err &
 up=$!
 trap 'kill -TERM $up; wait $up' EXIT

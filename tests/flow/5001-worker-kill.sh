@@ -6,7 +6,7 @@ TOP=$(pwd)
 W=$TOP/$PAWL_BUILD/pawl-worker
 start_redis
 start_server --server-lease-ms 4000 --server-beat-ms 500
-"$PAWL_BUILD/pawl" demo world "$FLOW_DIR/world" 120 60 8 24 6 >/dev/null || fail "no world"
+"$PAWL_BUILD/pawl" demo world --data "$FLOW_DIR" --tiny >/dev/null || fail "no world"
 cat >"$FLOW_DIR/spec.json" <<X
 {"name":"flow","seed":3,"iterations":1,"template":"chatml","base_model":"$FLOW_DIR/world/base","reuse":false,
 "data":{"ift":[{"path":"$FLOW_DIR/world/ift.jsonl","format":"pairs"}],"eft":[{"path":"$FLOW_DIR/world/eft.jsonl","format":"judge"}],

@@ -7,7 +7,7 @@ TOP=$(pwd)
 W=$TOP/$PAWL_BUILD/pawl-worker
 start_redis
 start_server --server-lease-ms 4000 --server-beat-ms 400
-"$PAWL_BUILD/pawl" demo world "$FLOW_DIR/world" 200 60 8 24 6 >/dev/null || fail "no world"
+"$PAWL_BUILD/pawl" demo world --data "$FLOW_DIR" --tiny >/dev/null || fail "no world"
 spec() { # STEPS
 	cat >"$FLOW_DIR/spec.json" <<X
 {"name":"away","seed":5,"iterations":1,"template":"chatml","base_model":"$FLOW_DIR/world/base","reuse":false,
