@@ -71,7 +71,7 @@ static int parse_args(struct demo *d, int argc, char **argv)
 			d->no_kill = true;
 		} else if (strcmp(a, "--seed") == 0 && value && str_to_u64(value, &d->seed)) {
 			i++;
-		} else if (strcmp(a, "--data") == 0 && value) {
+		} else if (strcmp(a, "--data") == 0 && value && value[0] != '-') {
 			str_copy(d->dir, sizeof d->dir, value);
 			i++;
 		} else if (strcmp(a, "--listen") == 0 && value) {

@@ -12,6 +12,7 @@
 struct demo_plan {
 	struct world_sizes sizes;
 	int sft_steps, prompts, iterations, dpo_epochs;
+	bool baseline; /* also the model of demonstrations alone, to compare with */
 	int shard_size, chunk, dpo_shard_steps, save_every_steps;
 };
 

@@ -3,8 +3,9 @@
 #include "cli/world.h"
 
 const struct demo_plan demo_full = {
-	.sizes = {.ift = 3200, .eft = 4000, .eval = 541, .pool = 2400, .test = 200},
-	.sft_steps = 1500,
+	.sizes = {.ift = 3200, .eft = 8000, .eval = 541, .pool = 2400, .test = 200},
+	.sft_steps = 3500,
+	.baseline = true,
 	.prompts = 1000,
 	.iterations = 2,
 	.dpo_epochs = 2,
@@ -15,9 +16,9 @@ const struct demo_plan demo_full = {
 };
 
 const struct demo_plan demo_quick = {
-	.sizes = {.ift = 1600, .eft = 2000, .eval = 120, .pool = 600, .test = 100},
-	.sft_steps = 600,
-	.prompts = 250,
+	.sizes = {.ift = 3200, .eft = 8000, .eval = 200, .pool = 1000, .test = 200},
+	.sft_steps = 3000,
+	.prompts = 500,
 	.iterations = 1,
 	.dpo_epochs = 2,
 	.shard_size = 125,
@@ -29,6 +30,7 @@ const struct demo_plan demo_quick = {
 const struct demo_plan demo_tiny = {
 	.sizes = {.ift = 120, .eft = 120, .eval = 16, .pool = 96, .test = 12},
 	.sft_steps = 24,
+	.baseline = true,
 	.prompts = 48,
 	.iterations = 2,
 	.dpo_epochs = 4,
@@ -71,9 +73,9 @@ json_t *demo_spec(const struct demo_plan *p, const char *dir, const char *pawl, 
 	json_object_set_new(spec, "data", data_section(dir));
 	json_object_set_new(spec, "sft",
 			    json_pack("{s:f, s:f, s:s, s:i, s:i, s:i, s:i, s:f, s:b, s:i, s:i}", "lr", 2e-3,
-				      "lr_min", 2e-4, "schedule", "cosine", "warmup_steps", 50, "batch", 16,
+				      "lr_min", 2e-4, "schedule", "cosine", "warmup_steps", 100, "batch", 16,
 				      "epochs", 1000, "max_steps", p->sft_steps, "weight_decay", 0.01,
-				      "baseline", 1, "max_length", 256, "save_every_steps",
+				      "baseline", p->baseline, "max_length", 256, "save_every_steps",
 				      p->save_every_steps * 5));
 	json_object_set_new(spec, "eft", json_pack("{s:s}", "mode", "given"));
 	json_object_set_new(spec, "prompts",

@@ -33,10 +33,9 @@ static const char *const phrasings[] = {
 #define N_PHRASINGS ((uint32_t)(sizeof phrasings / sizeof *phrasings))
 
 const char world_judge_template[] =
-	"Check the packing list against the request.\n"
+	"Check this packing list.\n"
 	"Request: {prompt}\n"
-	"<response>{response}</response>\n"
-	"Say yes or no for each thing, name any extra, then give the score.";
+	"<response>{response}</response>";
 
 /* FNV-1a over the set of things: decides which part it belongs to. */
 static uint32_t set_hash(const uint32_t asked[WORLD_ASKED])
