@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "base/version.h"
 #include "store/store.h"
+#include "worker/notice.h"
 #include "worker/stage.h"
 
 #include <errno.h>
@@ -335,6 +336,27 @@ static void stop_threads(struct agent *a, pthread_t threads[2])
 	pthread_join(threads[1], NULL);
 }
 
+/* The machine will be taken away: the same as SIGTERM. */
+static void on_taken(void *ctx)
+{
+	atomic_store(&((struct agent *)ctx)->leaving, true);
+	agent_wake(ctx);
+}
+
+static void watch_cloud(struct agent *a, const struct conf *c)
+{
+	static struct notice n; /* The watching thread reads it. */
+	const char *name = conf_str(c, "worker.cloud");
+
+	if (!*name)
+		return;
+	n = (struct notice){.cloud = notice_cloud_named(name), .url = conf_str(c, "worker.cloud_url"),
+			    .taken = on_taken, .ctx = a};
+	if (!n.cloud)
+		die("worker.cloud: \"%s\" is none of %s", name, notice_cloud_names());
+	notice_watch(&n);
+}
+
 int agent_main(const struct conf *c)
 {
 	struct sigaction sa = {.sa_handler = on_term};
@@ -352,6 +374,7 @@ int agent_main(const struct conf *c)
 	sigaction(SIGINT, &sa, NULL);
 	log_info("agent", "start", "server=%s work=%s engine=%s", a->client.url, a->work,
 		 stage_engine_name());
+	watch_cloud(a, c);
 	start_threads(a, threads);
 	int code = work(a);
 	stop_threads(a, threads);

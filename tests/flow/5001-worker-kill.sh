@@ -12,7 +12,7 @@ cat >"$FLOW_DIR/spec.json" <<X
 "data":{"ift":[{"path":"$FLOW_DIR/world/ift.jsonl","format":"pairs"}],"eft":[{"path":"$FLOW_DIR/world/eft.jsonl","format":"judge"}],
  "eval":[{"path":"$FLOW_DIR/world/eval.jsonl","format":"ranked"}],"prompts":[{"path":"$FLOW_DIR/world/prompts.jsonl","format":"auto"}],
  "test":[{"path":"$FLOW_DIR/world/test.jsonl","format":"auto"}],"ift_max":10000},
-"sft":{"lr":2e-3,"lr_min":2e-4,"batch":16,"epochs":40,"max_steps":60,"warmup_steps":4,"max_length":256,"save_every_steps":5,"baseline":false},
+"sft":{"lr":2e-3,"lr_min":2e-4,"batch":16,"epochs":40,"max_steps":160,"warmup_steps":4,"max_length":256,"save_every_steps":5,"baseline":false},
 "eft":{"mode":"given"},"prompts":{"generator":"file","count":20,"rouge_max":1.0},
 "generate":{"n":3,"temperature":1.0,"top_p":1.0,"max_new_tokens":32,"chunk":4,"shard_size":10},
 "judge":{"template":{"name":"packing-5","text":"Check the packing list against the request.\nRequest: {prompt}\n<response>{response}</response>\nSay yes or no for each thing, name any extra, then give the score.","pattern":"score","min":0,"max":5,"integer":true},"samples":2,"min_valid":1,"max_new_tokens":64,"chunk":4,"max_retries":1},
@@ -53,7 +53,7 @@ kills=0 round=0
 declare -A seen
 while ! finished && [ $round -lt 60 ]; do
 	round=$((round + 1))
-	sleep 0.7
+	sleep 0.4
 	case $((round % 8)) in
 	1 | 5)
 		# Executors, once they have published something: a crash that repeats without progress is

@@ -93,3 +93,32 @@ js 'b["error"]' | grep -q 'signal 11' || fail "the reason does not name the sign
 echo "$crashes crashes, $(js 'b["failures"]') attempts"
 stop one TERM
 is "$code" 0 "exit code"
+
+# The cloud takes the machine: a mock of the metadata service says so.
+api POST "/runs/$run/cancel"
+spec 100000
+submit
+MOCK=$(free_port)
+cat >"$FLOW_DIR/mock.py" <<'X'
+import http.server, os, sys
+class H(http.server.BaseHTTPRequestHandler):
+    def answer(self, code, text):
+        self.send_response(code); self.send_header("Content-Length", str(len(text))); self.end_headers(); self.wfile.write(text.encode())
+    def do_PUT(self):
+        self.answer(200, "secret")
+    def do_GET(self):
+        ok = self.headers.get("X-aws-ec2-metadata-token") == "secret"
+        taken = os.path.exists(sys.argv[2])
+        self.answer(*((401, "") if not ok else (200, '{"action":"terminate","time":"2026-11-21T08:22:00Z"}') if taken else (404, "")))
+    def log_message(self, *a): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), H).serve_forever()
+X
+start mock python3 "$FLOW_DIR/mock.py" "$MOCK" "$FLOW_DIR/taken"
+start one "$W" --server "$URL" --token-file "$DATA/tokens/worker" --work-dir "$FLOW_DIR/work" --name one --threads 1 \
+	--worker-cloud aws --worker-cloud-url "http://127.0.0.1:$MOCK"
+wait_for 60 steps_reach 5
+touch "$FLOW_DIR/taken"
+wait_for 30 left
+wait_for 10 state_is ready
+is "$(js 'b["failures"]')" 0 "attempts burnt by a spot notice"
+[ "$(steps)" -gt 0 ] || fail "the notice cost all steps"

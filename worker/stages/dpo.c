@@ -163,7 +163,8 @@ static enum rc check_origin(const struct dpo *d, struct err *e)
 			const char *ours = stage_in_digest(d->t.ctx, roles[k]);
 
 			if (*made && *ours && strcmp(made, ours) != 0)
-				return err_set(e, RC_INVALID, "reflogps were made from other %s: %.12s, not %.12s",
+				return err_set(e, RC_INVALID,
+					       "reflogps were made from other %s: %.12s, not %.12s",
 					       roles[k], made, ours);
 		}
 	}

@@ -1,0 +1,174 @@
+#include "worker/notice.h"
+
+#include "base/clk.h"
+#include "base/fetch.h"
+#include "base/jsonx.h"
+#include "base/log.h"
+#include "base/str.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+
+#define TIMEOUT_MS 3000
+#define HANG_MS 70000    /* a hanging question: the service answers after at most 60 s */
+#define AWAY_MAX_MS 60000
+#define AWS_TOKEN_MAX 200
+
+struct notice_cloud {
+	const char *name, *base, *path, *header;
+	int64_t period_ms, timeout_ms;
+	bool aws_token; /* IMDSv2: every question carries a token that is asked for first */
+	bool (*taken)(const struct buf *body);
+};
+
+/* --- answers --------------------------------------------------------------------------------- */
+
+/* Any action (terminate, stop, hibernate) ends our work here. */
+static bool aws_taken(const struct buf *body)
+{
+	json_t *v = NULL;
+	bool taken = body->len > 0 &&
+		     jx_parse(body->data, body->len, "instance-action", &v, NULL) == RC_OK &&
+		     *jx_get_str(v, "action", "");
+
+	json_decref(v);
+	return taken;
+}
+
+static bool gcp_taken(const struct buf *body)
+{
+	struct str s = str_trim((struct str){body->data ? body->data : "", body->len});
+
+	return str_eq(s, "TRUE");
+}
+
+static bool azure_taken(const struct buf *body)
+{
+	json_t *v = NULL, *event;
+	bool taken = false;
+	size_t i;
+
+	if (body->len == 0 || jx_parse(body->data, body->len, "scheduledevents", &v, NULL) != RC_OK)
+		return false;
+	json_array_foreach(json_object_get(v, "Events"), i, event) {
+		const char *type = jx_get_str(event, "EventType", "");
+
+		taken |= strcmp(type, "Preempt") == 0 || strcmp(type, "Terminate") == 0;
+	}
+	json_decref(v);
+	return taken;
+}
+
+static const struct notice_cloud clouds[] = {
+	{"aws", "http://169.254.169.254", "/latest/meta-data/spot/instance-action", NULL, 5000, TIMEOUT_MS,
+	 true, aws_taken},
+	{"gcp", "http://169.254.169.254",
+	 "/computeMetadata/v1/instance/preempted?wait_for_change=true&timeout_sec=60",
+	 "Metadata-Flavor: Google", 100, HANG_MS, false, gcp_taken},
+	{"azure", "http://169.254.169.254", "/metadata/scheduledevents?api-version=2020-07-01",
+	 "Metadata: true", 1000, TIMEOUT_MS, false, azure_taken},
+};
+
+const struct notice_cloud *notice_cloud_named(const char *name)
+{
+	for (size_t i = 0; i < sizeof clouds / sizeof *clouds; i++)
+		if (strcmp(clouds[i].name, name) == 0)
+			return &clouds[i];
+	return NULL;
+}
+
+const char *notice_cloud_names(void)
+{
+	return "aws, gcp, azure";
+}
+
+bool notice_read(const struct notice_cloud *c, int status, const struct buf *body)
+{
+	return status == 200 && c->taken(body);
+}
+
+/* --- questions ------------------------------------------------------------------------------- */
+
+static enum rc aws_token(const char *base, char header[AWS_TOKEN_MAX + 40], struct err *e)
+{
+	static const char *const ttl[] = {"X-aws-ec2-metadata-token-ttl-seconds: 300", NULL};
+	char url[512];
+	struct fetch_resp r = {0};
+
+	str_fmt(url, sizeof url, "%s/latest/api/token", base);
+	struct fetch_req q = {.method = "PUT", .url = url, .headers = ttl, .body = "",
+			      .timeout_ms = TIMEOUT_MS, .resp_max = 4096};
+	enum rc rc = fetch(&q, &r, e);
+	struct str t = str_trim((struct str){r.body.data ? r.body.data : "", r.body.len});
+	if (rc == RC_OK && (r.status != 200 || t.len == 0 || t.len > AWS_TOKEN_MAX))
+		rc = err_set(e, RC_UNREACHABLE, "metadata token: HTTP %d", r.status);
+	if (rc == RC_OK)
+		str_fmt(header, AWS_TOKEN_MAX + 40, "X-aws-ec2-metadata-token: %.*s", (int)t.len, t.p);
+	fetch_resp_release(&r);
+	return rc;
+}
+
+static enum rc ask(const struct notice *n, bool *taken, struct err *e)
+{
+	const struct notice_cloud *c = n->cloud;
+	const char *base = *n->url ? n->url : c->base;
+	char url[768], token[AWS_TOKEN_MAX + 40];
+	const char *headers[] = {c->header, NULL};
+	struct fetch_resp r = {0};
+	enum rc rc = c->aws_token ? aws_token(base, token, e) : RC_OK;
+
+	if (rc != RC_OK)
+		return rc;
+	if (c->aws_token)
+		headers[0] = token;
+	str_fmt(url, sizeof url, "%s%s", base, c->path);
+	struct fetch_req q = {.method = "GET", .url = url, .headers = headers,
+			      .timeout_ms = c->timeout_ms, .resp_max = 1 << 20};
+	rc = fetch(&q, &r, e);
+	*taken = rc == RC_OK && notice_read(c, r.status, &r.body);
+	if (rc == RC_OK && r.status >= 500)
+		rc = err_set(e, RC_UNREACHABLE, "metadata service: HTTP %d", r.status);
+	fetch_resp_release(&r);
+	return rc;
+}
+
+static void *watch(void *arg)
+{
+	const struct notice *n = arg;
+	int64_t away = 0;
+	bool taken = false;
+
+	for (;;) {
+		struct err e = {0};
+
+		if (ask(n, &taken, &e) == RC_OK) {
+			away = 0;
+		} else if (away == 0) {
+			log_warn("notice", "no_answer", "cloud=%s reason=%s", n->cloud->name, e.text);
+			away = 1000;
+		} else {
+			away = 2 * away < AWAY_MAX_MS ? 2 * away : AWAY_MAX_MS;
+		}
+		if (taken)
+			break;
+		clk_sleep_ms(away > n->cloud->period_ms ? away : n->cloud->period_ms);
+	}
+	log_warn("notice", "machine_is_taken", "cloud=%s", n->cloud->name);
+	n->taken(n->ctx);
+	return NULL;
+}
+
+void notice_watch(const struct notice *n)
+{
+	pthread_t t;
+	sigset_t all, old;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	if (pthread_create(&t, NULL, watch, (void *)n) == 0)
+		pthread_detach(t);
+	else
+		log_error("notice", "no_thread", "cloud=%s", n->cloud->name);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+}

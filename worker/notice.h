@@ -1,0 +1,34 @@
+/* Spot machines are told before they are taken away. This asks the cloud's metadata service and
+ * calls back once when the end is near. Knows three clouds' questions and answers, nothing of jobs.
+ *
+ * cloud  asked                                                 every  notice it gives
+ * aws    /latest/meta-data/spot/instance-action (404: nothing)  5 s    up to 120 s
+ * gcp    /computeMetadata/v1/instance/preempted (TRUE)          hangs  30 s, or 120 s if so created
+ * azure  /metadata/scheduledevents (an event "Preempt")         1 s    at least 30 s
+ *
+ * A service that does not answer is not there: the machine is asked again, less and less often.
+ */
+#pragma once
+
+#include "base/buf.h"
+
+#include <stdbool.h>
+
+struct notice_cloud;
+
+/* By name; NULL when unknown. */
+const struct notice_cloud *notice_cloud_named(const char *name);
+/* "aws, gcp, azure" */
+const char *notice_cloud_names(void);
+/* Whether an answer of the cloud's service says that this machine is being taken. Pure. */
+bool notice_read(const struct notice_cloud *c, int status, const struct buf *body);
+
+struct notice {
+	const struct notice_cloud *cloud;
+	const char *url;             /* instead of the cloud's own (tests); "" for that */
+	void (*taken)(void *ctx);    /* called once, from the watching thread */
+	void *ctx;
+};
+
+/* Starts the watching thread; it ends with the process. `n` must stay. */
+void notice_watch(const struct notice *n);
