@@ -4,12 +4,12 @@
 
 const struct demo_plan demo_full = {
 	.sizes = {.ift = 3200, .eft = 8000, .eval = 541, .pool = 2400, .test = 200},
-	.sft_steps = 3500,
+	.sft_steps = 4000,
 	.baseline = true,
-	.prompts = 1000,
+	.prompts = 1200,
 	.iterations = 2,
-	.dpo_epochs = 2,
-	.shard_size = 250,
+	.dpo_epochs = 3,
+	.shard_size = 300,
 	.chunk = 50,
 	.dpo_shard_steps = 60,
 	.save_every_steps = 20,
@@ -20,7 +20,7 @@ const struct demo_plan demo_quick = {
 	.sft_steps = 3000,
 	.prompts = 500,
 	.iterations = 1,
-	.dpo_epochs = 2,
+	.dpo_epochs = 3,
 	.shard_size = 125,
 	.chunk = 25,
 	.dpo_shard_steps = 40,
@@ -87,10 +87,10 @@ json_t *demo_spec(const struct demo_plan *p, const char *dir, const char *pawl, 
 	json_object_set_new(spec, "judge", judge_section());
 	json_object_set_new(spec, "dpo",
 			    json_pack("{s:f, s:f, s:f, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:i}", "beta",
-				      0.1, "lr", 1e-4, "lr_min", 1e-5, "schedule", "cosine", "batch", 16,
+				      0.1, "lr", 3e-4, "lr_min", 3e-5, "schedule", "cosine", "batch", 16,
 				      "epochs", p->dpo_epochs, "shard_steps", p->dpo_shard_steps,
 				      "save_every_steps", p->save_every_steps,
-				      "nll_coef", 0.2, "sft_replay", 0.5, "max_length", 256));
+				      "nll_coef", 0.5, "sft_replay", 0.25, "max_length", 256));
 	json_object_set_new(spec, "eval",
 			    json_pack("{s:i, s:f, s:f, s:i, s:{s:[s, s, s]}, s:{s:s, s:[s, s, s]}}",
 				      "max_new_tokens", 48, "temperature", 1.0, "top_p", 1.0,
