@@ -116,3 +116,33 @@ char *url_quote(const char *s)
 	}
 	return buf_detach(&b);
 }
+
+void url_put_query(struct buf *b, const char *name, const char *value)
+{
+	if (!value)
+		return;
+	char *q = url_quote(value);
+	buf_printf(b, "%c%s=%s", strchr(b->data, '?') ? '&' : '?', name, q);
+	free(q);
+}
+
+int post_verb(struct cli *c, int argc, char **argv, const char *kind, const char *verb)
+{
+	struct err e;
+	json_t *answer;
+	int code = opt_parse(NULL, 0, &argc, argv, 1, 1);
+
+	if (code)
+		return code;
+	char *q = url_quote(argv[0]), *path = mem_printf("%s/%s/%s", kind, q, verb);
+	if (api(c, "POST", path, NULL, &answer, &e))
+		code = fail(&e);
+	else if (c->json && answer)
+		json_print(answer);
+	else if (!c->quiet)
+		printf("%s %s\n", argv[0], jx_get_str(answer, "state", verb));
+	json_decref(answer);
+	free(path);
+	free(q);
+	return code;
+}

@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include "base/buf.h"
 #include "base/conf.h"
 #include "base/err.h"
 
@@ -83,6 +84,10 @@ enum rc api_headers(struct cli *c, const char *method, const char *path, const j
 enum rc api_list(struct cli *c, const char *path, int64_t max, json_t **out, struct err *e);
 /* "a b" -> "a%20b"; heap. */
 char *url_quote(const char *s);
+/* "?name=value", or "&name=value" after the first; nothing when value is NULL. */
+void url_put_query(struct buf *b, const char *name, const char *value);
+/* POST {kind}/{argv[0]}/{verb}, and says the new state; the exit code. */
+int post_verb(struct cli *c, int argc, char **argv, const char *kind, const char *verb);
 /* An error answer's body as an error. */
 enum rc problem(int status, const char *body, size_t len, struct err *e);
 

@@ -21,15 +21,6 @@
 
 #define TRIES 8 /* without any progress between them */
 
-static void put_query(struct buf *b, const char *name, const char *value)
-{
-	if (!value)
-		return;
-	char *q = url_quote(value);
-	buf_printf(b, "%c%s=%s", strchr(b->data, '?') ? '&' : '?', name, q);
-	free(q);
-}
-
 int cmd_data_ls(struct cli *c, int argc, char **argv)
 {
 	static const char *const columns[] = {"DIGEST:digest@short", "RUN:run", "ITER:iter",
@@ -47,9 +38,9 @@ int cmd_data_ls(struct cli *c, int argc, char **argv)
 	if (code)
 		return code;
 	buf_puts(&path, "datasets");
-	put_query(&path, "run", run);
-	put_query(&path, "iter", iter);
-	put_query(&path, "stage", stage);
+	url_put_query(&path, "run", run);
+	url_put_query(&path, "iter", iter);
+	url_put_query(&path, "stage", stage);
 	enum rc rc = api_list(c, path.data, 100000, &rows, &e);
 	code = rc ? fail(&e) : show_rows(c, rows, columns);
 	json_decref(rows);
@@ -112,9 +103,9 @@ static enum rc export_list(struct cli *c, const struct export *x, const char *di
 		return rc;
 	}
 	buf_puts(&path, "datasets");
-	put_query(&path, "run", x->run);
-	put_query(&path, "iter", x->iter);
-	put_query(&path, "stage", x->stage);
+	url_put_query(&path, "run", x->run);
+	url_put_query(&path, "iter", x->iter);
+	url_put_query(&path, "stage", x->stage);
 	rc = api_list(c, path.data, 100000, out, e);
 	buf_release(&path);
 	if (!rc && !json_array_size(*out))
@@ -130,10 +121,10 @@ static enum rc export_one(struct cli *c, const struct export *x, const char *dig
 	struct fetch_resp r;
 
 	buf_printf(&url, "%s/api/v1/datasets/%s/export", c->server, q);
-	put_query(&url, "q", x->text);
-	put_query(&url, "min_score", x->min_score);
-	put_query(&url, "max_score", x->max_score);
-	put_query(&url, "min_margin", x->min_margin);
+	url_put_query(&url, "q", x->text);
+	url_put_query(&url, "min_score", x->min_score);
+	url_put_query(&url, "max_score", x->max_score);
+	url_put_query(&url, "min_margin", x->min_margin);
 	struct fetch_req req = {.method = "GET", .url = url.data, .token = c->token, .sink = to_file,
 				.sink_ctx = out, .timeout_ms = -1};
 	enum rc rc = fetch(&req, &r, e);
@@ -223,7 +214,7 @@ int cmd_ckpt_ls(struct cli *c, int argc, char **argv)
 	if (code)
 		return code;
 	buf_puts(&path, "checkpoints");
-	put_query(&path, "run", run);
+	url_put_query(&path, "run", run);
 	enum rc rc = api_list(c, path.data, 100000, &rows, &e);
 	code = rc ? fail(&e) : show_rows(c, rows, columns);
 	json_decref(rows);

@@ -19,16 +19,6 @@ static const char *const job_columns[] = {
 	"ID:id", "STATE:state", "PROGRESS:progress@progress", "WORKER:worker", "ATTEMPTS:attempts",
 	"STARTED:started_at@age", "WHY:wait_reason", NULL};
 
-/* "&name=value" when there is a value. */
-static void put_query(struct buf *b, const char *name, const char *value)
-{
-	if (!value)
-		return;
-	char *q = url_quote(value);
-	buf_printf(b, "%c%s=%s", strchr(b->data, '?') ? '&' : '?', name, q);
-	free(q);
-}
-
 int cmd_job_list(struct cli *c, int argc, char **argv)
 {
 	const char *stage = NULL, *iter = NULL, *state = NULL;
@@ -44,9 +34,9 @@ int cmd_job_list(struct cli *c, int argc, char **argv)
 		return code;
 	char *q = url_quote(argv[0]);
 	buf_printf(&path, "runs/%s/jobs", q);
-	put_query(&path, "stage", stage);
-	put_query(&path, "iter", iter);
-	put_query(&path, "state", state);
+	url_put_query(&path, "stage", stage);
+	url_put_query(&path, "iter", iter);
+	url_put_query(&path, "state", state);
 	enum rc rc = api_list(c, path.data, 100000, &rows, &e);
 	code = rc ? fail(&e) : show_rows(c, rows, job_columns);
 	json_decref(rows);
@@ -204,40 +194,19 @@ int cmd_job_logs(struct cli *c, int argc, char **argv)
 	return cli_stop ? EXIT_INTERRUPTED : EXIT_DONE;
 }
 
-static int post(struct cli *c, int argc, char **argv, const char *kind, const char *verb)
-{
-	struct err e;
-	json_t *answer;
-	int code = opt_parse(NULL, 0, &argc, argv, 1, 1);
-
-	if (code)
-		return code;
-	char *q = url_quote(argv[0]), *path = mem_printf("%s/%s/%s", kind, q, verb);
-	if (api(c, "POST", path, NULL, &answer, &e))
-		code = fail(&e);
-	else if (c->json && answer)
-		json_print(answer);
-	else if (!c->quiet)
-		printf("%s %s\n", argv[0], jx_get_str(answer, "state", verb));
-	json_decref(answer);
-	free(path);
-	free(q);
-	return code;
-}
-
 int cmd_job_retry(struct cli *c, int argc, char **argv)
 {
-	return post(c, argc, argv, "jobs", "retry");
+	return post_verb(c, argc, argv, "jobs", "retry");
 }
 
 int cmd_job_cancel(struct cli *c, int argc, char **argv)
 {
-	return post(c, argc, argv, "jobs", "cancel");
+	return post_verb(c, argc, argv, "jobs", "cancel");
 }
 
 int cmd_worker_drain(struct cli *c, int argc, char **argv)
 {
-	return post(c, argc, argv, "workers", "drain");
+	return post_verb(c, argc, argv, "workers", "drain");
 }
 
 int cmd_worker_list(struct cli *c, int argc, char **argv)

@@ -344,43 +344,22 @@ int cmd_run_watch(struct cli *c, int argc, char **argv)
 	return code ? code : watch_run(c, argv[0]);
 }
 
-static int act(struct cli *c, int argc, char **argv, const char *verb)
-{
-	struct err e;
-	json_t *answer;
-	int code = opt_parse(NULL, 0, &argc, argv, 1, 1);
-
-	if (code)
-		return code;
-	char *q = url_quote(argv[0]), *path = mem_printf("runs/%s/%s", q, verb);
-	if (api(c, "POST", path, NULL, &answer, &e))
-		code = fail(&e);
-	else if (c->json && answer)
-		json_print(answer);
-	else if (!c->quiet)
-		printf("%s %s\n", argv[0], jx_get_str(answer, "state", verb));
-	json_decref(answer);
-	free(path);
-	free(q);
-	return code;
-}
-
 int cmd_run_cancel(struct cli *c, int argc, char **argv)
 {
-	return act(c, argc, argv, "cancel");
+	return post_verb(c, argc, argv, "runs", "cancel");
 }
 
 int cmd_run_pause(struct cli *c, int argc, char **argv)
 {
-	return act(c, argc, argv, "pause");
+	return post_verb(c, argc, argv, "runs", "pause");
 }
 
 int cmd_run_resume(struct cli *c, int argc, char **argv)
 {
-	return act(c, argc, argv, "resume");
+	return post_verb(c, argc, argv, "runs", "resume");
 }
 
 int cmd_run_retry(struct cli *c, int argc, char **argv)
 {
-	return act(c, argc, argv, "retry");
+	return post_verb(c, argc, argv, "runs", "retry");
 }

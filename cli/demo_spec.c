@@ -83,7 +83,8 @@ json_t *demo_spec(const struct demo_plan *p, const char *dir, const char *pawl, 
 				      "rouge_max", 1.0));
 	json_object_set_new(spec, "generate",
 			    json_pack("{s:i, s:f, s:f, s:i, s:i, s:i}", "n", 4, "temperature", 1.0, "top_p",
-				      1.0, "max_new_tokens", 48, "shard_size", p->shard_size, "chunk", p->chunk));
+				      1.0, "max_new_tokens", 48, "shard_size", p->shard_size, "chunk",
+				      p->chunk));
 	json_object_set_new(spec, "judge", judge_section());
 	json_object_set_new(spec, "dpo",
 			    json_pack("{s:f, s:f, s:f, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:i}", "beta",

@@ -60,7 +60,8 @@ verdict 'functions of at most 70 lines' "$(for f in $(files '*.c'); do
 	awk -v f="$f" '/^\{/ { start = NR } /^\}/ { if (start && NR - start - 1 > 70) printf "%s:%d: %d lines\n", f, start, NR - start - 1; start = 0 }' "$f"
 done)"
 verdict 'lines of at most 110 columns' "$(for f in $sources; do
-	expand -t 8 "$f" | awk -v f="$f" 'length($0) > 110 { printf "%s:%d: %d columns\n", f, NR, length($0) }'
+	# A letter of several bytes is one column: continuation bytes are not counted.
+	tr -d '\200-\277' <"$f" | expand -t 8 | awk -v f="$f" 'length($0) > 110 { printf "%s:%d: %d columns\n", f, NR, length($0) }'
 done)"
 
 # 4. Calls that have no place here, each with what to use instead.

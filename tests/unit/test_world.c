@@ -144,8 +144,8 @@ void test_world__same_seed_same_files(void)
 
 void test_world__scorer_answers_line_by_line(void)
 {
-	char in[] = "{\"id\":\"x\",\"prompt\":\"What do I take to the lake? I must have tent, rope, lamp, soap "
-		    "and cup.\",\"response\":\"Pack for the lake: tent, cup.\"}\n";
+	char in[] = "{\"id\":\"x\",\"prompt\":\"What do I take to the lake? I must have tent, rope, lamp, "
+		    "soap and cup.\",\"response\":\"Pack for the lake: tent, cup.\"}\n";
 	char out[256] = "";
 	FILE *f = fmemopen(in, strlen(in), "r"), *o = fmemopen(out, sizeof out, "w");
 
