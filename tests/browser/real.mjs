@@ -80,7 +80,10 @@ async function submit() {
 	await page.goto(base + "/runs/new");
 	await page.waitForSelector(".submit");
 	await fill(spec);
-	await page.waitForSelector(".plan-total");
+	await page.waitForSelector(".plan-total", { timeout: 60_000 }).catch(async (e) => {
+		const said = await page.locator(".submit-rail").allTextContents();
+		throw new Error(`${e.message} The page says: ${said.join(" | ")}`);
+	});
 	await page.waitForTimeout(1200);
 	const errors = await page.locator(".submit-rail .error-card").allTextContents();
 	report.check(errors.length === 0, "the dry run has no complaint", errors.join(" "));

@@ -30,7 +30,5 @@ if not bad:
 print("\n".join(bad))
 sys.exit(bool(bad))
 PY
-for stage in generate dpo; do
-	grep -qi "kill.*$stage\|$stage.*kill" "$FLOW_DIR/demo.log" || fail "it does not say that the worker was killed during $stage"
-done
+grep -q 'killing the worker' "$FLOW_DIR/demo.log" || fail "it does not say that the worker was killed"
 ! pgrep -f -- "$FLOW_DIR/data" >/dev/null || fail "processes are left: $(pgrep -af -- "$FLOW_DIR/data")"
