@@ -178,6 +178,16 @@ static void say_progress(struct demo *d, int64_t started_ms)
 	fflush(d->say);
 }
 
+/* A failed job says why as text or as {"message"}. */
+static const char *failure_text(const json_t *job)
+{
+	const json_t *why = json_object_get(job, "error");
+
+	if (json_is_string(why))
+		return json_string_value(why);
+	return jx_get_str(why, "message", jx_get_str(why, "reason", jx_get_str(job, "id", "?")));
+}
+
 static const char *first_failure(const json_t *jobs)
 {
 	const json_t *job;
@@ -185,7 +195,7 @@ static const char *first_failure(const json_t *jobs)
 
 	json_array_foreach(json_object_get(jobs, "items"), i, job)
 		if (strcmp(jx_get_str(job, "state", ""), "failed") == 0)
-			return jx_get_str(job, "error", jx_get_str(job, "id", "?"));
+			return failure_text(job);
 	return "no failed job";
 }
 

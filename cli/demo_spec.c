@@ -28,16 +28,15 @@ const struct demo_plan demo_quick = {
 };
 
 const struct demo_plan demo_tiny = {
-	.sizes = {.ift = 120, .eft = 120, .eval = 16, .pool = 96, .test = 12},
-	.sft_steps = 24,
-	.baseline = true,
+	.sizes = {.ift = 400, .eft = 400, .eval = 16, .pool = 96, .test = 12},
+	.sft_steps = 160,
 	.prompts = 48,
 	.iterations = 2,
-	.dpo_epochs = 4,
+	.dpo_epochs = 2,
 	.shard_size = 24,
 	.chunk = 6,
-	.dpo_shard_steps = 4,
-	.save_every_steps = 2,
+	.dpo_shard_steps = 3,
+	.save_every_steps = 8,
 };
 
 static json_t *source(const char *dir, const char *name, const char *format)
