@@ -343,3 +343,21 @@ void test_method_seed__hold_out_keeps_conversations_together(void)
 	CHECK(n > 20 && n < 90);
 	seed_release(&s);
 }
+
+/* A user's own prompts: no word count, no script, no language decides over them. */
+void test_method_seed__own_prompts_in_any_script_stay(void)
+{
+	struct seed l[SEED_N_ROLES] = {{0}};
+
+	open_seed(&l[SEED_PROMPTS], SEED_PROMPTS);
+	take_ok(&l[SEED_PROMPTS], "{\"prompt\":\"主题：明月 体裁：五绝\\n\"}");
+	take_ok(&l[SEED_PROMPTS], "{\"prompt\":\"主题：秋山 体裁：五绝\\n\"}");
+	take_ok(&l[SEED_PROMPTS], "{\"prompt\":\"Hi\"}");
+	seed_split(l, 1, 0);
+	CHECK_EQ(json_array_size(l[SEED_PROMPTS].rows), 3);
+	CHECK_STR(jx_get_str(json_array_get(l[SEED_PROMPTS].rows, 0), "prompt", ""),
+		  "主题：明月 体裁：五绝\n");
+	for (int i = 0; i < SEED_N_SKIPS; i++)
+		CHECK_EQ(l[SEED_PROMPTS].skipped[i], 0);
+	seed_release(&l[SEED_PROMPTS]);
+}
