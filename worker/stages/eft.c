@@ -8,7 +8,8 @@
  * Mode "given": judge rows as they are; ranked rows only serve as eval. Mode "build": the model
  * judges every reply of the training prompts through the judge template, samples_per_item times;
  * the n-th judgements of a prompt's replies are kept when their scores agree with the human order,
- * then the commonest scores are thinned out.
+ * then the commonest scores are thinned out. A baseline that cannot judge at all yields no rows: that
+ * is counted and warned of, and M1 then learns from the instruction data alone.
  * Streams: (seed, RNG_EFT, 0, item = prompt id, sample = reply * samples + n); thinning draws from
  * (seed, RNG_EFT, 1, 0, 0).
  */
@@ -339,18 +340,20 @@ static enum rc build(struct eft *s, json_t *meta, struct err *e)
 	json_object_set_new(meta, "templates", textgen_templates(s->gen));
 	stage_final(s->ctx, "eft.judgements", json_integer(s->judgements));
 	stage_final(s->ctx, "eft.agree", json_integer(s->order[EFT_AGREES]));
+	stage_final(s->ctx, "eft.readable", json_integer(s->reasons[JUDGE_OK]));
+	stage_final(s->ctx, "eft.tied", json_integer(s->order[EFT_TIED]));
+	stage_final(s->ctx, "eft.reversed", json_integer(s->order[EFT_DISAGREES]));
 	stage_final(s->ctx, "eft.parse_fail",
 		    json_real(s->judgements
 				      ? 1 - (double)s->reasons[JUDGE_OK] / (double)s->judgements
 				      : 0));
 	textgen_report(s->gen);
 	if (json_array_size(s->judge) == given)
-		return err_set(e, RC_INVALID,
-			       "no judgement of the baseline agrees with the human order: of %lld "
-			       "judgements %lld "
-			       "had a readable score, %lld prompts were tied and %lld reversed",
-			       (long long)s->judgements, (long long)s->reasons[JUDGE_OK],
-			       (long long)s->order[EFT_TIED], (long long)s->order[EFT_DISAGREES]);
+		log_warn("eft",
+			 "no judgement of the baseline agrees with the human order; it adds nothing",
+			 "judgements=%lld readable=%lld tied=%lld reversed=%lld",
+			 (long long)s->judgements, (long long)s->reasons[JUDGE_OK],
+			 (long long)s->order[EFT_TIED], (long long)s->order[EFT_DISAGREES]);
 	return RC_OK;
 }
 
