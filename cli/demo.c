@@ -24,7 +24,7 @@
 
 #define POLL_MS 300
 #define LEASE_MS 6000 /* Short, so that a killed worker's job is taken up within seconds. */
-#define BEAT_MS 1000
+#define BEAT_MS 300   /* Generating takes a second or two: progress is to be seen in it. */
 
 struct demo {
 	const struct demo_plan *plan;
@@ -121,7 +121,8 @@ static enum rc submit(struct demo *d, const json_t *spec, struct err *e)
 	return rc;
 }
 
-/* A job of `stage` that has begun but not finished its work, or NULL (borrowed). */
+/* A job of `stage` that is running and not at its end, or NULL (borrowed). One of dpo is half done,
+ * past a checkpoint; generate may be over before its first beat, so any moment will do. */
 static const json_t *job_in_work(const json_t *jobs, const char *stage)
 {
 	const json_t *job;
@@ -133,7 +134,9 @@ static const json_t *job_in_work(const json_t *jobs, const char *stage)
 		int64_t done = jx_get_i64(p, "done", 0), total = jx_get_i64(p, "total", 0);
 
 		if (strcmp(jx_get_str(job, "stage", ""), stage) == 0 &&
-		    strcmp(jx_get_str(job, "state", ""), "running") == 0 && done > 0 && done < total)
+		    strcmp(jx_get_str(job, "state", ""), "running") == 0 &&
+		    (strcmp(stage, "generate") == 0 ? done == 0 || done < total
+						    : 2 * done >= total && done > 0 && done < total))
 			return job;
 	}
 	return NULL;
@@ -146,9 +149,11 @@ static enum rc kill_once(struct demo *d, const char *stage, bool *killed, struct
 	if (d->no_kill || *killed || !(job = job_in_work(d->jobs, stage)))
 		return RC_OK;
 	p = json_object_get(job, "progress");
-	fprintf(d->say, "  ** killing the worker (kill -9) during %s, at %d of %d %s\n",
-		jx_get_str(job, "id", "?"), (int)jx_get_i64(p, "done", 0),
-		(int)jx_get_i64(p, "total", 0), jx_get_str(p, "unit", ""));
+	fprintf(d->say, "  ** killing the worker (kill -9) during %s", jx_get_str(job, "id", "?"));
+	if (jx_get_i64(p, "total", 0))
+		fprintf(d->say, ", at %d of %d %s", (int)jx_get_i64(p, "done", 0),
+			(int)jx_get_i64(p, "total", 0), jx_get_str(p, "unit", ""));
+	fputc('\n', d->say);
 	fflush(d->say);
 	*killed = true;
 	return up_restart_worker(d->up, 0, SIGKILL, e);

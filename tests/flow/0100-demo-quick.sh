@@ -30,5 +30,7 @@ if not bad:
 print("\n".join(bad))
 sys.exit(bool(bad))
 PY
-grep -q 'killing the worker' "$FLOW_DIR/demo.log" || fail "it does not say that the worker was killed"
+for stage in generate dpo; do
+	grep -q "killing the worker.*\\.$stage\\." "$FLOW_DIR/demo.log" || fail "it names no kill during $stage"
+done
 ! pgrep -f -- "$FLOW_DIR/data" >/dev/null || fail "processes are left: $(pgrep -af -- "$FLOW_DIR/data")"
