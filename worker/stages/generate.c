@@ -9,6 +9,7 @@
 #include "worker/stages/stages.h"
 
 #include "base/jsonx.h"
+#include "base/log.h"
 #include "worker/stage.h"
 #include "worker/stages/textgen.h"
 
@@ -23,7 +24,8 @@ struct generate {
 	int64_t from, to;
 	int n, chunk;
 	struct textgen_sampling sampling;
-	int64_t candidates, finished, tokens; /* counters of this attempt's rows and the resumed */
+	/* Counters of this attempt's rows and the resumed. */
+	int64_t candidates, finished, tokens, too_long;
 	struct stage_rows rows;
 };
 
@@ -58,6 +60,7 @@ static enum rc add_row(struct generate *s, const json_t *prompt, int index, stru
 		if (!r->too_long) /* No room to answer: no candidates, and pair says too_few. */
 			json_array_append_new(list, candidate_json(s, r, k));
 	}
+	s->too_long += json_array_size(list) == 0;
 	json_t *row = json_pack("{s:O, s:O, s:o, s:o, s:O*}", "id", json_object_get(prompt, "id"), "prompt",
 				json_object_get(prompt, "prompt"), "prompt_tokens",
 				ids_json(ids, n_ids), "candidates", list, "meta",
@@ -88,8 +91,9 @@ static enum rc request(struct generate *s, const json_t *prompt, struct err *e)
 
 static json_t *state_json(const struct generate *s)
 {
-	return json_pack("{s:I, s:I, s:I}", "candidates", (json_int_t)s->candidates, "finished",
-			 (json_int_t)s->finished, "tokens", (json_int_t)s->tokens);
+	return json_pack("{s:I, s:I, s:I, s:I}", "candidates", (json_int_t)s->candidates, "finished",
+			 (json_int_t)s->finished, "tokens", (json_int_t)s->tokens, "too_long",
+			 (json_int_t)s->too_long);
 }
 
 static enum rc one_chunk(struct generate *s, int64_t at, int64_t end, struct err *e)
@@ -130,13 +134,23 @@ static enum rc configure(struct generate *s, struct err *e)
 	s->candidates = jx_get_i64(s->rows.state, "candidates", 0);
 	s->finished = jx_get_i64(s->rows.state, "finished", 0);
 	s->tokens = jx_get_i64(s->rows.state, "tokens", 0);
+	s->too_long = jx_get_i64(s->rows.state, "too_long", 0);
 	return RC_OK;
 }
 
 static enum rc finish(struct generate *s, struct err *e)
 {
+	if (s->too_long > 0 && s->too_long == s->to - s->from)
+		return err_set(e, RC_INVALID,
+			       "generate: no prompt of rows %lld to %lld leaves room for an answer in "
+			       "the context of %d tokens",
+			       (long long)s->from, (long long)s->to, textgen_context(s->gen));
+	if (s->too_long > 0)
+		log_warn("generate", "prompts longer than the context", "n=%lld of=%lld context=%d",
+			 (long long)s->too_long, (long long)(s->to - s->from), textgen_context(s->gen));
 	json_t *meta = state_json(s);
 
+	stage_final(s->ctx, "generate.too_long", json_integer(s->too_long));
 	json_object_set_new(meta, "templates", textgen_templates(s->gen));
 	stage_final(s->ctx, "generate.candidates", json_integer(s->candidates));
 	stage_final(s->ctx, "generate.finished", json_integer(s->finished));
