@@ -11,6 +11,7 @@ until_() { local n=$(($1 * 10)); shift; while ! "$@" >/dev/null 2>&1; do n=$((n 
 children() { pgrep -P "$up" | wc -l; }
 child() { pgrep -P "$up" -f "$1"; }
 start() {
+	rm -f "$FLOW_DIR/up.out" # else the words of the one before could be taken for its own
 	"$P" up --data "$D" --listen 127.0.0.1:0 "$@" >"$FLOW_DIR/up.out" 2>"$FLOW_DIR/up.err" &
 	up=$!
 	until_ 60 grep -q Ctrl-C "$FLOW_DIR/up.out" || { cat "$FLOW_DIR/up.err"; exit 1; }
