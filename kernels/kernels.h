@@ -46,6 +46,18 @@ void kern_pool_run(struct kern_pool *p, void (*fn)(void *ctx, int item, int thre
 #define KERN_SCRATCH_LIST (-3)
 void *kern_pool_scratch(struct kern_pool *p, int slot, size_t size);
 
+/* --- Formats ---------------------------------------------------------------------------------- */
+
+/* How the factors of a product are kept. Sums are always float, in the order said above. */
+enum kern_format {
+	KERN_F32,
+	KERN_BF16, /* both factors rounded to bfloat16, to nearest even; products are exact */
+	KERN_Q8,   /* Packed weights only: 32 neighbours along k are int8 with one float scale, the
+		      other factor likewise on the fly. A block is summed in int32, blocks in float.
+		      K must be a multiple of KERN_Q8_BLOCK. */
+};
+#define KERN_Q8_BLOCK 32
+
 /* --- Argument blocks -------------------------------------------------------------------------- */
 
 /* Packed causal attention over sequences [cu[s], cu[s+1]). Query head h reads key/value head
@@ -56,6 +68,10 @@ struct kern_attn {
 	const int32_t *cu; /* [n_seqs + 1], cu[0] = 0, ascending */
 	int heads, kv_heads, head_dim;
 	int window;
+	/* Two endings of one beginning in a sequence, [n_seqs][2] or NULL: rows at and after fork[1]
+	 * do not see the keys in [fork[0], fork[1]); both count from the sequence's first row. A
+	 * window must be 0 then. fork[0] = fork[1]: no fork. */
+	const int32_t *fork;
 	float scale;
 	const float *q, *k, *v; /* [T][ldq], [T][ldk], [T][ldv]: heads side by side in a row */
 	int ldq, ldk, ldv;
@@ -67,15 +83,18 @@ struct kern_attn {
 };
 
 /* Attention over a paged cache, one query row at a time: decoding, and prefill in any chunks, give
- * the same bits. Block b of `k` is [G][D][16] (tokens innermost), of `v` [G][16][D]. */
+ * the same bits. Block b of `k` and of `v` is kern_kv_bytes() long. F32: `k` is [G][D][16] (tokens
+ * innermost), `v` [G][16][D]. BF16: in pairs along what is summed, `k` [G][D/2][16][2], `v`
+ * [G][8][D][2]. */
 struct kern_paged {
+	enum kern_format kv; /* F32 or BF16 */
 	int rows;
 	int heads, kv_heads, head_dim;
 	int window;
 	float scale;
 	const float *q; /* [rows][ldq] */
 	int ldq;
-	const float *k, *v;	     /* one layer of the cache */
+	const void *k, *v;	     /* one layer of the cache */
 	const int32_t *const *table; /* [rows] block numbers of the row's sequence */
 	const int32_t *n_keys;	     /* [rows] keys seen: positions 0 .. n_keys-1 */
 	float *out;		     /* [rows][H*D] "=" */
@@ -85,6 +104,7 @@ struct kern_paged {
  * logp[t] = logits[t][target[t]] - logsumexp(logits[t]), logits = h . w^T.
  * With `g` (dL/dlogp per row) the same pass writes the gradients too. */
 struct kern_logprob {
+	enum kern_format format; /* of the products: F32 or BF16 */
 	int rows, width, vocab;
 	const float *h;	       /* [rows][C] */
 	const float *w;	       /* [V][C] */
@@ -110,21 +130,29 @@ struct kern_adamw {
 struct kern {
 	const char *name; /* "cpu-avx512": part of the engine fingerprint */
 
+	/* Products of float arrays, multiplied as F32 or BF16. */
 	/* C[M,N] = A[M,K] . W[N,K]^T                (a linear layer) */
-	void (*gemm_nt)(struct kern_pool *, float *c, int ldc, const float *a, int lda,
-			const float *w, int ldw, int m, int n, int k, bool acc);
+	void (*gemm_nt)(struct kern_pool *, enum kern_format, float *c, int ldc, const float *a,
+			int lda, const float *w, int ldw, int m, int n, int k, bool acc);
 	/* C[M,K] = A[M,N] . W[N,K]                  (gradient of its input) */
-	void (*gemm_nn)(struct kern_pool *, float *c, int ldc, const float *a, int lda,
-			const float *w, int ldw, int m, int n, int k, bool acc);
+	void (*gemm_nn)(struct kern_pool *, enum kern_format, float *c, int ldc, const float *a,
+			int lda, const float *w, int ldw, int m, int n, int k, bool acc);
 	/* C[N,K] = B[M,N]^T . A[M,K]                (gradient of its weight; the chain runs over M)
 	 */
-	void (*gemm_tn)(struct kern_pool *, float *c, int ldc, const float *b, int ldb,
-			const float *a, int lda, int m, int n, int k, bool acc);
-	/* gemm_nt against weights packed once: same bits, no packing per call. */
-	size_t (*pack_size)(int n, int k); /* in floats */
-	void (*pack)(struct kern_pool *, float *wp, const float *w, int ldw, int n, int k);
-	void (*gemm_packed)(struct kern_pool *, float *c, int ldc, const float *a, int lda,
-			    const float *wp, int m, int n, int k, bool acc);
+	void (*gemm_tn)(struct kern_pool *, enum kern_format, float *c, int ldc, const float *b,
+			int ldb, const float *a, int lda, int m, int n, int k, bool acc);
+
+	/* A weight W[N,K] kept for gemm_packed(); F32 and BF16 give the bits of gemm_nt(). */
+	size_t (*pack_size)(enum kern_format, int n, int k); /* bytes, a multiple of 64 */
+	/* Fills rows [row, row + rows) of it from w[rows][ldw], in any order and portions. `wp` begins
+	 * as zeros, 64-byte aligned. */
+	void (*pack)(struct kern_pool *, enum kern_format, void *wp, int n, int k, const float *w,
+		     int ldw, int row, int rows);
+	void (*gemm_packed)(struct kern_pool *, enum kern_format, float *c, int ldc, const float *a,
+			    int lda, const void *wp, int m, int n, int k, bool acc);
+	/* out[t] = W[id[t]], as it is kept: an embedding that is the output head as well. */
+	void (*embed_packed)(struct kern_pool *, enum kern_format, float *out, const void *wp,
+			     int n, int k, const int32_t *ids, int rows);
 
 	/* y = x * r * w, r = 1/sqrt(mean(x^2) + eps); rinv[T] keeps r for the way back, or NULL. */
 	void (*rmsnorm)(struct kern_pool *, float *y, float *rinv, const float *x, const float *w,
@@ -150,9 +178,10 @@ struct kern {
 	void (*attn_back)(struct kern_pool *, const struct kern_attn *);
 	void (*attn_paged)(struct kern_pool *, const struct kern_paged *);
 	/* Stores rows of keys and values at position pos[r] of the sequence with block table[r]. */
-	void (*kv_store)(struct kern_pool *, float *kcache, float *vcache, const float *k, int ldk,
-			 const float *v, int ldv, const int32_t *const *table, const int32_t *pos,
-			 int rows, int kv_heads, int head_dim);
+	void (*kv_store)(struct kern_pool *, enum kern_format kv, void *kcache, void *vcache,
+			 const float *k, int ldk, const float *v, int ldv,
+			 const int32_t *const *table, const int32_t *pos, int rows, int kv_heads,
+			 int head_dim);
 
 	/* out[t] = w[id[t]]; the gradient adds rows in token order. */
 	void (*embed)(struct kern_pool *, float *out, const float *w, const int32_t *ids, int rows,
@@ -163,6 +192,7 @@ struct kern {
 	void (*logprob)(struct kern_pool *, const struct kern_logprob *);
 
 	void (*add)(struct kern_pool *, float *y, const float *x, size_t n); /* y += x */
+	void (*scale)(struct kern_pool *, float *x, size_t n, float by);     /* x *= by */
 	void (*bias)(struct kern_pool *, float *y, int ldy, const float *b, int rows, int width);
 	void (*bias_back)(struct kern_pool *, float *db, const float *dy, int ldy, int rows,
 			  int width);
@@ -180,6 +210,12 @@ struct kern {
 	void (*row_lse)(struct kern_pool *, float *max, float *lse, const float *x, int ldx,
 			int rows, int width);
 };
+
+/* Bytes of one block of a paged cache in one layer, keys or values alone. */
+static inline size_t kern_kv_bytes(enum kern_format kv, int kv_heads, int head_dim)
+{
+	return (size_t)kv_heads * (size_t)head_dim * KERN_PAGE * (kv == KERN_F32 ? 4 : 2);
+}
 
 /* The best back end this processor runs; PAWL_KERNELS=plain|avx2|avx512 forces one (an unknown or
  * unsupported name is ignored with a line on stderr). Static storage. */

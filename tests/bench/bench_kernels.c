@@ -38,19 +38,19 @@ struct shape {
 
 static void run_nt(struct shape *s)
 {
-	s->k->gemm_nt(s->pool, s->c, s->n, s->a, s->kk, s->w, s->kk, s->m, s->n, s->kk, false);
+	s->k->gemm_nt(s->pool, KERN_F32, s->c, s->n, s->a, s->kk, s->w, s->kk, s->m, s->n, s->kk, false);
 }
 static void run_packed(struct shape *s)
 {
-	s->k->gemm_packed(s->pool, s->c, s->n, s->a, s->kk, s->packed, s->m, s->n, s->kk, false);
+	s->k->gemm_packed(s->pool, KERN_F32, s->c, s->n, s->a, s->kk, s->packed, s->m, s->n, s->kk, false);
 }
 static void run_nn(struct shape *s)
 {
-	s->k->gemm_nn(s->pool, s->a, s->kk, s->c, s->n, s->w, s->kk, s->m, s->n, s->kk, false);
+	s->k->gemm_nn(s->pool, KERN_F32, s->a, s->kk, s->c, s->n, s->w, s->kk, s->m, s->n, s->kk, false);
 }
 static void run_tn(struct shape *s)
 {
-	s->k->gemm_tn(s->pool, s->w, s->kk, s->c, s->n, s->a, s->kk, s->m, s->n, s->kk, false);
+	s->k->gemm_tn(s->pool, KERN_F32, s->w, s->kk, s->c, s->n, s->a, s->kk, s->m, s->n, s->kk, false);
 }
 
 /* Best of several short runs: the figure of the machine when nobody disturbs it. */
@@ -88,7 +88,7 @@ static void peak_item(void *ctx, int item, int thread)
 
 	(void)thread;
 	for (int i = 0; i < 2000; i++)
-		p->k->gemm_packed(p->one[item], c, 32, p->a, 256, p->w, 12, 32, 256, false);
+		p->k->gemm_packed(p->one[item], KERN_F32, c, 32, p->a, 256, p->w, 12, 32, 256, false);
 }
 
 static double measured_peak(const struct kern *k, struct kern_pool *pool)
@@ -129,11 +129,12 @@ static void bench_shape(const struct kern *k, struct kern_pool *pool, const int 
 			  random_floats((size_t)m * (size_t)kk),
 			  random_floats((size_t)n * (size_t)kk),
 			  random_floats((size_t)m * (size_t)n),
-			  random_floats(k->pack_size(n, kk))};
+			  random_floats(k->pack_size(KERN_F32, n, kk) / sizeof(float))};
 	double flop = 2.0 * m * n * kk;
 	void (*const runs[])(struct shape *) = {run_nt, run_packed, run_nn, run_tn};
 
-	k->pack(pool, s.packed, s.w, kk, n, kk);
+	memset(s.packed, 0, k->pack_size(KERN_F32, n, kk));
+	k->pack(pool, KERN_F32, s.packed, n, kk, s.w, kk, 0, n);
 	printf("%5d x %5d x %5d ", m, n, kk);
 	for (size_t i = 0; i < sizeof runs / sizeof runs[0]; i++) {
 		double g = gflops(runs[i], &s, flop);

@@ -228,7 +228,7 @@ static void run_paged(const struct kern *k, struct kern_pool *pool, const float 
 				       .n_keys = n_keys + i,
 				       .out = out + i * HEADS * DIM};
 
-		k->kv_store(pool, kc, vc, x + HEADS * DIM, LD, x + (HEADS + KV) * DIM, LD,
+		k->kv_store(pool, KERN_F32, kc, vc, x + HEADS * DIM, LD, x + (HEADS + KV) * DIM, LD,
 			    table + i, pos + i, rows, KV, DIM);
 		k->attn_paged(pool, &a);
 	}

@@ -59,16 +59,19 @@ static void one_nt(const struct kern *k, struct kern_pool *pool, const struct mn
 	float *a = numbers((size_t)(s->m * lda), 1), *w = numbers((size_t)(s->n * ldw), 2);
 	float *c = output(s->m, s->n, ldc, 3), *d = output(s->m, s->n, ldc, 3);
 	double *want = doubles_of(c, s->m, s->n, ldc, !acc);
-	size_t packed_size = k->pack_size(s->n, s->k);
+	size_t packed_size = k->pack_size(KERN_F32, s->n, s->k) / sizeof(float);
 	float *wp = guarded(packed_size);
+	int half = s->n / 2;
 
 	want_nt(want, a, lda, w, ldw, s);
-	k->gemm_nt(pool, c, ldc, a, lda, w, ldw, s->m, s->n, s->k, acc);
+	k->gemm_nt(pool, KERN_F32, c, ldc, a, lda, w, ldw, s->m, s->n, s->k, acc);
 	check_matrix(c, ldc, want, s->m, s->n, 1e-6 * (4 + s->k / 8.0));
 	check_guard(c, (size_t)(s->m * ldc));
-	k->pack(pool, wp, w, ldw, s->n, s->k);
+	memset(wp, 0, packed_size * sizeof *wp);
+	k->pack(pool, KERN_F32, wp, s->n, s->k, w + (ptrdiff_t)half * ldw, ldw, half, s->n - half);
+	k->pack(pool, KERN_F32, wp, s->n, s->k, w, ldw, 0, half);
 	check_guard(wp, packed_size);
-	k->gemm_packed(pool, d, ldc, a, lda, wp, s->m, s->n, s->k, acc);
+	k->gemm_packed(pool, KERN_F32, d, ldc, a, lda, wp, s->m, s->n, s->k, acc);
 	check_same(c, d, (size_t)(s->m * ldc));
 	free(want);
 	guarded_free(a);
@@ -92,7 +95,7 @@ static void one_back(const struct kern *k, struct kern_pool *pool, const struct 
 			for (int p = 0; p < s->k; p++)
 				want[i * s->k + p] +=
 					(double)b[i * ldb + j] * (double)w[j * ldw + p];
-	k->gemm_nn(pool, a, lda, b, ldb, w, ldw, s->m, s->n, s->k, acc);
+	k->gemm_nn(pool, KERN_F32, a, lda, b, ldb, w, ldw, s->m, s->n, s->k, acc);
 	check_matrix(a, lda, want, s->m, s->k, 1e-6 * (4 + s->n / 8.0));
 	check_guard(a, (size_t)(s->m * lda));
 	free(want);
@@ -102,7 +105,7 @@ static void one_back(const struct kern *k, struct kern_pool *pool, const struct 
 			for (int p = 0; p < s->k; p++)
 				want[j * s->k + p] +=
 					(double)b[i * ldb + j] * (double)a_in[i * lda + p];
-	k->gemm_tn(pool, dw, ldw, b, ldb, a_in, lda, s->m, s->n, s->k, acc);
+	k->gemm_tn(pool, KERN_F32, dw, ldw, b, ldb, a_in, lda, s->m, s->n, s->k, acc);
 	check_matrix(dw, ldw, want, s->n, s->k, 1e-6 * (4 + s->m / 8.0));
 	check_guard(dw, (size_t)(s->n * ldw));
 	free(want);
@@ -137,9 +140,9 @@ void test_kernels_gemm__bits_do_not_depend_on_threads(void)
 		struct kern_pool *pool = kern_pool_new(threads);
 		float *c = threads == 1 ? first : again;
 
-		k->gemm_nt(pool, c, N, a, K, w, K, M, N, K, false);
-		k->gemm_nn(pool, c + M * N, K, b, N, w, K, M, N, K, false);
-		k->gemm_tn(pool, c + M * N + M * K, K, b, N, a, K, M, N, K, false);
+		k->gemm_nt(pool, KERN_F32, c, N, a, K, w, K, M, N, K, false);
+		k->gemm_nn(pool, KERN_F32, c + M * N, K, b, N, w, K, M, N, K, false);
+		k->gemm_tn(pool, KERN_F32, c + M * N + M * K, K, b, N, a, K, M, N, K, false);
 		if (threads > 1)
 			check_same(first, again, M * N + M * K + N * K);
 		kern_pool_free(pool);
@@ -155,9 +158,9 @@ void test_kernels_gemm__a_row_does_not_depend_on_the_batch(void)
 
 	EACH_BACKEND(k)
 	{
-		k->gemm_nt(pool, all, N, a, K, w, K, M, N, K, false);
+		k->gemm_nt(pool, KERN_F32, all, N, a, K, w, K, M, N, K, false);
 		for (int m = 1; m <= 14; m++) {
-			k->gemm_nt(pool, some, N, a + 20 * K, K, w, K, m, N, K, false);
+			k->gemm_nt(pool, KERN_F32, some, N, a + 20 * K, K, w, K, m, N, K, false);
 			check_same(all + 20 * N, some, (size_t)(m * N));
 		}
 	}
@@ -174,8 +177,8 @@ void test_kernels_gemm__fused_back_ends_agree_in_bits(void)
 
 	if (!x || !y)
 		SKIP("this processor lacks AVX-512");
-	x->gemm_nt(pool, c, N, a, K, w, K, M, N, K, false);
-	y->gemm_nt(pool, d, N, a, K, w, K, M, N, K, false);
+	x->gemm_nt(pool, KERN_F32, c, N, a, K, w, K, M, N, K, false);
+	y->gemm_nt(pool, KERN_F32, d, N, a, K, w, K, M, N, K, false);
 	check_same(c, d, M * N);
 	kern_pool_free(pool);
 }
@@ -187,10 +190,10 @@ void test_kernels_gemm__empty_sum_is_zero(void)
 
 	EACH_BACKEND(k)
 	{
-		k->gemm_nt(pool, c, 2, a, 1, a, 1, 2, 2, 0, true);
+		k->gemm_nt(pool, KERN_F32, c, 2, a, 1, a, 1, 2, 2, 0, true);
 		CHECK(c[3] == 4);
 	}
-	kern_cpu()->gemm_nt(pool, c, 2, a, 1, a, 1, 2, 2, 0, false);
+	kern_cpu()->gemm_nt(pool, KERN_F32, c, 2, a, 1, a, 1, 2, 2, 0, false);
 	CHECK(c[0] == 0 && c[3] == 0);
 	kern_pool_free(pool);
 }

@@ -60,7 +60,7 @@ struct pass {
 };
 
 struct packed_layer {
-	float *qkv, *o, *w13, *w2; /* into infer->packed */
+	void *qkv, *o, *w13, *w2; /* into infer->packed */
 };
 
 /* --- scheduler -------------------------------------------------------------------------------- */
@@ -103,7 +103,7 @@ struct infer {
 	struct kv kv;
 	struct pass pass;
 	struct packed_layer *layers; /* owned */
-	float *packed, *packed_head; /* owned slab; head lies in it */
+	void *packed, *packed_head; /* owned slab; head lies in it */
 	size_t packed_bytes;
 	struct rope_table rope;
 	float *scratch; /* owned; [threads][sample_scratch] */

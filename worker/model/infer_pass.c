@@ -21,22 +21,22 @@ static int qkv_width(const struct model_config *c)
 
 /* --- packed weights --------------------------------------------------------------------------- */
 
-static size_t layer_floats(const struct infer *f)
+static size_t layer_bytes(const struct infer *f)
 {
 	const struct model_config *c = &f->m->cfg;
-	const struct kern *k = f->kern;
+	size_t (*size)(enum kern_format, int, int) = f->kern->pack_size;
 	int hd = c->n_heads * c->head_dim;
 
-	return align16(k->pack_size(qkv_width(c), c->dim)) + align16(k->pack_size(c->dim, hd)) +
-	       align16(k->pack_size(2 * c->ffn_dim, c->dim)) + align16(k->pack_size(c->dim, c->ffn_dim));
+	return size(KERN_F32, qkv_width(c), c->dim) + size(KERN_F32, c->dim, hd) +
+	       size(KERN_F32, 2 * c->ffn_dim, c->dim) + size(KERN_F32, c->dim, c->ffn_dim);
 }
 
-static float *pack_one(struct infer *f, float **at, size_t weight, int n, int k)
+static void *pack_one(struct infer *f, char **at, size_t weight, int n, int k)
 {
-	float *p = *at;
+	void *p = *at;
 
-	f->kern->pack(f->pool, p, f->m->params + weight, k, n, k);
-	*at += align16(f->kern->pack_size(n, k));
+	f->kern->pack(f->pool, KERN_F32, p, n, k, f->m->params + weight, k, 0, n);
+	*at += f->kern->pack_size(KERN_F32, n, k);
 	return p;
 }
 
@@ -44,10 +44,10 @@ static enum rc pack_weights(struct infer *f, struct err *e)
 {
 	const struct model_config *c = &f->m->cfg;
 	int hd = c->n_heads * c->head_dim;
-	float *at;
+	char *at;
 
-	f->packed_bytes = ((size_t)c->n_layers * layer_floats(f) +
-			   align16(f->kern->pack_size(c->vocab, c->dim))) * sizeof(float);
+	f->packed_bytes = (size_t)c->n_layers * layer_bytes(f) +
+			  f->kern->pack_size(KERN_F32, c->vocab, c->dim);
 	f->packed = at = mem_try(f->packed_bytes);
 	if (!f->packed)
 		return err_set(e, RC_NOMEM, "packed weights need %.1f MiB",
@@ -153,13 +153,13 @@ static void attention(struct infer *f, int l)
 	size_t layer = (size_t)l * (size_t)f->kv.n_blocks * f->kv.stride;
 
 	k->rmsnorm(f->pool, p->xn, NULL, p->x, params + w->norm_attn, p->n, c->dim, c->rms_eps);
-	k->gemm_packed(f->pool, p->qkv, ld, p->xn, c->dim, f->layers[l].qkv, p->n, ld, c->dim, false);
+	k->gemm_packed(f->pool, KERN_F32, p->qkv, ld, p->xn, c->dim, f->layers[l].qkv, p->n, ld, c->dim, false);
 	if (c->qkv_bias)
 		k->bias(f->pool, p->qkv, ld, params + w->bq, p->n, ld);
 	/* Keys lie right behind the queries: one turn for both. */
 	k->rope(f->pool, p->qkv, ld, p->n, c->n_heads + c->n_kv_heads, c->head_dim, p->pos, f->rope.cos,
 		f->rope.sin, false);
-	k->kv_store(f->pool, f->kv.k + layer, f->kv.v + layer, p->qkv + hd, ld, p->qkv + hd + gd, ld,
+	k->kv_store(f->pool, KERN_F32, f->kv.k + layer, f->kv.v + layer, p->qkv + hd, ld, p->qkv + hd + gd, ld,
 		    p->table, p->pos, p->n, c->n_kv_heads, c->head_dim);
 	struct kern_paged a = {
 		.rows = p->n,
@@ -177,7 +177,7 @@ static void attention(struct infer *f, int l)
 		.out = p->att,
 	};
 	k->attn_paged(f->pool, &a);
-	k->gemm_packed(f->pool, p->x, c->dim, p->att, hd, f->layers[l].o, p->n, c->dim, hd, true);
+	k->gemm_packed(f->pool, KERN_F32, p->x, c->dim, p->att, hd, f->layers[l].o, p->n, c->dim, hd, true);
 }
 
 static void feed_forward(struct infer *f, int l)
@@ -189,10 +189,10 @@ static void feed_forward(struct infer *f, int l)
 
 	k->rmsnorm(f->pool, p->xn, NULL, p->x, f->m->params + f->m->layers[l].norm_ffn, p->n, c->dim,
 		   c->rms_eps);
-	k->gemm_packed(f->pool, p->gu, 2 * ff, p->xn, c->dim, f->layers[l].w13, p->n, 2 * ff, c->dim,
+	k->gemm_packed(f->pool, KERN_F32, p->gu, 2 * ff, p->xn, c->dim, f->layers[l].w13, p->n, 2 * ff, c->dim,
 		       false);
 	k->swiglu(f->pool, p->y, p->gu, p->gu + ff, 2 * ff, p->n, ff);
-	k->gemm_packed(f->pool, p->x, c->dim, p->y, ff, f->layers[l].w2, p->n, c->dim, ff, true);
+	k->gemm_packed(f->pool, KERN_F32, p->x, c->dim, p->y, ff, f->layers[l].w2, p->n, c->dim, ff, true);
 }
 
 void pass_run(struct infer *f)
@@ -227,7 +227,7 @@ void pass_logits(struct infer *f, int from, int n)
 	struct pass *p = &f->pass;
 
 	pass_hidden(f, from, n);
-	f->kern->gemm_packed(f->pool, p->logits, c->vocab, p->xo, c->dim, f->packed_head, n, c->vocab,
+	f->kern->gemm_packed(f->pool, KERN_F32, p->logits, c->vocab, p->xo, c->dim, f->packed_head, n, c->vocab,
 			     c->dim, false);
 	f->kern->row_lse(f->pool, p->max, p->lse, p->logits, c->vocab, n, c->vocab);
 }

@@ -176,7 +176,7 @@ static void join_residual(struct llama *l, const struct pack *p, const struct ll
 {
 	int t = p->n_tokens, c = l->m->cfg.dim;
 
-	l->k->gemm_nt(l->pool, l->tmp, c, part, inner, w, inner, t, c, inner, false);
+	l->k->gemm_nt(l->pool, KERN_F32, l->tmp, c, part, inner, w, inner, t, c, inner, false);
 	llama_drop(l, p, d, layer, site, l->tmp);
 	memcpy(x_out, x, (size_t)t * (size_t)c * sizeof *x);
 	l->k->add(l->pool, x_out, l->tmp, (size_t)t * (size_t)c);
@@ -193,7 +193,7 @@ void llama_layer_forward(struct llama *l, const struct pack *p, const struct lla
 	int t = p->n_tokens;
 
 	k->rmsnorm(l->pool, l->h, a->r1, x, w + y->norm_attn, t, c->dim, c->rms_eps);
-	k->gemm_nt(l->pool, a->qkv, l->qkv_dim, l->h, c->dim, w + y->wq, c->dim, t, l->qkv_dim,
+	k->gemm_nt(l->pool, KERN_F32, a->qkv, l->qkv_dim, l->h, c->dim, w + y->wq, c->dim, t, l->qkv_dim,
 		   c->dim, false);
 	if (c->qkv_bias)
 		k->bias(l->pool, a->qkv, l->qkv_dim, w + y->bq, t, l->qkv_dim);
@@ -204,7 +204,7 @@ void llama_layer_forward(struct llama *l, const struct pack *p, const struct lla
 	join_residual(l, p, d, layer, 0, a->mid, x, a->att, w + y->wo, l->q_dim);
 
 	k->rmsnorm(l->pool, l->h, a->r2, a->mid, w + y->norm_ffn, t, c->dim, c->rms_eps);
-	k->gemm_nt(l->pool, a->gu, 2 * c->ffn_dim, l->h, c->dim, w + y->w1, c->dim, t,
+	k->gemm_nt(l->pool, KERN_F32, a->gu, 2 * c->ffn_dim, l->h, c->dim, w + y->w1, c->dim, t,
 		   2 * c->ffn_dim, c->dim, false);
 	if (!x_out)
 		return;
@@ -283,6 +283,6 @@ void llama_logits(struct llama *l, const struct pack *p, float *logits)
 	llama_body_forward(l, p, NULL);
 	l->k->rmsnorm(l->pool, l->h, NULL, llama_x(l, c->n_layers), l->m->params + l->m->norm_out,
 		      p->n_tokens, c->dim, c->rms_eps);
-	l->k->gemm_nt(l->pool, logits, c->vocab, l->h, c->dim, l->m->params + l->m->head, c->dim,
+	l->k->gemm_nt(l->pool, KERN_F32, logits, c->vocab, l->h, c->dim, l->m->params + l->m->head, c->dim,
 		      p->n_tokens, c->vocab, c->dim, false);
 }

@@ -22,8 +22,8 @@ static void linear_back(struct back *b, float *dx, const float *dy, int ld_dy, c
 {
 	struct llama *l = b->l;
 
-	l->k->gemm_tn(l->pool, b->grads + w, in, dy, ld_dy, x, in, b->t, out, in, true);
-	l->k->gemm_nn(l->pool, dx, in, dy, ld_dy, l->m->params + w, in, b->t, out, in, false);
+	l->k->gemm_tn(l->pool, KERN_F32, b->grads + w, in, dy, ld_dy, x, in, b->t, out, in, true);
+	l->k->gemm_nn(l->pool, KERN_F32, dx, in, dy, ld_dy, l->m->params + w, in, b->t, out, in, false);
 }
 
 /* Gradient that reaches a part whose output was dropped out and added to the residual. */
