@@ -100,6 +100,9 @@ void json_print(const json_t *v);
 /* json: the answer itself; else the table. Always EXIT_DONE. */
 int show_rows(struct cli *c, const json_t *rows, const char *const *columns);
 
+/* Why a job failed, borrowed from it; NULL when it does not say. */
+const char *job_failure(const json_t *job);
+
 /* The commands, by file. */
 int cmd_run_submit(struct cli *c, int argc, char **argv);
 int cmd_run_list(struct cli *c, int argc, char **argv);

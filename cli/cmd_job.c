@@ -17,7 +17,33 @@
 
 static const char *const job_columns[] = {
 	"ID:id", "STATE:state", "PROGRESS:progress@progress", "WORKER:worker", "ATTEMPTS:attempts",
-	"STARTED:started_at@age", "WHY:wait_reason", NULL};
+	"STARTED:started_at@age", "WHY:why", NULL};
+
+const char *job_failure(const json_t *job)
+{
+	const json_t *why = json_object_get(job, "error");
+
+	if (json_is_string(why))
+		return json_string_value(why);
+	return jx_get_str(why, "message", jx_get_str(why, "reason", NULL));
+}
+
+/* Why it waits, or why it failed. */
+static void add_why(json_t *rows)
+{
+	json_t *job;
+	size_t i;
+
+	json_array_foreach(rows, i, job)
+	{
+		const char *text = jx_get_str(job, "wait_reason", NULL);
+
+		if (!text)
+			text = job_failure(job);
+		if (text)
+			json_object_set_new(job, "why", json_string(text));
+	}
+}
 
 int cmd_job_list(struct cli *c, int argc, char **argv)
 {
@@ -38,6 +64,8 @@ int cmd_job_list(struct cli *c, int argc, char **argv)
 	url_put_query(&path, "iter", iter);
 	url_put_query(&path, "state", state);
 	enum rc rc = api_list(c, path.data, 100000, &rows, &e);
+	if (!rc && !c->json)
+		add_why(rows);
 	code = rc ? fail(&e) : show_rows(c, rows, job_columns);
 	json_decref(rows);
 	buf_release(&path);

@@ -13,6 +13,7 @@
 #include "base/proc.h"
 #include "base/sha256.h"
 #include "base/str.h"
+#include "cli/cli.h"
 #include "cli/demo_parts.h"
 #include "cli/up.h"
 
@@ -183,16 +184,6 @@ static void say_progress(struct demo *d, int64_t started_ms)
 	fflush(d->say);
 }
 
-/* A failed job says why as text or as {"message"}. */
-static const char *failure_text(const json_t *job)
-{
-	const json_t *why = json_object_get(job, "error");
-
-	if (json_is_string(why))
-		return json_string_value(why);
-	return jx_get_str(why, "message", jx_get_str(why, "reason", jx_get_str(job, "id", "?")));
-}
-
 static const char *first_failure(const json_t *jobs)
 {
 	const json_t *job;
@@ -200,7 +191,7 @@ static const char *first_failure(const json_t *jobs)
 
 	json_array_foreach(json_object_get(jobs, "items"), i, job)
 		if (strcmp(jx_get_str(job, "state", ""), "failed") == 0)
-			return failure_text(job);
+			return job_failure(job) ? job_failure(job) : jx_get_str(job, "id", "?");
 	return "no failed job";
 }
 

@@ -5,6 +5,7 @@ P="$(pwd)/$PAWL_BUILD/pawl"
 D="$FLOW_DIR/data"
 fails=0
 up=
+started=
 check() { if [ "$2" = "$3" ]; then echo "ok: $1"; else echo "FAILED: $1: '$2', expected '$3'"; fails=$((fails + 1)); fi; }
 # until SECONDS COMMAND...: polls a condition.
 until_() { local n=$(($1 * 10)); shift; while ! "$@" >/dev/null 2>&1; do n=$((n - 1)); [ $n -gt 0 ] || return 1; sleep 0.1; done; }
@@ -14,11 +15,12 @@ start() {
 	rm -f "$FLOW_DIR/up.out" # else the words of the one before could be taken for its own
 	"$P" up --data "$D" --listen 127.0.0.1:0 "$@" >"$FLOW_DIR/up.out" 2>"$FLOW_DIR/up.err" &
 	up=$!
+	started="$started $up"
 	until_ 60 grep -q Ctrl-C "$FLOW_DIR/up.out" || { cat "$FLOW_DIR/up.err"; exit 1; }
 }
 idle_workers() { [ "$("$P" worker list --data "$D" --json | grep -o "\"state\":\"idle\"" | wc -l)" -ge "$1" ]; }
 gone() { ! kill -0 "$1"; }
-trap 'kill -9 $up 2>/dev/null' EXIT
+trap 'kill -9 $started 2>/dev/null' EXIT # its children go with each
 
 start --workers 2
 check 'redis, server and two workers' "$(children)" 4

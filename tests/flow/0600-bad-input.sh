@@ -162,6 +162,8 @@ submit "$FLOW_DIR/world/base" "$FLOW_DIR/empty.jsonl"
 says "empty dataset" "$run.0.import.1.0" 'empty\.jsonl: no rows'
 submit "$FLOW_DIR/base-overlap" "$FLOW_DIR/world/ift.jsonl"
 says "overlapping offsets" "$run.0.import.0.0" 'model\.safetensors'
+job_is "$run.0.import.0.0" failed
+is "$(js 'b["attempts"]')" 1 "attempts at a model that cannot be read"
 
 # A byte flips in a stored blob: the job that reads it refuses.
 submit "$FLOW_DIR/world/base" "$FLOW_DIR/world/ift.jsonl"

@@ -99,7 +99,10 @@ static enum rc import_model(struct stage_ctx *ctx, struct err *e)
 			       dir);
 	if (strlen(dir) > PATH_MAX - 512)
 		return err_set(e, RC_INVALID, "base_model: path of %zu bytes", strlen(dir));
-	if ((rc = check_model(dir, e)) != RC_OK)
+	rc = check_model(dir, e);
+	if (rc == RC_CORRUPT && e)
+		e->code = RC_INVALID; /* Somebody's file: another attempt would read the same. */
+	if (rc != RC_OK)
 		return err_wrap(e, "base_model");
 	if ((rc = stage_output_begin(ctx, "model", out, sizeof(out), e)) != RC_OK ||
 	    (rc = copy_model(ctx, dir, out, e)) != RC_OK)
