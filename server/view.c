@@ -82,10 +82,20 @@ json_t *view_inputs(const json_t *inputs, const json_t *done)
 
 struct tally {
 	json_t *counts;
-	int64_t n, done_units, total_units;
+	int64_t n, done_units, total_units, tokens;
 	double seconds;
+	double token_seconds; /* of the jobs whose tokens are counted */
 	const char *unit; /* borrowed from a job */
 };
+
+static void tally_speed(struct tally *t, const json_t *metrics)
+{
+	int64_t tokens = jx_get_i64(metrics, "tokens", 0);
+
+	t->tokens += tokens;
+	if (tokens > 0)
+		t->token_seconds += jx_get_f64(metrics, "seconds", 0);
+}
 
 static void tally_add(struct tally *t, const json_t *job)
 {
@@ -101,6 +111,8 @@ static void tally_add(struct tally *t, const json_t *job)
 	t->done_units += done ? total : at;
 	if (p && !t->unit)
 		t->unit = jx_get_str(p, "unit", NULL);
+	if (done)
+		tally_speed(t, json_object_get(job, "metrics"));
 	if (done)
 		t->seconds += jx_get_f64(json_object_get(job, "info"), "seconds",
 					 started && ended ? (double)(ended - started) / 1000 : 0);
@@ -134,11 +146,13 @@ static json_t *stage_json(const json_t *planned, const json_t *jobs)
 					     strcmp(jx_get_str(job, "stage", ""), stage) == 0)
 		tally_add(&t, job);
 	return json_pack(
-		"{s:I, s:s, s:s, s:o, s:I, s:b, s:I, s:I, s:s?, s:f}", "iter", (json_int_t)iter,
+		"{s:I, s:s, s:s, s:o, s:I, s:b, s:I, s:I, s:s?, s:f, s:I, s:f}", "iter", (json_int_t)iter,
 		"stage", stage, "state", stage_state(&t), "counts", t.counts, "planned",
 		(json_int_t)(t.n ? t.n : jx_get_i64(planned, "jobs", 0)), "estimate",
 		jx_get_bool(planned, "estimate", false), "done_units", (json_int_t)t.done_units,
-		"total_units", (json_int_t)t.total_units, "unit", t.unit, "seconds", t.seconds);
+		"total_units", (json_int_t)t.total_units, "unit", t.unit, "seconds", t.seconds,
+		"tokens", (json_int_t)t.tokens, "tokens_per_s",
+		t.token_seconds > 0 ? (double)t.tokens / t.token_seconds : 0.0);
 }
 
 json_t *view_stages(const json_t *spec, const json_t *jobs)

@@ -232,12 +232,13 @@ function stagesJson(run) {
 	const map = new Map();
 	for (const j of run.jobs) {
 		const k = `${j.iter}.${j.stage}`;
-		const s = map.get(k) ?? { iter: j.iter, stage: j.stage, state: "", counts: {}, planned: 0, done_units: 0, total_units: 0, unit: j.unit, seconds: 0 };
+		const s = map.get(k) ?? { iter: j.iter, stage: j.stage, state: "", counts: {}, planned: 0, done_units: 0, total_units: 0, unit: j.unit, seconds: 0, tokens: 0, tokens_per_s: 0 };
 		s.counts[j.state] = (s.counts[j.state] ?? 0) + 1;
 		s.planned++;
 		s.done_units += j.done ?? 0;
 		s.total_units += j.total;
 		if (j.started) s.seconds += ((j.ended ?? Date.now()) - j.started) / 1000;
+		if (j.state === "done" && ["sft", "generate", "judge", "dpo"].includes(j.stage)) { s.tokens += 1000 * j.total; s.tokens_per_s = s.tokens / Math.max(1, s.seconds); }
 		map.set(k, s);
 	}
 	for (const s of map.values()) s.state = ["failed", "running", "ready", "delayed", "blocked", "cancelled", "done"].find((x) => s.counts[x]) ?? "blocked";

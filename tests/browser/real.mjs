@@ -118,6 +118,8 @@ async function watch(run) {
 	}
 	report.check(await page.evaluate(() => window.__notReloaded === true), "without a reload");
 	if (!args.run) report.check(seen.size > 2, "the progress moved on the page", [...seen].join(" → "));
+	const speeds = await page.locator(".pipe .step-sub", { hasText: "tok/s" }).count();
+	report.check(speeds >= 4, "stages that compute say how fast they were", `${speeds} of them`);
 	await shot("run-done");
 	const { body } = await get(`/runs/${run}`);
 	if (body.state !== "done") {

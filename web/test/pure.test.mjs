@@ -129,6 +129,7 @@ test("fmt: durations, bytes, numbers", () => {
 	assert.equal(m.fmtDuration(0.25), "250 ms");
 	assert.equal(m.fmtBytes(542113792), "542 MB");
 	assert.equal(m.fmtInt(61440), "61\u202f440");
+	assert.deepEqual([7, 940, 999.7, 4234, 99960, 999600, 1.26e6].map(m.fmtCount), ["7", "940", "1.0 k", "4.2 k", "100 k", "1.0 M", "1.3 M"]);
 	assert.equal(m.fmtNum(0.000001), "1.00 e-6");
 	assert.equal(m.fmtPct(0.1234), "12.3 %");
 });

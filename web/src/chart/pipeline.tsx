@@ -1,7 +1,7 @@
 /** The stage chain of a run, one line an iteration; each step links to its jobs. */
 import { Glyph } from "../ui/bits";
 import { jobsIn, stageShare } from "../lib/eta";
-import { fmtDuration, fmtInt } from "../lib/fmt";
+import { fmtCount, fmtDuration, fmtInt } from "../lib/fmt";
 import { lookOf, stageWord, STAGES } from "../lib/states";
 import type { StageInfo } from "../lib/types";
 
@@ -17,9 +17,14 @@ export function byIteration(stages: StageInfo[] | undefined): [number, StageInfo
 	return [...m.entries()].sort((a, b) => a[0] - b[0]);
 }
 
+/** "4.2k tok/s", or nothing for stages that count no tokens. */
+function speedOf(s: StageInfo): string {
+	return s.tokens_per_s ? `${fmtCount(s.tokens_per_s)} tok/s` : "";
+}
+
 function stageLine(s: StageInfo): string {
 	const n = jobsIn(s);
-	if (s.state === "done") return s.seconds ? fmtDuration(s.seconds) : `${fmtInt(n)} ${n === 1 ? "job" : "jobs"}`;
+	if (s.state === "done") return [s.seconds ? fmtDuration(s.seconds) : `${fmtInt(n)} ${n === 1 ? "job" : "jobs"}`, speedOf(s)].filter(Boolean).join(" · ");
 	const done = s.counts?.done ?? 0;
 	if (n > 1) return `${done} / ${Math.max(n, s.planned ?? 0)} jobs${s.state === "running" ? ` · ${Math.floor(100 * stageShare(s))} %` : ""}`;
 	if (s.total_units) return `${fmtInt(s.done_units ?? 0)} / ${fmtInt(s.total_units)} ${s.unit ?? ""}`;

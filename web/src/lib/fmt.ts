@@ -103,6 +103,13 @@ export function fmtNum(n: number | null | undefined, digits = 4): string {
 	return n.toFixed(Math.max(0, Math.min(4, digits - 1 - Math.floor(Math.log10(a)))));
 }
 
+/** 940 · 4.2 k · 1.3 M: where the order of magnitude is what matters. */
+export function fmtCount(n: number): string {
+	const unit = n >= 999_500 ? ["M", 1e6] as const : n >= 999.5 ? ["k", 1e3] as const : ["", 1] as const;
+	const v = n / unit[1];
+	return v.toFixed(unit[0] && v < 99.95 ? 1 : 0) + (unit[0] && " " + unit[0]);
+}
+
 export function fmtPct(x: number | null | undefined, digits = 1): string {
 	if (x === null || x === undefined || !Number.isFinite(x)) return "–";
 	return (100 * x).toFixed(digits) + " %";

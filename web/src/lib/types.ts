@@ -13,6 +13,8 @@ export interface StageInfo {
 	total_units?: number;
 	unit?: string;
 	seconds?: number;
+	tokens?: number;
+	tokens_per_s?: number;
 }
 
 export type Metrics = Record<string, number | string | number[] | null>;
