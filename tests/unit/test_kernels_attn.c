@@ -8,6 +8,7 @@ enum { HEADS = 4, KV = 2, DIM = 20, LD = (HEADS + 2 * KV) * DIM };
 struct problem {
 	int n_seqs, n_tokens, window;
 	int32_t cu[8];
+	const int32_t *fork; /* [n_seqs][2] or NULL */
 	double *qkv;	   /* [T][LD] */
 	const float *dout; /* [T][HEADS*DIM] */
 	double *out;
@@ -15,8 +16,16 @@ struct problem {
 };
 
 /* Softmax over the visible keys of one query, straight from the definition. */
-static void one_query(const struct problem *p, int start, int i, int h)
+static bool sees(const struct problem *p, int seq, int i, int j)
 {
+	const int32_t *f = p->fork ? p->fork + 2 * seq : NULL;
+
+	return !(f && i >= f[1] && j >= f[0] && j < f[1]);
+}
+
+static void one_query(const struct problem *p, int seq, int i, int h)
+{
+	int start = p->cu[seq];
 	int from = p->window > 0 && i - p->window + 1 > 0 ? i - p->window + 1 : 0;
 	const double *q = p->qkv + (start + i) * LD + h * DIM;
 	double s[512], sum = 0, *o = p->out + ((start + i) * HEADS + h) * DIM;
@@ -27,7 +36,7 @@ static void one_query(const struct problem *p, int start, int i, int h)
 		s[j] = 0;
 		for (int c = 0; c < DIM; c++)
 			s[j] += q[c] * k[c];
-		s[j] = exp(s[j] / sqrt(DIM));
+		s[j] = sees(p, seq, i, j) ? exp(s[j] / sqrt(DIM)) : 0;
 		sum += s[j];
 	}
 	memset(o, 0, DIM * sizeof *o);
@@ -47,7 +56,7 @@ static double attention_loss(const struct problem *p)
 	for (int s = 0; s < p->n_seqs; s++)
 		for (int i = 0; i < p->cu[s + 1] - p->cu[s]; i++)
 			for (int h = 0; h < HEADS; h++)
-				one_query(p, p->cu[s], i, h);
+				one_query(p, s, i, h);
 	for (int i = 0; i < p->n_tokens * HEADS * DIM; i++)
 		loss += p->out[i] * (double)p->dout[i];
 	return loss;
@@ -77,6 +86,7 @@ static struct kern_attn arguments(const struct problem *p, const float *qkv, flo
 				  .kv_heads = KV,
 				  .head_dim = DIM,
 				  .window = p->window,
+				  .fork = p->fork,
 				  .scale = 1 / sqrtf(DIM),
 				  .q = qkv,
 				  .k = qkv + HEADS * DIM,
@@ -188,6 +198,109 @@ void test_kernels_attn__bits_do_not_depend_on_threads_or_neighbours(void)
 		k->attn_back(pool, &a);
 		check_same(out[0] + 70 * HEADS * DIM, out[1], 33 * HEADS * DIM);
 		check_same(grad[0] + 70 * LD, grad[1], 33 * LD);
+		kern_pool_free(pool);
+	}
+}
+
+/* Forks within a block, across blocks, of nothing, at the beginning, at the end; and none. */
+static const int32_t forks[][2] = {{5, 8}, {70, 160}, {64, 128}, {0, 9}, {30, 60}, {20, 20}};
+static const int fork_lens[] = {12, 260, 192, 20, 60, 33};
+
+void test_kernels_attn__forks_and_gradients(void)
+{
+	struct kern_pool *pool = kern_pool_new(2);
+
+	EACH_BACKEND(k)
+	{
+		struct problem p = make_problem(fork_lens, 6, 0);
+
+		p.fork = forks[0];
+		check_problem(k, pool, &p, 60);
+	}
+	kern_pool_free(pool);
+}
+
+/* Copies rows [0, prompt) and [from, to) of `x`, `width` floats each, to `y`. */
+static void ending(float *y, const float *x, int prompt, int from, int to, int width)
+{
+	size_t w = (size_t)width;
+
+	memcpy(y, x, (size_t)prompt * w * sizeof *y);
+	memcpy(y + (size_t)prompt * w, x + (size_t)from * w, (size_t)(to - from) * w * sizeof *y);
+}
+
+/* A forked sequence is its two endings alone: outputs, and gradients where they add up. */
+void test_kernels_attn__fork_is_two_sequences(void)
+{
+	enum { PROMPT = 70, FIRST = 160, LEN = 260, W = HEADS * DIM };
+	static const int lens[] = {LEN}, apart[] = {FIRST, LEN - FIRST + PROMPT};
+	static const int32_t fork[2] = {PROMPT, FIRST};
+	struct kern_pool *pool = kern_pool_new(2);
+	struct problem p = make_problem(lens, 1, 0), q = make_problem(apart, 2, 0);
+	float *qkv = numbers(LEN * LD, 5), *two = guarded((LEN + PROMPT) * LD);
+	float *out = guarded(LEN * W), *outs = guarded((LEN + PROMPT) * W);
+	float *grad = guarded(LEN * LD), *grads = guarded((LEN + PROMPT) * LD);
+	float *dout = guarded((LEN + PROMPT) * W), *lse = guarded((LEN + PROMPT) * HEADS);
+
+	p.fork = fork;
+	memcpy(two, qkv, FIRST * LD * sizeof *two);
+	ending(two + FIRST * LD, qkv, PROMPT, FIRST, LEN, LD);
+	memcpy(dout, p.dout, FIRST * W * sizeof *dout);
+	ending(dout + FIRST * W, p.dout, PROMPT, FIRST, LEN, W);
+	for (int i = 0; i < PROMPT * W; i++)
+		dout[FIRST * W + i] = 0; /* the prompt's own part counts once */
+	q.dout = dout;
+	EACH_BACKEND(k)
+	{
+		struct kern_attn a = arguments(&p, qkv, out, lse, grad);
+		struct kern_attn b = arguments(&q, two, outs, lse, grads);
+
+		k->attn(pool, &a);
+		k->attn_back(pool, &a);
+		k->attn(pool, &b);
+		k->attn_back(pool, &b);
+		check_same(out, outs, FIRST * W);
+		for (int i = FIRST * W; i < LEN * W; i++)
+			CHECK_NEAR(out[i], outs[i + PROMPT * W], 1e-6);
+		for (int i = 0; i < LEN * LD; i++) {
+			double want = i < FIRST * LD ? grads[i] : grads[i + PROMPT * LD];
+
+			if (i < PROMPT * LD)
+				want += (double)grads[i + FIRST * LD];
+			CHECK_NEAR(grad[i], want, 2e-6);
+		}
+	}
+	kern_pool_free(pool);
+}
+
+void test_kernels_attn__bits_of_forks_do_not_depend_on_threads_or_neighbours(void)
+{
+	struct problem p = make_problem(fork_lens, 6, 0), q = make_problem(fork_lens + 1, 1, 0);
+	size_t n_qkv = (size_t)(p.n_tokens * LD), n_out = (size_t)(p.n_tokens * HEADS * DIM);
+	float *qkv = numbers(n_qkv, 5), *lse = guarded((size_t)(p.n_tokens * HEADS));
+	float *out[2] = {guarded(n_out), guarded(n_out)},
+	      *grad[2] = {guarded(n_qkv), guarded(n_qkv)};
+	int at = fork_lens[0], n = fork_lens[1];
+
+	p.fork = forks[0];
+	q.fork = forks[1];
+	q.dout = p.dout + at * HEADS * DIM;
+	EACH_BACKEND(k)
+	for (int threads = 1; threads <= 3; threads++) {
+		struct kern_pool *pool = kern_pool_new(threads);
+		struct kern_attn a = arguments(&p, qkv, out[threads > 1], lse, grad[threads > 1]);
+
+		k->attn(pool, &a);
+		k->attn_back(pool, &a);
+		if (threads > 1) {
+			check_same(out[0], out[1], n_out);
+			check_same(grad[0], grad[1], n_qkv);
+		}
+		a = arguments(&q, qkv + at * LD, out[1], lse, grad[1]);
+		k->attn(pool, &a);
+		k->attn_back(pool, &a);
+		check_same(out[0] + at * HEADS * DIM, out[1], (size_t)(n * HEADS * DIM));
+		check_same(grad[0] + at * LD, grad[1], (size_t)(n * LD));
 		kern_pool_free(pool);
 	}
 }
