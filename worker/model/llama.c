@@ -169,17 +169,17 @@ struct kern_attn llama_attn_args(struct llama *l, const struct pack *p, struct l
 				  .lse = a->lse};
 }
 
-/* x_out = x + drop(part . w^T); the seam where an adapter's product would be added to tmp. */
+/* x_out = x + drop(part . w^T) */
 static void join_residual(struct llama *l, const struct pack *p, const struct llama_dropout *d,
-			  int layer, int site, float *x_out, const float *x, const float *part,
-			  const float *w, int inner)
+			  const struct llama_linear *lin, float *x_out, const float *x,
+			  const float *part)
 {
-	int t = p->n_tokens, c = l->m->cfg.dim;
+	size_t n = (size_t)p->n_tokens * (size_t)lin->out;
 
-	l->k->gemm_nt(l->pool, KERN_F32, l->tmp, c, part, inner, w, inner, t, c, inner, false);
-	llama_drop(l, p, d, layer, site, l->tmp);
-	memcpy(x_out, x, (size_t)t * (size_t)c * sizeof *x);
-	l->k->add(l->pool, x_out, l->tmp, (size_t)t * (size_t)c);
+	llama_linear(l, lin, l->tmp, part, p->n_tokens, false);
+	llama_drop(l, p, d, lin->layer, lin->parts == LLAMA_O ? 0 : 1, l->tmp);
+	memcpy(x_out, x, n * sizeof *x);
+	l->k->add(l->pool, x_out, l->tmp, n);
 }
 
 void llama_layer_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d,
@@ -189,27 +189,29 @@ void llama_layer_forward(struct llama *l, const struct pack *p, const struct lla
 	const struct model_layer *y = &l->m->layers[layer];
 	const float *w = l->m->params, *x = llama_x(l, layer);
 	struct llama_acts *a = llama_acts_of(l, layer);
+	struct llama_linear qkv = llama_linear_of(l, layer, LLAMA_QKV);
+	struct llama_linear out = llama_linear_of(l, layer, LLAMA_OUT);
+	struct llama_linear gate_up = llama_linear_of(l, layer, LLAMA_GATE_UP);
+	struct llama_linear ffn_out = llama_linear_of(l, layer, LLAMA_FFN_OUT);
 	const struct kern *k = l->k;
 	int t = p->n_tokens;
 
 	k->rmsnorm(l->pool, l->h, a->r1, x, w + y->norm_attn, t, c->dim, c->rms_eps);
-	k->gemm_nt(l->pool, KERN_F32, a->qkv, l->qkv_dim, l->h, c->dim, w + y->wq, c->dim, t, l->qkv_dim,
-		   c->dim, false);
+	llama_linear(l, &qkv, a->qkv, l->h, t, false);
 	if (c->qkv_bias)
 		k->bias(l->pool, a->qkv, l->qkv_dim, w + y->bq, t, l->qkv_dim);
 	k->rope(l->pool, a->qkv, l->qkv_dim, t, c->n_heads + c->n_kv_heads, c->head_dim, p->pos,
 		l->rope.cos, l->rope.sin, false);
 	struct kern_attn args = llama_attn_args(l, p, a);
 	k->attn(l->pool, &args);
-	join_residual(l, p, d, layer, 0, a->mid, x, a->att, w + y->wo, l->q_dim);
+	join_residual(l, p, d, &out, a->mid, x, a->att);
 
 	k->rmsnorm(l->pool, l->h, a->r2, a->mid, w + y->norm_ffn, t, c->dim, c->rms_eps);
-	k->gemm_nt(l->pool, KERN_F32, a->gu, 2 * c->ffn_dim, l->h, c->dim, w + y->w1, c->dim, t,
-		   2 * c->ffn_dim, c->dim, false);
+	llama_linear(l, &gate_up, a->gu, l->h, t, false);
 	if (!x_out)
 		return;
 	k->swiglu(l->pool, l->y, a->gu, a->gu + c->ffn_dim, 2 * c->ffn_dim, t, c->ffn_dim);
-	join_residual(l, p, d, layer, 1, x_out, a->mid, l->y, w + y->w2, c->ffn_dim);
+	join_residual(l, p, d, &ffn_out, x_out, a->mid, l->y);
 }
 
 void llama_body_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d)
@@ -283,6 +285,6 @@ void llama_logits(struct llama *l, const struct pack *p, float *logits)
 	llama_body_forward(l, p, NULL);
 	l->k->rmsnorm(l->pool, l->h, NULL, llama_x(l, c->n_layers), l->m->params + l->m->norm_out,
 		      p->n_tokens, c->dim, c->rms_eps);
-	l->k->gemm_nt(l->pool, KERN_F32, logits, c->vocab, l->h, c->dim, l->m->params + l->m->head, c->dim,
-		      p->n_tokens, c->vocab, c->dim, false);
+	l->k->gemm_nt(l->pool, KERN_F32, logits, c->vocab, l->h, c->dim, l->m->params + l->m->head,
+		      c->dim, p->n_tokens, c->vocab, c->dim, false);
 }

@@ -15,15 +15,13 @@ struct back {
 	int t;
 };
 
-/* y = x . w^T, w[out][in]: dw += dy^T x, dx = dy . w. The seam for frozen weights with an adapter.
- */
-static void linear_back(struct back *b, float *dx, const float *dy, int ld_dy, const float *x,
-			int in, int out, size_t w)
+/* dx = gradient of the input of one of the layer's products; that of its weights is added. */
+static void linear_back(struct back *b, int layer, enum llama_product which, float *dx,
+			const float *dy, const float *x)
 {
-	struct llama *l = b->l;
+	struct llama_linear a = llama_linear_of(b->l, layer, which);
 
-	l->k->gemm_tn(l->pool, KERN_F32, b->grads + w, in, dy, ld_dy, x, in, b->t, out, in, true);
-	l->k->gemm_nn(l->pool, KERN_F32, dx, in, dy, ld_dy, l->m->params + w, in, b->t, out, in, false);
+	llama_linear_back(b->l, &a, b->grads, dx, dy, x, b->t);
 }
 
 /* Gradient that reaches a part whose output was dropped out and added to the residual. */
@@ -56,11 +54,11 @@ static void ffn_back(struct back *b, int layer)
 	int f = c->ffn_dim;
 
 	k->swiglu(l->pool, l->y, a->gu, a->gu + f, 2 * f, b->t, f);
-	linear_back(b, l->dy, part_gradient(b, layer, 1), c->dim, l->y, f, c->dim, y->w2);
+	linear_back(b, layer, LLAMA_FFN_OUT, l->dy, part_gradient(b, layer, 1), l->y);
 	k->swiglu_back(l->pool, a->gu, a->gu + f, l->dy, a->gu, a->gu + f, 2 * f, b->t, f);
 	k->rmsnorm(l->pool, l->h, NULL, a->mid, l->m->params + y->norm_ffn, b->t, c->dim,
 		   c->rms_eps);
-	linear_back(b, l->dh, a->gu, 2 * f, l->h, c->dim, 2 * f, y->w1);
+	linear_back(b, layer, LLAMA_GATE_UP, l->dh, a->gu, l->h);
 	norm_back(b, a->mid, a->r2, y->norm_ffn);
 }
 
@@ -74,7 +72,7 @@ static void attention_back(struct back *b, int layer)
 	const float *x = llama_x(l, layer);
 	struct kern_attn args = llama_attn_args(l, b->p, a);
 
-	linear_back(b, l->dy, part_gradient(b, layer, 0), c->dim, a->att, l->q_dim, c->dim, y->wo);
+	linear_back(b, layer, LLAMA_OUT, l->dy, part_gradient(b, layer, 0), a->att);
 	args.dout = l->dy;
 	args.dq = l->dqkv;
 	args.dk = l->dqkv + l->q_dim;
@@ -85,7 +83,7 @@ static void attention_back(struct back *b, int layer)
 	if (c->qkv_bias)
 		k->bias_back(l->pool, b->grads + y->bq, l->dqkv, l->qkv_dim, b->t, l->qkv_dim);
 	k->rmsnorm(l->pool, l->h, NULL, x, l->m->params + y->norm_attn, b->t, c->dim, c->rms_eps);
-	linear_back(b, l->dh, l->dqkv, l->qkv_dim, l->h, c->dim, l->qkv_dim, y->wq);
+	linear_back(b, layer, LLAMA_QKV, l->dh, l->dqkv, l->h);
 	norm_back(b, x, a->r1, y->norm_attn);
 }
 

@@ -3,6 +3,27 @@
 
 #include "worker/model/llama.h"
 
+/* Parts of a linear layer, in the order of its output rows. */
+enum llama_part {
+	LLAMA_Q = 1,
+	LLAMA_K = 2,
+	LLAMA_V = 4,
+	LLAMA_O = 8,
+	LLAMA_GATE = 16,
+	LLAMA_UP = 32,
+	LLAMA_DOWN = 64
+};
+/* The products of a layer: parts with the same input are one product. */
+enum llama_product { LLAMA_QKV, LLAMA_OUT, LLAMA_GATE_UP, LLAMA_FFN_OUT };
+
+/* y[rows][out] = x[rows][in] . w^T, w[out][in]. */
+struct llama_linear {
+	size_t w; /* offset into the slab of weights and into that of gradients */
+	int in, out;
+	int layer;
+	unsigned parts; /* of enum llama_part */
+};
+
 /* Kept by the forward pass of one layer. T rows; Q = (H + 2G) D. */
 struct llama_acts {
 	float *r1, *r2; /* [T] 1/rms of the two norms */
@@ -37,6 +58,14 @@ struct llama {
 	uint8_t *hit;		/* owned */
 	int n_rows;
 };
+
+struct llama_linear llama_linear_of(const struct llama *l, int layer, enum llama_product which);
+/* y = x . w^T, or y += with acc. */
+void llama_linear(struct llama *l, const struct llama_linear *a, float *y, const float *x, int rows,
+		  bool acc);
+/* dw (a slab of gradients) += dy^T . x, then dx = dy . w. */
+void llama_linear_back(struct llama *l, const struct llama_linear *a, float *dw, float *dx,
+		       const float *dy, const float *x, int rows);
 
 float *llama_x(struct llama *l, int layer);
 struct llama_acts *llama_acts_of(struct llama *l, int layer);
