@@ -24,9 +24,10 @@ static void align_group(struct layout *l)
 static size_t place(struct layout *l, int rows, int cols, const char *name)
 {
 	struct tensor_ref *t = &l->m->tensors[l->m->n_tensors++];
-	size_t size = (size_t)rows * (cols ? (size_t)cols : 1), at = l->at;
+	size_t size, at = l->at;
 
 	*t = (struct tensor_ref){.offset = at, .rows = rows, .cols = cols};
+	size = tensor_size(t);
 	str_copy(t->name, sizeof t->name, name);
 	l->at += size;
 	l->m->n_weights += size;
@@ -89,7 +90,7 @@ static void lay_out(struct model *m)
 	m->n_params = l.at;
 }
 
-enum rc model_new(const struct model_config *cfg, struct model **out, struct err *e)
+enum rc model_plan(const struct model_config *cfg, struct model **out, struct err *e)
 {
 	enum rc rc = model_config_check(cfg, e);
 	struct model *m;
@@ -101,6 +102,17 @@ enum rc model_new(const struct model_config *cfg, struct model **out, struct err
 	m->tensors = mem_array((size_t)cfg->n_layers * 12 + 3, sizeof *m->tensors);
 	m->layers = mem_array((size_t)cfg->n_layers, sizeof *m->layers);
 	lay_out(m);
+	*out = m;
+	return RC_OK;
+}
+
+enum rc model_new(const struct model_config *cfg, struct model **out, struct err *e)
+{
+	struct model *m;
+	enum rc rc = model_plan(cfg, &m, e);
+
+	if (rc != RC_OK)
+		return rc;
 	m->params = mem_try(m->n_params * sizeof *m->params);
 	if (!m->params) {
 		rc = err_set(e, RC_NOMEM, "weights need %zu MiB (%zu parameters as F32)",
@@ -122,6 +134,11 @@ void model_free(struct model *m)
 	free(m);
 }
 
+size_t tensor_size(const struct tensor_ref *t)
+{
+	return (size_t)t->rows * (t->cols ? (size_t)t->cols : 1);
+}
+
 static float init_scale(const struct model *m, const struct tensor_ref *t)
 {
 	bool writes_residual =
@@ -134,7 +151,7 @@ void model_init(struct model *m, uint64_t seed)
 {
 	for (int i = 0; i < m->n_tensors; i++) {
 		const struct tensor_ref *t = &m->tensors[i];
-		size_t n = (size_t)t->rows * (t->cols ? (size_t)t->cols : 1);
+		size_t n = tensor_size(t);
 		float *p = m->params + t->offset, scale = init_scale(m, t);
 		struct rng r;
 

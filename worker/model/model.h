@@ -35,7 +35,7 @@ struct model_layer {
 struct model {
 	struct model_config cfg;
 	char dir[4096];		    /* where it was loaded from; "" when made here */
-	float *params;		    /* owned */
+	float *params;		    /* owned; NULL when only planned */
 	size_t n_params;	    /* floats in the slab, gaps included */
 	size_t n_weights;	    /* without gaps */
 	struct tensor_ref *tensors; /* owned; in the order they are saved */
@@ -44,6 +44,10 @@ struct model {
 	size_t embed, norm_out, head; /* [V, C], [C], [V, C]; head == embed when tied */
 };
 
+size_t tensor_size(const struct tensor_ref *t); /* elements */
+
+/* The layout alone: params is NULL. */
+enum rc model_plan(const struct model_config *cfg, struct model **out, struct err *e);
 /* Weights are zero. */
 enum rc model_new(const struct model_config *cfg, struct model **out, struct err *e);
 /* Random weights (normal, 0.02, scaled down by depth on wo and w2), a function of the seed. */

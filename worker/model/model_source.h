@@ -1,0 +1,26 @@
+/* A model directory opened for reading tensor by tensor: weights stay in the mapped files until
+ * somebody asks for a piece of one.
+ *
+ * Invariants: once open, every tensor of the layout is there with its shape and a type we know, and
+ * nothing else is (rotary inv_freq buffers and the head of a tied model are ignored). Read-only,
+ * may be used by many threads.
+ */
+#pragma once
+
+#include "store/safetensors.h"
+#include "worker/model/model.h"
+
+struct model_source {
+	struct model *layout;	     /* owned; params is NULL; dir is where it was opened */
+	struct st *files;	     /* owned */
+	const struct st_tensor **at; /* owned; [layout->n_tensors], borrowed from files */
+};
+
+enum rc model_source_open(const char *dir, struct model_source *s, struct err *e);
+void model_source_close(struct model_source *s);
+/* Elements first .. first + n of tensor i, row-major, as floats; refused by the tensor's name when
+ * one is not finite. */
+enum rc model_source_read(const struct model_source *s, int i, size_t first, size_t n, float *out,
+			  struct err *e);
+/* The type all weights have, or ST_DTYPES when they differ. */
+enum st_dtype model_source_dtype(const struct model_source *s);
