@@ -51,6 +51,7 @@ extra_flags = $(if $(filter kernels/%,$(1)),-Wno-psabi $(if $(DEBUG),,-O3)) \
               $(if $(filter tests/unit/% tests/fuzz/%,$(1)),-Wno-missing-prototypes) \
               $(if $(findstring _avx2.c,$(1)),$(avx2_flags)) \
               $(if $(findstring _avx512.c,$(1)),$(avx512_flags)) \
+              $(if $(findstring _avx512bf16.c,$(1)),$(avx512_flags) -mavx512bf16 -mavx512vnni) \
               $(if $(findstring base/version.c,$(1)),-DPAWL_VERSION='"$(VERSION)"')
 
 # The function library is embedded as text; .incbin is not seen by -MMD.

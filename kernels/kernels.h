@@ -1,7 +1,7 @@
 /* Tensor operations: one table of functions over plain row-major float arrays.
  *
  * Knows nothing of models, files or this project: it includes nothing of ours. A back end fills
- * `struct kern`; kern_cpu() picks plain C, AVX2 or AVX-512 when the program starts.
+ * `struct kern`; kern_cpu() picks plain C, AVX2, AVX-512 or AVX-512 with BF16 when the program starts.
  *
  * Invariants every back end keeps:
  *  - Each output element is reduced in one fixed order. The result does not depend on the number
@@ -40,10 +40,11 @@ void kern_pool_run(struct kern_pool *p, void (*fn)(void *ctx, int item, int thre
 
 /* Scratch of at least `size` bytes, 64-byte aligned, contents undefined, valid until the next call
  * for the same slot. Slots 0..threads-1 belong to that thread inside kern_pool_run(); slots
- * KERN_SCRATCH_PACK and _BIG to the calling thread, and to the ops: callers of ops use none. */
+ * below 0 to the calling thread, and to the ops: callers of ops use none. */
 #define KERN_SCRATCH_PACK (-1)
 #define KERN_SCRATCH_BIG (-2)
 #define KERN_SCRATCH_LIST (-3)
+#define KERN_SCRATCH_LEFT (-4)
 void *kern_pool_scratch(struct kern_pool *p, int slot, size_t size);
 
 /* --- Formats ---------------------------------------------------------------------------------- */
@@ -217,7 +218,7 @@ static inline size_t kern_kv_bytes(enum kern_format kv, int kv_heads, int head_d
 	return (size_t)kv_heads * (size_t)head_dim * KERN_PAGE * (kv == KERN_F32 ? 4 : 2);
 }
 
-/* The best back end this processor runs; PAWL_KERNELS=plain|avx2|avx512 forces one (an unknown or
+/* The best back end this processor runs; PAWL_KERNELS=plain|avx2|avx512|avx512bf16 forces one (an unknown or
  * unsupported name is ignored with a line on stderr). Static storage. */
 const struct kern *kern_cpu(void);
 /* By name; NULL when this processor or this build lacks it. */

@@ -12,10 +12,10 @@
 #define GUARD_WORDS 64
 #define GUARD_BITS 0x7fa5c3e1u /* a NaN no operation makes */
 
-static const char *const backend_names[] = {"plain", "avx2", "avx512"};
+static const char *const backend_names[] = {"plain", "avx2", "avx512", "avx512bf16"};
 
 #define EACH_BACKEND(k)                                                                            \
-	for (size_t b_ = 0; b_ < 3; b_++)                                                          \
+	for (size_t b_ = 0; b_ < 4; b_++)                                                          \
 		for (const struct kern *k = kern_cpu_named(backend_names[b_]); k; k = NULL)
 
 static inline float *guarded(size_t n)

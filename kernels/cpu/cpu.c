@@ -20,13 +20,16 @@ const struct kern *kern_cpu_named(const char *name)
 		return &kern_avx2;
 	if (strcmp(name, "avx512") == 0 && avx512)
 		return &kern_avx512;
+	if (strcmp(name, "avx512bf16") == 0 && avx512 && __builtin_cpu_supports("avx512bf16") &&
+	    __builtin_cpu_supports("avx512vnni"))
+		return &kern_avx512bf16;
 #endif
 	return NULL;
 }
 
 const struct kern *kern_cpu(void)
 {
-	static const char *const best_first[] = {"avx512", "avx2", "plain"};
+	static const char *const best_first[] = {"avx512bf16", "avx512", "avx2", "plain"};
 	const char *forced = getenv("PAWL_KERNELS");
 	const struct kern *k = NULL;
 

@@ -5,5 +5,5 @@ struct kern;
 
 extern const struct kern kern_plain;
 #if defined(__x86_64__)
-extern const struct kern kern_avx2, kern_avx512;
+extern const struct kern kern_avx2, kern_avx512, kern_avx512bf16;
 #endif

@@ -3,6 +3,8 @@
 #include "kernels/kernels.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #if defined(__x86_64__)
@@ -11,6 +13,8 @@
 #define KERN_NAME  "cpu-avx512"
 #define KERN_TABLE kern_avx512
 
+#include "kernels/cpu/body_words.inc"
+#include "kernels/cpu/body_tile.inc"
 #include "kernels/cpu/body_gemm.inc"
 #include "kernels/cpu/body_rows.inc"
 #include "kernels/cpu/body_attn.inc"

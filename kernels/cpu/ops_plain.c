@@ -3,6 +3,8 @@
 #include "kernels/kernels.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/cpu/simd_plain.inc"
@@ -10,6 +12,8 @@
 #define KERN_NAME  "cpu-plain"
 #define KERN_TABLE kern_plain
 
+#include "kernels/cpu/body_words.inc"
+#include "kernels/cpu/body_tile.inc"
 #include "kernels/cpu/body_gemm.inc"
 #include "kernels/cpu/body_rows.inc"
 #include "kernels/cpu/body_attn.inc"
