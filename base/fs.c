@@ -150,6 +150,30 @@ enum rc fs_commit(const char *tmp, const char *path, struct err *e)
 	return rename_synced(tmp, path, e);
 }
 
+enum rc fs_commit_dir(const char *tmp, const char *path, struct err *e)
+{
+	char **names = NULL, file[PATH_MAX];
+	size_t n = 0;
+	enum rc rc = fs_list(tmp, &names, &n, e);
+
+	for (size_t i = 0; i < n && !rc; i++) {
+		if (strlen(tmp) + strlen(names[i]) + 2 > sizeof(file))
+			rc = err_set(e, RC_INVALID, "path longer than %zu bytes", sizeof(file));
+		else {
+			str_fmt(file, sizeof(file), "%s/%s", tmp, names[i]);
+			rc = sync_file(file, e);
+		}
+	}
+	if (names)
+		fs_list_free(names);
+	if (!rc)
+		rc = fs_sync_dir(tmp, e);
+	if (!rc && rename(tmp, path))
+		rc = err_set(e, errno == ENOTEMPTY || errno == EEXIST ? RC_CONFLICT : err_from_errno(errno),
+			     "rename %s to %s: %m", tmp, path);
+	return rc ? rc : sync_parent(path, e);
+}
+
 enum rc fs_write_durable(const char *path, const void *data, size_t len, struct err *e)
 {
 	static unsigned counter;

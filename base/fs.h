@@ -19,6 +19,9 @@ enum rc fs_write_durable(const char *path, const void *data, size_t len, struct 
 enum rc fs_append_durable(const char *path, const void *data, size_t len, struct err *e);
 /* fsync(tmp), rename(tmp, path), fsync(folder). The tmp file is removed on failure. */
 enum rc fs_commit(const char *tmp, const char *path, struct err *e);
+/* The same for a folder of plain files: each is fsynced, then the folder takes its name. Refused
+ * when `path` exists, but for an empty folder. The tmp folder is left on failure. */
+enum rc fs_commit_dir(const char *tmp, const char *path, struct err *e);
 enum rc fs_mkdirs(const char *path, struct err *e);
 enum rc fs_sync_dir(const char *path, struct err *e);
 enum rc fs_remove_tree(const char *path, struct err *e); /* Absent is fine; never follows links. */

@@ -415,6 +415,11 @@ size_t st_count(const struct st *s)
 	return s->n;
 }
 
+size_t st_files(const struct st *s)
+{
+	return s->n_files;
+}
+
 const struct st_tensor *st_at(const struct st *s, size_t i)
 {
 	return &s->t[i];
@@ -491,10 +496,45 @@ static bool put(int fd, const void *data, size_t len)
 	return true;
 }
 
-enum rc st_write(const char *path, const struct st_tensor *tensors, size_t n, const json_t *metadata,
-		 struct err *e)
+static enum rc put_fed(int fd, const char *path, const struct st_tensor *t, size_t i,
+		       const struct st_feed *feed, void *piece, struct err *e)
+{
+	for (size_t at = 0; at < t->size_bytes;) {
+		size_t len = t->size_bytes - at < ST_PIECE ? t->size_bytes - at : ST_PIECE;
+		enum rc rc = feed->fill(feed->ctx, i, at, piece, len, e);
+		if (rc)
+			return rc;
+		if (!put(fd, piece, len))
+			return err_set(e, err_from_errno(errno), "write %s: %m", path);
+		at += len;
+	}
+	return RC_OK;
+}
+
+static enum rc write_all(int fd, const char *path, const struct st_tensor *t, size_t n,
+			 const json_t *metadata, const struct st_feed *feed, struct err *e)
 {
 	struct buf head = BUF_INIT;
+	void *piece = feed ? mem_new(ST_PIECE) : NULL;
+	enum rc rc = RC_OK;
+
+	put_header(&head, t, n, metadata);
+	if (!put(fd, head.data, head.len))
+		rc = err_set(e, err_from_errno(errno), "write %s: %m", path);
+	for (size_t i = 0; i < n && !rc; i++) {
+		if (feed)
+			rc = put_fed(fd, path, &t[i], i, feed, piece, e);
+		else if (!put(fd, t[i].data, t[i].size_bytes))
+			rc = err_set(e, err_from_errno(errno), "write %s: %m", path);
+	}
+	free(piece);
+	buf_release(&head);
+	return rc;
+}
+
+enum rc st_write_fed(const char *path, const struct st_tensor *tensors, size_t n,
+		     const json_t *metadata, const struct st_feed *feed, struct err *e)
+{
 	enum rc rc = check_write(tensors, n, path, e);
 
 	if (rc)
@@ -502,16 +542,16 @@ enum rc st_write(const char *path, const struct st_tensor *tensors, size_t n, co
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return err_set(e, err_from_errno(errno), "create %s: %m", path);
-	put_header(&head, tensors, n, metadata);
-	bool ok = put(fd, head.data, head.len);
-	for (size_t i = 0; i < n && ok; i++)
-		ok = put(fd, tensors[i].data, tensors[i].size_bytes);
-	if (!ok)
-		rc = err_set(e, err_from_errno(errno), "write %s: %m", path);
+	rc = write_all(fd, path, tensors, n, metadata, feed, e);
 	if (close(fd) && !rc)
 		rc = err_set(e, err_from_errno(errno), "close %s: %m", path);
 	if (rc)
 		unlink(path);
-	buf_release(&head);
 	return rc;
+}
+
+enum rc st_write(const char *path, const struct st_tensor *tensors, size_t n, const json_t *metadata,
+		 struct err *e)
+{
+	return st_write_fed(path, tensors, n, metadata, NULL, e);
 }

@@ -43,6 +43,7 @@ struct st;
 enum rc st_open(const char *path, struct st **out, struct err *e);
 void st_close(struct st *s);
 size_t st_count(const struct st *s);
+size_t st_files(const struct st *s);
 const struct st_tensor *st_at(const struct st *s, size_t i); /* sorted by name */
 const struct st_tensor *st_find(const struct st *s, const char *name); /* NULL when absent */
 /* Value of "__metadata__" in the first file; NULL when absent. */
@@ -53,6 +54,16 @@ const char *st_metadata(const struct st *s, const char *key);
  * into an archive. The file is removed on failure. */
 enum rc st_write(const char *path, const struct st_tensor *tensors, size_t n, const json_t *metadata,
 		 struct err *e);
+
+/* The same for data that is made while it is written: tensors[i].data is not looked at. fill() gives
+ * bytes at .. at + len of tensor i; it is asked in order, for at most ST_PIECE bytes at a time. */
+#define ST_PIECE ((size_t)1 << 20) /* a multiple of every type's size */
+struct st_feed {
+	enum rc (*fill)(void *ctx, size_t i, size_t at, void *out, size_t len, struct err *e);
+	void *ctx;
+};
+enum rc st_write_fed(const char *path, const struct st_tensor *tensors, size_t n,
+		     const json_t *metadata, const struct st_feed *feed, struct err *e);
 
 size_t st_dtype_size(enum st_dtype t);
 const char *st_dtype_name(enum st_dtype t);

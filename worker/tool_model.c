@@ -15,7 +15,9 @@
 static const char usage_text[] =
 	"usage: pawl-worker model COMMAND --model DIR [options]\n"
 	"\n"
-	"  info        what the directory holds, as one JSON object\n"
+	"  info        what the directory holds, as one JSON object; weights are not read\n"
+	"  export      the directory with weights of another type, in files of a bounded size:\n"
+	"              --out DIR (new), --dtype f32|bf16|f16 (f32), --max-shard-bytes N (5 GiB)\n"
 	"  tokenize    {\"text\"} -> {\"tokens\"}         --special: special tokens in the text count;\n"
 	"                                             --template NAME: {\"prompt\"} in that template\n"
 	"  detokenize  {\"tokens\"} -> {\"text\"}         --special: write special tokens out\n"
@@ -52,6 +54,8 @@ static const struct option options[] = {
 	OPTION("--prompt", OPT_TEXT, prompt, 0, 0),
 	OPTION("--text", OPT_TEXT, prompt, 0, 0),
 	OPTION("--out", OPT_TEXT, out, 0, 0),
+	OPTION("--dtype", OPT_TEXT, dtype, 0, 0),
+	OPTION("--max-shard-bytes", OPT_INT, max_shard_bytes, 1, 9007199254740992.0),
 	OPTION("--raw", OPT_FLAG, raw, 0, 0),
 	OPTION("--special", OPT_FLAG, special, 0, 0),
 	OPTION("--stream", OPT_FLAG, stream, 0, 0),
@@ -129,8 +133,11 @@ static enum rc open_session(struct tool_session *s, int parts, struct err *e)
 {
 	const struct tool_args *a = &s->args;
 	const struct infer_opts o = {.kv_tokens = a->kv_tokens};
-	enum rc rc = tokenizer_load(a->model, &s->tok, e);
+	enum rc rc = RC_OK;
 
+	if (parts & TOOL_BARE)
+		return RC_OK;
+	rc = tokenizer_load(a->model, &s->tok, e);
 	if (!rc)
 		rc = template_open(a->template ? a->template : "plain", s->tok, &s->tmpl, e);
 	if (!rc && parts & TOOL_WEIGHTS)
@@ -218,7 +225,8 @@ static const struct command {
 	enum rc (*run)(struct tool_session *s, struct err *e);
 	int parts;
 } commands[] = {
-	{"info", tool_info, TOOL_WEIGHTS},
+	{"info", tool_info, TOOL_BARE},
+	{"export", tool_export, TOOL_BARE},
 	{"tokenize", tool_tokenize, 0},
 	{"detokenize", tool_detokenize, 0},
 	{"generate", tool_generate, TOOL_WEIGHTS | TOOL_ENGINE},

@@ -7,6 +7,7 @@
 #include "base/jsonl.h"
 #include "kernels/kernels.h"
 #include "worker/model/infer.h"
+#include "worker/model/model_export.h"
 #include "worker/model/template.h"
 #include "worker/model/token.h"
 
@@ -15,16 +16,18 @@
 #include <stdint.h>
 
 struct tool_args {
-	const char *model, *template, *system, *prompt, *out;
+	const char *model, *template, *system, *prompt, *out, *dtype;
 	bool raw, special, stream;
-	int64_t max_tokens, top_k, samples, threads, kv_tokens, seed;
+	int64_t max_tokens, top_k, samples, threads, kv_tokens, seed, max_shard_bytes;
 	double temperature, top_p;
 };
 
 #define TOOL_ARGS_DEFAULT                                                                           \
-	{.max_tokens = 256, .samples = 1, .seed = 1, .temperature = 0.7, .top_p = 0.9}
+	{.max_tokens = 256, .samples = 1, .seed = 1, .temperature = 0.7, .top_p = 0.9,        \
+	 .max_shard_bytes = (int64_t)EXPORT_SHARD_BYTES}
 
-enum { TOOL_WEIGHTS = 1, TOOL_ENGINE = 2 };
+/* What a command needs open; TOOL_BARE: not even the tokenizer. */
+enum { TOOL_WEIGHTS = 1, TOOL_ENGINE = 2, TOOL_BARE = 4 };
 
 struct tool_session {
 	struct tool_args args;
@@ -44,7 +47,10 @@ json_t *tool_ids(const int32_t *ids, size_t n);
 /* Appends line.tokens. */
 enum rc tool_read_ids(const json_t *line, struct tokens *out, struct err *e);
 
+/* tool_model_files.c */
+enum rc tool_export(struct tool_session *s, struct err *e);
 enum rc tool_info(struct tool_session *s, struct err *e);
+/* tool_model_run.c */
 enum rc tool_tokenize(struct tool_session *s, struct err *e);
 enum rc tool_detokenize(struct tool_session *s, struct err *e);
 enum rc tool_generate(struct tool_session *s, struct err *e);

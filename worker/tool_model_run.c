@@ -13,45 +13,6 @@
 
 #define BATCH 256 /* Prompts of one run of the engine: bounds memory for endless input. */
 
-/* --- info ------------------------------------------------------------------------------------- */
-
-static json_t *fitting_templates(const struct tokenizer *tok)
-{
-	json_t *out = json_object();
-	char sha[SHA256_HEX_SIZE];
-
-	for (const char *const *name = template_names(); *name; name++) {
-		struct template *t;
-		if (template_open(*name, tok, &t, NULL) || template_sha256(*name, sha, NULL))
-			continue;
-		json_object_set_new(out, *name, json_string(sha));
-		template_free(t);
-	}
-	return out;
-}
-
-enum rc tool_info(struct tool_session *s, struct err *e)
-{
-	const struct model *m = s->model;
-	json_t *v = json_object(), *tok = json_object();
-
-	(void)e;
-	json_object_set_new(v, "config", model_config_json(&m->cfg));
-	json_object_set_new(v, "parameters", json_integer((json_int_t)m->n_weights));
-	json_object_set_new(v, "tensors", json_integer(m->n_tensors));
-	json_object_set_new(v, "kv_bytes_per_token", json_integer((json_int_t)infer_kv_bytes(&m->cfg)));
-	json_object_set_new(tok, "kind", json_string(tokenizer_kind(s->tok)));
-	json_object_set_new(tok, "vocab", json_integer(tokenizer_vocab(s->tok)));
-	json_object_set_new(tok, "bos", json_integer(tokenizer_bos(s->tok)));
-	json_object_set_new(tok, "eos", json_integer(tokenizer_eos(s->tok)));
-	json_object_set_new(tok, "unk", json_integer(tokenizer_unk(s->tok)));
-	json_object_set_new(v, "tokenizer", tok);
-	json_object_set_new(v, "templates", fitting_templates(s->tok));
-	json_object_set_new(v, "kernels", json_string(kern_cpu()->name));
-	tool_print(v);
-	return RC_OK;
-}
-
 /* --- text and tokens -------------------------------------------------------------------------- */
 
 static enum rc for_each_line(struct tool_session *s,

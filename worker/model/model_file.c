@@ -1,10 +1,12 @@
 /* Weights from and to a Hugging Face model directory. */
 #include "worker/model/model_source.h"
 
+#include "base/buf.h"
 #include "base/fs.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "worker/model/dtype.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -64,30 +66,69 @@ static enum rc save_weights(const struct model *m, const char *dir, struct err *
 	return rc;
 }
 
-/* The source's config.json with the type of the weights as they are now. */
-static enum rc save_config(const struct model *m, const char *dir, struct err *e)
+/* Reals as short as reads back the same; sorted, so that the same value gives the same bytes. */
+static char *json_text(const json_t *v)
+{
+	size_t flags = JSON_INDENT(2) | JSON_SORT_KEYS | JSON_ENSURE_ASCII;
+	char *text = json_dumps(v, flags | JSON_REAL_PRECISION(15));
+	json_t *back = text ? json_loads(text, 0, NULL) : NULL;
+
+	if (!back || !json_equal(back, v)) {
+		free(text);
+		text = json_dumps(v, flags);
+	}
+	json_decref(back);
+	return text;
+}
+
+enum rc model_write_json(const char *dir, const char *name, const json_t *v, struct err *e)
+{
+	char path[PATH_SIZE];
+	struct buf b = BUF_INIT;
+	char *text = json_text(v);
+	enum rc rc;
+
+	buf_puts(&b, text ? text : "null");
+	buf_putc(&b, '\n');
+	str_fmt(path, sizeof path, "%s/%s", dir, name);
+	rc = fs_write_durable(path, b.data, b.len, e);
+	buf_release(&b);
+	free(text);
+	return rc;
+}
+
+enum rc model_save_config(const struct model *m, const char *dir, enum st_dtype dtype,
+			  struct err *e)
 {
 	json_t *config = NULL;
 	char path[PATH_SIZE];
-	char *text;
-	enum rc rc;
+	enum rc rc = RC_OK;
 
-	if (m->dir[0]) {
-		str_fmt(path, sizeof path, "%s/config.json", m->dir);
-		rc = jx_load(path, CONFIG_BYTES_MAX, &config, e);
-		if (rc != RC_OK)
-			return rc;
-		json_object_set_new(config, "torch_dtype", json_string("float32"));
-		if (json_object_get(config, "dtype"))
-			json_object_set_new(config, "dtype", json_string("float32"));
-	} else {
+	str_fmt(path, sizeof path, "%s/config.json", m->dir);
+	if (!m->dir[0])
 		config = model_config_json(&m->cfg);
-	}
-	str_fmt(path, sizeof path, "%s/config.json", dir);
-	text = json_dumps(config, JSON_INDENT(2) | JSON_SORT_KEYS);
-	rc = fs_write_durable(path, text, strlen(text), e);
-	free(text);
+	else if ((rc = jx_load(path, CONFIG_BYTES_MAX, &config, e)) != RC_OK)
+		return rc;
+	json_object_set_new(config, "torch_dtype", json_string(dtype_torch_name(dtype)));
+	if (json_object_get(config, "dtype"))
+		json_object_set_new(config, "dtype", json_string(dtype_torch_name(dtype)));
+	rc = model_write_json(dir, "config.json", config, e);
 	json_decref(config);
+	return rc;
+}
+
+enum rc model_copy_companions(const char *from_dir, const char *dir, struct err *e)
+{
+	enum rc rc = RC_OK;
+
+	for (size_t i = 0; rc == RC_OK && i < sizeof companions / sizeof companions[0]; i++) {
+		char from[PATH_SIZE], to[PATH_SIZE];
+
+		str_fmt(from, sizeof from, "%s/%s", from_dir, companions[i]);
+		str_fmt(to, sizeof to, "%s/%s", dir, companions[i]);
+		if (fs_exists(from))
+			rc = fs_copy(from, to, e);
+	}
 	return rc;
 }
 
@@ -95,15 +136,9 @@ enum rc model_save(const struct model *m, const char *dir, struct err *e)
 {
 	enum rc rc = fs_mkdirs(dir, e);
 
-	if (rc != RC_OK || (rc = save_config(m, dir, e)) != RC_OK)
+	if (rc != RC_OK || (rc = model_save_config(m, dir, ST_F32, e)) != RC_OK)
 		return rc;
-	for (size_t i = 0; m->dir[0] && i < sizeof companions / sizeof companions[0]; i++) {
-		char from[PATH_SIZE], to[PATH_SIZE];
-
-		str_fmt(from, sizeof from, "%s/%s", m->dir, companions[i]);
-		str_fmt(to, sizeof to, "%s/%s", dir, companions[i]);
-		if (fs_exists(from) && (rc = fs_copy(from, to, e)) != RC_OK)
-			return rc;
-	}
+	if (m->dir[0] && (rc = model_copy_companions(m->dir, dir, e)) != RC_OK)
+		return rc;
 	return save_weights(m, dir, e);
 }

@@ -24,3 +24,13 @@ enum rc model_source_read(const struct model_source *s, int i, size_t first, siz
 			  struct err *e);
 /* The type all weights have, or ST_DTYPES when they differ. */
 enum st_dtype model_source_dtype(const struct model_source *s);
+
+/* --- parts of writing a model directory (model_file.c) ---------------------------------------- */
+
+/* DIR/NAME, indented, keys sorted. */
+enum rc model_write_json(const char *dir, const char *name, const json_t *v, struct err *e);
+/* The source's config.json (else one made from m->cfg) with torch_dtype set. */
+enum rc model_save_config(const struct model *m, const char *dir, enum st_dtype dtype,
+			  struct err *e);
+/* Files that travel with the weights as they are: tokenizer, chat template, generation_config. */
+enum rc model_copy_companions(const char *from, const char *dir, struct err *e);

@@ -1,0 +1,100 @@
+/* pawl-worker model info, export: what is in a model directory, and the same for others. */
+#include "worker/tool_model.h"
+
+#include "base/jsonx.h"
+#include "worker/model/dtype.h"
+#include "worker/model/model_source.h"
+
+#include <string.h>
+
+static json_t *fitting_templates(const struct tokenizer *tok)
+{
+	json_t *out = json_object();
+	char sha[SHA256_HEX_SIZE];
+
+	for (const char *const *name = template_names(); *name; name++) {
+		struct template *t;
+		if (template_open(*name, tok, &t, NULL) || template_sha256(*name, sha, NULL))
+			continue;
+		json_object_set_new(out, *name, json_string(sha));
+		template_free(t);
+	}
+	return out;
+}
+
+static json_t *tokenizer_json(const struct tokenizer *t)
+{
+	return json_pack("{s:s,s:i,s:i,s:i,s:i}", "kind", tokenizer_kind(t), "vocab",
+			 tokenizer_vocab(t), "bos", tokenizer_bos(t), "eos", tokenizer_eos(t),
+			 "unk", tokenizer_unk(t));
+}
+
+static json_t *rope_json(const struct model_config *c)
+{
+	json_t *o = model_config_json(c), *out = json_object();
+
+	json_object_set(out, "theta", json_object_get(o, "rope_theta"));
+	json_object_set(out, "scaling", json_object_get(o, "rope_scaling"));
+	json_decref(o);
+	return out;
+}
+
+static json_t *weights_json(const struct model_source *s)
+{
+	const struct model *m = s->layout;
+	enum st_dtype t = model_source_dtype(s);
+	json_int_t bytes = 0;
+
+	for (int i = 0; i < m->n_tensors; i++)
+		bytes += (json_int_t)s->at[i]->size_bytes;
+	return json_pack("{s:s,s:I,s:I,s:i,s:i}", "dtype",
+			 t == ST_DTYPES ? "mixed" : st_dtype_name(t), "bytes", bytes,
+			 "bytes_as_f32", (json_int_t)m->n_weights * 4, "tensors", m->n_tensors,
+			 "files", (int)st_files(s->files));
+}
+
+enum rc tool_info(struct tool_session *s, struct err *e)
+{
+	struct model_source src;
+	const struct model_config *c;
+	enum rc rc = model_source_open(s->args.model, &src, e);
+
+	if (!rc)
+		rc = tokenizer_load(s->args.model, &s->tok, e);
+	if (rc) {
+		model_source_close(&src);
+		return rc;
+	}
+	c = &src.layout->cfg;
+	json_t *v =
+		json_pack("{s:s,s:I,s:i,s:b,s:o,s:o,s:o,s:I,s:o,s:o,s:s}", "family", c->arch,
+			  "parameters", (json_int_t)src.layout->n_weights, "context", c->max_pos,
+			  "tied", c->tied, "rope", rope_json(c), "weights", weights_json(&src),
+			  "config", model_config_json(c), "kv_bytes_per_token",
+			  (json_int_t)infer_kv_bytes(c), "tokenizer", tokenizer_json(s->tok),
+			  "templates", fitting_templates(s->tok), "kernels", kern_cpu()->name);
+	json_object_set_new(v, "sliding_window",
+			    c->sliding_window ? json_integer(c->sliding_window) : json_null());
+	tool_print(v);
+	model_source_close(&src);
+	return RC_OK;
+}
+
+enum rc tool_export(struct tool_session *s, struct err *e)
+{
+	const struct tool_args *a = &s->args;
+	struct export_opts o = {.dtype = ST_F32, .shard_bytes_max = (size_t)a->max_shard_bytes};
+	struct export_report r;
+	enum rc rc;
+
+	if (!a->out)
+		return err_set(e, RC_INVALID, "--out DIR is missing");
+	if (a->dtype && !dtype_named(a->dtype, &o.dtype))
+		return err_set(e, RC_INVALID, "--dtype: \"%s\" is not f32, bf16 or f16", a->dtype);
+	rc = model_export(a->model, a->out, &o, &r, e);
+	if (!rc)
+		tool_print(json_pack("{s:s,s:s,s:i,s:I}", "out", a->out, "dtype",
+				     st_dtype_name(o.dtype), "files", r.n_files, "bytes",
+				     (json_int_t)r.total_bytes));
+	return rc;
+}
