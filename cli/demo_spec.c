@@ -3,10 +3,10 @@
 #include "cli/world.h"
 
 const struct demo_plan demo_full = {
-	.sizes = {.ift = 3200, .eft = 8000, .eval = 541, .pool = 2400, .test = 200},
-	.sft_steps = 4000,
+	.sizes = {.ift = 3200, .eft = 6400, .eval = 541, .pool = 3000, .test = 200},
+	.sft_steps = 5000,
 	.baseline = true,
-	.prompts = 1200,
+	.prompts = 1500,
 	.iterations = 2,
 	.dpo_epochs = 3,
 	.shard_size = 300,
