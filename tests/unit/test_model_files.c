@@ -102,101 +102,98 @@ static enum rc parse(const char *family, const char *more, struct model_config *
 	return rc;
 }
 
+static const struct {
+	const char *family, *more, *why;
+} refused[] = {
+	{NULL, "", "model_type"},
+	{"gpt2", "", "gpt2"},
+	{"mixtral", "", "mixtral"},
+	{"llama", "\"hidden_act\":\"gelu\"", "gelu"},
+	{"llama", "\"attention_bias\":true", "attention_bias"},
+	{"mistral", "\"attention_bias\":true", "attention_bias"},
+	{"llama", "\"mlp_bias\":true", "mlp_bias"},
+	{"llama", "\"num_key_value_heads\":3", "multiple"},
+	{"llama", "\"head_dim\":7", "head size 7"},
+	{"llama", "\"head_dim\":512", "head_dim"},
+	{"llama",
+	 "\"num_attention_heads\":5,\"vocab_size\":64,\"hidden_size\":32,"
+	 "\"num_hidden_layers\":2,\"intermediate_size\":48",
+	 "not a multiple of num_attention_heads 5"},
+	{"llama", "\"rope_scaling\":{\"type\":\"yarn\",\"factor\":2}", "yarn"},
+	{"llama", "\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}", "dynamic"},
+	{"llama", "\"rope_scaling\":{\"rope_type\":\"longrope\"}", "longrope"},
+	{"qwen2", "\"rope_scaling\":{\"type\":\"mrope\",\"mrope_section\":[8]}", "mrope"},
+	{"llama", "\"rope_scaling\":{\"type\":\"linear\"}", "factor"},
+	{"llama", "\"rope_scaling\":{\"type\":\"linear\",\"factor\":0.5}", "factor"},
+	{"llama", "\"rope_scaling\":4", "rope_scaling"},
+	{"llama", "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}", "low_freq_factor"},
+	{"llama",
+	 "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,"
+	 "\"high_freq_factor\":1,\"original_max_position_embeddings\":64}",
+	 "above low_freq_factor"},
+	{"llama", "\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"default\"}}",
+	 "full_attention"},
+	{"llama", "\"rope_parameters\":{\"rope_type\":\"default\",\"partial_rotary_factor\":0.5}",
+	 "partial_rotary_factor"},
+	{"llama", "\"partial_rotary_factor\":0.5", "partial_rotary_factor"},
+	{"llama", "\"rotary_pct\":0.25", "rotary_pct"},
+	{"llama", "\"rope_interleaved\":true", "rope_interleaved"},
+	{"qwen2", "\"use_mrope\":true", "use_mrope"},
+	{"llama", "\"alibi\":true", "alibi"},
+	{"llama", "\"attn_logit_softcapping\":50.0", "soft caps"},
+	{"llama", "\"final_logit_softcapping\":30.0", "soft caps"},
+	{"llama", "\"query_pre_attn_scalar\":256", "query_pre_attn_scalar"},
+	{"llama", "\"attention_multiplier\":0.015", "attention_multiplier"},
+	{"llama", "\"embedding_multiplier\":12.0", "embedding_multiplier"},
+	{"llama", "\"residual_multiplier\":0.22", "residual_multiplier"},
+	{"llama", "\"logits_scaling\":8.0", "logits_scaling"},
+	{"llama", "\"logit_scale\":0.0625", "logit_scale"},
+	{"llama", "\"clip_qkv\":8.0", "clip_qkv"},
+	{"llama", "\"use_qk_norm\":true", "use_qk_norm"},
+	{"llama", "\"qk_layernorm\":true", "qk_layernorm"},
+	{"llama", "\"use_parallel_residual\":true", "use_parallel_residual"},
+	{"mistral", "\"num_local_experts\":8", "experts"},
+	{"qwen2", "\"num_experts\":60", "experts"},
+	{"llama", "\"n_routed_experts\":64", "experts"},
+	{"llama", "\"attention_dropout\":0.1", "attention_dropout"},
+	{"llama", "\"is_encoder_decoder\":true", "is_encoder_decoder"},
+	{"llama", "\"add_cross_attention\":true", "add_cross_attention"},
+	{"llama", "\"is_causal\":false", "is_causal"},
+	{"llama", "\"quantization_config\":{}", "quantization_config"},
+	{"llama", "\"compression_config\":{\"format\":\"x\"}", "compression_config"},
+	{"llama", "\"architectures\":[\"LlamaForSequenceClassification\"]",
+	 "LlamaForSequenceClassification"},
+	{"mistral", "\"architectures\":[\"LlamaForCausalLM\"]", "MistralForCausalLM"},
+	{"llama", "\"auto_map\":{\"AutoModelForCausalLM\":\"modeling_x.X\"}", "auto_map"},
+	{"qwen2", "\"use_sliding_window\":true", "use_sliding_window"},
+	{"qwen2", "\"layer_types\":[\"full_attention\",\"sliding_attention\"]", "layer_types[1]"},
+	{"mistral", "\"layer_types\":[\"full_attention\",\"full_attention\"]", "layer_types[0]"},
+	{"mistral", "\"sliding_window\":0", "sliding_window"},
+	{"mistral",
+	 "\"vocab_size\":64,\"hidden_size\":32,\"num_hidden_layers\":2,"
+	 "\"num_attention_heads\":4,\"intermediate_size\":48,"
+	 "\"num_key_value_heads\":\"4\"",
+	 "num_key_value_heads"},
+	{"llama", "\"eos_token_id\":64", "eos_token_id"},
+	{"llama", "\"eos_token_id\":\"2\"", "eos_token_id"},
+	{"llama", "\"eos_token_id\":[1,2,3,4,5,6,7,8,9]", "9 entries"},
+	{"llama", "\"bos_token_id\":64", "bos_token_id"},
+	{"llama", "\"vocab_size\":0", "vocab_size"},
+	{"llama", "\"vocab_size\":64", "hidden_size"},
+};
+
 void test_model_files__refuses_what_it_would_compute_wrongly(void)
 {
-	static const struct {
-		const char *family, *more, *why;
-	} cases[] = {
-		{NULL, "", "model_type"},
-		{"gpt2", "", "gpt2"},
-		{"mixtral", "", "mixtral"},
-		{"llama", "\"hidden_act\":\"gelu\"", "gelu"},
-		{"llama", "\"attention_bias\":true", "attention_bias"},
-		{"mistral", "\"attention_bias\":true", "attention_bias"},
-		{"llama", "\"mlp_bias\":true", "mlp_bias"},
-		{"llama", "\"num_key_value_heads\":3", "multiple"},
-		{"llama", "\"head_dim\":7", "head size 7"},
-		{"llama", "\"head_dim\":512", "head_dim"},
-		{"llama",
-		 "\"num_attention_heads\":5,\"vocab_size\":64,\"hidden_size\":32,"
-		 "\"num_hidden_layers\":2,\"intermediate_size\":48",
-		 "not a multiple of num_attention_heads 5"},
-		{"llama", "\"rope_scaling\":{\"type\":\"yarn\",\"factor\":2}", "yarn"},
-		{"llama", "\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}", "dynamic"},
-		{"llama", "\"rope_scaling\":{\"rope_type\":\"longrope\"}", "longrope"},
-		{"qwen2", "\"rope_scaling\":{\"type\":\"mrope\",\"mrope_section\":[8]}", "mrope"},
-		{"llama", "\"rope_scaling\":{\"type\":\"linear\"}", "factor"},
-		{"llama", "\"rope_scaling\":{\"type\":\"linear\",\"factor\":0.5}", "factor"},
-		{"llama", "\"rope_scaling\":4", "rope_scaling"},
-		{"llama", "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}",
-		 "low_freq_factor"},
-		{"llama",
-		 "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,"
-		 "\"high_freq_factor\":1,\"original_max_position_embeddings\":64}",
-		 "above low_freq_factor"},
-		{"llama", "\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"default\"}}",
-		 "full_attention"},
-		{"llama",
-		 "\"rope_parameters\":{\"rope_type\":\"default\",\"partial_rotary_factor\":0.5}",
-		 "partial_rotary_factor"},
-		{"llama", "\"partial_rotary_factor\":0.5", "partial_rotary_factor"},
-		{"llama", "\"rotary_pct\":0.25", "rotary_pct"},
-		{"llama", "\"rope_interleaved\":true", "rope_interleaved"},
-		{"qwen2", "\"use_mrope\":true", "use_mrope"},
-		{"llama", "\"alibi\":true", "alibi"},
-		{"llama", "\"attn_logit_softcapping\":50.0", "soft caps"},
-		{"llama", "\"final_logit_softcapping\":30.0", "soft caps"},
-		{"llama", "\"query_pre_attn_scalar\":256", "query_pre_attn_scalar"},
-		{"llama", "\"attention_multiplier\":0.015", "attention_multiplier"},
-		{"llama", "\"embedding_multiplier\":12.0", "embedding_multiplier"},
-		{"llama", "\"residual_multiplier\":0.22", "residual_multiplier"},
-		{"llama", "\"logits_scaling\":8.0", "logits_scaling"},
-		{"llama", "\"logit_scale\":0.0625", "logit_scale"},
-		{"llama", "\"clip_qkv\":8.0", "clip_qkv"},
-		{"llama", "\"use_qk_norm\":true", "use_qk_norm"},
-		{"llama", "\"qk_layernorm\":true", "qk_layernorm"},
-		{"llama", "\"use_parallel_residual\":true", "use_parallel_residual"},
-		{"mistral", "\"num_local_experts\":8", "experts"},
-		{"qwen2", "\"num_experts\":60", "experts"},
-		{"llama", "\"n_routed_experts\":64", "experts"},
-		{"llama", "\"attention_dropout\":0.1", "attention_dropout"},
-		{"llama", "\"is_encoder_decoder\":true", "is_encoder_decoder"},
-		{"llama", "\"add_cross_attention\":true", "add_cross_attention"},
-		{"llama", "\"is_causal\":false", "is_causal"},
-		{"llama", "\"quantization_config\":{}", "quantization_config"},
-		{"llama", "\"compression_config\":{\"format\":\"x\"}", "compression_config"},
-		{"llama", "\"architectures\":[\"LlamaForSequenceClassification\"]",
-		 "LlamaForSequenceClassification"},
-		{"mistral", "\"architectures\":[\"LlamaForCausalLM\"]", "MistralForCausalLM"},
-		{"llama", "\"auto_map\":{\"AutoModelForCausalLM\":\"modeling_x.X\"}", "auto_map"},
-		{"qwen2", "\"use_sliding_window\":true", "use_sliding_window"},
-		{"qwen2", "\"layer_types\":[\"full_attention\",\"sliding_attention\"]",
-		 "layer_types[1]"},
-		{"mistral", "\"layer_types\":[\"full_attention\",\"full_attention\"]",
-		 "layer_types[0]"},
-		{"mistral", "\"sliding_window\":0", "sliding_window"},
-		{"mistral",
-		 "\"vocab_size\":64,\"hidden_size\":32,\"num_hidden_layers\":2,"
-		 "\"num_attention_heads\":4,\"intermediate_size\":48,"
-		 "\"num_key_value_heads\":\"4\"",
-		 "num_key_value_heads"},
-		{"llama", "\"eos_token_id\":64", "eos_token_id"},
-		{"llama", "\"eos_token_id\":\"2\"", "eos_token_id"},
-		{"llama", "\"eos_token_id\":[1,2,3,4,5,6,7,8,9]", "9 entries"},
-		{"llama", "\"bos_token_id\":64", "bos_token_id"},
-		{"llama", "\"vocab_size\":0", "vocab_size"},
-		{"llama", "\"vocab_size\":64", "hidden_size"},
-	};
 	struct model_config c;
 
-	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+	for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
 		struct err e = {0};
-		enum rc rc = parse(cases[i].family, cases[i].more, &c, &e);
+		enum rc rc = parse(refused[i].family, refused[i].more, &c, &e);
 
-		if (rc == RC_OK || !strstr(e.text, cases[i].why))
-			printf("# case %zu (%s) says: %s\n", i, cases[i].more, e.text);
+		if (rc == RC_OK || !strstr(e.text, refused[i].why))
+			printf("# case %zu (%s) says: %s\n", i, refused[i].more, e.text);
 		CHECK(rc == RC_INVALID || rc == RC_UNSUPPORTED);
-		CHECK(strstr(e.text, cases[i].why));
+		CHECK(strstr(e.text, refused[i].why));
 	}
 }
 

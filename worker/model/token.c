@@ -407,6 +407,10 @@ static enum rc encode_run(const struct tokenizer *t, struct bpe_work *w, const c
 {
 	bool prefix = !inside && (t->prefix == PREFIX_ALWAYS || (t->prefix == PREFIX_FIRST && first));
 
+	if (t->nfc && token_nfc(p, len, &w->normal)) {
+		p = w->normal.data;
+		len = w->normal.len;
+	}
 	if (!t->byte_level || (prefix && *p != ' ')) {
 		escape(t, p, len, prefix, inside, &w->escaped);
 		p = w->escaped.data;

@@ -2,8 +2,9 @@
  *
  * Reads Hugging Face tokenizer.json (BPE: byte-level with the GPT-2, Llama 3 or Qwen 2 splitting
  * rule, or with byte fallback as converted from Llama 2 and Mistral) and SentencePiece
- * tokenizer.model (BPE). Everything else is refused with the reason: a tokenizer that is nearly
- * right is worse than none. Knows no model and no template.
+ * tokenizer.model (BPE). A normal form C asked for (Qwen 2) is made; then text comes back as that.
+ * Everything else is refused with the reason: a tokenizer that is nearly right is worse than none.
+ * Knows no model and no template.
  *
  * Invariants: ids are below tokenizer_vocab(). Without TOKEN_SPECIALS no text, whatever it says,
  * becomes a special token. Encoding takes O(n log n). A tokenizer is read-only after loading and

@@ -28,6 +28,7 @@ void bpe_work_release(struct bpe_work *w)
 	free(w->symbols);
 	free(w->heap);
 	buf_release(&w->escaped);
+	buf_release(&w->normal);
 }
 
 static bool sooner(const struct bpe_candidate *a, const struct bpe_candidate *b)

@@ -60,6 +60,7 @@ struct tokenizer {
 	uint32_t merge_mask, n_merges;
 	bool byte_level;    /* else spaces are written as U+2581 when `escape` */
 	bool escape;
+	bool nfc;           /* text between added tokens is brought into normal form C first */
 	bool collapse;      /* runs of spaces become one, none at the ends */
 	bool prefix_once;   /* no prefix before text that begins with one */
 	bool strip_lead;    /* decoding drops one leading space */
@@ -116,6 +117,12 @@ const char *token_split_name(enum token_split rule);
 bool token_is_space(uint32_t cp);
 bool token_is_word(uint32_t cp); /* letter, number or underscore */
 
+/* --- token_nfc.c ------------------------------------------------------------------------------ */
+
+/* Normal form C of p[0..len) to `out`, which is emptied first. False: nothing changes, and `out` is
+ * empty. */
+bool token_nfc(const char *p, size_t len, struct buf *out);
+
 /* --- token_bpe.c ------------------------------------------------------------------------------ */
 
 struct bpe_symbol;
@@ -127,7 +134,7 @@ struct bpe_work {
 	size_t cap_symbols;
 	struct bpe_candidate *heap; /* owned */
 	size_t n_heap, cap_heap;
-	struct buf escaped;
+	struct buf escaped, normal;
 };
 
 void bpe_work_release(struct bpe_work *w);

@@ -69,7 +69,7 @@ static enum rc refuse(struct err *e, const char *field, size_t i, const char *ty
 
 static enum rc read_normalizer(struct tokenizer *t, const json_t *v, struct err *e)
 {
-	static const char known[] = "none, Prepend U+2581, Replace \" \" by U+2581";
+	static const char known[] = "none, NFC, Prepend U+2581, Replace \" \" by U+2581";
 	const json_t *items[PARTS_MAX];
 	size_t n = list_of(v, "normalizers", items, PARTS_MAX);
 
@@ -83,6 +83,8 @@ static enum rc read_normalizer(struct tokenizer *t, const json_t *v, struct err 
 			 is_string(json_object_get(json_object_get(p, "pattern"), "String"), " ") &&
 			 is_string(json_object_get(p, "content"), BLOCK))
 			t->escape = true;
+		else if (!strcmp(type_of(p), "NFC"))
+			t->nfc = true;
 		else
 			return refuse(e, "normalizer", i, type_of(p), known);
 	}
@@ -307,6 +309,10 @@ static enum rc read_added_one(struct tokenizer *t, const json_t *v, struct err *
 		return err_set(e, RC_INVALID, "content of id %lld has %zu bytes, not 1..%d",
 			       (long long)id, len, WORD_MAX);
 	bool special = jx_get_bool(v, "special", false);
+	if (t->nfc && jx_get_bool(v, "normalized", !special))
+		return err_set(e, RC_UNSUPPORTED,
+			       "id %lld is looked for in normalised text, after NFC: not supported",
+			       (long long)id);
 	rc = check_added(t, id, content, len, e);
 	if (rc)
 		return rc;
