@@ -101,20 +101,24 @@ struct kern_paged {
 	float *out;		     /* [rows][H*D] "=" */
 };
 
-/* Output head fused with the log-softmax: logits are made chunk by chunk and never kept.
- * logp[t] = logits[t][target[t]] - logsumexp(logits[t]), logits = h . w^T.
- * With `g` (dL/dlogp per row) the same pass writes the gradients too. */
+/* Output head fused with the log-softmax: logp[t] = logits[t][target[t]] - logsumexp(logits[t]),
+ * logits = h . w^T. With `g` (dL/dlogp per row) the same pass writes the gradients too. Logits are
+ * made chunk by chunk and never kept, unless the caller lends `probs` and `sum`: then a call
+ * without g leaves exp(logit - largest) and the sums of it there, and a later call with g and
+ * `kept` starts from them instead of multiplying again. The bits are the same on all three ways. */
 struct kern_logprob {
 	enum kern_format format; /* of the products: F32 or BF16 */
 	int rows, width, vocab;
 	const float *h;	       /* [rows][C] */
 	const float *w;	       /* [V][C] */
 	const int32_t *target; /* [rows], in [0, V) */
-	float *logp;	       /* [rows] "=" */
+	float *logp;	       /* [rows] "="; not touched when kept */
 	uint8_t *hit;	       /* [rows] "=" 1 when the target has the largest logit; or NULL */
 	const float *g;	       /* [rows] or NULL: forward only */
 	float *dh;	       /* [rows][C] "=" */
 	float *dw;	       /* [V][C] "+=" */
+	float *probs, *sum;    /* [rows][V] and [rows], the caller's; or NULL */
+	bool kept;	       /* `probs` and `sum` are from the same call without g */
 };
 
 struct kern_adamw {

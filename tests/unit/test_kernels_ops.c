@@ -271,6 +271,36 @@ static double head_loss(void *ctx)
 	return loss;
 }
 
+/* In two calls with the softmax kept between them: the bits of one call. */
+static void check_kept_softmax(const struct kern *k, struct kern_pool *pool, struct kern_logprob a,
+			       const float *dw0)
+{
+	size_t vocab = (size_t)a.vocab;
+	float *probs = guarded(ROWS * vocab), *sum = guarded(ROWS), *logp = guarded(ROWS);
+	float *dh = guarded(ROWS * WIDTH), *dw = copy_of(dw0, vocab * WIDTH);
+	struct kern_logprob b = a;
+
+	b.probs = probs;
+	b.sum = sum;
+	b.logp = logp;
+	b.dh = dh;
+	b.dw = dw;
+	b.g = NULL;
+	k->logprob(pool, &b);
+	check_same(logp, a.logp, ROWS);
+	check_same(dw, dw0, vocab * WIDTH);
+	b.g = a.g;
+	b.kept = true;
+	b.logp = NULL;
+	b.hit = NULL;
+	k->logprob(pool, &b);
+	check_same(dh, a.dh, ROWS * WIDTH);
+	check_same(dw, a.dw, vocab * WIDTH);
+	check_guard(probs, ROWS * vocab);
+	check_guard(sum, ROWS);
+	check_guard(dh, ROWS * WIDTH);
+}
+
 void test_kernels_ops__logprob_and_gradient(void)
 {
 	enum { VOCAB = 37 };
@@ -309,6 +339,7 @@ void test_kernels_ops__logprob_and_gradient(void)
 		check_guard(logp, ROWS);
 		check_guard(dh, ROWS * WIDTH);
 		check_guard(dw, VOCAB * WIDTH);
+		check_kept_softmax(k, pool, a, dw0);
 	}
 	kern_pool_free(pool);
 }
@@ -477,7 +508,8 @@ void test_kernels_ops__dropout_draws_philox_words(void)
 
 	for (int i = 0; i < N; i++)
 		ones[i] = 1;
-	EACH_BACKEND(k) {
+	EACH_BACKEND(k)
+	{
 		struct kern_pool *pool = kern_pool_new(1);
 		float *x = copy_of(ones, N);
 

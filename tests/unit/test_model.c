@@ -60,8 +60,20 @@ static void some_pack(struct pack *p, int vocab)
 	for (int s = 0; s < 4; s++) {
 		for (int i = 0; i < 16; i++)
 			ids[i] = (int32_t)((number(&seed) + 1) * 0.4999f * (float)vocab);
-		pack_add(p, s, ids, sizes[s][0], ids + sizes[s][0], sizes[s][1]);
+		if (s % 2 == 0)
+			pack_add(p, s, ids, sizes[s][0], ids + sizes[s][0], sizes[s][1]);
+		else
+			pack_add_pair(p, s, ids, sizes[s][0], ids + sizes[s][0], sizes[s][1],
+				      ids + 10, 5);
 	}
+}
+
+/* The key is on the other branch of the sequence's fork. */
+static bool hidden(const struct pack *p, int seq, int row, int key)
+{
+	int from = p->cu[seq] + p->fork[2 * seq], to = p->cu[seq] + p->fork[2 * seq + 1];
+
+	return row >= to && key >= from && key < to;
 }
 
 /* --- The decoder once more, in double precision, straight from the formulas ----------------------
@@ -109,8 +121,9 @@ static void ref_rope(const struct ref *r, double *x, int pos, int heads)
 		}
 }
 
-static void ref_attend(const struct ref *r, double *out, double qkv[][128], int t, int start)
+static void ref_attend(const struct ref *r, double *out, double qkv[][128], int t, int seq)
 {
+	int start = r->p->cu[seq];
 	const struct model_config *c = &r->m->cfg;
 	int d = c->head_dim, group = c->n_heads / c->n_kv_heads;
 
@@ -122,7 +135,7 @@ static void ref_attend(const struct ref *r, double *out, double qkv[][128], int 
 			s[j] = 0;
 			for (int i = 0; i < d; i++)
 				s[j] += qkv[t][h * d + i] * qkv[j][k + i];
-			sum += s[j] = exp(s[j] / sqrt(d));
+			sum += s[j] = hidden(r->p, seq, t, j) ? 0 : exp(s[j] / sqrt(d));
 		}
 		for (int i = 0; i < d; i++) {
 			out[h * d + i] = 0;
@@ -149,7 +162,7 @@ static void ref_attention(struct ref *r, const struct model_layer *y)
 		for (int t = r->p->cu[s]; t < r->p->cu[s + 1]; t++) {
 			double out[64], o[64];
 
-			ref_attend(r, out, qkv, t, r->p->cu[s]);
+			ref_attend(r, out, qkv, t, s);
 			ref_linear(r, o, out, y->wo, c->dim, q);
 			for (int i = 0; i < c->dim; i++)
 				r->x[t][i] += o[i];
@@ -185,18 +198,15 @@ static double ref_loss(struct ref *r, double *logp)
 		ref_attention(r, &r->m->layers[i]);
 		ref_ffn(r, &r->m->layers[i]);
 	}
-	for (int t = 0; t < r->p->n_tokens; t++) {
+	for (int i = 0; i < r->p->n_targets; i++) {
 		double y[64], z[64], sum = 0;
 
-		logp[t] = 0;
-		if (r->p->target[t] < 0)
-			continue;
-		ref_norm(r, y, r->x[t], r->m->norm_out);
+		ref_norm(r, y, r->x[r->p->row[i]], r->m->norm_out);
 		ref_linear(r, z, y, r->m->head, c->vocab, c->dim);
 		for (int v = 0; v < c->vocab; v++)
 			sum += exp(z[v]);
-		logp[t] = z[r->p->target[t]] - log(sum);
-		loss += logp[t] * (double)r->g[t];
+		logp[i] = z[r->p->target[i]] - log(sum);
+		loss += logp[i] * (double)r->g[i];
 	}
 	return loss;
 }
@@ -222,18 +232,42 @@ static void check_gradients(struct ref *r, const float *grads)
 	}
 }
 
+static void check_tensors_same(const struct model *m, const float *a, const float *b)
+{
+	for (int i = 0; i < m->n_tensors; i++) {
+		const struct tensor_ref *t = &m->tensors[i];
+
+		check_same(a + t->offset, b + t->offset,
+			   (size_t)t->rows * (t->cols ? (size_t)t->cols : 1));
+	}
+}
+
+static void take_slopes(void *ctx, const struct pack *p, int from, int to, const float *logp,
+			const uint8_t *hit, float *g)
+{
+	const float *all = ctx;
+
+	CHECK((to - from) % 3 == 0 || to == p->n_answers);
+	for (int i = p->answer[from]; i < p->answer[to]; i++) {
+		CHECK(logp[i] < 0 && hit[i] <= 1);
+		g[i] = all[i];
+	}
+}
+
 static void check_model_gradient(const struct kern *k, bool tied, bool bias)
 {
 	struct model_config c = tiny(tied, bias);
 	struct model *m = random_model(&c);
 	struct kern_pool *pool = kern_pool_new(2);
 	struct llama *l = NULL;
+	struct llama_opts o = {.max_tokens = TOKENS_MAX, .max_targets = 2 * TOKENS_MAX};
 	struct pack p;
 	struct err e = {0};
-	float logp[TOKENS_MAX], again[TOKENS_MAX], *g = numbers(TOKENS_MAX, 3);
-	float *grads = calloc(m->n_params, sizeof *grads),
-	      *fused = calloc(m->n_params, sizeof *fused);
-	double want[TOKENS_MAX];
+	float logp[2 * TOKENS_MAX], again[2 * TOKENS_MAX], *g = numbers(2 * TOKENS_MAX, 3);
+	float *grads = numbers(m->n_params, 4), *twice = calloc(m->n_params, sizeof *twice);
+	double want[2 * TOKENS_MAX];
+	uint8_t hit[2 * TOKENS_MAX];
+	struct llama_loss known = {.g = g}, asked = {.slopes = take_slopes, .ctx = g, .unit = 3};
 	static struct ref r;
 
 	some_pack(&p, c.vocab);
@@ -241,15 +275,19 @@ static void check_model_gradient(const struct kern *k, bool tied, bool bias)
 	for (size_t i = 0; i < m->n_params; i++)
 		r.w[i] = (double)m->params[i];
 	ref_loss(&r, want);
-	CHECK_RC(llama_new(m, k, pool, &(struct llama_opts){.max_tokens = TOKENS_MAX}, &l, &e),
-		 RC_OK);
-	llama_forward(l, &p, NULL, logp, NULL);
-	check_close(logp, want, (size_t)p.n_tokens, 5e-6);
-	llama_backward(l, &p, NULL, g, grads);
+	CHECK_RC(llama_new(m, k, pool, &o, &l, &e), RC_OK);
+	llama_forward(l, &p, NULL, logp, hit);
+	check_close(logp, want, (size_t)p.n_targets, 5e-6);
+	llama_train(l, &p, NULL, &known, grads, false, again, hit);
+	check_same(logp, again, (size_t)p.n_targets);
 	check_gradients(&r, grads);
-	llama_forward_backward(l, &p, NULL, g, fused, again, NULL);
-	check_same(logp, again, (size_t)p.n_tokens);
-	check_same(grads, fused, m->n_params);
+	llama_train(l, &p, NULL, &asked, twice, false, again, hit);
+	check_same(logp, again, (size_t)p.n_targets);
+	check_tensors_same(m, grads, twice);
+	llama_train(l, &p, NULL, &asked, twice, true, again, hit);
+	for (size_t i = 0; i < m->n_params; i++)
+		twice[i] *= 0.5f;
+	check_gradients(&r, twice);
 	llama_free(l);
 	model_free(m);
 	pack_release(&p);
@@ -272,17 +310,20 @@ void test_model__gradient_of_an_untied_model_with_bias(void)
 static float *gradient(struct model *m, int threads, bool recompute, float drop, float *logp)
 {
 	struct kern_pool *pool = kern_pool_new(threads);
-	struct llama_opts o = {.max_tokens = TOKENS_MAX, .recompute = recompute};
+	struct llama_opts o = {.max_tokens = TOKENS_MAX,
+			       .max_targets = 2 * TOKENS_MAX,
+			       .recompute = recompute};
 	struct llama_dropout d = {.p = drop, .key = {1, 2}};
-	float *grads = calloc(m->n_params, sizeof *grads), *g = numbers(TOKENS_MAX, 3);
+	float *grads = calloc(m->n_params, sizeof *grads), *g = numbers(2 * TOKENS_MAX, 3);
+	struct llama_loss loss = {.g = g};
+	uint8_t hit[2 * TOKENS_MAX];
 	struct llama *l = NULL;
 	struct pack p;
 	struct err e = {0};
 
 	some_pack(&p, m->cfg.vocab);
 	CHECK_RC(llama_new(m, kern_cpu(), pool, &o, &l, &e), RC_OK);
-	llama_forward(l, &p, &d, logp, NULL);
-	llama_backward(l, &p, &d, g, grads);
+	llama_train(l, &p, &d, &loss, grads, false, logp, hit);
 	llama_free(l);
 	pack_release(&p);
 	kern_pool_free(pool);
@@ -295,7 +336,7 @@ void test_model__threads_and_recomputation_change_no_bit(void)
 	struct model *m = random_model(&c);
 
 	for (int drop = 0; drop < 2; drop++) {
-		float logp[TOKENS_MAX], other[TOKENS_MAX];
+		float logp[2 * TOKENS_MAX], other[2 * TOKENS_MAX];
 		float *one = gradient(m, 1, false, drop ? 0.2f : 0, logp);
 
 		for (int threads = 1; threads <= 4; threads *= 2)
@@ -308,34 +349,101 @@ void test_model__threads_and_recomputation_change_no_bit(void)
 	}
 }
 
+static void check_alone(struct llama *l, const struct pack *all, const float *logp, int seq,
+			int answer, int n_answers)
+{
+	int from = all->cu[seq], n = all->cu[seq + 1] - from, at = all->answer[answer];
+	struct pack one;
+	struct err e = {0};
+	float alone[2 * TOKENS_MAX];
+	uint8_t hit[2 * TOKENS_MAX];
+
+	CHECK_RC(pack_new(TOKENS_MAX, 1, &one, &e), RC_OK);
+	one.n_tokens = one.cu[1] = n;
+	one.n_seqs = 1;
+	one.n_pos = n;
+	memcpy(one.fork, all->fork + 2 * seq, 2 * sizeof *one.fork);
+	one.forked = n_answers == 2;
+	one.n_targets = all->answer[answer + n_answers] - at;
+	memcpy(one.ids, all->ids + from, (size_t)n * sizeof *one.ids);
+	memcpy(one.pos, all->pos + from, (size_t)n * sizeof *one.pos);
+	for (int i = 0; i < one.n_targets; i++) {
+		one.row[i] = all->row[at + i] - from;
+		one.target[i] = all->target[at + i];
+	}
+	llama_forward(l, &one, NULL, alone, hit);
+	check_same(logp + at, alone, (size_t)one.n_targets);
+	pack_release(&one);
+}
+
 void test_model__logprob_does_not_depend_on_the_pack(void)
 {
 	struct model_config c = tiny(false, false);
 	struct model *m = random_model(&c);
 	struct kern_pool *pool = kern_pool_new(2);
-	struct llama_opts o = {.max_tokens = TOKENS_MAX, .forward_only = true};
-	struct llama *l = NULL;
-	struct pack all, one;
 	struct err e = {0};
-	float logp[TOKENS_MAX], alone[TOKENS_MAX];
 
-	some_pack(&all, c.vocab);
-	CHECK_RC(pack_new(TOKENS_MAX, 1, &one, &e), RC_OK);
+	for (int format = KERN_F32; format <= KERN_BF16; format++) {
+		struct llama_opts o = {.max_tokens = TOKENS_MAX,
+				       .max_targets = 2 * TOKENS_MAX,
+				       .forward_only = true,
+				       .format = (enum kern_format)format};
+		struct llama *l = NULL;
+		struct pack all;
+		float logp[2 * TOKENS_MAX];
+		uint8_t hit[2 * TOKENS_MAX];
+
+		some_pack(&all, c.vocab);
+		CHECK_RC(llama_new(m, kern_cpu(), pool, &o, &l, &e), RC_OK);
+		llama_forward(l, &all, NULL, logp, hit);
+		for (int s = 0, answer = 0; s < all.n_seqs; s++) {
+			int n = s % 2 ? 2 : 1;
+
+			check_alone(l, &all, logp, s, answer, n);
+			answer += n;
+		}
+		llama_free(l);
+		pack_release(&all);
+	}
+	kern_pool_free(pool);
+}
+
+/* The two endings of a forked sequence are the two sequences it stands for. */
+void test_model__a_pair_is_its_two_sequences(void)
+{
+	struct model_config c = tiny(true, false);
+	struct model *m = random_model(&c);
+	struct kern_pool *pool = kern_pool_new(2);
+	struct llama_opts o = {
+		.max_tokens = TOKENS_MAX, .max_targets = 2 * TOKENS_MAX, .forward_only = true};
+	struct llama *l = NULL;
+	struct pack p;
+	struct err e = {0};
+	int32_t ids[24];
+	float one[2 * TOKENS_MAX], two[2 * TOKENS_MAX];
+	uint8_t hit[2 * TOKENS_MAX];
+
+	for (int i = 0; i < 24; i++)
+		ids[i] = (i * 7 + 3) % c.vocab;
 	CHECK_RC(llama_new(m, kern_cpu(), pool, &o, &l, &e), RC_OK);
-	llama_forward(l, &all, NULL, logp, NULL);
-	for (int s = 0; s < all.n_seqs; s++) {
-		int from = all.cu[s], n = all.cu[s + 1] - from;
-
-		one.n_tokens = n;
-		one.n_seqs = 1;
-		one.cu[1] = n;
-		memcpy(one.ids, all.ids + from, (size_t)n * sizeof *one.ids);
-		memcpy(one.pos, all.pos + from, (size_t)n * sizeof *one.pos);
-		memcpy(one.target, all.target + from, (size_t)n * sizeof *one.target);
-		llama_forward(l, &one, NULL, alone, NULL);
-		check_same(logp + from, alone, (size_t)n);
+	CHECK_RC(pack_new(TOKENS_MAX, 8, &p, &e), RC_OK);
+	for (int n = 1; n <= 9; n += 2) {
+		pack_clear(&p);
+		pack_add_pair(&p, 0, ids, 6, ids + 6, n, ids + 15, 10 - n);
+		CHECK_EQ(p.n_tokens, pack_pair_rows(6, n, 10 - n));
+		CHECK_EQ(p.n_targets, 10);
+		CHECK_EQ(p.n_answers, 2);
+		CHECK_EQ(p.row[0], p.row[n]);
+		llama_forward(l, &p, NULL, one, hit);
+		pack_clear(&p);
+		pack_add(&p, 0, ids, 6, ids + 6, n);
+		pack_add(&p, 1, ids, 6, ids + 15, 10 - n);
+		llama_forward(l, &p, NULL, two, hit);
+		for (int i = 0; i < 10; i++)
+			CHECK_NEAR((double)one[i], (double)two[i], 2e-6);
 	}
 	llama_free(l);
+	pack_release(&p);
 	kern_pool_free(pool);
 }
 
@@ -372,7 +480,7 @@ static void check_oracle(const char *folder)
 		memcpy(p.ids, b.data + 8, 4 * (size_t)n);
 		for (int i = 0; i < n; i++)
 			p.pos[i] = i;
-		p.n_tokens = p.cu[1] = n;
+		p.n_tokens = p.n_pos = p.cu[1] = n;
 		p.n_seqs = 1;
 		CHECK_RC(llama_new(m, k, pool, &o, &l, &e), RC_OK);
 		llama_logits(l, &p, logits);

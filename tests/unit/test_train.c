@@ -4,6 +4,7 @@
 #include "base/jsonx.h"
 #include "base/str.h"
 #include "worker/model/model.h"
+#include "worker/train/scorer.h"
 #include "worker/train/trainer.h"
 #include "worker/train/trainer_inner.h"
 
@@ -90,25 +91,34 @@ static struct trainer *toy_trainer(struct model *m, struct kern_pool *pool,
 	return tr;
 }
 
-/* Reference log-probabilities from the model itself. */
-static void set_reference(const struct model *m, struct kern_pool *pool, struct train_pair *p,
-			  int n)
+static struct scorer *toy_scorer(const struct model *m, struct kern_pool *pool,
+				 const struct train_opts *o)
 {
-	struct train_example ex[2 * N_EX];
+	struct scorer_opts so = {.format = o->format,
+				 .max_length = o->max_length,
+				 .micro_tokens = o->micro_tokens,
+				 .ld_alpha = o->dpo.ld_alpha};
+	struct scorer *sc = NULL;
+	struct err e = {0};
+
+	CHECK_RC(scorer_new(m, kern_cpu(), pool, &so, &sc, &e), RC_OK);
+	return sc;
+}
+
+/* Reference log-probabilities from the model itself. */
+static void set_reference(const struct model *m, struct kern_pool *pool, const struct train_opts *o,
+			  struct train_pair *p, int n)
+{
+	struct scorer *sc = toy_scorer(m, pool, o);
 	double logp[2 * N_EX];
 	struct err e = {0};
 
-	for (int i = 0; i < n; i++) {
-		ex[2 * i] = (struct train_example){p[i].prompt, p[i].chosen, p[i].n_prompt,
-						   p[i].n_chosen, 1};
-		ex[2 * i + 1] = (struct train_example){p[i].prompt, p[i].rejected, p[i].n_prompt,
-						       p[i].n_rejected, 1};
-	}
-	CHECK_RC(trainer_logprobs(m, kern_cpu(), pool, ex, 2 * n, logp, &e), RC_OK);
+	CHECK_RC(scorer_pairs(sc, p, n, logp, &e), RC_OK);
 	for (int i = 0; i < n; i++) {
 		p[i].ref_chosen = logp[2 * i];
 		p[i].ref_rejected = logp[2 * i + 1];
 	}
+	scorer_free(sc);
 }
 
 void test_train__schedules(void)
@@ -138,19 +148,53 @@ void test_train__schedules(void)
 
 struct golden {
 	struct dpo_pair in;
-	double sigmoid, cdpo, robust, hinge, ipo_sum, ipo;
+	double sigmoid, cdpo, robust, hinge, ipo_sum, ipo, sigmoid_norm;
 };
 
 static const struct golden golden[] = {
-	{{-50, -60, -50, -60, 20, 30}, .693147, .693147, .693147, 1, 25, 25},
-	{{-48, -63.5, -50, -60, 20, 30}, .455492, .510492, .386742, .45, .25, 22.880278},
-	{{-55, -58, -50, -60, 20, 30}, 1.103186, 1.033186, 1.190686, 1.7, 144, 28.266944},
-	{{-900, -10, -100, -600, 100, 350}, 139.0, 125.1, 156.375, 140, 1946025, 215.670204},
+	{{-50, -60, -50, -60, 20, 30, -50}, .693147, .693147, .693147, 1, 25, 25, .693147},
+	{{-48, -63.5, -50, -60, 20, 30, -48},
+	 .455492,
+	 .510492,
+	 .386742,
+	 .45,
+	 .25,
+	 22.880278,
+	 .682373},
+	{{-55, -58, -50, -60, 20, 30, -55},
+	 1.103186,
+	 1.033186,
+	 1.190686,
+	 1.7,
+	 144,
+	 28.266944,
+	 .709106},
+	{{-900, -10, -100, -600, 100, 350, -900},
+	 139.0,
+	 125.1,
+	 156.375,
+	 140,
+	 1946025,
+	 215.670204,
+	 1.290383},
 };
 
 static double loss_of(enum dpo_loss_kind kind, double smoothing, const struct dpo_pair *p)
 {
-	return dpo_loss(&(struct dpo_settings){kind, 0.1, smoothing, 0}, p).loss;
+	return dpo_loss(&(struct dpo_settings){.loss = kind,
+					       .beta = 0.1,
+					       .label_smoothing = smoothing,
+					       .ld_alpha = 1},
+			p)
+		.loss;
+}
+
+static double normalised_loss(const struct dpo_pair *p)
+{
+	struct dpo_settings s = dpo_settings_default();
+
+	s.length_normalised = true;
+	return dpo_loss(&s, p).loss;
 }
 
 static void check_golden(const struct golden *g, double tol)
@@ -161,6 +205,7 @@ static void check_golden(const struct golden *g, double tol)
 	CHECK_NEAR(loss_of(DPO_HINGE, 0, &g->in), g->hinge, tol);
 	CHECK_NEAR(loss_of(DPO_IPO_SUM, 0, &g->in), g->ipo_sum, tol);
 	CHECK_NEAR(loss_of(DPO_IPO, 0, &g->in), g->ipo, tol);
+	CHECK_NEAR(normalised_loss(&g->in), g->sigmoid_norm, tol);
 }
 
 void test_train__dpo_losses_are_the_published_ones(void)
@@ -183,15 +228,16 @@ void test_train__dpo_losses_match_the_oracle_file(void)
 		struct golden g = {{jx_get_f64(row, "pi_c", 0), jx_get_f64(row, "pi_r", 0),
 				    jx_get_f64(row, "ref_c", 0), jx_get_f64(row, "ref_r", 0),
 				    (int)jx_get_i64(row, "len_c", 0),
-				    (int)jx_get_i64(row, "len_r", 0)},
+				    (int)jx_get_i64(row, "len_r", 0), jx_get_f64(row, "pi_c", 0)},
 				   jx_get_f64(x, "sigmoid", 0),
 				   jx_get_f64(x, "cdpo", 0),
 				   jx_get_f64(x, "robust", 0),
 				   jx_get_f64(x, "hinge", -1),
 				   jx_get_f64(x, "ipo_sum", 0),
-				   jx_get_f64(x, "ipo_avg", 0)};
+				   jx_get_f64(x, "ipo_avg", 0),
+				   jx_get_f64(x, "sigmoid_norm", 0)};
 		struct dpo_result r =
-			dpo_loss(&(struct dpo_settings){DPO_SIGMOID, 0.1, 0, 0}, &g.in);
+			dpo_loss(&(struct dpo_settings){DPO_SIGMOID, 0.1, 0, 0, false, 1}, &g.in);
 
 		check_golden(&g, 1e-9 * (1 + fabs(g.ipo_sum)));
 		CHECK_NEAR(r.nll, jx_get_f64(x, "rpo_nll_mean", 0), 1e-12);
@@ -203,29 +249,39 @@ void test_train__dpo_losses_match_the_oracle_file(void)
 	CHECK(i >= 5);
 }
 
+/* Of loss + nll_coef * nll in one of the log-probabilities, which `at` points to within p. */
+static double slope_in(const struct dpo_settings *s, struct dpo_pair *p, double *at)
+{
+	double keep = *at, up, down, h = 1e-4;
+	struct dpo_result r;
+
+	*at = keep + h;
+	r = dpo_loss(s, p);
+	up = r.loss + s->nll_coef * r.nll;
+	*at = keep - h;
+	r = dpo_loss(s, p);
+	down = r.loss + s->nll_coef * r.nll;
+	*at = keep;
+	return (up - down) / (2 * h);
+}
+
 void test_train__dpo_slopes_match_central_differences(void)
 {
 	for (int kind = DPO_SIGMOID; kind <= DPO_IPO_SUM; kind++)
-		for (size_t i = 0; i < 3; i++) {
-			struct dpo_settings s = {(enum dpo_loss_kind)kind, 0.1,
-						 kind <= DPO_ROBUST ? 0.1 : 0, 0.3};
-			struct dpo_pair p = golden[i].in;
-			double up, down, h = 1e-4;
-			struct dpo_result r = dpo_loss(&s, &p), x;
+		for (size_t i = 0; i < 6; i++) {
+			struct dpo_settings s = {.loss = (enum dpo_loss_kind)kind,
+						 .beta = 0.1,
+						 .label_smoothing = kind <= DPO_ROBUST ? 0.1 : 0,
+						 .nll_coef = 0.3,
+						 .length_normalised = i >= 3};
+			struct dpo_pair p = golden[i % 3].in;
+			struct dpo_result r;
 
-			p.pi_c += h;
-			x = dpo_loss(&s, &p);
-			up = x.loss + 0.3 * x.nll;
-			p.pi_c -= 2 * h;
-			x = dpo_loss(&s, &p);
-			down = x.loss + 0.3 * x.nll;
-			CHECK_NEAR(r.d_pi_c, (up - down) / (2 * h), 1e-6);
-			p.pi_c += h;
-			p.pi_r += h;
-			up = dpo_loss(&s, &p).loss;
-			p.pi_r -= 2 * h;
-			down = dpo_loss(&s, &p).loss;
-			CHECK_NEAR(r.d_pi_r, (up - down) / (2 * h), 1e-6);
+			p.all_c = p.pi_c;
+			r = dpo_loss(&s, &p);
+			CHECK_NEAR(r.d_pi_c, slope_in(&s, &p, &p.pi_c), 1e-6);
+			CHECK_NEAR(r.d_pi_r, slope_in(&s, &p, &p.pi_r), 1e-6);
+			CHECK_NEAR(r.d_all_c, slope_in(&s, &p, &p.all_c), 1e-6);
 		}
 }
 
@@ -245,7 +301,9 @@ void test_train__sft_loss_is_the_mean_over_target_tokens(void)
 
 	make_examples(ex);
 	ex[3].weight = 0.5f;
-	CHECK_RC(trainer_logprobs(m, kern_cpu(), pool, ex, N_EX, logp, &e), RC_OK);
+	struct scorer *sc = toy_scorer(m, pool, &o);
+	CHECK_RC(scorer_examples(sc, ex, N_EX, logp, &e), RC_OK);
+	scorer_free(sc);
 	for (int i = 0; i < N_EX; i++) {
 		sum -= (double)ex[i].weight * logp[i];
 		n += (double)ex[i].weight * ex[i].n_response;
@@ -267,11 +325,14 @@ void test_train__dpo_starts_at_ln2_with_zero_rewards(void)
 	struct err e = {0};
 
 	make_pairs(p);
-	set_reference(m, pool, p, N_EX);
-	for (int micro = 16; micro <= 4096; micro *= 16) {
+	for (int i = 0; i < 9; i++) {
 		struct trainer *tr;
 
-		o.micro_tokens = micro;
+		o.format = i % 2 ? KERN_BF16 : KERN_F32;
+		o.dpo.ld_alpha = i == 4 || i == 5 ? 0.25 : 1;
+		o.micro_tokens = 4096;
+		set_reference(m, pool, &o, p, N_EX);
+		o.micro_tokens = i < 3 ? 16 : i < 6 ? 256 : 4096;
 		o.schedule.lr = 0;
 		tr = toy_trainer(m, pool, &o);
 		CHECK_RC(trainer_check_reference(tr, p, N_EX, &e), RC_OK);
@@ -279,6 +340,7 @@ void test_train__dpo_starts_at_ln2_with_zero_rewards(void)
 		CHECK_NEAR(out.loss, 0.69314718055994531, 1e-15);
 		CHECK(out.reward_chosen == 0 && out.reward_rejected == 0 && out.margin == 0);
 		CHECK(out.accuracy == 0);
+		CHECK(out.tokens_saved == 23);
 		trainer_free(tr);
 	}
 	p[4].ref_rejected += 0.5;
@@ -317,13 +379,18 @@ void test_train__dpo_gradient_of_every_loss(void)
 			make_pairs(p);
 			make_examples(ex);
 			ex[1].weight = 0.25f;
-			set_reference(m, pool, p, N_EX);
-			for (int i = 0; i < N_EX; i++)
-				p[i].ref_chosen += (i % 3 - 1) * 1.5; /* away from the kink */
-			o.dpo = (struct dpo_settings){(enum dpo_loss_kind)kind, 0.2,
-						      kind <= DPO_ROBUST ? 0.1 : 0, 0.5};
+			o.dpo = (struct dpo_settings){.loss = (enum dpo_loss_kind)kind,
+						      .beta = 0.2,
+						      .label_smoothing =
+							      kind <= DPO_ROBUST ? 0.1 : 0,
+						      .nll_coef = 0.5,
+						      .length_normalised = kind == DPO_HINGE,
+						      .ld_alpha = drop ? 0.3 : 1};
 			o.schedule.lr = 0;
 			o.dropout = drop ? 0.1 : 0;
+			set_reference(m, pool, &o, p, N_EX);
+			for (int i = 0; i < N_EX; i++)
+				p[i].ref_chosen += (i % 3 - 1) * 1.5; /* away from the kink */
 			tr = toy_trainer(m, pool, &o);
 			batch_loss(tr, p, ex, 4);
 			float *g = copy_of(tr->grads, m->n_params),
@@ -379,7 +446,7 @@ void test_train__resumed_at_any_step_gives_the_same_bits(void)
 	struct err e = {0};
 
 	make_pairs(p);
-	set_reference(whole, pool, p, N_EX);
+	set_reference(whole, pool, &o, p, N_EX);
 	train_steps(tr, p, 0, 6);
 	for (int cut = 1; cut < 6; cut++) {
 		struct model *m = toy_model(true), *n = NULL;
@@ -423,7 +490,7 @@ void test_train__threads_change_no_bit(void)
 		struct trainer *tr = toy_trainer(m, pool, &o);
 
 		make_pairs(p);
-		set_reference(m, pool, p, N_EX);
+		set_reference(m, pool, &o, p, N_EX);
 		train_steps(tr, p, 0, 6);
 		if (n > 1)
 			check_same(models[0]->params, m->params, m->n_params);
@@ -483,7 +550,7 @@ void test_train__learns_a_toy(void)
 	}
 	CHECK(first > 2.5 && out.loss < 0.05 && out.mean_token_accuracy == 1);
 	make_pairs(p);
-	set_reference(m, pool, p, N_EX);
+	set_reference(m, pool, &o, p, N_EX);
 	for (int s = 0; s < 40; s++)
 		CHECK_RC(trainer_dpo_step(tr, p, N_EX, NULL, 0, s, &out, &e), RC_OK);
 	CHECK(out.loss < 0.2 && out.accuracy == 1 && out.margin > 1);

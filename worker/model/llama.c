@@ -9,6 +9,9 @@
 #include <string.h>
 
 #define ALIGN_FLOATS 16
+/* Of the softmax kept between the way there and back: rows enough that packing the head for a
+ * product costs little beside it. 64 MiB. */
+#define PROBS_FLOATS (16 << 20)
 
 static size_t take(size_t *at, size_t floats)
 {
@@ -21,6 +24,11 @@ static size_t take(size_t *at, size_t floats)
 static int larger(int a, int b)
 {
 	return a > b ? a : b;
+}
+
+static int smaller(int a, int b)
+{
+	return a < b ? a : b;
 }
 
 static bool keeps_all(const struct llama *l)
@@ -51,6 +59,7 @@ static size_t place_buffers(struct llama *l)
 	const struct model_config *c = &l->m->cfg;
 	size_t t = (size_t)l->o.max_tokens, at = 0, width = (size_t)c->dim;
 	size_t wide = (size_t)larger(c->ffn_dim, l->q_dim);
+	size_t n = (size_t)l->n_targets;
 	int n_acts = keeps_all(l) ? c->n_layers : 1;
 	int n_xs = l->o.forward_only ? 2 : c->n_layers + 1;
 
@@ -65,17 +74,17 @@ static size_t place_buffers(struct llama *l)
 	for (int i = 0; i < n_xs; i++)
 		l->xs[i] = place(l, &at, t * width);
 	l->h = place(l, &at, t * width);
-	l->tmp = place(l, &at, t * width);
 	l->y = place(l, &at, t * wide);
-	l->hx = place(l, &at, t * width);
-	l->hn = place(l, &at, t * width);
-	l->rf = place(l, &at, t);
-	l->logp = place(l, &at, t);
+	l->hx = place(l, &at, n * width);
+	l->hn = place(l, &at, n * width);
+	l->rf = place(l, &at, n);
 	if (l->o.forward_only)
 		return at;
-	l->g = place(l, &at, t);
+	l->g = place(l, &at, n);
+	l->sum = place(l, &at, n);
+	l->probs = place(l, &at, (size_t)l->probs_rows * (size_t)c->vocab);
 	l->dx = place(l, &at, t * width);
-	l->dh = place(l, &at, t * width);
+	l->dh = place(l, &at, (n > t ? n : t) * width);
 	l->dy = place(l, &at, t * wide);
 	l->dqkv = place(l, &at, t * (size_t)l->qkv_dim);
 	return at;
@@ -86,7 +95,6 @@ enum rc llama_new(const struct model *m, const struct kern *k, struct kern_pool 
 {
 	const struct model_config *c = &m->cfg;
 	struct llama *l = mem_new(sizeof *l);
-	size_t n = (size_t)o->max_tokens;
 	enum rc rc;
 
 	*l = (struct llama){.m = m, .k = k, .pool = pool, .o = *o};
@@ -95,9 +103,8 @@ enum rc llama_new(const struct model *m, const struct kern *k, struct kern_pool 
 	l->qkv_dim = l->q_dim + 2 * l->kv_dim;
 	l->acts = mem_array((size_t)c->n_layers, sizeof *l->acts);
 	l->xs = mem_array((size_t)c->n_layers + 1, sizeof *l->xs);
-	l->rows = mem_array(n, sizeof *l->rows);
-	l->target = mem_array(n, sizeof *l->target);
-	l->hit = mem_array(n, sizeof *l->hit);
+	l->n_targets = larger(o->max_targets, o->max_tokens);
+	l->probs_rows = smaller(l->n_targets, larger(PROBS_FLOATS / c->vocab / 96 * 96, 96));
 	l->slab_floats = place_buffers(l);
 	l->slab = mem_try(l->slab_floats * sizeof *l->slab);
 	if (!l->slab) {
@@ -126,9 +133,6 @@ void llama_free(struct llama *l)
 	rope_table_release(&l->rope);
 	free(l->acts);
 	free(l->xs);
-	free(l->rows);
-	free(l->target);
-	free(l->hit);
 	free(l);
 }
 
@@ -154,6 +158,7 @@ struct kern_attn llama_attn_args(struct llama *l, const struct pack *p, struct l
 	return (struct kern_attn){.n_seqs = p->n_seqs,
 				  .n_tokens = p->n_tokens,
 				  .cu = p->cu,
+				  .fork = p->forked ? p->fork : NULL,
 				  .heads = c->n_heads,
 				  .kv_heads = c->n_kv_heads,
 				  .head_dim = c->head_dim,
@@ -174,12 +179,9 @@ static void join_residual(struct llama *l, const struct pack *p, const struct ll
 			  const struct llama_linear *lin, float *x_out, const float *x,
 			  const float *part)
 {
-	size_t n = (size_t)p->n_tokens * (size_t)lin->out;
-
-	llama_linear(l, lin, l->tmp, part, p->n_tokens, false);
-	llama_drop(l, p, d, lin->layer, lin->parts == LLAMA_O ? 0 : 1, l->tmp);
-	memcpy(x_out, x, n * sizeof *x);
-	l->k->add(l->pool, x_out, l->tmp, n);
+	llama_linear(l, lin, x_out, part, p->n_tokens, false);
+	llama_drop(l, p, d, lin->layer, lin->parts == LLAMA_O ? 0 : 1, x_out);
+	l->k->add(l->pool, x_out, x, (size_t)p->n_tokens * (size_t)lin->out);
 }
 
 void llama_layer_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d,
@@ -219,63 +221,51 @@ void llama_body_forward(struct llama *l, const struct pack *p, const struct llam
 	const struct model_config *c = &l->m->cfg;
 
 	ASSERT_LE(p->n_tokens, l->o.max_tokens);
-	for (int s = 0; s < p->n_seqs; s++)
-		ASSERT_LE(p->cu[s + 1] - p->cu[s], l->rope.n_pos);
+	ASSERT_LE(p->n_targets, l->n_targets);
+	ASSERT_LE(p->n_pos, l->rope.n_pos);
 	l->k->embed(l->pool, llama_x(l, 0), l->m->params + l->m->embed, p->ids, p->n_tokens,
 		    c->dim);
 	for (int i = 0; i < c->n_layers; i++)
 		llama_layer_forward(l, p, d, i, llama_x(l, i + 1));
 }
 
-/* Rows with a target, normed, side by side for the head. */
 void llama_gather_rows(struct llama *l, const struct pack *p)
 {
 	const struct model_config *c = &l->m->cfg;
 	size_t width = (size_t)c->dim;
 	const float *x = llama_x(l, c->n_layers);
 
-	l->n_rows = 0;
-	for (int t = 0; t < p->n_tokens; t++) {
-		if (p->target[t] < 0)
-			continue;
-		memcpy(l->hx + (size_t)l->n_rows * width, x + (size_t)t * width, width * sizeof *x);
-		l->target[l->n_rows] = p->target[t];
-		l->rows[l->n_rows++] = t;
-	}
-	l->k->rmsnorm(l->pool, l->hn, l->rf, l->hx, l->m->params + l->m->norm_out, l->n_rows,
+	for (int i = 0; i < p->n_targets; i++)
+		memcpy(l->hx + (size_t)i * width, x + (size_t)p->row[i] * width, width * sizeof *x);
+	l->k->rmsnorm(l->pool, l->hn, l->rf, l->hx, l->m->params + l->m->norm_out, p->n_targets,
 		      c->dim, c->rms_eps);
 }
 
-void llama_scatter_logp(struct llama *l, const struct pack *p, float *logp, uint8_t *hit)
+struct kern_logprob llama_head_args(struct llama *l, const struct pack *p, int from, int to,
+				    float *logp, uint8_t *hit)
 {
-	memset(logp, 0, (size_t)p->n_tokens * sizeof *logp);
-	if (hit)
-		memset(hit, 0, (size_t)p->n_tokens);
-	for (int i = 0; i < l->n_rows; i++) {
-		logp[l->rows[i]] = l->logp[i];
-		if (hit)
-			hit[l->rows[i]] = l->hit[i];
-	}
+	const struct model_config *c = &l->m->cfg;
+
+	return (struct kern_logprob){.format = l->o.format,
+				     .rows = to - from,
+				     .width = c->dim,
+				     .vocab = c->vocab,
+				     .h = l->hn + (size_t)from * (size_t)c->dim,
+				     .w = l->m->params + l->m->head,
+				     .target = p->target + from,
+				     .logp = logp + from,
+				     .hit = hit + from};
 }
 
 void llama_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d,
 		   float *logp, uint8_t *hit)
 {
-	const struct model_config *c = &l->m->cfg;
 	struct kern_logprob a;
 
 	llama_body_forward(l, p, d);
 	llama_gather_rows(l, p);
-	a = (struct kern_logprob){.rows = l->n_rows,
-				  .width = c->dim,
-				  .vocab = c->vocab,
-				  .h = l->hn,
-				  .w = l->m->params + l->m->head,
-				  .target = l->target,
-				  .logp = l->logp,
-				  .hit = l->hit};
+	a = llama_head_args(l, p, 0, p->n_targets, logp, hit);
 	l->k->logprob(l->pool, &a);
-	llama_scatter_logp(l, p, logp, hit);
 }
 
 void llama_logits(struct llama *l, const struct pack *p, float *logits)
@@ -285,6 +275,6 @@ void llama_logits(struct llama *l, const struct pack *p, float *logits)
 	llama_body_forward(l, p, NULL);
 	l->k->rmsnorm(l->pool, l->h, NULL, llama_x(l, c->n_layers), l->m->params + l->m->norm_out,
 		      p->n_tokens, c->dim, c->rms_eps);
-	l->k->gemm_nt(l->pool, KERN_F32, logits, c->vocab, l->h, c->dim, l->m->params + l->m->head,
-		      c->dim, p->n_tokens, c->vocab, c->dim, false);
+	l->k->gemm_nt(l->pool, l->o.format, logits, c->vocab, l->h, c->dim,
+		      l->m->params + l->m->head, c->dim, p->n_tokens, c->vocab, c->dim, false);
 }

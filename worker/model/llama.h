@@ -1,10 +1,11 @@
 /* The decoder over packed sequences, forward and backward, for training and for log-probabilities.
  *
- * Sequences lie end to end without padding (cu marks their bounds). Each row may have a target: the
- * token that should come next. Only those rows reach the output head, whose logits are never kept.
- * Knows nothing of losses: the caller turns log-probabilities into dL/dlogp per row.
+ * Sequences lie end to end without padding (cu marks their bounds). A pack lists targets: a row and
+ * the token that should come next there. Only those rows reach the output head, whose logits are
+ * not kept beyond the answers being worked on. Knows nothing of losses: the caller turns the
+ * log-probabilities of whole answers into dL/dlogp per target.
  *
- * A token's log-probability has the same bits whatever else is in the pack. Generation with a
+ * A target's log-probability has the same bits whatever else is in the pack. Generation with a
  * key/value cache is a body of its own: see infer.h.
  */
 #pragma once
@@ -16,34 +17,55 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* A preference pair is one sequence with two endings, prompt | chosen | rejected: the rejected rows
+ * do not see the chosen ones and their positions follow the prompt. The last row of the prompt has
+ * two targets. */
 struct pack {
-	int n_tokens, n_seqs;
+	int n_tokens, n_seqs, n_targets, n_answers;
 	int max_tokens, max_seqs;
-	int32_t *ids, *pos; /* [T] owned */
-	int32_t *target;    /* [T] owned; token to be predicted at this row, or -1 */
-	int32_t *cu;	    /* [n_seqs + 1] owned */
-	int32_t *seq_id;    /* [n_seqs] owned; names the sequence for dropout */
+	int n_pos;	       /* one more than the largest position */
+	bool forked;	       /* some sequence has two endings */
+	int32_t *ids, *pos;    /* [T] owned */
+	int32_t *cu;	       /* [n_seqs + 1] owned */
+	int32_t *fork;	       /* [n_seqs][2] owned; as in kern_attn */
+	int32_t *seq_id;       /* [n_seqs] owned; names the sequence for dropout */
+	int32_t *row, *target; /* [n_targets] owned; the row, the token to be predicted there */
+	int32_t *answer;       /* [n_answers + 1] owned; bounds of each response's targets */
 };
 
 enum rc pack_new(int max_tokens, int max_seqs, struct pack *p, struct err *e);
 void pack_release(struct pack *p);
 void pack_clear(struct pack *p);
 bool pack_fits(const struct pack *p, int n_tokens, int n_seqs);
-/* Appends prompt + response; rows that predict a response token get a target. The last response
- * token is predicted but not fed: n_prompt + n_response - 1 rows. Both must be at least 1. */
+/* Appends prompt + response, one answer. The last response token is predicted but not fed. Both
+ * must be at least 1. */
 void pack_add(struct pack *p, int32_t seq_id, const int32_t *prompt, int n_prompt,
 	      const int32_t *response, int n_response);
-/* Rows that pack_add() appends, and the first of them with a target. */
+/* Appends prompt | chosen | rejected as one sequence, two answers. All must be at least 1. */
+void pack_add_pair(struct pack *p, int32_t seq_id, const int32_t *prompt, int n_prompt,
+		   const int32_t *chosen, int n_chosen, const int32_t *rejected, int n_rejected);
+/* Rows that pack_add() and pack_add_pair() append. */
 static inline int pack_rows(int n_prompt, int n_response)
 {
 	return n_prompt + n_response - 1;
 }
+static inline int pack_pair_rows(int n_prompt, int n_chosen, int n_rejected)
+{
+	return n_prompt + n_chosen - 1 + n_rejected - 1;
+}
+/* Targets of the fullest pack: a pair has one target more than rows at most. */
+static inline int pack_targets_max(int max_tokens, int max_seqs)
+{
+	return max_tokens + max_seqs;
+}
 
 struct llama_opts {
-	int max_tokens;	   /* rows of the largest pack */
-	int max_pos;	   /* longest sequence; 0: max_tokens */
-	bool forward_only; /* no gradients will be asked for */
-	bool recompute;	   /* keep layer inputs only; each layer runs again on the way back */
+	int max_tokens;		 /* rows of the largest pack */
+	int max_targets;	 /* targets of the largest pack; 0: max_tokens */
+	int max_pos;		 /* longest sequence; 0: max_tokens */
+	bool forward_only;	 /* no gradients will be asked for */
+	bool recompute;		 /* keep layer inputs only; each layer runs again on the way back */
+	enum kern_format format; /* of the factors of products with weights: F32 or BF16 */
 };
 
 /* Off when p is 0. The same key gives the same masks on the way back. */
@@ -59,15 +81,23 @@ enum rc llama_new(const struct model *m, const struct kern *k, struct kern_pool 
 		  const struct llama_opts *o, struct llama **out, struct err *e);
 void llama_free(struct llama *l);
 
-/* logp[t] of the target of row t, 0 without one; hit[t] (or NULL) 1 when it is the likeliest. */
+/* Where the slope of the loss in each target's log-probability comes from. */
+struct llama_loss {
+	const float *g; /* [n_targets] dL/dlogp when it is known beforehand, or NULL */
+	/* Fills g of the targets of answers [from, to) once their logp and hit are there. All three
+	 * arrays are of the whole pack. */
+	void (*slopes)(void *ctx, const struct pack *p, int from, int to, const float *logp,
+		       const uint8_t *hit, float *g);
+	void *ctx;
+	int unit; /* answers that slopes() needs together: 2 for pairs */
+};
+
+/* logp[i] of target i; hit[i] 1 when it is the likeliest. Both [n_targets]. */
 void llama_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d,
 		   float *logp, uint8_t *hit);
-/* After llama_forward() of the same pack: adds the gradient to `grads` (a slab like the model's).
- * g[t] = dL/dlogp[t]; ignored for rows without a target. */
-void llama_backward(struct llama *l, const struct pack *p, const struct llama_dropout *d,
-		    const float *g, float *grads);
-/* Both at once, when g does not depend on logp: the head runs once. */
-void llama_forward_backward(struct llama *l, const struct pack *p, const struct llama_dropout *d,
-			    const float *g, float *grads, float *logp, uint8_t *hit);
+/* Forward and backward. `grads` is a slab like the model's: the gradient is added to it with `acc`,
+ * else it is the gradient of this pack alone, gaps left as they are. */
+void llama_train(struct llama *l, const struct pack *p, const struct llama_dropout *d,
+		 const struct llama_loss *loss, float *grads, bool acc, float *logp, uint8_t *hit);
 /* Logits of every row, [T][V] "="; for tests and small tools. */
 void llama_logits(struct llama *l, const struct pack *p, float *logits);

@@ -1,5 +1,5 @@
-/* The way back through the decoder, written out by hand. Gradients of weights are added to the
- * slab; the chain over tokens runs on across micro-batches. */
+/* The way back through the decoder, written out by hand. The gradients of weights of the first
+ * micro-batch are written, those of the others added: the chain over tokens runs on. */
 #include "worker/model/llama.h"
 
 #include "base/check.h"
@@ -7,11 +7,17 @@
 
 #include <string.h>
 
+static int smaller(int a, int b)
+{
+	return a < b ? a : b;
+}
+
 struct back {
 	struct llama *l;
 	const struct pack *p;
 	const struct llama_dropout *d;
 	float *grads;
+	bool acc;
 	int t;
 };
 
@@ -21,19 +27,20 @@ static void linear_back(struct back *b, int layer, enum llama_product which, flo
 {
 	struct llama_linear a = llama_linear_of(b->l, layer, which);
 
-	llama_linear_back(b->l, &a, b->grads, dx, dy, x, b->t);
+	llama_linear_back(b->l, &a, b->grads, dx, dy, x, b->t, b->acc);
 }
 
-/* Gradient that reaches a part whose output was dropped out and added to the residual. */
+/* Gradient that reaches a part whose output was dropped out and added to the residual; in l->h, if
+ * it is another than l->dx. */
 static const float *part_gradient(struct back *b, int layer, int site)
 {
 	struct llama *l = b->l;
 
 	if (!b->d || b->d->p <= 0)
 		return l->dx;
-	memcpy(l->tmp, l->dx, (size_t)b->t * (size_t)l->m->cfg.dim * sizeof *l->tmp);
-	llama_drop(l, b->p, b->d, layer, site, l->tmp);
-	return l->tmp;
+	memcpy(l->h, l->dx, (size_t)b->t * (size_t)l->m->cfg.dim * sizeof *l->h);
+	llama_drop(l, b->p, b->d, layer, site, l->h);
+	return l->h;
 }
 
 static void norm_back(struct back *b, const float *x, const float *rinv, size_t w)
@@ -87,41 +94,73 @@ static void attention_back(struct back *b, int layer)
 	norm_back(b, x, a->r1, y->norm_attn);
 }
 
-/* Puts the head's row gradients (in l->dh, before the norm) into dx, zero elsewhere. */
+/* Puts the gradients of head rows (in l->dh, before the norm) into dx, zero elsewhere. A row with
+ * two targets has two of them. */
 static void head_norm_back(struct back *b)
 {
 	struct llama *l = b->l;
+	const struct pack *p = b->p;
 	size_t width = (size_t)l->m->cfg.dim;
 	float *rows = l->hn; /* The normed rows are not needed any more. */
 
-	memset(rows, 0, (size_t)l->n_rows * width * sizeof *rows);
+	memset(rows, 0, (size_t)p->n_targets * width * sizeof *rows);
 	l->k->rmsnorm_back(l->pool, rows, b->grads + l->m->norm_out, l->dh, l->hx,
-			   l->m->params + l->m->norm_out, l->rf, l->n_rows, l->m->cfg.dim);
+			   l->m->params + l->m->norm_out, l->rf, p->n_targets, l->m->cfg.dim);
 	memset(l->dx, 0, (size_t)b->t * width * sizeof *l->dx);
-	for (int i = 0; i < l->n_rows; i++)
-		memcpy(l->dx + (size_t)l->rows[i] * width, rows + (size_t)i * width,
-		       width * sizeof *rows);
+	for (int i = 0; i < p->n_targets; i++) {
+		float *to = l->dx + (size_t)p->row[i] * width;
+		const float *from = rows + (size_t)i * width;
+
+		for (size_t j = 0; j < width; j++)
+			to[j] += from[j];
+	}
 }
 
-static void head_back(struct back *b, const float *g)
+/* Targets [from, to) there and back; g NULL: there only, with the softmax kept if it fits. */
+static void head_pass(struct back *b, int from, int to, const float *g, float *logp, uint8_t *hit,
+		      bool kept)
 {
 	struct llama *l = b->l;
-	const struct model_config *c = &l->m->cfg;
-	struct kern_logprob a = {.rows = l->n_rows,
-				 .width = c->dim,
-				 .vocab = c->vocab,
-				 .h = l->hn,
-				 .w = l->m->params + l->m->head,
-				 .target = l->target,
-				 .logp = l->logp,
-				 .hit = l->hit,
-				 .g = l->g,
-				 .dh = l->dh,
-				 .dw = b->grads + l->m->head};
+	struct kern_logprob a = llama_head_args(l, b->p, from, to, logp, hit);
 
-	for (int i = 0; i < l->n_rows; i++)
-		l->g[i] = g[l->rows[i]];
+	a.g = g ? g + from : NULL;
+	a.dh = l->dh + (size_t)from * (size_t)l->m->cfg.dim;
+	a.dw = b->grads + l->m->head;
+	if (to - from <= l->probs_rows) {
+		a.probs = l->probs;
+		a.sum = l->sum;
+		a.kept = kept;
+	}
 	l->k->logprob(l->pool, &a);
+}
+
+/* As many units from answer `from` on as the room for the softmax holds, one at least. */
+static int group_end(const struct llama *l, const struct pack *p, int from, int unit)
+{
+	int to = from + unit;
+
+	while (to + unit <= p->n_answers && p->answer[to + unit] - p->answer[from] <= l->probs_rows)
+		to += unit;
+	return to;
+}
+
+static void head_back(struct back *b, const struct llama_loss *loss, float *logp, uint8_t *hit)
+{
+	struct llama *l = b->l;
+	const struct pack *p = b->p;
+
+	if (loss->g) {
+		for (int at = 0; at < p->n_targets; at += l->probs_rows)
+			head_pass(b, at, smaller(p->n_targets, at + l->probs_rows), loss->g, logp,
+				  hit, false);
+		return;
+	}
+	for (int from = 0, to; from < p->n_answers; from = to) {
+		to = group_end(l, p, from, loss->unit);
+		head_pass(b, p->answer[from], p->answer[to], NULL, logp, hit, false);
+		loss->slopes(loss->ctx, p, from, to, logp, hit, l->g);
+		head_pass(b, p->answer[from], p->answer[to], l->g, logp, hit, true);
+	}
 }
 
 static void body_back(struct back *b)
@@ -138,25 +177,36 @@ static void body_back(struct back *b)
 	l->k->embed_back(l->pool, b->grads + l->m->embed, l->dx, b->p->ids, b->t, l->m->cfg.dim);
 }
 
-void llama_backward(struct llama *l, const struct pack *p, const struct llama_dropout *d,
-		    const float *g, float *grads)
+/* What is only ever added to: all but the matrices of the layers. */
+static void clear_sums(const struct llama *l, float *grads)
 {
-	struct back b = {l, p, d, grads, p->n_tokens};
+	const struct model *m = l->m;
+	size_t width = (size_t)m->cfg.dim, table = (size_t)m->cfg.vocab * width;
 
-	ASSERT(!l->o.forward_only);
-	head_back(&b, g);
-	body_back(&b);
+	memset(grads + m->embed, 0, table * sizeof *grads);
+	if (m->head != m->embed)
+		memset(grads + m->head, 0, table * sizeof *grads);
+	memset(grads + m->norm_out, 0, width * sizeof *grads);
+	for (int i = 0; i < m->cfg.n_layers; i++) {
+		const struct model_layer *y = &m->layers[i];
+
+		memset(grads + y->norm_attn, 0, width * sizeof *grads);
+		memset(grads + y->norm_ffn, 0, width * sizeof *grads);
+		if (m->cfg.qkv_bias)
+			memset(grads + y->bq, 0, (size_t)l->qkv_dim * sizeof *grads);
+	}
 }
 
-void llama_forward_backward(struct llama *l, const struct pack *p, const struct llama_dropout *d,
-			    const float *g, float *grads, float *logp, uint8_t *hit)
+void llama_train(struct llama *l, const struct pack *p, const struct llama_dropout *d,
+		 const struct llama_loss *loss, float *grads, bool acc, float *logp, uint8_t *hit)
 {
-	struct back b = {l, p, d, grads, p->n_tokens};
+	struct back b = {l, p, d, grads, acc, p->n_tokens};
 
 	ASSERT(!l->o.forward_only);
+	if (!acc)
+		clear_sums(l, grads);
 	llama_body_forward(l, p, d);
 	llama_gather_rows(l, p);
-	head_back(&b, g);
-	llama_scatter_logp(l, p, logp, hit);
+	head_back(&b, loss, logp, hit);
 	body_back(&b);
 }

@@ -46,26 +46,27 @@ struct llama {
 	size_t slab_floats;
 	struct llama_acts *acts; /* owned; one per layer, or one in all */
 	float **xs;		 /* owned; residual at the entry of each layer and at the end */
-	float *h, *tmp;		 /* [T][C] */
+	float *h;		 /* [T][C] */
 	float *y;		 /* [T][max(F, H D)] */
-	float *hx, *hn, *rf;	 /* head rows: [T][C], [T][C], [T] */
-	float *logp, *g;	 /* head rows, compact */
+	/* Head rows, one per target (N of them at most). */
+	float *hx, *hn, *rf; /* [N][C] before and after the norm, [N] 1/rms */
+	float *g;	     /* [N] */
+	float *probs, *sum;  /* [probs_rows][V], [N]: the softmax of the answers at work */
+	int n_targets, probs_rows;
 	/* Backward only. */
-	float *dx, *dh;		/* [T][C] */
-	float *dy;		/* [T][max(F, H D)] */
-	float *dqkv;		/* [T][Q] */
-	int32_t *rows, *target; /* owned; head rows: their place in the pack, their targets */
-	uint8_t *hit;		/* owned */
-	int n_rows;
+	float *dx;   /* [T][C] */
+	float *dh;   /* [max(T, N)][C] */
+	float *dy;   /* [T][max(F, H D)] */
+	float *dqkv; /* [T][Q] */
 };
 
 struct llama_linear llama_linear_of(const struct llama *l, int layer, enum llama_product which);
 /* y = x . w^T, or y += with acc. */
 void llama_linear(struct llama *l, const struct llama_linear *a, float *y, const float *x, int rows,
 		  bool acc);
-/* dw (a slab of gradients) += dy^T . x, then dx = dy . w. */
+/* dw (a slab of gradients) = or += dy^T . x, then dx = dy . w. */
 void llama_linear_back(struct llama *l, const struct llama_linear *a, float *dw, float *dx,
-		       const float *dy, const float *x, int rows);
+		       const float *dy, const float *x, int rows, bool acc);
 
 float *llama_x(struct llama *l, int layer);
 struct llama_acts *llama_acts_of(struct llama *l, int layer);
@@ -73,8 +74,11 @@ struct llama_acts *llama_acts_of(struct llama *l, int layer);
 void llama_layer_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d,
 			 int layer, float *x_out);
 void llama_body_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d);
+/* The rows of all targets, normed, side by side for the head. */
 void llama_gather_rows(struct llama *l, const struct pack *p);
-void llama_scatter_logp(struct llama *l, const struct pack *p, float *logp, uint8_t *hit);
+/* The head's arguments for targets [from, to), forward only. */
+struct kern_logprob llama_head_args(struct llama *l, const struct pack *p, int from, int to,
+				    float *logp, uint8_t *hit);
 /* Site 0: after attention, 1: after the feed-forward part. In place. */
 void llama_drop(struct llama *l, const struct pack *p, const struct llama_dropout *d, int layer,
 		int site, float *x);

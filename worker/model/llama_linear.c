@@ -22,15 +22,15 @@ struct llama_linear llama_linear_of(const struct llama *l, int layer, enum llama
 void llama_linear(struct llama *l, const struct llama_linear *a, float *y, const float *x, int rows,
 		  bool acc)
 {
-	l->k->gemm_nt(l->pool, KERN_F32, y, a->out, x, a->in, l->m->params + a->w, a->in, rows,
+	l->k->gemm_nt(l->pool, l->o.format, y, a->out, x, a->in, l->m->params + a->w, a->in, rows,
 		      a->out, a->in, acc);
 }
 
 void llama_linear_back(struct llama *l, const struct llama_linear *a, float *dw, float *dx,
-		       const float *dy, const float *x, int rows)
+		       const float *dy, const float *x, int rows, bool acc)
 {
-	l->k->gemm_tn(l->pool, KERN_F32, dw + a->w, a->in, dy, a->out, x, a->in, rows, a->out,
-		      a->in, true);
-	l->k->gemm_nn(l->pool, KERN_F32, dx, a->in, dy, a->out, l->m->params + a->w, a->in, rows,
+	l->k->gemm_tn(l->pool, l->o.format, dw + a->w, a->in, dy, a->out, x, a->in, rows, a->out,
+		      a->in, acc);
+	l->k->gemm_nn(l->pool, l->o.format, dx, a->in, dy, a->out, l->m->params + a->w, a->in, rows,
 		      a->out, a->in, false);
 }

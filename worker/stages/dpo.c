@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "worker/stage.h"
 #include "worker/stages/training.h"
+#include "worker/train/scorer.h"
 
 #include <limits.h>
 #include <math.h>
@@ -27,6 +28,7 @@
 
 struct dpo {
 	struct training t;
+	struct train_opts o;
 	json_t *rows;               /* of `pairs`; owned */
 	struct examples pairs;      /* 2i chosen, 2i + 1 rejected */
 	struct examples replay;
@@ -47,27 +49,40 @@ static uint32_t n_pairs(const struct dpo *d)
 
 /* --- reference ------------------------------------------------------------------------------- */
 
-static enum rc score_chunk(struct dpo *d, const struct model *ref, uint32_t at, uint32_t end,
-			   struct err *e)
+static struct train_pair pair_at(const struct dpo *d, uint32_t i)
 {
-	struct train_example ex[2 * REF_CHUNK];
+	const struct example *c = &d->pairs.items[2 * i], *r = c + 1;
+
+	return (struct train_pair){.prompt = c->prompt,
+				   .chosen = c->response,
+				   .rejected = r->response,
+				   .n_prompt = c->n_prompt,
+				   .n_chosen = c->n_response,
+				   .n_rejected = r->n_response,
+				   .ref_chosen = d->ref[2 * i],
+				   .ref_rejected = d->ref[2 * i + 1]};
+}
+
+/* Pairs [at, end); those that are too long keep 0. */
+static enum rc score_chunk(struct dpo *d, struct scorer *sc, uint32_t at, uint32_t end, struct err *e)
+{
+	struct train_pair pairs[REF_CHUNK];
 	double out[2 * REF_CHUNK];
-	uint32_t at_of[2 * REF_CHUNK];
+	uint32_t at_of[REF_CHUNK];
 	int n = 0;
 
-	for (uint32_t i = 2 * at; i < 2 * end; i++) {
-		const struct example *x = &d->pairs.items[i];
-
-		if (x->n_response == 0)
+	for (uint32_t i = at; i < end; i++) {
+		pairs[n] = pair_at(d, i);
+		if (pairs[n].n_chosen == 0)
 			continue;
-		ex[n] = (struct train_example){x->prompt, x->response, x->n_prompt, x->n_response, 1};
+		stage_tokens(d->t.ctx, pairs[n].n_prompt + pairs[n].n_chosen + pairs[n].n_rejected);
 		at_of[n++] = i;
-		stage_tokens(d->t.ctx, x->n_prompt + x->n_response);
 	}
-	enum rc rc = n > 0 ? trainer_logprobs(ref, stage_kern(d->t.ctx), stage_pool(d->t.ctx), ex, n, out, e)
-			   : RC_OK;
-	for (int k = 0; rc == RC_OK && k < n; k++)
-		d->ref[at_of[k]] = out[k];
+	enum rc rc = scorer_pairs(sc, pairs, n, out, e);
+	for (int k = 0; rc == RC_OK && k < n; k++) {
+		d->ref[2 * at_of[k]] = out[2 * k];
+		d->ref[2 * at_of[k] + 1] = out[2 * k + 1];
+	}
 	return rc;
 }
 
@@ -119,6 +134,28 @@ static bool ref_is_model(const struct dpo *d)
 	return da && realpath(da, ra) && realpath(db, rb) && strcmp(ra, rb) == 0;
 }
 
+static enum rc score_rest(struct dpo *d, const struct model *ref, struct err *e)
+{
+	struct scorer_opts o = {.format = d->o.format,
+				.max_length = d->o.max_length,
+				.micro_tokens = d->o.micro_tokens,
+				.ld_alpha = d->o.dpo.ld_alpha};
+	struct scorer *sc = NULL;
+	enum rc rc = scorer_new(ref, stage_kern(d->t.ctx), stage_pool(d->t.ctx), &o, &sc, e);
+
+	for (uint32_t at = (uint32_t)d->ref_rows.n; rc == RC_OK && at < n_pairs(d); at += REF_CHUNK) {
+		uint32_t end = at + REF_CHUNK < n_pairs(d) ? at + REF_CHUNK : n_pairs(d);
+
+		rc = score_chunk(d, sc, at, end, e);
+		if (rc == RC_OK)
+			rc = add_ref_rows(d, at, end, e);
+		if (rc == RC_OK)
+			rc = stage_rows_mark(&d->ref_rows, NULL, e);
+	}
+	scorer_free(sc);
+	return rc;
+}
+
 static enum rc make_ref(struct dpo *d, struct err *e)
 {
 	struct stage_ctx *ctx = d->t.ctx;
@@ -131,18 +168,12 @@ static enum rc make_ref(struct dpo *d, struct err *e)
 	if (rc == RC_OK)
 		rc = take_ref(d, done, e);
 	json_decref(done);
-	bool complete = rc == RC_OK && d->ref_rows.n == n_pairs(d);
-	if (rc == RC_OK && !complete && (d->t.resumed || !ref_is_model(d)))
+	if (rc != RC_OK || d->ref_rows.n == n_pairs(d))
+		return rc;
+	if (d->t.resumed || !ref_is_model(d))
 		rc = model_load(stage_in(ctx, "ref"), &other, e);
-	for (uint32_t at = (uint32_t)d->ref_rows.n; rc == RC_OK && at < n_pairs(d); at += REF_CHUNK) {
-		uint32_t end = at + REF_CHUNK < n_pairs(d) ? at + REF_CHUNK : n_pairs(d);
-
-		rc = score_chunk(d, other ? other : d->t.model, at, end, e);
-		if (rc == RC_OK)
-			rc = add_ref_rows(d, at, end, e);
-		if (rc == RC_OK)
-			rc = stage_rows_mark(&d->ref_rows, NULL, e);
-	}
+	if (rc == RC_OK)
+		rc = score_rest(d, other ? other : d->t.model, e);
 	if (other)
 		model_free(other);
 	return rc;
@@ -251,14 +282,21 @@ static enum rc plan_steps(struct dpo *d, struct err *e)
 	return RC_OK;
 }
 
-static enum rc read_loss(const json_t *c, struct train_opts *o, struct err *e)
+static enum rc read_options(struct dpo *d, struct err *e)
 {
-	o->dpo = (struct dpo_settings){.beta = jx_get_f64(c, "beta", 0.1),
-				       .label_smoothing = jx_get_f64(c, "label_smoothing", 0),
-				       .nll_coef = jx_get_f64(c, "nll_coef", 0)};
-	enum rc rc = dpo_loss_parse(jx_get_str(c, "loss", "sigmoid"), &o->dpo.loss, e);
+	const json_t *c = d->t.section;
+	struct dpo_settings *s = &d->o.dpo;
+	enum rc rc = training_options(&d->t, d->total, "dpo", &d->o, e);
 
-	return rc == RC_OK ? dpo_settings_check(&o->dpo, e) : rc;
+	if (rc != RC_OK)
+		return rc;
+	s->beta = jx_get_f64(c, "beta", s->beta);
+	s->label_smoothing = jx_get_f64(c, "label_smoothing", 0);
+	s->nll_coef = jx_get_f64(c, "nll_coef", 0);
+	s->length_normalised = jx_get_bool(c, "length_normalised", false);
+	s->ld_alpha = jx_get_f64(c, "ld_alpha", 1);
+	rc = dpo_loss_parse(jx_get_str(c, "loss", "sigmoid"), &s->loss, e);
+	return rc == RC_OK ? dpo_settings_check(s, e) : rc;
 }
 
 /* --- steps ----------------------------------------------------------------------------------- */
@@ -269,20 +307,9 @@ static int fill_pairs(struct dpo *d, int64_t step)
 	uint32_t n = order_step(&d->order, step, &items);
 	int filled = 0;
 
-	for (uint32_t k = 0; k < n; k++) {
-		const struct example *c = &d->pairs.items[2 * items[k]], *r = c + 1;
-
-		if (c->n_response == 0)
-			continue;
-		d->batch[filled++] = (struct train_pair){.prompt = c->prompt,
-							 .chosen = c->response,
-							 .rejected = r->response,
-							 .n_prompt = c->n_prompt,
-							 .n_chosen = c->n_response,
-							 .n_rejected = r->n_response,
-							 .ref_chosen = d->ref[2 * items[k]],
-							 .ref_rejected = d->ref[2 * items[k] + 1]};
-	}
+	for (uint32_t k = 0; k < n; k++)
+		if (d->pairs.items[2 * items[k]].n_response > 0)
+			d->batch[filled++] = pair_at(d, items[k]);
 	return filled;
 }
 
@@ -326,16 +353,13 @@ static enum rc check_start(struct dpo *d, struct err *e)
 
 static enum rc start(struct dpo *d, struct err *e)
 {
-	struct train_opts o;
 	const char *state = stage_in(d->t.ctx, "state");
-	enum rc rc = training_options(&d->t, d->total, "dpo", &o, e);
+	enum rc rc = RC_OK;
 
-	if (rc == RC_OK)
-		rc = read_loss(d->t.section, &o, e);
-	if (rc == RC_OK && d->from > 0 && !state && !d->t.resumed)
+	if (d->from > 0 && !state && !d->t.resumed)
 		rc = err_set(e, RC_INVALID, "dpo: input state is missing at step %lld", (long long)d->from);
 	if (rc == RC_OK)
-		rc = training_start(&d->t, &o, state, d->from, e);
+		rc = training_start(&d->t, &d->o, state, d->from, e);
 	if (rc == RC_OK && (d->t.step < d->from || d->t.step > d->to))
 		rc = err_set(e, RC_INVALID, "dpo: the state is at step %lld, not in %lld to %lld",
 			     (long long)d->t.step, (long long)d->from, (long long)d->to);
@@ -370,9 +394,11 @@ enum rc stage_dpo(struct stage_ctx *ctx, struct err *e)
 	if (rc == RC_OK)
 		rc = load_replay(&d, e);
 	if (rc == RC_OK)
-		rc = load_ref(&d, e);
-	if (rc == RC_OK)
 		rc = plan_steps(&d, e);
+	if (rc == RC_OK)
+		rc = read_options(&d, e);
+	if (rc == RC_OK)
+		rc = load_ref(&d, e);
 	if (rc == RC_OK)
 		rc = start(&d, e);
 	while (rc == RC_OK && d.t.step < d.to)

@@ -52,11 +52,13 @@ static struct slope ipo_loss(const struct dpo_settings *s, double delta)
 static const struct {
 	const char *name;
 	struct slope (*run)(const struct dpo_settings *, double);
-	int per_token; /* log-ratios divided by the response's length first */
+	bool per_token; /* log-ratios divided by the response's length first */
 } kinds[] = {
-	[DPO_SIGMOID] = {"sigmoid", sigmoid_loss, 0}, [DPO_ROBUST] = {"robust", robust_loss, 0},
-	[DPO_HINGE] = {"hinge", hinge_loss, 0},	      [DPO_IPO] = {"ipo", ipo_loss, 1},
-	[DPO_IPO_SUM] = {"ipo_sum", ipo_loss, 0},
+	[DPO_SIGMOID] = {"sigmoid", sigmoid_loss, false},
+	[DPO_ROBUST] = {"robust", robust_loss, false},
+	[DPO_HINGE] = {"hinge", hinge_loss, false},
+	[DPO_IPO] = {"ipo", ipo_loss, true},
+	[DPO_IPO_SUM] = {"ipo_sum", ipo_loss, false},
 };
 
 enum rc dpo_loss_parse(const char *name, enum dpo_loss_kind *out, struct err *e)
@@ -70,6 +72,11 @@ enum rc dpo_loss_parse(const char *name, enum dpo_loss_kind *out, struct err *e)
 		       "DPO loss \"%s\": expected sigmoid, robust, hinge, ipo or ipo_sum", name);
 }
 
+struct dpo_settings dpo_settings_default(void)
+{
+	return (struct dpo_settings){.loss = DPO_SIGMOID, .beta = 0.1, .ld_alpha = 1};
+}
+
 enum rc dpo_settings_check(const struct dpo_settings *s, struct err *e)
 {
 	if (!(s->beta > 0) || !isfinite(s->beta))
@@ -80,20 +87,24 @@ enum rc dpo_settings_check(const struct dpo_settings *s, struct err *e)
 	if (!(s->nll_coef >= 0) || !isfinite(s->nll_coef))
 		return err_set(e, RC_INVALID, "DPO NLL coefficient is %g, expected 0 or more",
 			       s->nll_coef);
+	if (!(s->ld_alpha >= 0) || !(s->ld_alpha <= 1))
+		return err_set(e, RC_INVALID, "DPO ld_alpha is %g, expected 0 to 1", s->ld_alpha);
 	return RC_OK;
 }
 
 struct dpo_result dpo_loss(const struct dpo_settings *s, const struct dpo_pair *p)
 {
-	double by_c = kinds[s->loss].per_token ? 1.0 / p->len_c : 1;
-	double by_r = kinds[s->loss].per_token ? 1.0 / p->len_r : 1;
+	bool per_token = kinds[s->loss].per_token || s->length_normalised;
+	double by_c = per_token ? 1.0 / p->len_c : 1;
+	double by_r = per_token ? 1.0 / p->len_r : 1;
 	double c = p->pi_c - p->ref_c, r = p->pi_r - p->ref_r;
 	struct slope l = kinds[s->loss].run(s, c * by_c - r * by_r);
 
 	return (struct dpo_result){.loss = l.loss,
-				   .nll = -p->pi_c / p->len_c,
-				   .d_pi_c = l.d_delta * by_c - s->nll_coef / p->len_c,
+				   .nll = -p->all_c / p->len_c,
+				   .d_pi_c = l.d_delta * by_c,
 				   .d_pi_r = -l.d_delta * by_r,
+				   .d_all_c = -s->nll_coef / p->len_c,
 				   .reward_c = s->beta * c,
 				   .reward_r = s->beta * r};
 }

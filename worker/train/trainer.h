@@ -28,6 +28,8 @@ struct train_opts {
 	int max_length;	  /* longest prompt + response in tokens; longer is refused */
 	int micro_tokens; /* 0: TRAIN_MICRO_TOKENS. Part of the settings: never by machine */
 	bool recompute;
+	bool pairs;		 /* preference steps will be taken */
+	enum kern_format format; /* of the factors of products with weights: F32 or BF16 */
 	struct dpo_settings dpo; /* for preference steps only */
 };
 
@@ -43,12 +45,13 @@ struct train_example {
 struct train_pair {
 	const int32_t *prompt, *chosen, *rejected; /* borrowed */
 	int n_prompt, n_chosen, n_rejected;
-	double ref_chosen, ref_rejected; /* log-probabilities under the reference */
+	double ref_chosen, ref_rejected; /* from scorer_pairs() with the reference */
 };
 
 struct train_metrics {
 	double loss, learning_rate, grad_norm;
 	double num_tokens;	    /* rows fed through the model */
+	double tokens_saved;	    /* rows more, had each pair's prompt been fed twice */
 	double mean_token_accuracy; /* over target tokens (of chosen ones in pairs) */
 	/* Preference steps only. */
 	double reward_chosen, reward_rejected, accuracy, margin;
@@ -77,11 +80,6 @@ enum rc trainer_dpo_step(struct trainer *tr, const struct train_pair *pairs, int
  * loss ln 2. RC_CORRUPT names the first pair that differs. */
 enum rc trainer_check_reference(struct trainer *tr, const struct train_pair *pairs, int n,
 				struct err *e);
-
-/* Sum of log-probabilities of each response; no dropout. Has no gradient memory: usable with the
- * reference model alone. */
-enum rc trainer_logprobs(const struct model *m, const struct kern *k, struct kern_pool *pool,
-			 const struct train_example *ex, int n, double *out, struct err *e);
 
 /* optimizer.safetensors and state.json in `dir`; `cursor` (object, or NULL) is the caller's own. */
 enum rc trainer_save_state(const struct trainer *tr, const char *dir, const json_t *cursor,

@@ -1,5 +1,5 @@
-/* The preference step. Chosen and rejected are two sequences of one pack; whole pairs make up a
- * micro-batch, because the gradient of each needs the log-probability of both. */
+/* The preference step. A pair is two answers of one pack; whole pairs make up a micro-batch,
+ * because the gradient of each needs the log-probability of both. */
 #include "worker/train/trainer.h"
 
 #include "worker/train/trainer_inner.h"
@@ -9,8 +9,7 @@
 struct pair_run {
 	struct trainer *tr;
 	const struct train_pair *pairs;
-	int n, step;
-	bool check_only;
+	int n, first;		   /* pairs in all, first of the pack */
 	struct train_metrics *out; /* sums until the end */
 	double chosen_tokens, chosen_hits;
 	int bad; /* first pair whose policy and reference differ, or -1 */
@@ -20,27 +19,42 @@ struct pair_run {
 static enum rc check_pairs(const struct trainer *tr, const struct train_pair *p, int n,
 			   struct err *e)
 {
+	if (n < 1)
+		return err_set(e, RC_INVALID, "a preference step needs at least one pair");
+	if (!tr->o.pairs)
+		return err_set(e, RC_INVALID, "this trainer was made for supervised steps only");
 	for (int i = 0; i < n; i++) {
-		enum rc rc;
+		enum rc rc = train_check_pair(tr->m, tr->o.max_length, i, &p[i], e);
 
-		rc = train_check_sequence(tr->m, tr->o.max_length, "chosen of pair", i, p[i].prompt,
-					  p[i].n_prompt, p[i].chosen, p[i].n_chosen, e);
-		if (rc != RC_OK)
-			return rc;
-		rc = train_check_sequence(tr->m, tr->o.max_length, "rejected of pair", i,
-					  p[i].prompt, p[i].n_prompt, p[i].rejected,
-					  p[i].n_rejected, e);
 		if (rc != RC_OK)
 			return rc;
 		if (!isfinite(p[i].ref_chosen) || !isfinite(p[i].ref_rejected))
 			return err_set(e, RC_INVALID,
 				       "pair %d: reference log-probability is not finite", i);
 	}
-	return n > 0 ? RC_OK : err_set(e, RC_INVALID, "a preference step needs at least one pair");
+	return RC_OK;
 }
 
-static void add_metrics(struct pair_run *r, const struct dpo_result *d, const struct seq_sums *c,
-			const struct seq_sums *j)
+/* The log-probabilities of pair i, the answers a and a + 1 of the pack. */
+static struct dpo_pair read_pair(const struct pair_run *r, const struct pack *p, int a,
+				 const struct train_pair *q, const float *logp, const uint8_t *hit,
+				 struct answer_sums *c)
+{
+	double alpha = r->tr->o.dpo.ld_alpha;
+	struct answer_sums j = train_sums(p, logp, hit, a + 1, train_common(q));
+
+	*c = train_sums(p, logp, hit, a, train_common(q));
+	return (struct dpo_pair){.pi_c = dpo_weighted(alpha, c->logp, c->tail),
+				 .pi_r = dpo_weighted(alpha, j.logp, j.tail),
+				 .ref_c = q->ref_chosen,
+				 .ref_r = q->ref_rejected,
+				 .len_c = q->n_chosen,
+				 .len_r = q->n_rejected,
+				 .all_c = c->logp};
+}
+
+static void add_metrics(struct pair_run *r, const struct dpo_pair *p, const struct dpo_result *d,
+			const struct answer_sums *c)
 {
 	struct train_metrics *m = r->out;
 
@@ -50,10 +64,39 @@ static void add_metrics(struct pair_run *r, const struct dpo_result *d, const st
 	m->reward_rejected += d->reward_r;
 	m->margin += d->reward_c - d->reward_r;
 	m->accuracy += d->reward_c > d->reward_r;
-	m->logp_chosen += c->logp;
-	m->logp_rejected += j->logp;
+	m->logp_chosen += p->pi_c;
+	m->logp_rejected += p->pi_r;
 	r->chosen_tokens += c->n;
 	r->chosen_hits += c->hits;
+}
+
+/* dL/dlogp of the targets of an answer: `slope` for the first `head`, less for those after it. */
+static void set_slopes(const struct pack *p, int answer, int head, double slope, double alpha,
+		       double for_all, float *g)
+{
+	int from = p->answer[answer], to = p->answer[answer + 1];
+
+	for (int i = from; i < to; i++)
+		g[i] = (float)((i - from < head ? slope : alpha * slope) + for_all);
+}
+
+static void pair_slopes(void *ctx, const struct pack *p, int from, int to, const float *logp,
+			const uint8_t *hit, float *g)
+{
+	struct pair_run *r = ctx;
+	const struct dpo_settings *s = &r->tr->o.dpo;
+
+	for (int a = from; a < to; a += 2) {
+		const struct train_pair *q = &r->pairs[r->first + a / 2];
+		struct answer_sums c;
+		struct dpo_pair in = read_pair(r, p, a, q, logp, hit, &c);
+		struct dpo_result d = dpo_loss(s, &in);
+		int head = train_common(q);
+
+		add_metrics(r, &in, &d, &c);
+		set_slopes(p, a, head, d.d_pi_c / r->n, s->ld_alpha, d.d_all_c / r->n, g);
+		set_slopes(p, a + 1, head, d.d_pi_r / r->n, s->ld_alpha, 0, g);
+	}
 }
 
 static void compare_reference(struct pair_run *r, int pair, const struct dpo_pair *p)
@@ -68,56 +111,50 @@ static void compare_reference(struct pair_run *r, int pair, const struct dpo_pai
 	}
 }
 
-static void run_pair_pack(struct pair_run *r, int first)
+static void train_pack(struct pair_run *r, int step)
+{
+	struct trainer *tr = r->tr;
+	struct llama_loss loss = {.slopes = pair_slopes, .ctx = r, .unit = 2};
+
+	trainer_run_pack(tr, &loss, step);
+	r->out->num_tokens += tr->pack.n_tokens;
+}
+
+static void check_pack(struct pair_run *r, int step)
 {
 	struct trainer *tr = r->tr;
 	struct pack *p = &tr->pack;
-	struct llama_dropout d = trainer_dropout(tr, r->step);
 
-	llama_forward(tr->llama, p, r->check_only ? NULL : &d, tr->logp, tr->hit);
-	for (int s = 0; s < p->n_seqs; s += 2) {
-		const struct train_pair *q = &r->pairs[first + s / 2];
-		struct seq_sums c = trainer_sums(p, tr->logp, tr->hit, s);
-		struct seq_sums j = trainer_sums(p, tr->logp, tr->hit, s + 1);
-		struct dpo_pair in = {c.logp, j.logp, q->ref_chosen, q->ref_rejected, c.n, j.n};
-		struct dpo_result res = dpo_loss(&tr->o.dpo, &in);
+	(void)step;
+	llama_forward(tr->llama, p, NULL, tr->logp, tr->hit);
+	for (int a = 0; a < p->n_answers; a += 2) {
+		int i = r->first + a / 2;
+		struct answer_sums c;
+		struct dpo_pair in = read_pair(r, p, a, &r->pairs[i], tr->logp, tr->hit, &c);
 
-		if (r->check_only) {
-			compare_reference(r, first + s / 2, &in);
-			continue;
-		}
-		add_metrics(r, &res, &c, &j);
-		trainer_set_g(tr, s, res.d_pi_c / r->n);
-		trainer_set_g(tr, s + 1, res.d_pi_r / r->n);
+		compare_reference(r, i, &in);
 	}
-	if (!r->check_only)
-		llama_backward(tr->llama, p, &d, tr->g, tr->grads);
-	r->out->num_tokens += p->n_tokens;
-	pack_clear(p);
 }
 
-static void run_pairs(struct pair_run *r)
+static void run_pairs(struct pair_run *r, void (*run)(struct pair_run *, int), int step)
 {
-	struct pack *p = &r->tr->pack;
-	int budget = p->max_tokens;
+	struct trainer *tr = r->tr;
+	struct pack *p = &tr->pack;
 
 	pack_clear(p);
-	for (int i = 0, first = 0; i < r->n; i++) {
+	for (int i = 0; i < r->n; i++) {
 		const struct train_pair *q = &r->pairs[i];
-		int rows =
-			pack_rows(q->n_prompt, q->n_chosen) + pack_rows(q->n_prompt, q->n_rejected);
 
-		if (p->n_seqs > 0 && !pack_fits(p, rows, 2)) {
-			run_pair_pack(r, first);
-			first = i;
+		if (train_pack_full(p, tr->budget, train_pair_rows(q, tr->fork), 2)) {
+			run(r, step);
+			pack_clear(p);
 		}
-		p->max_tokens = rows > budget ? rows : budget;
-		pack_add(p, 2 * i, q->prompt, q->n_prompt, q->chosen, q->n_chosen);
-		pack_add(p, 2 * i + 1, q->prompt, q->n_prompt, q->rejected, q->n_rejected);
-		p->max_tokens = budget;
-		if (i == r->n - 1)
-			run_pair_pack(r, first);
+		r->first = p->n_seqs == 0 ? i : r->first;
+		train_add_pair(p, i, q, tr->fork);
+		r->out->tokens_saved += tr->fork ? q->n_prompt : 0;
 	}
+	run(r, step);
+	pack_clear(p);
 }
 
 static void average(struct train_metrics *m, int n)
@@ -133,7 +170,8 @@ static void average(struct train_metrics *m, int n)
 }
 
 /* Supervised examples mixed in; their weights stand on their own. */
-static enum rc run_extra(struct pair_run *r, const struct train_example *ex, int n, struct err *e)
+static enum rc run_extra(struct pair_run *r, const struct train_example *ex, int n, int step,
+			 struct err *e)
 {
 	struct example_sums sums;
 	double tokens = 0;
@@ -149,7 +187,7 @@ static enum rc run_extra(struct pair_run *r, const struct train_example *ex, int
 	}
 	if (n == 0)
 		return RC_OK;
-	trainer_run_examples(r->tr, ex, n, 2 * r->n, 1 / tokens, r->step, &sums);
+	trainer_run_examples(r->tr, ex, n, 2 * r->n, 1 / tokens, step, &sums);
 	r->out->extra_loss = sums.nll_weighted / tokens;
 	r->out->loss += r->out->extra_loss;
 	r->out->num_tokens += sums.rows;
@@ -160,17 +198,17 @@ enum rc trainer_dpo_step(struct trainer *tr, const struct train_pair *pairs, int
 			 const struct train_example *extra, int n_extra, int step,
 			 struct train_metrics *out, struct err *e)
 {
-	struct pair_run r = {.tr = tr, .pairs = pairs, .n = n, .step = step, .out = out, .bad = -1};
+	struct pair_run r = {.tr = tr, .pairs = pairs, .n = n, .out = out, .bad = -1};
 	enum rc rc = check_pairs(tr, pairs, n, e);
 
 	*out = (struct train_metrics){0};
 	if (rc != RC_OK)
 		return rc;
-	trainer_clear_grads(tr);
-	run_pairs(&r);
+	tr->fresh = true;
+	run_pairs(&r, train_pack, step);
 	average(out, n);
 	out->mean_token_accuracy = r.chosen_hits / r.chosen_tokens;
-	if ((rc = run_extra(&r, extra, n_extra, e)) != RC_OK)
+	if ((rc = run_extra(&r, extra, n_extra, step, e)) != RC_OK)
 		return rc;
 	return trainer_update(tr, step, out, e);
 }
@@ -179,13 +217,12 @@ enum rc trainer_check_reference(struct trainer *tr, const struct train_pair *pai
 				struct err *e)
 {
 	struct train_metrics unused = {0};
-	struct pair_run r = {
-		.tr = tr, .pairs = pairs, .n = n, .out = &unused, .check_only = true, .bad = -1};
+	struct pair_run r = {.tr = tr, .pairs = pairs, .n = n, .out = &unused, .bad = -1};
 	enum rc rc = check_pairs(tr, pairs, n, e);
 
 	if (rc != RC_OK)
 		return rc;
-	run_pairs(&r);
+	run_pairs(&r, check_pack, 0);
 	if (r.bad < 0)
 		return RC_OK;
 	return err_set(

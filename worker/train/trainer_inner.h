@@ -4,33 +4,61 @@
 #include "worker/model/llama.h"
 #include "worker/train/trainer.h"
 
+#define TRAIN_SEQS_PER_PACK 1024
+
 struct trainer {
 	struct model *m;
 	const struct kern *k;
 	struct kern_pool *pool;
 	struct train_opts o;
-	struct llama *llama;		/* owned */
-	struct pack pack;		/* owned */
+	struct llama *llama; /* owned */
+	struct pack pack;    /* owned */
+	int budget;	     /* rows of a micro-batch; a longer sequence or pair goes alone */
+	bool fork;	     /* pairs share their prompt; not with a window that they outgrow */
+	bool fresh;	     /* the gradient of this step has not begun: the next pack writes it */
 	float *grads, *adam_m, *adam_v; /* owned slabs */
-	float *logp, *g;		/* owned; one per row of the pack */
+	float *logp, *g;		/* owned; one per target of the pack */
 	uint8_t *hit;			/* owned */
 	int64_t adam_steps;
 };
 
-/* Sums over the target rows of sequence s of the pack. */
-struct seq_sums {
-	double logp;
+/* --- Packs of sequences and of pairs ---------------------------------------------------------- */
+
+/* Rows of the largest pack: `budget`, or one pair (sequence) of the longest kind. */
+int train_pack_rows(int budget, int max_length, bool pairs);
+/* False where the model's attention window is shorter than a sequence can be. */
+bool train_can_fork(const struct model *m, int max_length);
+int train_pair_rows(const struct train_pair *q, bool fork);
+/* Two answers: one forked sequence named 2i, or two named 2i and 2i + 1. */
+void train_add_pair(struct pack *p, int i, const struct train_pair *q, bool fork);
+/* True when `rows` more in `seqs` sequences must wait for the next pack. */
+bool train_pack_full(const struct pack *p, int budget, int rows, int seqs);
+
+/* Sums over the targets of an answer. */
+struct answer_sums {
+	double logp; /* of all */
+	double tail; /* of those from `head` on */
 	int n, hits;
 };
-struct seq_sums trainer_sums(const struct pack *p, const float *logp, const uint8_t *hit, int s);
-/* dL/dlogp of every target row of sequence s. */
-void trainer_set_g(struct trainer *tr, int s, double g);
-struct llama_dropout trainer_dropout(const struct trainer *tr, int step);
-void trainer_clear_grads(struct trainer *tr);
+struct answer_sums train_sums(const struct pack *p, const float *logp, const uint8_t *hit,
+			      int answer, int head);
+/* Tokens of the shorter response: those after it count ld_alpha times. */
+static inline int train_common(const struct train_pair *q)
+{
+	return q->n_chosen < q->n_rejected ? q->n_chosen : q->n_rejected;
+}
 /* Refuses ids outside the vocabulary, empty parts, sequences over `max_length`. */
 enum rc train_check_sequence(const struct model *m, int max_length, const char *what, int index,
 			     const int32_t *prompt, int n_prompt, const int32_t *response,
 			     int n_response, struct err *e);
+enum rc train_check_pair(const struct model *m, int max_length, int index,
+			 const struct train_pair *q, struct err *e);
+
+/* --- Steps ------------------------------------------------------------------------------------ */
+
+struct llama_dropout trainer_dropout(const struct trainer *tr, int step);
+/* Forward and backward of the pack as it stands; logp and hit are filled. */
+void trainer_run_pack(struct trainer *tr, const struct llama_loss *loss, int step);
 /* Adds the gradients of weighted examples, scaled: g = -weight * scale. Sequence ids from `id0`. */
 struct example_sums {
 	double nll_weighted, rows, targets, hits;
