@@ -64,6 +64,37 @@ char *mem_printf(const char *fmt, ...)
 	return need(n < 0 ? NULL : out, 0);
 }
 
+/* First number behind `key` in a file of numbers; -1 when there is none ("max" has none). */
+static long long number_in(const char *path, const char *key)
+{
+	char text[4096];
+	FILE *f = fopen(path, "re");
+	size_t n = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
+
+	if (f)
+		fclose(f);
+	text[n] = 0;
+	const char *at = strstr(text, key);
+	char *end;
+	if (!n || !at)
+		return -1;
+	at += strlen(key);
+	long long v = strtoll(at, &end, 10);
+	return end == at ? -1 : v;
+}
+
+size_t mem_available(void)
+{
+	long long kib = number_in("/proc/meminfo", "MemAvailable:");
+	long long max = number_in("/sys/fs/cgroup/memory.max", "");
+	long long used = number_in("/sys/fs/cgroup/memory.current", "");
+	long long best = kib < 0 ? -1 : kib * 1024;
+
+	if (max >= 0 && used >= 0 && (best < 0 || max - used < best))
+		best = max > used ? max - used : 0;
+	return best < 0 ? 0 : (size_t)best;
+}
+
 void *mem_try(size_t size)
 {
 	if (size > SIZE_MAX / 2)

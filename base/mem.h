@@ -14,4 +14,7 @@ char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* 64-byte aligned, zeroed, huge pages advised from 2 MiB on; NULL when refused. mem_try_free(). */
 void *mem_try(size_t size);
+/* Bytes this process may still take before the machine (or its control group) runs short: what the
+ * system calls available. 0 when it does not say. */
+size_t mem_available(void);
 void mem_try_free(void *p, size_t size);

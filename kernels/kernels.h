@@ -121,6 +121,21 @@ struct kern_logprob {
 	bool kept;	       /* `probs` and `sum` are from the same call without g */
 };
 
+/* One token drawn from a row of logits. Settings apply in this order: temperature, top-k, top-p of
+ * what top-k left. Tokens are ranked by (weight descending, id ascending); a nucleus is the
+ * shortest prefix of the ranking whose mass reaches top_p; u points into the kept mass in the order
+ * of ids. */
+struct kern_draw {
+	int row;
+	float temperature; /* 0: the lowest id among the largest logits */
+	float top_p;	   /* in (0, 1]; 1: off */
+	int top_k;	   /* 0: off */
+	double u;	   /* uniform in [0, 1) */
+	int32_t id;	   /* "=" */
+	float logp;	   /* "=" log-probability of id at temperature 1 */
+	float lse;	   /* "=" log-sum-exp of the row; not finite: the others mean nothing */
+};
+
 struct kern_adamw {
 	size_t n;
 	float *p, *m, *v; /* parameters and moments, in place */
@@ -211,7 +226,9 @@ struct kern {
 	double (*sumsq)(struct kern_pool *, const float *x, size_t n);
 	/* y[i] = exp(x[i]), the exponential all ops use; relative error below 2e-7. */
 	void (*vexp)(float *y, const float *x, size_t n);
-	/* Row-wise largest value and log-sum-exp of x[rows][ldx] (for sampling). */
+	void (*draw)(struct kern_pool *, struct kern_draw *draws, int n, const float *logits,
+		     int ld, int vocab);
+	/* Row-wise largest value and log-sum-exp of x[rows][ldx] (for scoring). */
 	void (*row_lse)(struct kern_pool *, float *max, float *lse, const float *x, int ldx,
 			int rows, int width);
 };

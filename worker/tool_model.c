@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "worker/model/weights.h"
 #include "worker/tools.h"
 
 #include <stddef.h>
@@ -33,7 +34,8 @@ static const char usage_text[] =
 	"  --top-p P          (0.9)                      --top-k K         (0: off)\n"
 	"  --seed S           (1)                        --samples N       of each prompt (1)\n"
 	"  --stream           text as it comes           --threads N       (0: all cores)\n"
-	"  --kv-tokens N      bound of the key/value cache\n";
+	"  --kv-tokens N      bound of the key/value cache\n"
+	"  --weights F        f32, bf16 or q8: how the model is kept in memory (f32)\n";
 
 /* One table of options: where each goes and what it may be. */
 enum option_type { OPT_TEXT, OPT_FLAG, OPT_INT, OPT_REAL };
@@ -54,6 +56,7 @@ static const struct option options[] = {
 	OPTION("--prompt", OPT_TEXT, prompt, 0, 0),
 	OPTION("--text", OPT_TEXT, prompt, 0, 0),
 	OPTION("--out", OPT_TEXT, out, 0, 0),
+	OPTION("--weights", OPT_TEXT, weights, 0, 0),
 	OPTION("--dtype", OPT_TEXT, dtype, 0, 0),
 	OPTION("--max-shard-bytes", OPT_INT, max_shard_bytes, 1, 9007199254740992.0),
 	OPTION("--raw", OPT_FLAG, raw, 0, 0),
@@ -132,7 +135,7 @@ static enum rc parse_args(int argc, char **argv, struct tool_args *a, struct err
 static enum rc open_session(struct tool_session *s, int parts, struct err *e)
 {
 	const struct tool_args *a = &s->args;
-	const struct infer_opts o = {.kv_tokens = a->kv_tokens};
+	struct infer_opts o = {.kv_tokens = a->kv_tokens};
 	enum rc rc = RC_OK;
 
 	if (parts & TOOL_BARE)
@@ -140,15 +143,15 @@ static enum rc open_session(struct tool_session *s, int parts, struct err *e)
 	rc = tokenizer_load(a->model, &s->tok, e);
 	if (!rc)
 		rc = template_open(a->template ? a->template : "plain", s->tok, &s->tmpl, e);
-	if (!rc && parts & TOOL_WEIGHTS)
-		rc = model_load(a->model, &s->model, e);
-	if (!rc && s->model && tokenizer_vocab(s->tok) > s->model->cfg.vocab)
+	if (!rc)
+		rc = weights_format_parse(a->weights ? a->weights : "f32", &o.weights, e);
+	if (rc || !(parts & TOOL_ENGINE))
+		return rc;
+	s->pool = kern_pool_new((int)a->threads);
+	rc = infer_open(a->model, kern_cpu(), s->pool, &o, &s->infer, e);
+	if (!rc && tokenizer_vocab(s->tok) > infer_config(s->infer)->vocab)
 		rc = err_set(e, RC_INVALID, "%s: the tokenizer has ids up to %d, the model only %d",
-			     a->model, tokenizer_vocab(s->tok) - 1, s->model->cfg.vocab);
-	if (!rc && parts & TOOL_ENGINE) {
-		s->pool = kern_pool_new((int)a->threads);
-		rc = infer_new(s->model, kern_cpu(), s->pool, &o, &s->infer, e);
-	}
+			     a->model, tokenizer_vocab(s->tok) - 1, infer_config(s->infer)->vocab);
 	return rc;
 }
 
@@ -158,8 +161,6 @@ static void close_session(struct tool_session *s)
 		infer_free(s->infer);
 	if (s->pool)
 		kern_pool_free(s->pool);
-	if (s->model)
-		model_free(s->model);
 	if (s->tmpl)
 		template_free(s->tmpl);
 	tokenizer_free(s->tok);
@@ -229,9 +230,9 @@ static const struct command {
 	{"export", tool_export, TOOL_BARE},
 	{"tokenize", tool_tokenize, 0},
 	{"detokenize", tool_detokenize, 0},
-	{"generate", tool_generate, TOOL_WEIGHTS | TOOL_ENGINE},
-	{"score", tool_score, TOOL_WEIGHTS | TOOL_ENGINE},
-	{"logits", tool_logits, TOOL_WEIGHTS | TOOL_ENGINE},
+	{"generate", tool_generate, TOOL_ENGINE},
+	{"score", tool_score, TOOL_ENGINE},
+	{"logits", tool_logits, TOOL_ENGINE},
 };
 
 static const struct command *find_command(const char *name)

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 struct tool_args {
-	const char *model, *template, *system, *prompt, *out, *dtype;
+	const char *model, *template, *system, *prompt, *out, *dtype, *weights;
 	bool raw, special, stream;
 	int64_t max_tokens, top_k, samples, threads, kv_tokens, seed, max_shard_bytes;
 	double temperature, top_p;
@@ -27,13 +27,12 @@ struct tool_args {
 	 .max_shard_bytes = (int64_t)EXPORT_SHARD_BYTES}
 
 /* What a command needs open; TOOL_BARE: not even the tokenizer. */
-enum { TOOL_WEIGHTS = 1, TOOL_ENGINE = 2, TOOL_BARE = 4 };
+enum { TOOL_ENGINE = 1, TOOL_BARE = 2 };
 
 struct tool_session {
 	struct tool_args args;
 	struct tokenizer *tok;
 	struct template *tmpl;
-	struct model *model;    /* with TOOL_WEIGHTS */
 	struct kern_pool *pool; /* with TOOL_ENGINE */
 	struct infer *infer;
 	struct jsonl *lines;

@@ -4,6 +4,7 @@
 #include "base/jsonx.h"
 #include "worker/model/dtype.h"
 #include "worker/model/model_source.h"
+#include "worker/model/weights.h"
 
 #include <string.h>
 
@@ -53,6 +54,27 @@ static json_t *weights_json(const struct model_source *s)
 			 "files", (int)st_files(s->files));
 }
 
+/* What generating with it takes, for each format of the weights it can have. */
+static json_t *plans_json(const struct model_config *c, const struct tool_args *a)
+{
+	json_t *v = json_object();
+
+	for (int f = KERN_F32; f <= KERN_Q8; f++) {
+		struct infer_opts o = {.weights = (enum kern_format)f, .kv_tokens = a->kv_tokens};
+		struct infer_plan p;
+
+		if (weights_check(c, o.weights, NULL) != RC_OK)
+			continue;
+		p = infer_plan(c, kern_cpu(), 1, &o);
+		json_object_set_new(v, weights_format_name(o.weights),
+				    json_pack("{s:I, s:I, s:I, s:I}", "weights",
+					      (json_int_t)p.weights, "cache", (json_int_t)p.cache,
+					      "activations", (json_int_t)p.activations, "total",
+					      (json_int_t)p.total));
+	}
+	return v;
+}
+
 enum rc tool_info(struct tool_session *s, struct err *e)
 {
 	struct model_source src;
@@ -67,12 +89,12 @@ enum rc tool_info(struct tool_session *s, struct err *e)
 	}
 	c = &src.layout->cfg;
 	json_t *v =
-		json_pack("{s:s,s:I,s:i,s:b,s:o,s:o,s:o,s:I,s:o,s:o,s:s}", "family", c->arch,
+		json_pack("{s:s,s:I,s:i,s:b,s:o,s:o,s:o,s:o,s:o,s:s}", "family", c->arch,
 			  "parameters", (json_int_t)src.layout->n_weights, "context", c->max_pos,
 			  "tied", c->tied, "rope", rope_json(c), "weights", weights_json(&src),
-			  "config", model_config_json(c), "kv_bytes_per_token",
-			  (json_int_t)infer_kv_bytes(c), "tokenizer", tokenizer_json(s->tok),
+			  "config", model_config_json(c), "tokenizer", tokenizer_json(s->tok),
 			  "templates", fitting_templates(s->tok), "kernels", kern_cpu()->name);
+	json_object_set_new(v, "memory_bytes", plans_json(c, &s->args));
 	json_object_set_new(v, "sliding_window",
 			    c->sliding_window ? json_integer(c->sliding_window) : json_null());
 	tool_print(v);

@@ -293,7 +293,7 @@ static enum rc append_floats(const char *path, bool first, const float *x, size_
 static enum rc logits_line(struct tool_session *s, json_t *line, struct err *e)
 {
 	struct tokens ids = TOKENS_INIT;
-	size_t vocab = (size_t)s->model->cfg.vocab, floats;
+	size_t vocab = (size_t)infer_config(s->infer)->vocab, floats;
 	float *out = NULL;
 	enum rc rc = given_ids(s, line, &ids, e);
 

@@ -20,5 +20,6 @@
 #include "kernels/cpu/body_rows.inc"
 #include "kernels/cpu/body_attn.inc"
 #include "kernels/cpu/body_step.inc"
+#include "kernels/cpu/body_draw.inc"
 #include "kernels/cpu/body_table.inc"
 #endif

@@ -25,13 +25,19 @@ static float max_of(const float *x, int n)
 	return m;
 }
 
+/* The second of two rows, so that row and stride count too. */
 static int pick(const float *logits, int n, struct sampling s, double u)
 {
-	float *scratch = malloc(sample_scratch(n) * sizeof(float));
-	int id = sample_pick(kern_cpu(), logits, n, max_of(logits, n), &s, u, scratch);
+	struct kern_pool *pool = kern_pool_new(1);
+	float *rows = calloc(2 * (size_t)n + 3, sizeof *rows);
+	struct kern_draw d = {.row = 1, .temperature = s.temperature, .top_p = s.top_p,
+			      .top_k = s.top_k, .u = u};
 
-	free(scratch);
-	return id;
+	memcpy(rows + n + 3, logits, (size_t)n * sizeof *rows);
+	kern_cpu()->draw(pool, &d, 1, rows, n + 3, n);
+	kern_pool_free(pool);
+	free(rows);
+	return d.id;
 }
 
 static void some_logits(float *x, int n, uint64_t item, float spread)

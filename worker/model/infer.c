@@ -2,7 +2,9 @@
 
 #include "base/check.h"
 #include "base/clk.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "worker/model/model_source.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -21,20 +23,83 @@
 
 /* --- construction ----------------------------------------------------------------------------- */
 
-size_t infer_kv_bytes(const struct model_config *cfg)
+static enum kern_format cache_format(const struct infer_opts *o)
 {
-	return 2 * sizeof(float) * (size_t)cfg->n_layers * (size_t)cfg->n_kv_heads *
-	       (size_t)cfg->head_dim;
+	(void)o;
+	return KERN_F32;
 }
 
-static int64_t default_kv_tokens(const struct model_config *cfg)
+/* Keys and values of one block of tokens in every layer. */
+static size_t block_bytes(const struct model_config *cfg, const struct infer_opts *o)
 {
-	int64_t four = 4 * (int64_t)cfg->max_pos;
-	int64_t affordable = (int64_t)(KV_DEFAULT_BYTES / infer_kv_bytes(cfg));
+	return 2 * (size_t)cfg->n_layers *
+	       kern_kv_bytes(cache_format(o), cfg->n_kv_heads, cfg->head_dim);
+}
 
-	if (four > affordable)
-		four = affordable;
-	return four < 16384 ? 16384 : four;
+/* What stands for the zeros of the options. */
+static struct infer_opts filled(const struct model_config *cfg, const struct infer_opts *o)
+{
+	struct infer_opts f = *o;
+	int64_t four = 4 * (int64_t)cfg->max_pos;
+	int64_t affordable = (int64_t)(KV_DEFAULT_BYTES / block_bytes(cfg, o) * KERN_PAGE);
+
+	if (f.kv_tokens == 0) {
+		f.kv_tokens = four < affordable ? four : affordable;
+		f.kv_tokens = f.kv_tokens < 16384 ? 16384 : f.kv_tokens;
+	}
+	f.max_batch = o->max_batch ? o->max_batch : 64;
+	f.chunk = o->chunk ? o->chunk : 512;
+	f.memory_max = o->memory_max ? o->memory_max : mem_available();
+	return f;
+}
+
+static int blocks_for(int64_t tokens)
+{
+	return (int)((tokens + KERN_PAGE - 1) / KERN_PAGE);
+}
+
+struct infer_plan infer_plan(const struct model_config *cfg, const struct kern *kern, int threads,
+			     const struct infer_opts *opts)
+{
+	struct infer_opts o = filled(cfg, opts);
+	struct infer_plan p = {
+		.weights = weights_bytes(cfg, kern, o.weights),
+		.cache = (size_t)blocks_for(o.kv_tokens) * block_bytes(cfg, &o),
+		.activations = pass_bytes(cfg, o.max_batch, o.chunk),
+		.sampling = (size_t)threads * 3 * sizeof(float) * (size_t)cfg->vocab,
+	};
+
+	p.total = p.weights + p.cache + p.activations + p.sampling;
+	return p;
+}
+
+static double mib(size_t bytes)
+{
+	return (double)bytes / 1048576.0;
+}
+
+static enum rc check_plan(const struct model_config *cfg, const struct kern *kern, int threads,
+			  const struct infer_opts *o, struct err *e)
+{
+	struct infer_plan p = infer_plan(cfg, kern, threads, o);
+
+	log_info("infer", "memory",
+		 "weights=%s mib=%.1f weights_mib=%.1f cache_mib=%.1f activations_mib=%.1f "
+		 "sampling_mib=%.1f available_mib=%.0f",
+		 weights_format_name(o->weights), mib(p.total), mib(p.weights), mib(p.cache),
+		 mib(p.activations), mib(p.sampling), mib(o->memory_max));
+	if (o->memory_max == 0 || p.total <= o->memory_max)
+		return RC_OK;
+	return err_set(e, RC_NOMEM,
+		       "generation needs %.0f MiB (weights as %s %.0f, a cache of %lld tokens %.0f, "
+		       "activations %.0f, sampling %.0f), but %.0f are available; a smaller cache%s "
+		       "would need less",
+		       mib(p.total), weights_format_name(o->weights), mib(p.weights),
+		       (long long)o->kv_tokens, mib(p.cache), mib(p.activations), mib(p.sampling),
+		       mib(o->memory_max),
+		       o->weights == KERN_F32	 ? " or weights as bf16 or q8"
+		       : o->weights == KERN_BF16 ? " or weights as q8"
+						 : "");
 }
 
 static enum rc check_opts(const struct infer_opts *o, struct err *e)
@@ -50,23 +115,31 @@ static enum rc check_opts(const struct infer_opts *o, struct err *e)
 	return RC_OK;
 }
 
-enum rc infer_new(const struct model *m, const struct kern *kern, struct kern_pool *pool,
-		  const struct infer_opts *opts, struct infer **out, struct err *e)
+/* `m` gives the layout, and the weights when there are no files. */
+static enum rc open_engine(const struct model *m, const struct model_source *files,
+			   const struct kern *kern, struct kern_pool *pool,
+			   const struct infer_opts *opts, struct infer **out, struct err *e)
 {
-	struct infer *f = mem_new(sizeof(*f));
-	int64_t tokens = opts->kv_tokens ? opts->kv_tokens : default_kv_tokens(&m->cfg);
+	struct infer_opts o = filled(&m->cfg, opts);
 	enum rc rc = check_opts(opts, e);
+	struct infer *f;
 
 	*out = NULL;
-	f->m = m;
+	if (rc || (rc = weights_check(&m->cfg, o.weights, e)) ||
+	    (rc = check_plan(&m->cfg, kern, kern_pool_threads(pool), &o, e)))
+		return rc;
+	f = mem_new(sizeof(*f));
+	f->cfg = m->cfg;
 	f->kern = kern;
 	f->pool = pool;
-	f->max_batch = opts->max_batch ? opts->max_batch : 64;
-	f->chunk = opts->chunk ? opts->chunk : 256;
-	f->context = tokens < m->cfg.max_pos ? (int)tokens : m->cfg.max_pos;
-	f->stats.blocks = (int)((tokens + KERN_PAGE - 1) / KERN_PAGE);
+	f->max_batch = o.max_batch;
+	f->chunk = o.chunk;
+	f->share = !o.no_share;
+	f->context = o.kv_tokens < m->cfg.max_pos ? (int)o.kv_tokens : m->cfg.max_pos;
+	f->stats.blocks = blocks_for(o.kv_tokens);
+	rc = weights_load(&f->weights, m, files, kern, pool, o.weights, e);
 	if (!rc)
-		rc = kv_init(&f->kv, &m->cfg, f->stats.blocks, e);
+		rc = kv_init(&f->kv, &m->cfg, cache_format(&o), f->stats.blocks, e);
 	if (!rc)
 		rc = rope_table_make(&m->cfg, f->context, &f->rope, e);
 	if (!rc)
@@ -75,12 +148,31 @@ enum rc infer_new(const struct model *m, const struct kern *kern, struct kern_po
 		infer_free(f);
 		return rc;
 	}
-	f->scratch = mem_array((size_t)kern_pool_threads(pool),
-			       sample_scratch(m->cfg.vocab) * sizeof(float));
 	f->active = mem_array((size_t)f->max_batch, sizeof(*f->active));
 	f->draws = mem_array((size_t)f->max_batch, sizeof(*f->draws));
+	f->drawn = mem_array((size_t)f->max_batch, sizeof(*f->drawn));
 	*out = f;
 	return RC_OK;
+}
+
+enum rc infer_new(const struct model *m, const struct kern *kern, struct kern_pool *pool,
+		  const struct infer_opts *opts, struct infer **out, struct err *e)
+{
+	return open_engine(m, NULL, kern, pool, opts, out, e);
+}
+
+enum rc infer_open(const char *dir, const struct kern *kern, struct kern_pool *pool,
+		   const struct infer_opts *opts, struct infer **out, struct err *e)
+{
+	struct model_source files;
+	enum rc rc = model_source_open(dir, &files, e);
+
+	*out = NULL;
+	if (rc)
+		return rc;
+	rc = open_engine(files.layout, &files, kern, pool, opts, out, e);
+	model_source_close(&files);
+	return rc ? err_wrap(e, "model %s", dir) : RC_OK;
 }
 
 void infer_free(struct infer *f)
@@ -92,11 +184,17 @@ void infer_free(struct infer *f)
 	free(f->seqs);
 	free(f->active);
 	free(f->draws);
-	free(f->scratch);
+	free(f->drawn);
+	weights_release(&f->weights);
 	rope_table_release(&f->rope);
 	pass_release(f);
 	kv_release(&f->kv);
 	free(f);
+}
+
+const struct model_config *infer_config(const struct infer *f)
+{
+	return &f->cfg;
 }
 
 int infer_context(const struct infer *f)
@@ -113,7 +211,7 @@ const struct infer_stats *infer_stats(const struct infer *f)
 
 static enum rc check_req(const struct infer *f, const struct infer_req *q, struct err *e)
 {
-	int vocab = f->m->cfg.vocab;
+	int vocab = f->cfg.vocab;
 
 	if (q->n < 1 || q->n > INFER_SAMPLES_MAX)
 		return err_set(e, RC_INVALID, "%d samples of a prompt: not in 1..%d", q->n,
@@ -126,7 +224,7 @@ static enum rc check_req(const struct infer *f, const struct infer_req *q, struc
 		return err_set(e, RC_INVALID,
 			       "the prompt has %d tokens, but the context holds %d (%d positions of the "
 			       "model, %d tokens of cache): no room for an answer", q->n_prompt, f->context,
-			       f->m->cfg.max_pos, f->stats.blocks * KERN_PAGE);
+			       f->cfg.max_pos, f->stats.blocks * KERN_PAGE);
 	for (int i = 0; i < q->n_prompt; i++)
 		if (q->prompt[i] < 0 || q->prompt[i] >= vocab)
 			return err_set(e, RC_INVALID, "prompt token %d is %d, not in 0..%d", i,
@@ -172,8 +270,8 @@ enum rc infer_add(struct infer *f, const struct infer_req *q, int *index, struct
 		r->q.max_new = f->context - q->n_prompt;
 	for (int i = 0; i < q->n; i++) {
 		int left = q->n - i, group = i % f->max_batch;
-		bool first = group == 0;
-		int others = !first ? 0 : (left < f->max_batch ? left : f->max_batch) - 1;
+		bool first = group == 0 || !f->share;
+		int others = !first || !f->share ? 0 : (left < f->max_batch ? left : f->max_batch) - 1;
 		add_seq(f, f->n_reqs, i, others, first ? SEQ_QUEUED : SEQ_LATER);
 	}
 	f->stats.prompt_tokens += q->n_prompt;
@@ -222,11 +320,6 @@ void infer_clear(struct infer *f)
 }
 
 /* --- taking up and giving back ---------------------------------------------------------------- */
-
-static int blocks_for(int tokens)
-{
-	return (tokens + KERN_PAGE - 1) / KERN_PAGE;
-}
 
 static void start_seq(struct infer *f, struct seq *s)
 {
@@ -354,13 +447,14 @@ static int add_rows(struct infer *f, int at, int left)
 	struct pass *p = &f->pass;
 	int n_prompt = f->reqs[s->req].q.n_prompt, taken = 0;
 
-	adopt_known(f, s, n_prompt);
+	if (f->share)
+		adopt_known(f, s, n_prompt);
 	bool answering = s->n_tokens - s->n_done == 1 && s->n_tokens > n_prompt;
 	int n = answering ? 1 : left;
 	for (; n && s->n_done < s->n_tokens && writable_block(f, at, s); n--, taken++) {
 		pass_add(p, s->tokens[s->n_done], s->n_done, s->blocks);
 		s->n_done++;
-		if (s->n_done % KERN_PAGE || s->n_done > n_prompt ||
+		if (!f->share || s->n_done % KERN_PAGE || s->n_done > n_prompt ||
 		    s->n_chained * KERN_PAGE + KERN_PAGE != s->n_done)
 			continue;
 		s->chain = kv_register(&f->kv, s->blocks[s->n_chained], s->chain,
@@ -388,35 +482,33 @@ static void fill_pass(struct infer *f)
 
 /* --- drawing ---------------------------------------------------------------------------------- */
 
-static void draw_one(void *ctx, int item, int thread)
+static struct kern_draw draw_of(const struct infer *f, const struct seq *s)
 {
-	struct infer *f = ctx;
-	struct seq *s = &f->seqs[f->draws[item]];
 	const struct infer_req *q = &f->reqs[s->req].q;
-	int vocab = f->m->cfg.vocab;
-	const float *logits = f->pass.logits + (size_t)s->out * (size_t)vocab;
 	struct sample_name name = q->name;
-	double u = 0;
+	uint32_t at = (uint32_t)(s->n_tokens - q->n_prompt);
 
 	name.sample += (uint32_t)s->sample;
-	if (q->sampling.temperature > 0)
-		u = sample_uniform(&name, (uint32_t)(s->n_tokens - q->n_prompt));
-	s->drawn = sample_pick(f->kern, logits, vocab, f->pass.max[s->out], &q->sampling, u,
-			       f->scratch + (size_t)thread * sample_scratch(vocab));
-	s->drawn_logp = logits[s->drawn] - f->pass.lse[s->out];
+	return (struct kern_draw){
+		.row = s->out,
+		.temperature = q->sampling.temperature,
+		.top_p = q->sampling.top_p,
+		.top_k = q->sampling.top_k,
+		.u = q->sampling.temperature > 0 ? sample_uniform(&name, at) : 0,
+	};
 }
 
-static void take_token(struct infer *f, struct seq *s)
+static void take_token(struct infer *f, struct seq *s, const struct kern_draw *d)
 {
 	const struct infer_req *q = &f->reqs[s->req].q;
 	bool stop = false;
 
-	s->tokens[s->n_tokens++] = s->drawn;
-	s->logp += (double)s->drawn_logp;
+	s->tokens[s->n_tokens++] = d->id;
+	s->logp += (double)d->logp;
 	f->stats.sampled_tokens++;
 	for (int i = 0; i < q->n_stops; i++)
-		stop = stop || q->stops[i] == s->drawn;
-	if (q->on_token && q->on_token(q->ctx, s->sample, s->drawn))
+		stop = stop || q->stops[i] == d->id;
+	if (q->on_token && q->on_token(q->ctx, s->sample, d->id))
 		stop = true;
 	if (stop)
 		finish_seq(f, s, INFER_STOP);
@@ -452,10 +544,6 @@ static enum rc draw_all(struct infer *f, struct err *e)
 	int n_active = f->n_active; /* fork_group() adds more */
 
 	pass_logits(f, 0, f->pass.n_out);
-	for (int i = 0; i < f->pass.n_out; i++)
-		if (!isfinite(f->pass.lse[i]))
-			return err_set(e, RC_CORRUPT, "the model's logits are not finite: its weights are "
-						      "damaged or training diverged");
 	f->n_draws = 0;
 	for (int i = 0; i < n_active; i++) {
 		struct seq *s = &f->seqs[f->active[i]];
@@ -464,9 +552,15 @@ static enum rc draw_all(struct infer *f, struct err *e)
 		f->draws[f->n_draws++] = f->active[i];
 		fork_group(f, f->active[i]);
 	}
-	kern_pool_run(f->pool, draw_one, f, f->n_draws);
 	for (int i = 0; i < f->n_draws; i++)
-		take_token(f, &f->seqs[f->draws[i]]);
+		f->drawn[i] = draw_of(f, &f->seqs[f->draws[i]]);
+	f->kern->draw(f->pool, f->drawn, f->n_draws, f->pass.logits, f->cfg.vocab, f->cfg.vocab);
+	for (int i = 0; i < f->n_draws; i++)
+		if (!isfinite(f->drawn[i].lse))
+			return err_set(e, RC_CORRUPT, "the model's logits are not finite: its weights are "
+						      "damaged or training diverged");
+	for (int i = 0; i < f->n_draws; i++)
+		take_token(f, &f->seqs[f->draws[i]], &f->drawn[i]);
 	sweep_active(f);
 	return RC_OK;
 }
@@ -512,9 +606,9 @@ static enum rc check_ids(const struct infer *f, const int32_t *ids, int n, struc
 	if (n < 1 || n > f->context)
 		return err_set(e, RC_INVALID, "%d tokens: the context holds 1..%d", n, f->context);
 	for (int i = 0; i < n; i++)
-		if (ids[i] < 0 || ids[i] >= f->m->cfg.vocab)
+		if (ids[i] < 0 || ids[i] >= f->cfg.vocab)
 			return err_set(e, RC_INVALID, "token %d is %d, not in 0..%d", i, ids[i],
-				       f->m->cfg.vocab - 1);
+				       f->cfg.vocab - 1);
 	return RC_OK;
 }
 
@@ -539,7 +633,7 @@ struct given {
 
 static void logits_of(struct infer *f, const struct given *g, int at, int n)
 {
-	size_t vocab = (size_t)f->m->cfg.vocab;
+	size_t vocab = (size_t)f->cfg.vocab;
 
 	for (int i = 0; i < n; i += f->max_batch) {
 		int k = n - i < f->max_batch ? n - i : f->max_batch;
@@ -553,21 +647,18 @@ static void logps_of(struct infer *f, const struct given *g, int at, int n)
 {
 	/* Row at + i tells of token at + i + 1. */
 	int skip = g->from - 1 > at ? g->from - 1 - at : 0;
-	int rows = n - skip - (at + n == g->n);
+	int rows = n - skip - (at + n == g->n), vocab = f->cfg.vocab;
+	float max[INFER_SAMPLES_MAX], lse[INFER_SAMPLES_MAX];
 
-	if (rows <= 0)
-		return;
-	pass_hidden(f, skip, rows);
-	struct kern_logprob a = {
-		.rows = rows,
-		.width = f->m->cfg.dim,
-		.vocab = f->m->cfg.vocab,
-		.h = f->pass.xo,
-		.w = f->m->params + f->m->head,
-		.target = g->ids + at + skip + 1,
-		.logp = g->out + (at + skip + 1 - g->from),
-	};
-	f->kern->logprob(f->pool, &a);
+	for (int i = 0; i < rows; i += f->max_batch) {
+		int k = rows - i < f->max_batch ? rows - i : f->max_batch, first = at + skip + i + 1;
+
+		pass_logits(f, skip + i, k);
+		f->kern->row_lse(f->pool, max, lse, f->pass.logits, vocab, k, vocab);
+		for (int r = 0; r < k; r++)
+			g->out[first + r - g->from] =
+				f->pass.logits[(size_t)r * (size_t)vocab + (size_t)g->ids[first + r]] - lse[r];
+	}
 }
 
 static enum rc run_given(struct infer *f, const struct given *g,

@@ -15,6 +15,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "kernels/kernels.h"
 #include "worker/model/model.h"
 #include "worker/model/sample.h"
 
@@ -22,16 +23,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct kern;
-struct kern_pool;
 struct infer;
 
 #define INFER_SAMPLES_MAX 4096
 
 struct infer_opts {
+	enum kern_format weights;
 	int64_t kv_tokens; /* bound of the cache in tokens; 0: four contexts, at least 16,384 */
 	int max_batch;     /* answers at once; 0: 64 */
-	int chunk;         /* prompt tokens in one pass; 0: 256 */
+	int chunk;         /* prompt tokens in one pass; 0: 512 */
+	bool no_share;     /* every sample computes its own prompt: to measure what sharing is worth */
+	size_t memory_max; /* bytes it may take; 0: what the machine says is available */
+};
+
+/* What it takes, in bytes; known before anything is loaded. */
+struct infer_plan {
+	size_t weights, cache, activations, sampling, total;
 };
 
 enum infer_finish { INFER_UNDONE, INFER_STOP, INFER_LENGTH };
@@ -68,13 +75,17 @@ struct infer_stats {
 	double seconds;
 };
 
-/* Bytes of key/value cache one token takes. */
-size_t infer_kv_bytes(const struct model_config *cfg);
-/* All borrowed; the weights are packed here, so change them only before. RC_NOMEM says how much
- * was asked for. */
+struct infer_plan infer_plan(const struct model_config *cfg, const struct kern *kern, int threads,
+			     const struct infer_opts *opts);
+/* From a model directory: its weights go straight into the chosen format. RC_NOMEM, with the plan,
+ * when it does not fit. Kernels and pool are borrowed. */
+enum rc infer_open(const char *dir, const struct kern *kern, struct kern_pool *pool,
+		   const struct infer_opts *opts, struct infer **out, struct err *e);
+/* From a model in memory, which is not needed afterwards. */
 enum rc infer_new(const struct model *m, const struct kern *kern, struct kern_pool *pool,
 		  const struct infer_opts *opts, struct infer **out, struct err *e);
 void infer_free(struct infer *f);
+const struct model_config *infer_config(const struct infer *f);
 int infer_context(const struct infer *f); /* longest prompt + answer, in tokens */
 
 /* *index counts the requests since the last clear. RC_INVALID, with the numbers, when the prompt

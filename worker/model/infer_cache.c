@@ -6,11 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum rc kv_init(struct kv *kv, const struct model_config *cfg, int n_blocks, struct err *e)
+enum rc kv_init(struct kv *kv, const struct model_config *cfg, enum kern_format format, int n_blocks,
+		struct err *e)
 {
-	*kv = (struct kv){.n_blocks = n_blocks, .n_layers = cfg->n_layers, .oldest = -1, .newest = -1};
-	kv->stride = (size_t)cfg->n_kv_heads * (size_t)cfg->head_dim * KERN_PAGE;
-	kv->bytes = (size_t)cfg->n_layers * (size_t)n_blocks * kv->stride * sizeof(float);
+	*kv = (struct kv){.format = format, .n_blocks = n_blocks, .n_layers = cfg->n_layers, .oldest = -1, .newest = -1};
+	kv->stride = kern_kv_bytes(format, cfg->n_kv_heads, cfg->head_dim);
+	kv->bytes = (size_t)cfg->n_layers * (size_t)n_blocks * kv->stride;
 	kv->k = mem_try(kv->bytes);
 	kv->v = mem_try(kv->bytes);
 	if (!kv->k || !kv->v) {
@@ -165,7 +166,7 @@ void kv_copy(struct kv *kv, int to, int from)
 	for (int l = 0; l < kv->n_layers; l++) {
 		size_t layer = (size_t)l * (size_t)kv->n_blocks * kv->stride;
 		size_t a = layer + (size_t)to * kv->stride, b = layer + (size_t)from * kv->stride;
-		memcpy(kv->k + a, kv->k + b, kv->stride * sizeof(float));
-		memcpy(kv->v + a, kv->v + b, kv->stride * sizeof(float));
+		memcpy(kv->k + a, kv->k + b, kv->stride);
+		memcpy(kv->v + a, kv->v + b, kv->stride);
 	}
 }

@@ -5,6 +5,7 @@
 
 #include "kernels/kernels.h"
 #include "worker/model/infer.h"
+#include "worker/model/weights.h"
 
 /* --- cache ------------------------------------------------------------------------------------ */
 
@@ -20,9 +21,10 @@ struct kv_block {
 };
 
 struct kv {
+	enum kern_format format;
 	int n_blocks, n_layers;
-	size_t stride;        /* floats of one block in one layer, keys or values alone */
-	float *k, *v;         /* owned; [layer][block][stride] */
+	size_t stride;        /* bytes of one block in one layer, keys or values alone */
+	char *k, *v;          /* owned; [layer][block][stride] */
 	size_t bytes;         /* of each */
 	struct kv_block *blocks; /* owned */
 	int *buckets;         /* owned; -1 empty */
@@ -32,7 +34,8 @@ struct kv {
 	uint64_t last_uid;
 };
 
-enum rc kv_init(struct kv *kv, const struct model_config *cfg, int n_blocks, struct err *e);
+enum rc kv_init(struct kv *kv, const struct model_config *cfg, enum kern_format format, int n_blocks,
+		struct err *e);
 void kv_release(struct kv *kv);
 int kv_take(struct kv *kv); /* refs 1; -1 when every block is held */
 void kv_hold(struct kv *kv, int b);
@@ -54,13 +57,8 @@ struct pass {
 	int n_out, cap_out;
 	float *x, *xn, *qkv, *att, *gu, *y; /* activations, [cap][...] */
 	float *xo, *logits;                 /* [cap_out][C], [cap_out][V] */
-	float *max, *lse;                   /* [cap_out] */
 	float *slab;           /* owns all of the activations */
 	size_t slab_bytes;
-};
-
-struct packed_layer {
-	void *qkv, *o, *w13, *w2; /* into infer->packed */
 };
 
 /* --- scheduler -------------------------------------------------------------------------------- */
@@ -86,8 +84,6 @@ struct seq {
 	double logp;
 	enum infer_finish finish;
 	/* of the current pass */
-	int32_t drawn;
-	float drawn_logp;
 	int out;           /* row of logits, -1 none */
 };
 
@@ -97,16 +93,14 @@ struct request {
 };
 
 struct infer {
-	const struct model *m;  /* borrowed */
+	struct model_config cfg;
+	struct weights weights; /* owned */
 	const struct kern *kern; /* borrowed */
 	struct kern_pool *pool; /* borrowed */
 	struct kv kv;
 	struct pass pass;
-	struct packed_layer *layers; /* owned */
-	void *packed, *packed_head; /* owned slab; head lies in it */
-	size_t packed_bytes;
 	struct rope_table rope;
-	float *scratch; /* owned; [threads][sample_scratch] */
+	bool share;
 	int context, max_batch, chunk;
 	struct request *reqs; /* owned */
 	int n_reqs, cap_reqs;
@@ -116,14 +110,16 @@ struct infer {
 	int *active, n_active; /* owned; oldest first */
 	int n_reserved;   /* batch places taken: active ones and those that wait for them */
 	int *draws, n_draws; /* owned; sequences that draw from the logits of this pass */
+	struct kern_draw *drawn; /* owned; what each of them drew */
 	struct infer_stats stats;
 };
 
+size_t pass_bytes(const struct model_config *cfg, int max_batch, int chunk);
 enum rc pass_init(struct infer *f, struct err *e);
 void pass_release(struct infer *f);
 void pass_add(struct pass *p, int32_t id, int32_t pos, const int32_t *table);
 void pass_run(struct infer *f);
 /* Normalised hidden states of the rows out[from .. from + n) into xo. */
 void pass_hidden(struct infer *f, int from, int n);
-/* Their logits, maxima and log-sum-exps. */
+/* Their logits. */
 void pass_logits(struct infer *f, int from, int n);

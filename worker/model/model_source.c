@@ -8,6 +8,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static enum rc find_tensor(const struct tensor_ref *ref, const struct st *files,
 			   const struct st_tensor **out, struct err *e)
@@ -102,6 +104,16 @@ enum rc model_source_read(const struct model_source *s, int i, size_t first, siz
 			return err_set(e, RC_INVALID, "tensor %s: element %zu is not finite",
 				       ref->name, first + k);
 	return RC_OK;
+}
+
+void model_source_drop(const struct model_source *s, int i)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)s->at[i]->data;
+	uintptr_t to = (from + s->at[i]->size_bytes) / page * page;
+
+	from = (from + page - 1) / page * page;
+	if (to > from)
+		(void)madvise((void *)from, to - from, MADV_DONTNEED); /* Advice only. */
 }
 
 enum st_dtype model_source_dtype(const struct model_source *s)

@@ -22,6 +22,8 @@ void model_source_close(struct model_source *s);
  * one is not finite. */
 enum rc model_source_read(const struct model_source *s, int i, size_t first, size_t n, float *out,
 			  struct err *e);
+/* Tensor i is not needed again soon: its pages may leave memory. */
+void model_source_drop(const struct model_source *s, int i);
 /* The type all weights have, or ST_DTYPES when they differ. */
 enum st_dtype model_source_dtype(const struct model_source *s);
 

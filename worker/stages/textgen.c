@@ -1,14 +1,15 @@
 #include "worker/stages/textgen.h"
 
 #include "base/buf.h"
+#include "base/jsonx.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "kernels/kernels.h"
 #include "worker/model/infer.h"
-#include "worker/model/model.h"
 #include "worker/model/template.h"
 #include "worker/model/token.h"
+#include "worker/model/weights.h"
 #include "worker/stage.h"
 
 #include <stdlib.h>
@@ -32,7 +33,6 @@ struct request {
 
 struct textgen {
 	struct stage_ctx *ctx; /* borrowed */
-	struct model *model;
 	struct tokenizer *tok;
 	struct template *tmpl;
 	struct infer *infer;
@@ -48,16 +48,17 @@ enum rc textgen_open(struct stage_ctx *ctx, const char *model_dir, const char *t
 	struct infer_opts opts = {0};
 
 	g->ctx = ctx;
-	enum rc rc = model_load(model_dir, &g->model, e);
+	enum rc rc = weights_format_parse(
+		jx_get_str(stage_section(ctx, "engine"), "weights", "f32"), &opts.weights, e);
 	if (rc == RC_OK)
 		rc = tokenizer_load(model_dir, &g->tok, e);
-	if (rc == RC_OK && tokenizer_vocab(g->tok) > g->model->cfg.vocab)
-		rc = err_set(e, RC_INVALID, "%s: the tokenizer has ids up to %d, the model only %d",
-			     model_dir, tokenizer_vocab(g->tok) - 1, g->model->cfg.vocab);
 	if (rc == RC_OK)
 		rc = template_open(template_name, g->tok, &g->tmpl, e);
 	if (rc == RC_OK)
-		rc = infer_new(g->model, stage_kern(ctx), stage_pool(ctx), &opts, &g->infer, e);
+		rc = infer_open(model_dir, stage_kern(ctx), stage_pool(ctx), &opts, &g->infer, e);
+	if (rc == RC_OK && tokenizer_vocab(g->tok) > infer_config(g->infer)->vocab)
+		rc = err_set(e, RC_INVALID, "%s: the tokenizer has ids up to %d, the model only %d",
+			     model_dir, tokenizer_vocab(g->tok) - 1, infer_config(g->infer)->vocab);
 	if (rc != RC_OK) {
 		textgen_close(g);
 		return rc;
@@ -101,8 +102,6 @@ void textgen_close(struct textgen *g)
 		template_free(g->tmpl);
 	if (g->tok)
 		tokenizer_free(g->tok);
-	if (g->model)
-		model_free(g->model);
 	free(g->reqs);
 	free(g);
 }
