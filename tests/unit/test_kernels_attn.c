@@ -9,8 +9,8 @@ struct problem {
 	int n_seqs, n_tokens, window;
 	int32_t cu[8];
 	const int32_t *fork; /* [n_seqs][2] or NULL */
-	double *qkv;	   /* [T][LD] */
-	const float *dout; /* [T][HEADS*DIM] */
+	double *qkv;	     /* [T][LD] */
+	const float *dout;   /* [T][HEADS*DIM] */
 	double *out;
 	double *lse;
 };
