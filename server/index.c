@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define NS_ARTIFACT "artifact"
+#define READS_MAX 6
 
 bool kind_valid(const char *kind)
 {
@@ -87,16 +88,21 @@ void key_path(const char *key, char out[DOC_PATH_MAX])
 	str_fmt(out, DOC_PATH_MAX, "keys/%.2s/%s.json", key, key);
 }
 
-/* Which sections of the specification a stage reads. Import reads files that may change under the
- * same name, so it is never reused; neither is what a user's command computed. */
+/* Which sections of the specification a stage reads, or "section/field" for one field of it. Import
+ * reads files that may change under the same name, so it is never reused; neither is what a user's
+ * command computed. */
 static const struct {
 	const char *stage;
-	const char *sections[5];
+	const char *sections[READS_MAX];
 } reads[] = {
-	{"sft", {"sft", "template"}},	      {"eft", {"eft", "judge", "data", "template"}},
-	{"prompts", {"prompts", "template"}}, {"generate", {"generate", "template"}},
-	{"judge", {"judge", "template"}},     {"pair", {"pair", "generate", "judge"}},
-	{"dpo", {"dpo", "template"}},	      {"eval", {"eval", "judge", "template"}},
+	{"sft", {"sft", "template", "engine/train", "engine/micro_tokens"}},
+	{"eft", {"eft", "judge", "data", "template"}},
+	{"prompts", {"prompts", "template"}},
+	{"generate", {"generate", "template"}},
+	{"judge", {"judge", "template"}},
+	{"pair", {"pair", "generate", "judge"}},
+	{"dpo", {"dpo", "template", "engine/train", "engine/micro_tokens"}},
+	{"eval", {"eval", "judge", "template"}},
 };
 
 /* Whether the section runs a program of the user's. */
@@ -112,13 +118,25 @@ static bool has_command(const json_t *section)
 	return false;
 }
 
+/* Borrowed; NULL where the specification has none. */
+static json_t *spec_at(const json_t *spec, const char *name)
+{
+	const char *slash = strchr(name, '/');
+	char section[32];
+
+	if (!slash)
+		return json_object_get(spec, name);
+	str_fmt(section, sizeof section, "%.*s", (int)(slash - name), name);
+	return json_object_get(json_object_get(spec, section), slash + 1);
+}
+
 static bool spec_part(const json_t *spec, const char *stage, json_t *part)
 {
 	for (size_t i = 0; i < sizeof reads / sizeof *reads; i++) {
 		if (strcmp(reads[i].stage, stage) != 0)
 			continue;
-		for (int k = 0; k < 5 && reads[i].sections[k]; k++) {
-			json_t *v = json_object_get(spec, reads[i].sections[k]);
+		for (int k = 0; k < READS_MAX && reads[i].sections[k]; k++) {
+			json_t *v = spec_at(spec, reads[i].sections[k]);
 
 			if (json_is_object(v) && (has_command(v) || jx_get_str(v, "model", "")[0]))
 				return false; /* A model directory may change as well. */

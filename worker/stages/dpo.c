@@ -36,6 +36,7 @@ struct dpo {
 	struct order order, replay_order;
 	double replay_share;
 	int64_t from, to, total;
+	double tokens_saved; /* by feeding each prompt once for both answers */
 	struct train_pair *batch;      /* owned, [order.batch] */
 	struct train_example *extra;   /* owned */
 	struct stage_rows ref_rows;
@@ -335,10 +336,12 @@ static enum rc one_step(struct dpo *d, struct err *e)
 	int n = fill_pairs(d, d->t.step), n_extra = fill_replay(d, d->t.step);
 	enum rc rc = RC_OK;
 
+	training_step_begins(&d->t);
 	if (n > 0)
 		rc = trainer_dpo_step(d->t.trainer, d->batch, n, d->extra, n_extra, (int)d->t.step, &m, e);
 	if (rc != RC_OK)
 		return err_wrap(e, "step %lld", (long long)d->t.step + 1);
+	d->tokens_saved += m.tokens_saved;
 	return training_stepped(&d->t, &m, true, d->from, d->to, e);
 }
 
@@ -376,10 +379,13 @@ static enum rc finish(struct dpo *d, struct err *e)
 
 	stage_final(ctx, "dpo.pairs", json_integer(n_pairs(d)));
 	stage_final(ctx, "dpo.too_long", json_integer(d->pairs.too_long));
+	stage_final(ctx, "dpo.tokens_saved", json_real(d->tokens_saved));
 	if (rc == RC_OK && d->makes_ref)
 		rc = stage_rows_finish(&d->ref_rows,
-				       json_pack("{s:s, s:s}", "pairs", stage_in_digest(ctx, "pairs"),
-						 "ref", stage_in_digest(ctx, "ref")),
+				       json_pack("{s:s, s:s, s:s, s:f}", "pairs",
+						 stage_in_digest(ctx, "pairs"), "ref",
+						 stage_in_digest(ctx, "ref"), "train", d->t.format,
+						 "ld_alpha", d->o.dpo.ld_alpha),
 				       e);
 	return rc;
 }

@@ -56,6 +56,7 @@ static enum rc one_step(struct sft *s, struct err *e)
 	const uint32_t *items;
 	uint32_t n = order_step(&s->order, s->t.step, &items);
 
+	training_step_begins(&s->t);
 	for (uint32_t i = 0; i < n; i++) {
 		const struct example *x = &s->examples.items[items[i]];
 
@@ -88,6 +89,7 @@ enum rc stage_sft(struct stage_ctx *ctx, struct err *e)
 		rc = load_data(&s, e);
 	if (rc == RC_OK)
 		rc = training_options(&s.t, s.total, variant, &o, e);
+	o.pairs = false;
 	if (rc == RC_OK)
 		rc = training_start(&s.t, &o, NULL, 0, e);
 	while (rc == RC_OK && s.t.step < s.total)

@@ -1,5 +1,6 @@
 #include "worker/stages/training.h"
 
+#include "base/clk.h"
 #include "base/fs.h"
 #include "base/jsonx.h"
 #include "base/log.h"
@@ -21,6 +22,7 @@ enum rc training_open(struct training *t, struct stage_ctx *ctx, const char *sec
 	const char *dir = stage_resume_dir(ctx, "model");
 
 	*t = (struct training){.ctx = ctx, .section = stage_section(ctx, section)};
+	t->format = jx_get_str(stage_section(ctx, "engine"), "train", "f32");
 	t->resumed = dir != NULL;
 	if (!dir)
 		dir = stage_in(ctx, role);
@@ -45,6 +47,20 @@ static uint64_t mask_seed(const struct stage_ctx *ctx, const char *variant)
 	str_fmt(name, sizeof name, "%llu/%s/%d/%.40s", (unsigned long long)ctx->seed, ctx->stage,
 		ctx->iter, variant);
 	return stage_item(name);
+}
+
+static enum rc read_engine(const struct training *t, struct train_opts *o, struct err *e)
+{
+	const json_t *engine = stage_section(t->ctx, "engine");
+
+	if (strcmp(t->format, "f32") != 0 && strcmp(t->format, "bf16") != 0)
+		return err_set(e, RC_INVALID, "engine.train \"%s\": expected f32 or bf16", t->format);
+	o->format = strcmp(t->format, "bf16") == 0 ? KERN_BF16 : KERN_F32;
+	o->micro_tokens = (int)jx_get_i64(engine, "micro_tokens", TRAIN_MICRO_TOKENS);
+	if (o->micro_tokens < 1)
+		return err_set(e, RC_INVALID, "engine.micro_tokens %d: expected 1 or more",
+			       o->micro_tokens);
+	return RC_OK;
 }
 
 enum rc training_options(const struct training *t, int64_t total_steps, const char *variant,
@@ -72,7 +88,7 @@ enum rc training_options(const struct training *t, int64_t total_steps, const ch
 	o->max_length = (int)jx_get_i64(c, "max_length", 1024);
 	if (o->max_length > t->model->cfg.max_pos)
 		o->max_length = t->model->cfg.max_pos;
-	return RC_OK;
+	return read_engine(t, o, e);
 }
 
 enum rc training_start(struct training *t, const struct train_opts *o, const char *state_dir,
@@ -175,6 +191,11 @@ static bool is_due(const struct training *t, int64_t to)
 	return (every > 0 && t->step % every == 0) || stage_checkpoint_due(t->ctx, INT64_MAX);
 }
 
+void training_step_begins(struct training *t)
+{
+	t->mark = clk_mono_s();
+}
+
 enum rc training_stepped(struct training *t, const struct train_metrics *m, bool preference,
 			 int64_t from, int64_t to, struct err *e)
 {
@@ -182,6 +203,8 @@ enum rc training_stepped(struct training *t, const struct train_metrics *m, bool
 	enum rc rc = RC_OK;
 
 	t->step++;
+	t->seconds += clk_mono_s() - t->mark;
+	t->tokens += m->num_tokens;
 	t->loss_sum += m->loss;
 	t->accuracy_sum += preference ? m->accuracy : m->mean_token_accuracy;
 	t->loss_n++;
@@ -202,6 +225,8 @@ static void report_means(struct training *t)
 	stage_final(t->ctx, "train.mean_loss", json_real(t->loss_sum / (double)t->loss_n));
 	stage_final(t->ctx, "train.mean_accuracy", json_real(t->accuracy_sum / (double)t->loss_n));
 	stage_final(t->ctx, "train.steps", json_integer(t->step));
+	if (t->seconds > 0)
+		stage_final(t->ctx, "speed.tokens_per_s", json_real(t->tokens / t->seconds));
 	stage_final(t->ctx, "train.parameters", json_integer((json_int_t)t->model->n_weights));
 }
 
@@ -213,6 +238,7 @@ enum rc training_finish(struct training *t, json_t *meta, struct err *e)
 	if (template_sha256(template_name(t->tmpl), sha, NULL) == RC_OK)
 		json_object_set_new(templates, template_name(t->tmpl), json_string(sha));
 	json_object_set_new(meta, "templates", templates);
+	json_object_set_new(meta, "engine", json_pack("{s:s}", "train", t->format));
 	json_object_set_new(meta, "step", json_integer(t->step));
 	json_object_set_new(meta, "parameters", json_integer((json_int_t)t->model->n_weights));
 	report_means(t);

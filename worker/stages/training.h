@@ -28,6 +28,9 @@ struct training {
 	struct trainer *trainer; /* owned */
 	int64_t step;            /* the next one to take */
 	bool resumed;            /* weights and state come from a checkpoint of this job */
+	const char *format;      /* engine.train: "f32" or "bf16"; borrowed from the spec */
+	double mark;             /* when the step began, seconds */
+	double seconds, tokens;  /* spent in steps of this attempt, rows fed by them */
 	/* running figures of the last steps */
 	double loss_sum, accuracy_sum;
 	int64_t loss_n;
@@ -44,6 +47,8 @@ enum rc training_options(const struct training *t, int64_t total_steps, const ch
 enum rc training_start(struct training *t, const struct train_opts *o, const char *state_dir,
 		       int64_t first, struct err *e);
 void training_close(struct training *t);
+/* Before a step: its time counts from here. */
+void training_step_begins(struct training *t);
 
 /* After step t->step was taken: counts it, reports, checkpoints when due, and returns RC_CANCELLED
  * when the job must stop. */
