@@ -302,6 +302,21 @@ void token_guess_eos(struct tokenizer *t)
 		t->eos = tokenizer_special(t, names[i]);
 }
 
+/* Is U+2581 a piece, and does none hold one after something else? Then no merge joins the end of a
+ * word with the beginning of the next, and a long text is as many small ones. */
+static bool words_stand_alone(const struct tokenizer *t)
+{
+	if (!t->escape || t->split != SPLIT_NONE || t->frozen.n ||
+	    token_map_find(t, ESCAPED_SPACE, 3) < 0)
+		return false;
+	for (int32_t id = 0; id < t->n_vocab; id++) {
+		const struct token_piece *p = &t->pieces[id];
+		if (p->kind == PIECE_TEXT && token_split_word(t->text.data + p->at, p->len) != p->len)
+			return false;
+	}
+	return true;
+}
+
 enum rc tokenizer_seal(struct tokenizer *t, const char *what, struct err *e)
 {
 	char c;
@@ -317,6 +332,7 @@ enum rc tokenizer_seal(struct tokenizer *t, const char *what, struct err *e)
 	if (!t->n_vocab)
 		return err_set(e, RC_INVALID, "%s: the vocabulary is empty", what);
 	token_guess_eos(t);
+	t->cut_at_space = words_stand_alone(t);
 	str_fmt(t->kind, sizeof(t->kind), "bpe, %s, %s",
 		t->byte_level ? "byte-level" : t->byte_fallback ? "byte fallback" : "characters",
 		token_split_name(t->split));
@@ -417,7 +433,7 @@ static enum rc encode_run(const struct tokenizer *t, struct bpe_work *w, const c
 		len = w->escaped.len;
 	}
 	for (size_t n; len; p += n, len -= n) {
-		n = token_split_next(t->split, p, len);
+		n = t->cut_at_space ? token_split_word(p, len) : token_split_next(t->split, p, len);
 		enum rc rc = bpe_word(t, w, p, n, out, e);
 		if (rc)
 			return rc;

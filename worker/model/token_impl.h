@@ -66,6 +66,7 @@ struct tokenizer {
 	bool strip_lead;    /* decoding drops one leading space */
 	bool ignore_merges; /* a word that is a piece is that piece */
 	bool fuse_unk, byte_fallback;
+	bool cut_at_space;  /* no piece goes on past a word's end: words may be merged one by one */
 	bool bos_known;     /* the file itself says whether there is a BOS */
 	bool eos_known;     /* and not guessed by its name */
 	enum token_prefix prefix;
@@ -111,6 +112,8 @@ enum rc tokenizer_seal(struct tokenizer *t, const char *what, struct err *e);
 
 /* Length of the first word of p[0..len), len > 0; at least 1. */
 size_t token_split_next(enum token_split rule, const char *p, size_t len);
+/* The same where a word is a run of U+2581 and what stands before the next one. */
+size_t token_split_word(const char *p, size_t len);
 /* The rule a regular expression stands for, SPLIT_NONE when it is not one of ours. */
 enum token_split token_split_of_regex(const char *regex);
 const char *token_split_name(enum token_split rule);

@@ -200,6 +200,16 @@ static size_t split_space(const char *p, size_t len)
 	return next ? (size_t)(next - p) : len;
 }
 
+size_t token_split_word(const char *p, size_t len)
+{
+	size_t i = 0;
+
+	while (len - i >= 3 && !memcmp(p + i, "\xe2\x96\x81", 3))
+		i += 3;
+	const char *next = memmem(p + i, len - i, "\xe2\x96\x81", 3);
+	return next ? (size_t)(next - p) : len;
+}
+
 size_t token_split_next(enum token_split rule, const char *p, size_t len)
 {
 	switch (rule) {
