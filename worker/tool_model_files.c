@@ -1,11 +1,16 @@
 /* pawl-worker model info, export: what is in a model directory, and the same for others. */
 #include "worker/tool_model.h"
 
+#include "base/fs.h"
 #include "base/jsonx.h"
+#include "base/mem.h"
+#include "base/str.h"
 #include "worker/model/dtype.h"
 #include "worker/model/model_source.h"
 #include "worker/model/weights.h"
 
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 static json_t *fitting_templates(const struct tokenizer *tok)
@@ -21,6 +26,33 @@ static json_t *fitting_templates(const struct tokenizer *tok)
 		template_free(t);
 	}
 	return out;
+}
+
+/* The chat template that came with the model, as text; heap, NULL when there is none. */
+static char *own_template(const char *dir)
+{
+	char path[PATH_MAX];
+	json_t *config = NULL, *v, *named;
+	struct buf b = BUF_INIT;
+	char *text = NULL;
+	size_t i;
+
+	str_fmt(path, sizeof(path), "%.4000s/chat_template.jinja", dir);
+	if (fs_read(path, 1 << 20, &b, NULL) == RC_OK)
+		text = mem_strn(b.data ? b.data : "", b.len);
+	buf_release(&b);
+	str_fmt(path, sizeof(path), "%.4000s/tokenizer_config.json", dir);
+	if (text || jx_load(path, 4 << 20, &config, NULL))
+		return text;
+	v = json_object_get(config, "chat_template");
+	if (json_is_string(v))
+		text = mem_str(json_string_value(v));
+	json_array_foreach(v, i, named) {
+		if (!text && !strcmp(jx_get_str(named, "name", ""), "default"))
+			text = mem_str(jx_get_str(named, "template", ""));
+	}
+	json_decref(config);
+	return text;
 }
 
 static json_t *tokenizer_json(const struct tokenizer *t)
@@ -88,6 +120,7 @@ enum rc tool_info(struct tool_session *s, struct err *e)
 		return rc;
 	}
 	c = &src.layout->cfg;
+	char *own = own_template(s->args.model);
 	json_t *v =
 		json_pack("{s:s,s:I,s:i,s:b,s:o,s:o,s:o,s:o,s:o,s:s}", "family", c->arch,
 			  "parameters", (json_int_t)src.layout->n_weights, "context", c->max_pos,
@@ -97,7 +130,9 @@ enum rc tool_info(struct tool_session *s, struct err *e)
 	json_object_set_new(v, "memory_bytes", plans_json(c, &s->args));
 	json_object_set_new(v, "sliding_window",
 			    c->sliding_window ? json_integer(c->sliding_window) : json_null());
+	json_object_set_new(v, "template_guess", json_string(template_guess(s->tok, own)));
 	tool_print(v);
+	free(own);
 	model_source_close(&src);
 	return RC_OK;
 }

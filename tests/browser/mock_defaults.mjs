@@ -5,7 +5,7 @@ const F = [
 	["/iterations", "int", 2, { min: 1, max: 20, help: "Each one makes the next model" }],
 	["/notes", "string", "", { help: "Free text" }],
 	["/base_model", "string", "", { required: true, help: "Hugging Face directory, seen from the worker that imports it" }],
-	["/template", "string", "chatml", { choices: ["plain", "alpaca", "llama-2", "llama-3", "mistral", "chatml"], help: "Chat template" }],
+	["/template", "string", "chatml", { choices: ["plain", "alpaca", "llama-2", "llama-3", "mistral", "mistral-v3", "chatml"], help: "Chat template" }],
 	["/data/ift", "files", [], { required: true, choices: ["auto", "oasst", "pairs"], help: "Instruction examples" }],
 	["/data/eft", "files", [], { choices: ["auto", "oasst", "ranked", "judge"], help: "Judge examples or ranked answers" }],
 	["/data/test", "files", [], { choices: ["auto", "pairs", "prompts"], help: "Test prompts for the evaluation" }],

@@ -15,6 +15,7 @@ check 'info ends well' $? 0
 has 'info names the tokenizer' '"kind":"bpe, byte-level, gpt-2"' info.json
 has 'info says the type' '"dtype":"F32"' info.json
 has 'info says the family' '"family":"llama"' info.json
+has 'info guesses the template' '"template_guess":"chatml"' info.json
 has 'info lists fitting templates' '"chatml":"bef6847a' info.json
 
 printf '%s\n' '{"text":"Pack for a hike: tent, rope \u4f60\u597d <|im_end|>"}' '{"text":""}' >texts.jsonl

@@ -115,11 +115,13 @@ void test_template__hashes_are_pinned(void)
 		"alpaca",
 		"84fa36d7946fd12959262f329ba2c860556fa747b4124a258cc318da1504d3e1",
 		"llama-2",
-		"0e01aef786919c0e3ba80248959a45d99577a885d485b75b49e6b2719131a213",
+		"b9ea16bf8a88f835d007355f0e53bcde37a7829cd60a044c787b011afeb47209",
 		"mistral",
 		"4c93c906c59e2c2a27958b9373a962dd95ca40af8688c24166e728e8db31fd52",
+		"mistral-v3",
+		"c12e5fdebdd9bf50e9a5ce48cf51774d57029528407246bd6a0799a1be884747",
 		"llama-3",
-		"bd3c785601f55f1d7c016481efccdfe263bc032ebfd4fab6d5b23fde9c1f9b3f",
+		"b7d07a53755ef4ecb67f456792f9e84d1c430bb41dacb8d4e098ea517ab4783d",
 		"chatml",
 		"bef6847a04bd3d83a03c3c987c0dd8739f19c3e574c57221972746b50899d26b",
 	};
@@ -140,7 +142,7 @@ void test_template__llama2_as_meta_writes_it(void)
 	struct tokenizer *tok;
 	struct template *t;
 	struct tokens ids = TOKENS_INIT, want = TOKENS_INIT;
-	static const char whole[] = "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nSay hi [/INST] Hi! ";
+	static const char whole[] = "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\n Say hi [/INST] Hi! ";
 
 	CHECK_RC(tokenizer_open(test_data("tokenizers/llama2.tokenizer.model"), &tok, &e), RC_OK);
 	t = open_template("llama-2", tok);

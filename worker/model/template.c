@@ -6,38 +6,48 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* White space cut off the parts, as the official code of each family does: never; every part at both
+ * ends (llama-3); system and prompt together, so that neither is cut where they meet (llama-2). */
+enum trim { TRIM_NONE, TRIM_PARTS, TRIM_TURN };
+
 /* A form is text with holes: {bos} {eos} {system} {prompt} {response}, and special tokens written
  * {<|like_this|>}. Changing any character of one changes its hash: raise the version as well.
- * llama-2 and llama-3 trim the white space around the parts, as Meta's code does. mistral puts a
- * system text before the prompt, as mistral-common does. */
+ * mistral puts a system text before the prompt, as mistral-common does. */
 struct form {
 	const char *name;
 	int version;
-	bool trim;
+	enum trim trim;
 	const char *prompt, *with_system; /* with_system NULL: no place for one */
 	const char *response;
+	const char *not_special; /* text that must not be a special token, and what to use then */
+	const char *instead;
 };
 
 #define HEAD(role) "{<|start_header_id|>}" role "{<|end_header_id|>}\n\n"
 #define TURN(role) "{<|im_start|>}" role "\n"
+#define TASK "### Instruction:\n{prompt}\n\n### Response:\n"
 
 static const struct form forms[] = {
-	{"plain", 1, false, "{bos}{prompt}", NULL, "{response}{eos}"},
-	{"alpaca", 1, false,
+	{"plain", 1, TRIM_NONE, "{bos}{prompt}", NULL, "{response}{eos}", NULL, NULL},
+	{"alpaca", 1, TRIM_NONE,
 	 "{bos}Below is an instruction that describes a task. Write a response that appropriately "
-	 "completes the request.\n\n### Instruction:\n{prompt}\n\n### Response:\n",
-	 "{bos}{system}\n\n### Instruction:\n{prompt}\n\n### Response:\n", "{response}{eos}"},
-	{"llama-2", 1, true, "{bos}[INST] {prompt} [/INST]",
-	 "{bos}[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{prompt} [/INST]", " {response} {eos}"},
-	{"mistral", 1, false, "{bos}[INST] {prompt} [/INST]", "{bos}[INST] {system}\n\n{prompt} [/INST]",
-	 " {response}{eos}"},
-	{"llama-3", 1, true,
-	 "{bos}" HEAD("user") "{prompt}{<|eot_id|>}" HEAD("assistant"),
-	 "{bos}" HEAD("system") "{system}{<|eot_id|>}" HEAD("user") "{prompt}{<|eot_id|>}" HEAD("assistant"),
-	 "{response}{<|eot_id|>}"},
-	{"chatml", 1, false, "{bos}" TURN("user") "{prompt}{<|im_end|>}\n" TURN("assistant"),
+	 "completes the request.\n\n" TASK,
+	 "{bos}{system}\n\n" TASK, "{response}{eos}", NULL, NULL},
+	{"llama-2", 2, TRIM_TURN, "{bos}[INST] {prompt} [/INST]",
+	 "{bos}[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{prompt} [/INST]", " {response} {eos}", NULL,
+	 NULL},
+	{"mistral", 1, TRIM_NONE, "{bos}[INST] {prompt} [/INST]",
+	 "{bos}[INST] {system}\n\n{prompt} [/INST]", " {response}{eos}", "[INST]", "mistral-v3"},
+	{"mistral-v3", 1, TRIM_NONE, "{bos}{[INST]} {prompt}{[/INST]}",
+	 "{bos}{[INST]} {system}\n\n{prompt}{[/INST]}", " {response}{eos}", NULL, NULL},
+	{"llama-3", 2, TRIM_PARTS, "{bos}" HEAD("user") "{prompt}{<|eot_id|>}" HEAD("assistant"),
+	 "{bos}" HEAD("system") "{system}{<|eot_id|>}" HEAD("user") "{prompt}{<|eot_id|>}"
+	 HEAD("assistant"),
+	 "{response}{<|eot_id|>}", NULL, NULL},
+	{"chatml", 1, TRIM_NONE, "{bos}" TURN("user") "{prompt}{<|im_end|>}\n" TURN("assistant"),
 	 "{bos}" TURN("system") "{system}{<|im_end|>}\n" TURN("user") "{prompt}{<|im_end|>}\n"
-	 TURN("assistant"), "{response}{<|im_end|>}"},
+	 TURN("assistant"),
+	 "{response}{<|im_end|>}", NULL, NULL},
 };
 
 #define N_FORMS (sizeof(forms) / sizeof(*forms))
@@ -162,15 +172,47 @@ static enum rc flush(struct render *r, struct err *e)
 	return rc;
 }
 
+/* What Python's strip() takes off. */
+static bool is_blank(uint32_t cp)
+{
+	return (cp >= 9 && cp <= 13) || (cp >= 0x1c && cp <= 0x20) || cp == 0x85 || cp == 0xa0 ||
+	       cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 ||
+	       cp == 0x202f || cp == 0x205f || cp == 0x3000;
+}
+
+static struct str strip(struct str s, bool left, bool right)
+{
+	uint32_t cp;
+	int n;
+
+	while (left && s.len && (n = utf8_decode(s.p, s.len, &cp)) && is_blank(cp))
+		s = (struct str){s.p + n, s.len - (size_t)n};
+	while (right && s.len) {
+		for (n = 1; n < 4 && (size_t)n < s.len && (s.p[s.len - (size_t)n] & 0xc0) == 0x80; n++)
+			;
+		if (utf8_decode(s.p + s.len - n, (size_t)n, &cp) != n || !is_blank(cp))
+			break;
+		s.len -= (size_t)n;
+	}
+	return s;
+}
+
+static struct str trim_part(const struct render *r, struct str hole, const char *part)
+{
+	enum trim trim = r->t->form->trim;
+
+	if (trim == TRIM_NONE || (trim == TRIM_TURN && str_eq(hole, "system")))
+		return str_of(part);
+	return strip(str_of(part), trim == TRIM_PARTS || !r->parts->system, true);
+}
+
 static enum rc fill_hole(struct render *r, struct str hole, struct err *e)
 {
 	const char *part = part_of(r->parts, hole);
 	enum rc rc;
 
 	if (part) {
-		struct str s = str_of(part);
-		if (r->t->form->trim)
-			s = str_trim(s);
+		struct str s = trim_part(r, hole, part);
 		buf_append(&r->text, s.p, s.len);
 		return RC_OK;
 	}
@@ -266,6 +308,19 @@ static enum rc check_specials(const struct template *t, const char *form, struct
 	return RC_OK;
 }
 
+/* In some tokenizers what was text has become a token of its own. */
+static enum rc check_texts(const struct template *t, struct err *e)
+{
+	const struct form *f = t->form;
+
+	if (!f->not_special || tokenizer_special(t->tok, f->not_special) < 0)
+		return RC_OK;
+	return err_set(e, RC_UNSUPPORTED,
+		       "template %s writes %s as text, but it is a special token of this tokenizer: "
+		       "use %s",
+		       f->name, f->not_special, f->instead);
+}
+
 static void bind_response(struct template *t)
 {
 	const char *form = t->form->response;
@@ -294,6 +349,8 @@ enum rc template_open(const char *name, const struct tokenizer *tok, struct temp
 		rc = check_specials(t, t->form->prompt, e);
 	if (!rc)
 		rc = check_specials(t, t->form->response, e);
+	if (!rc)
+		rc = check_texts(t, e);
 	if (rc) {
 		free(t);
 		return rc;
@@ -322,4 +379,27 @@ const int32_t *template_stops(const struct template *t, int *n)
 {
 	*n = t->n_stops;
 	return t->stops;
+}
+
+const char *template_guess(const struct tokenizer *tok, const char *chat_template)
+{
+	static const struct {
+		const char *special, *text, *name;
+	} signs[] = {
+		{"<|start_header_id|>", NULL, "llama-3"}, {NULL, "<|start_header_id|>", "llama-3"},
+		{NULL, "<|im_start|>", "chatml"},	  {NULL, "<<SYS>>", "llama-2"},
+		{"[INST]", NULL, "mistral-v3"},		  {NULL, "[INST]", "mistral"},
+		{NULL, "### Instruction:", "alpaca"},	  {"<|im_start|>", NULL, "chatml"},
+	};
+
+	for (size_t i = 0; i < sizeof(signs) / sizeof(*signs); i++) {
+		struct template *t;
+		bool fits = signs[i].special ? tokenizer_special(tok, signs[i].special) >= 0
+					     : chat_template && strstr(chat_template, signs[i].text);
+		if (!fits || template_open(signs[i].name, tok, &t, NULL))
+			continue;
+		template_free(t);
+		return signs[i].name;
+	}
+	return "plain";
 }
