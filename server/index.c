@@ -96,13 +96,13 @@ static const struct {
 	const char *sections[READS_MAX];
 } reads[] = {
 	{"sft", {"sft", "template", "engine/train", "engine/micro_tokens"}},
-	{"eft", {"eft", "judge", "data", "template"}},
-	{"prompts", {"prompts", "template"}},
-	{"generate", {"generate", "template"}},
-	{"judge", {"judge", "template"}},
+	{"eft", {"eft", "judge", "data", "template", "engine/weights"}},
+	{"prompts", {"prompts", "template", "engine/weights"}},
+	{"generate", {"generate", "template", "engine/weights"}},
+	{"judge", {"judge", "template", "engine/weights"}},
 	{"pair", {"pair", "generate", "judge"}},
 	{"dpo", {"dpo", "template", "engine/train", "engine/micro_tokens"}},
-	{"eval", {"eval", "judge", "template"}},
+	{"eval", {"eval", "judge", "template", "engine/weights"}},
 };
 
 /* Whether the section runs a program of the user's. */

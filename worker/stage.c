@@ -18,7 +18,7 @@
 
 #define JOB_MAX (16u << 20)
 #define PATH_RING 8
-#define ENGINE_REVISION 1 /* Raised whenever the engine's bits change on purpose. */
+#define ENGINE_REVISION 2 /* Raised whenever the engine's bits change on purpose. */
 
 /* --- inputs ---------------------------------------------------------------------------------- */
 

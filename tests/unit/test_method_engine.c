@@ -1,96 +1,19 @@
 /* The stages prompts and eft with a real engine, on a model made here that says random words with
- * chosen probabilities: its weights are zero but for the output head.
+ * chosen probabilities.
  */
 #include "base/fs.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "tests/test.h"
-#include "tests/tiny_tokenizer.h"
+#include "tests/talking_model.h"
 #include "worker/method/judge_template.h"
-#include "worker/model/model.h"
 #include "worker/stage.h"
 
 #include <math.h>
 #include <stdio.h>
 
-#define FIRST_WORD 262
-#define DIM 16
-
-struct said {
-	const char *token; /* spelled as in tokenizer.json: a blank is \xc4\xa0, a line break
-			      \xc4\x8a */
-	float weight;
-};
-
 static char dir[512];
-
-static void put(const char *name, const char *text)
-{
-	char path[1024], folder[1024];
-	struct err e = {0};
-
-	str_fmt(path, sizeof path, "%s/%s", dir, name);
-	str_copy(folder, sizeof folder, path);
-	*strrchr(folder, '/') = 0;
-	CHECK_RC(fs_mkdirs(folder, &e), RC_OK);
-	CHECK_RC(fs_write_durable(path, text, strlen(text), &e), RC_OK);
-}
-
-static void put_tokenizer(const struct said *words, int n)
-{
-	char *text = tiny_byte_level_json(), *at = strstr(text, "\"he\":256");
-	struct buf b = BUF_INIT;
-
-	buf_append(&b, text, (size_t)(at - text));
-	for (int i = 0; i < n; i++)
-		buf_printf(&b, "\"%s\":%d,", words[i].token, FIRST_WORD + i);
-	buf_puts(&b, at);
-	put("in/model/tokenizer.json", b.data);
-	put("in/model/generation_config.json", "{\"bos_token_id\":260,\"eos_token_id\":261}");
-	buf_release(&b);
-	free(text);
-}
-
-static void put_model(const struct said *words, int n, float end_weight)
-{
-	struct model_config cfg = {.arch = "llama",
-				   .vocab = FIRST_WORD + n,
-				   .dim = DIM,
-				   .n_layers = 1,
-				   .n_heads = 2,
-				   .n_kv_heads = 2,
-				   .head_dim = DIM / 2,
-				   .ffn_dim = DIM,
-				   .max_pos = 2048,
-				   .rope_theta = 10000,
-				   .rms_eps = 1e-5f,
-				   .bos_id = 260,
-				   .pad_id = -1,
-				   .eos_ids = {261},
-				   .n_eos = 1};
-	struct err e = {0};
-	struct model *m;
-	char path[1024];
-
-	put_tokenizer(words, n);
-	CHECK_RC(model_new(&cfg, &m, &e), RC_OK);
-	for (int i = 0; i < cfg.vocab * DIM; i++)
-		m->params[m->embed + (size_t)i] = 1;
-	for (int i = 0; i < DIM; i++)
-		m->params[m->norm_out + (size_t)i] = 1;
-	for (int i = 0; i < cfg.vocab; i++) {
-		float w = i == 261	    ? end_weight
-			  : i >= FIRST_WORD ? words[i - FIRST_WORD].weight
-					    : 0;
-		for (int k = 0; k < DIM; k++)
-			m->params[m->head + (size_t)i * DIM + (size_t)k] =
-				(w > 0 ? logf(w) : -40) / DIM;
-	}
-	str_fmt(path, sizeof path, "%s/in/model", dir);
-	CHECK_RC(model_save(m, path, &e), RC_OK);
-	model_free(m);
-}
 
 static json_t *out_rows(const char *role)
 {
@@ -147,12 +70,12 @@ static void resume_from_checkpoint(const char *role)
 	CHECK_RC(jx_load(from, 1 << 20, &ckpt, &e), RC_OK);
 	progress = json_object_get(ckpt, "progress");
 	text = jx_text(progress);
-	put("resume.json", text);
+	put_file(dir, "resume.json", text);
 	free(text);
 	json_decref(ckpt);
 	str_fmt(cmd, sizeof cmd, "resume/%s/state.json", role);
 	str_fmt(from, sizeof from, "%s/work/rows-%s", dir, role);
-	put(cmd, "{}");
+	put_file(dir, cmd, "{}");
 	str_fmt(to, sizeof to, "%s/resume/%s", dir, role);
 	for (int i = 0; i < 2; i++) {
 		char a[1100], b[1100];
@@ -209,16 +132,16 @@ static void prompts_job(void)
 {
 	struct buf b = BUF_INIT;
 
-	put_model(speech, (int)(sizeof speech / sizeof speech[0]), 1.2f);
+	put_model(dir, speech, (int)(sizeof speech / sizeof speech[0]), 16, 1.2f);
 	for (int i = 0; i < 12; i++)
 		buf_printf(
 			&b,
 			"{\"id\":\"%d\",\"prompt\":\"Seed prompt number %d\",\"response\":\"r\"}\n",
 			i, i);
-	put("in/ift/data.jsonl", b.data);
-	put("in/earlier.1/data.jsonl",
+	put_file(dir, "in/ift/data.jsonl", b.data);
+	put_file(dir, "in/earlier.1/data.jsonl",
 	    "{\"id\":\"1-00000\",\"prompt\":\"Write simple poems about old rivers\"}\n");
-	put("job.json", "{\"id\":\"r.2.prompts.0.0\",\"stage\":\"prompts\",\"iter\":2,\"seed\":"
+	put_file(dir, "job.json", "{\"id\":\"r.2.prompts.0.0\",\"stage\":\"prompts\",\"iter\":2,\"seed\":"
 			"\"11\",\"spec\":{"
 			"\"template\":\"plain\",\"data\":{\"lang\":\"en\"},\"prompts\":{"
 			"\"generator\":\"current\","
@@ -286,15 +209,15 @@ static void eft_job(void)
 {
 	struct buf b = BUF_INIT;
 
-	put_model(verdicts, 5, 10);
+	put_model(dir, verdicts, 5, 16, 10);
 	for (int i = 0; i < 120; i++)
 		buf_printf(&b,
 			   "{\"id\":\"q%d\",\"prompt\":\"Question "
 			   "%d\",\"replies\":[{\"text\":\"good %d\",\"rank\":0},"
 			   "{\"text\":\"bad %d\",\"rank\":1}]}\n",
 			   i, i, i, i);
-	put("in/eft/data.jsonl", b.data);
-	put("job.json",
+	put_file(dir, "in/eft/data.jsonl", b.data);
+	put_file(dir, "job.json",
 	    "{\"id\":\"r.0.eft.0.0\",\"stage\":\"eft\",\"iter\":0,\"seed\":\"5\",\"spec\":{"
 	    "\"template\":"
 	    "\"plain\",\"data\":{\"eft_eval_share\":0.25},\"eft\":{\"mode\":\"build\","

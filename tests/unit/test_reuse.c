@@ -38,6 +38,19 @@ void test_reuse__the_training_format_decides_for_training_alone(void)
 		CHECK(!matters(others[i], f32, bf16));
 }
 
+void test_reuse__the_weights_of_generation_decide_for_generation_alone(void)
+{
+	static const char *const these[] = {"eft", "prompts", "generate", "judge", "eval"};
+	static const char *const others[] = {"sft", "pair", "dpo"};
+	const char *f32 = "{\"engine\":{\"weights\":\"f32\",\"train\":\"f32\"}}";
+	const char *q8 = "{\"engine\":{\"weights\":\"q8\",\"train\":\"f32\"}}";
+
+	for (size_t i = 0; i < sizeof these / sizeof *these; i++)
+		CHECK(matters(these[i], f32, q8));
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+		CHECK(!matters(others[i], f32, q8));
+}
+
 void test_reuse__sections_decide_for_their_stages(void)
 {
 	CHECK(matters("dpo", "{\"dpo\":{\"ld_alpha\":1}}", "{\"dpo\":{\"ld_alpha\":0.5}}"));

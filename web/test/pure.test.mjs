@@ -76,6 +76,15 @@ test("diff: settings and words", () => {
 	assert.equal(d.filter((w) => w.kind !== "del").map((w) => w.text).join(""), "the blue fox");
 });
 
+test("form: a section the server adds gets its title and its fields", () => {
+	const choice = (pointer, choices) => ({ pointer, type: "string", default: choices[0], choices });
+	const form = { defaults: {}, sections: [{ name: "engine", title: "Engine" }], fields: [{ pointer: "/name", type: "string", default: "" }, choice("/engine/weights", ["f32", "bf16", "q8"]), choice("/engine/train", ["f32", "bf16"])] };
+	const engine = m.sections(form).find((s) => s.name === "engine");
+	assert.equal(engine.title, "Engine");
+	assert.deepEqual(engine.fields.map((f) => m.label(f.pointer)), ["Weights when generating", "Products when training"]);
+	assert.deepEqual(m.build(form, { "/engine/weights": "q8" }).spec, { engine: { weights: "q8" } });
+});
+
 test("form: only what differs is sent, and a clone round-trips", () => {
 	const form = { defaults: {}, fields: [{ pointer: "/dpo/lr", type: "number", default: 1e-6, min: 0, max: 1 }, { pointer: "/name", type: "string", default: "" }, { pointer: "/judge/template", type: "object", default: "additive-5" }, { pointer: "/data/ift", type: "files", default: [] }] };
 	assert.deepEqual(m.build(form, { "/dpo/lr": "0.000001", "/name": "x" }).spec, { name: "x" });

@@ -337,7 +337,7 @@ static enum rc build(struct eft *s, json_t *meta, struct err *e)
 	json_object_set_new(meta, "judgements", json_integer(s->judgements));
 	json_object_set_new(meta, "order", order_json(s));
 	json_object_set_new(meta, "reasons", reasons_json(s));
-	json_object_set_new(meta, "templates", textgen_templates(s->gen));
+	textgen_meta(s->gen, meta);
 	stage_final(s->ctx, "eft.judgements", json_integer(s->judgements));
 	stage_final(s->ctx, "eft.agree", json_integer(s->order[EFT_AGREES]));
 	stage_final(s->ctx, "eft.readable", json_integer(s->reasons[JUDGE_OK]));

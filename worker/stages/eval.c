@@ -201,6 +201,8 @@ static enum rc finish_ranks(struct eval *s, struct stage_rows *rows, struct err 
 	eval_number(s, "judge.parse_fail", j->items > 0 ? (double)j->failed / (double)j->items : NAN);
 	json_object_set_new(templates, j->tmpl.name, json_string(j->tmpl.sha256));
 	json_object_set_new(meta, "templates", templates);
+	if (!j->by_command)
+		textgen_meta(s->gen, meta);
 	return stage_rows_finish(rows, meta, e);
 }
 

@@ -196,12 +196,11 @@ enum rc eval_generations(struct eval *s, struct err *e)
 	if (rc == RC_OK)
 		rc = stage_rows_load(&rows, &s->generations, e);
 	if (rc == RC_OK) {
+		json_t *meta = json_pack("{s:s}", "name", jx_get_str(s->ctx->params, "name", ""));
+
 		report_truth(s);
-		rc = stage_rows_finish(&rows,
-				       json_pack("{s:s, s:o}", "name",
-						 jx_get_str(s->ctx->params, "name", ""), "templates",
-						 textgen_templates(s->gen)),
-				       e);
+		textgen_meta(s->gen, meta);
+		rc = stage_rows_finish(&rows, meta, e);
 	}
 	stage_rows_release(&rows);
 	return rc;
@@ -361,7 +360,7 @@ static const char *opponent(const struct eval *s)
 	return "previous";
 }
 
-static enum rc finish_duels(struct eval *s, struct stage_rows *rows, struct err *e)
+static enum rc finish_duels(struct eval *s, struct stage_rows *rows, bool by_model, struct err *e)
 {
 	struct winrate w = {0};
 	json_t *all, *row;
@@ -389,11 +388,12 @@ static enum rc finish_duels(struct eval *s, struct stage_rows *rows, struct err 
 	eval_number(s, "h2h.low", r.low);
 	eval_number(s, "h2h.high", r.high);
 	stage_final(s->ctx, "h2h.opponent", json_string(opponent(s)));
-	return stage_rows_finish(rows,
-				 json_pack("{s:I, s:I, s:I, s:I}", "win", (json_int_t)w.win, "tie",
-					   (json_int_t)w.tie, "loss", (json_int_t)w.loss, "none",
-					   (json_int_t)w.none),
-				 e);
+	json_t *meta = json_pack("{s:I, s:I, s:I, s:I}", "win", (json_int_t)w.win, "tie",
+				 (json_int_t)w.tie, "loss", (json_int_t)w.loss, "none",
+				 (json_int_t)w.none);
+	if (by_model)
+		textgen_meta(s->gen, meta);
+	return stage_rows_finish(rows, meta, e);
 }
 
 enum rc eval_head_to_head(struct eval *s, struct err *e)
@@ -420,7 +420,7 @@ enum rc eval_head_to_head(struct eval *s, struct err *e)
 		stage_progress(s->ctx, s->total - (int64_t)n + rows.n, s->total, "rows");
 	}
 	if (rc == RC_OK && n > 0)
-		rc = finish_duels(s, &rows, e);
+		rc = finish_duels(s, &rows, !by_command, e);
 	stage_rows_release(&rows);
 	free(list);
 	return rc;

@@ -151,7 +151,7 @@ static enum rc finish(struct generate *s, struct err *e)
 	json_t *meta = state_json(s);
 
 	stage_final(s->ctx, "generate.too_long", json_integer(s->too_long));
-	json_object_set_new(meta, "templates", textgen_templates(s->gen));
+	textgen_meta(s->gen, meta);
 	stage_final(s->ctx, "generate.candidates", json_integer(s->candidates));
 	stage_final(s->ctx, "generate.finished", json_integer(s->finished));
 	if (s->candidates > 0)

@@ -133,10 +133,12 @@ static enum rc finish(struct judge *s, struct err *e)
 {
 	const struct judging *j = &s->judging;
 	json_t *meta = judging_counters(j);
-	json_t *templates = s->gen ? textgen_templates(s->gen) : json_object();
+	json_t *templates = json_object();
 
 	json_object_set_new(templates, j->tmpl.name, json_string(j->tmpl.sha256));
 	json_object_set_new(meta, "templates", templates);
+	if (s->gen)
+		textgen_meta(s->gen, meta);
 	stage_final(s->ctx, "judge.items", json_integer(j->items));
 	stage_final(s->ctx, "judge.failed", json_integer(j->failed));
 	stage_final(s->ctx, "judge.retries", json_integer(j->retries));

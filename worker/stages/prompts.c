@@ -412,6 +412,7 @@ static enum rc finish(struct prompts *p, const char *generator, struct err *e)
 		log_warn("prompts", "fewer than asked", "rows=%lld count=%lld requests=%lld",
 			 (long long)p->rows.n, (long long)p->count, (long long)p->next);
 	json_object_set_new(meta, "generator", json_string(generator));
+	textgen_meta(p->gen, meta);
 	return stage_rows_finish(&p->rows, meta, e);
 }
 

@@ -38,7 +38,9 @@ struct textgen {
 	struct infer *infer;
 	struct request **reqs; /* pointers: the engine calls back with them */
 	int n, cap;
-	int64_t tokens_counted;
+	enum kern_format weights;
+	int64_t tokens_counted; /* told to the job already */
+	int64_t tokens_needed;  /* of prompts, once for each sample */
 };
 
 enum rc textgen_open(struct stage_ctx *ctx, const char *model_dir, const char *template_name,
@@ -63,6 +65,7 @@ enum rc textgen_open(struct stage_ctx *ctx, const char *model_dir, const char *t
 		textgen_close(g);
 		return rc;
 	}
+	g->weights = opts.weights;
 	*out = g;
 	return RC_OK;
 }
@@ -156,6 +159,7 @@ static enum rc submit(struct textgen *g, const struct textgen_req *q, struct req
 		req.on_token = on_token;
 		req.ctx = r;
 	}
+	g->tokens_needed += (int64_t)req.n_prompt * req.n;
 	return infer_add(g->infer, &req, &r->number, e);
 }
 
@@ -261,17 +265,29 @@ int textgen_context(const struct textgen *g)
 	return infer_context(g->infer);
 }
 
-json_t *textgen_templates(const struct textgen *g)
+void textgen_meta(const struct textgen *g, json_t *meta)
 {
 	char sha[SHA256_HEX_SIZE];
-	json_t *v = json_object();
+	json_t *templates = json_object_get(meta, "templates");
 
+	if (!templates) {
+		templates = json_object();
+		json_object_set_new(meta, "templates", templates);
+	}
 	if (template_sha256(template_name(g->tmpl), sha, NULL) == RC_OK)
-		json_object_set_new(v, template_name(g->tmpl), json_string(sha));
-	return v;
+		json_object_set_new(templates, template_name(g->tmpl), json_string(sha));
+	json_object_set_new(meta, "precision",
+			    json_pack("{s:s}", "weights", weights_format_name(g->weights)));
 }
 
-/* {"prompt_tokens", "reused_tokens", ...} as final figures of the job. */
+/* After blocks were taken away more can be computed than was asked for. */
+static double reused_share(const struct textgen *g)
+{
+	double share = 1 - (double)infer_stats(g->infer)->prefill_tokens / (double)g->tokens_needed;
+
+	return share > 0 ? share : 0;
+}
+
 void textgen_report(const struct textgen *g)
 {
 	const struct infer_stats *s = infer_stats(g->infer);
@@ -280,7 +296,10 @@ void textgen_report(const struct textgen *g)
 	stage_final(g->ctx, "gen.reused_tokens", json_integer(s->reused_tokens));
 	stage_final(g->ctx, "gen.sampled_tokens", json_integer(s->sampled_tokens));
 	stage_final(g->ctx, "gen.seconds", json_real(s->seconds));
-	if (s->seconds > 0)
-		stage_final(g->ctx, "gen.sampled_per_s",
-			    json_real((double)s->sampled_tokens / s->seconds));
+	if (s->seconds <= 0 || g->tokens_needed == 0) /* Nothing was left to do. */
+		return;
+	stage_final(g->ctx, "speed.tokens_per_s", json_real((double)s->sampled_tokens / s->seconds));
+	stage_final(g->ctx, "speed.prompt_tokens_per_s",
+		    json_real((double)s->prompt_tokens / s->seconds));
+	stage_final(g->ctx, "speed.reused_share", json_real(reused_share(g)));
 }

@@ -58,7 +58,13 @@ const struct textgen_result *textgen_result(const struct textgen *g, int index, 
 const int32_t *textgen_prompt(const struct textgen *g, int index, int *n);
 void textgen_clear(struct textgen *g);
 int textgen_context(const struct textgen *g); /* longest prompt + answer, in tokens */
-/* {template name: sha256}, new reference: for the meta of an output. */
-json_t *textgen_templates(const struct textgen *g);
-/* Tokens asked, reused, sampled and seconds, as final figures of the job. */
+/* Adds to the meta of an output how its texts were made: templates {name: sha256}, beside those that
+ * are there, and precision {"weights": "f32|bf16|q8"}. */
+void textgen_meta(const struct textgen *g, json_t *meta);
+/* Final figures of the job, over what this attempt generated:
+ *   gen.prompt_tokens    of all requests, once for each however many its samples
+ *   gen.reused_tokens    found in the cache of earlier requests
+ *   gen.sampled_tokens, gen.seconds
+ *   speed.tokens_per_s, speed.prompt_tokens_per_s   sampled, and of prompts, by those seconds
+ *   speed.reused_share   of the prompt tokens of all samples, those that were not computed anew */
 void textgen_report(const struct textgen *g);

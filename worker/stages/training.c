@@ -238,7 +238,7 @@ enum rc training_finish(struct training *t, json_t *meta, struct err *e)
 	if (template_sha256(template_name(t->tmpl), sha, NULL) == RC_OK)
 		json_object_set_new(templates, template_name(t->tmpl), json_string(sha));
 	json_object_set_new(meta, "templates", templates);
-	json_object_set_new(meta, "engine", json_pack("{s:s}", "train", t->format));
+	json_object_set_new(meta, "precision", json_pack("{s:s}", "train", t->format));
 	json_object_set_new(meta, "step", json_integer(t->step));
 	json_object_set_new(meta, "parameters", json_integer((json_int_t)t->model->n_weights));
 	report_means(t);
