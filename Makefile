@@ -33,7 +33,7 @@ LIBS_server := -lcivetweb
 PROGRAMS := $(foreach p,server worker,$(if $(wildcard $(p)/main.c),$(BUILD)/pawl-$(p))) \
             $(if $(wildcard cli/main.c),$(BUILD)/pawl)
 
-.PHONY: all demo check check-unit check-flow bench web fuzz headers tidy install clean deps deps-test web-absent
+.PHONY: all demo check check-unit check-flow bench bench-engine web fuzz headers tidy install clean deps deps-test web-absent
 all: $(PROGRAMS) $(call LIB,$(PARTS))
 
 $(BUILD)/obj/%.c.o: %.c Makefile
@@ -130,13 +130,22 @@ web/dist/index.html: web/node_modules/.package-lock.json web/tsconfig.json web/b
 	cd web && npm run --silent build
 
 # Figures beside the machine's own limits.
-BENCH := $(patsubst tests/bench/bench_%.c,$(BUILD)/bench/%,$(wildcard tests/bench/bench_*.c))
-$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/bench_%.c.o \
+BENCH := $(filter-out %/engine,\
+           $(patsubst tests/bench/bench_%.c,$(BUILD)/bench/%,$(wildcard tests/bench/bench_*.c)))
+$(BUILD)/libbench.a: $(call OBJ,$(filter-out tests/bench/bench_%,$(wildcard tests/bench/*.c)))
+	@rm -f $@
+	$(AR) rcs $@ $^
+$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/bench_%.c.o $(BUILD)/libbench.a \
                   $(call LIB,worker kernels migrations queue store base)
 	@mkdir -p $(dir $@)
 	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ $(LIBS_queue) $(LIBS_store) $(LIBS_base) -lm
 bench: $(BENCH)
 	@for b in $(BENCH); do echo "== $$(basename $$b)"; $$b || exit 1; done
+# The engine beside the machine's limits and, with PEERS=1 (python3-torch) and LLAMA=DIR (llama.cpp's
+# binaries; GGUF=DIR their models), beside its peers; see tests/bench/ENGINE.md. QUICK=1: less of all.
+bench-engine: $(BUILD)/bench/engine
+	@BENCH_ENGINE=$< PEERS=$(PEERS) LLAMA=$(LLAMA) GGUF=$(GGUF) QUICK=$(QUICK) ONLY=$(ONLY) \
+	  python3 tests/bench/engine.py
 
 # Each target twice: with our own driver (any compiler), and with libFuzzer when clang is here.
 # FUZZ_SRC_<target> names sources it needs beyond base and store. RUNS inputs per target.

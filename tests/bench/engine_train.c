@@ -1,0 +1,191 @@
+/* Supervised and preference steps: tokens per second, padding never counted. */
+#include "tests/bench/engine.h"
+#include "tests/bench/limits.h"
+
+#include "base/mem.h"
+#include "worker/train/trainer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct training {
+	struct kern_pool *pool;
+	struct model *m, *reference; /* reference: NULL when its log-probabilities are recorded */
+	struct trainer *tr;
+	struct bench_lengths *rows; /* one per sequence or pair of all batches */
+	int n_rows, batch, steps;
+	int32_t *ids;
+};
+
+static void open_training(struct training *t, const struct bench_args *a, bool pairs)
+{
+	const char *dir = bench_str(a, "dir", NULL), *lengths = bench_str(a, "lengths", NULL);
+	const char *format = bench_str(a, "format", "f32");
+	int length = bench_int(a, "length", 256), prompt = bench_int(a, "prompt", 1), longest = 0;
+	struct train_opts o = train_opts_default();
+	struct err e = {0};
+
+	if (!dir || prompt < 1 || length <= prompt)
+		bench_die("bench_engine: dir= and length= over prompt= are needed");
+	if (bench_format(format) != KERN_F32)
+		bench_die("bench_engine: training with these products is not in this build");
+	t->batch = bench_int(a, "batch", 8);
+	t->steps = bench_int(a, "steps", 4);
+	if (lengths) {
+		t->rows = bench_lengths_read(lengths, &t->n_rows);
+	} else {
+		t->n_rows = t->batch;
+		t->rows = mem_array((size_t)t->n_rows, sizeof *t->rows);
+		for (int i = 0; i < t->n_rows; i++)
+			t->rows[i] =
+				(struct bench_lengths){prompt, length - prompt, length - prompt};
+	}
+	for (int i = 0; i < t->n_rows; i++) {
+		struct bench_lengths *l = &t->rows[i];
+		int n = l->prompt + (pairs && l->rejected > l->chosen ? l->rejected : l->chosen);
+
+		longest = n > longest ? n : longest;
+	}
+	bench_check(model_load(dir, &t->m, &e), &e);
+	if (longest > t->m->cfg.max_pos)
+		bench_die("bench_engine: a sequence of %d tokens", longest);
+	t->ids = mem_array(4 * (size_t)longest + 64 * (size_t)t->n_rows, sizeof *t->ids);
+	for (int i = 0; i < 4 * longest + 64 * t->n_rows; i++)
+		t->ids[i] = 3 + (int32_t)((uint32_t)i * 2654435761u >> 8) % (t->m->cfg.vocab - 3);
+	o.max_length = longest;
+	o.recompute = bench_int(a, "recompute", 0) != 0;
+	o.micro_tokens = bench_int(a, "micro", 0);
+	bench_check(trainer_new(t->m, kern_cpu(), t->pool, &o, &t->tr, &e), &e);
+}
+
+static void close_training(struct training *t)
+{
+	trainer_free(t->tr);
+	model_free(t->reference);
+	model_free(t->m);
+	free(t->rows);
+	free(t->ids);
+}
+
+/* Runs `step` over all batches `steps` times after a warm-up. Steps of one size: the best of them;
+ * of real lengths: tokens over seconds of all. */
+static double rate_of(struct training *t, int (*step)(struct training *, int at, int number))
+{
+	int n_batches = t->n_rows / t->batch, number = 0;
+	double best = 0, tokens = 0, seconds = 0;
+
+	if (n_batches < 1)
+		bench_die("bench_engine: fewer rows than batch=");
+	step(t, 0, number++);
+	for (int i = 0; i < t->steps * n_batches; i++) {
+		double start = bench_now_s();
+		int n = step(t, i % n_batches * t->batch, number++);
+		double spent = bench_now_s() - start;
+
+		best = fmax(best, n / spent);
+		tokens += n;
+		seconds += spent;
+	}
+	return n_batches > 1 ? tokens / seconds : best;
+}
+
+/* --- supervised ------------------------------------------------------------------------------- */
+
+static int sft_step(struct training *t, int at, int number)
+{
+	struct train_example *ex = mem_array((size_t)t->batch, sizeof *ex);
+	struct train_metrics out;
+	struct err e = {0};
+	int tokens = 0;
+
+	for (int i = 0; i < t->batch; i++) {
+		const struct bench_lengths *l = &t->rows[at + i];
+		const int32_t *ids = t->ids + 64 * (size_t)(at + i);
+
+		ex[i] = (struct train_example){ids, ids + l->prompt, l->prompt, l->chosen, 1};
+		tokens += l->prompt + l->chosen;
+	}
+	bench_check(trainer_sft_step(t->tr, ex, t->batch, number, &out, &e), &e);
+	free(ex);
+	return tokens;
+}
+
+void bench_sft(const struct bench_args *a, struct kern_pool *pool)
+{
+	struct training t = {.pool = pool};
+
+	bench_known(a, "threads dir format batch length prompt steps lengths recompute micro");
+	open_training(&t, a, false);
+	printf("tokens_per_s %.1f\n", rate_of(&t, sft_step));
+	close_training(&t);
+}
+
+/* --- preference pairs ------------------------------------------------------------------------- */
+
+/* Log-probabilities of both endings of each pair under the reference model. */
+static void score_pairs(struct training *t, struct train_pair *p)
+{
+	struct train_example *ex = mem_array(2 * (size_t)t->batch, sizeof *ex);
+	double *logp = mem_array(2 * (size_t)t->batch, sizeof *logp);
+	struct err e = {0};
+
+	for (int i = 0; i < t->batch; i++) {
+		ex[2 * i] = (struct train_example){p[i].prompt, p[i].chosen, p[i].n_prompt,
+						   p[i].n_chosen, 1};
+		ex[2 * i + 1] = (struct train_example){p[i].prompt, p[i].rejected, p[i].n_prompt,
+						       p[i].n_rejected, 1};
+	}
+	bench_check(trainer_logprobs(t->reference, kern_cpu(), t->pool, ex, 2 * t->batch, logp, &e),
+		    &e);
+	for (int i = 0; i < t->batch; i++) {
+		p[i].ref_chosen = logp[2 * i];
+		p[i].ref_rejected = logp[2 * i + 1];
+	}
+	free(ex);
+	free(logp);
+}
+
+static int dpo_step(struct training *t, int at, int number)
+{
+	struct train_pair *p = mem_array((size_t)t->batch, sizeof *p);
+	struct train_metrics out;
+	struct err e = {0};
+	int tokens = 0;
+
+	for (int i = 0; i < t->batch; i++) {
+		const struct bench_lengths *l = &t->rows[at + i];
+		const int32_t *ids = t->ids + 64 * (size_t)(at + i);
+
+		p[i] = (struct train_pair){.prompt = ids,
+					   .n_prompt = l->prompt,
+					   .chosen = ids + l->prompt,
+					   .n_chosen = l->chosen,
+					   .rejected = ids + l->prompt + 7,
+					   .n_rejected = l->rejected,
+					   .ref_chosen = -10.0 * l->chosen,
+					   .ref_rejected = -10.0 * l->rejected};
+		tokens += 2 * l->prompt + l->chosen + l->rejected;
+	}
+	if (t->reference)
+		score_pairs(t, p);
+	bench_check(trainer_dpo_step(t->tr, p, t->batch, NULL, 0, number, &out, &e), &e);
+	free(p);
+	return tokens;
+}
+
+/* Tokens count chosen and rejected each with its prompt, however often the prompt is computed. */
+void bench_dpo(const struct bench_args *a, struct kern_pool *pool)
+{
+	struct training t = {.pool = pool};
+	struct err e = {0};
+
+	bench_known(a, "threads dir format batch length prompt steps lengths recompute micro "
+		       "recorded");
+	open_training(&t, a, true);
+	if (!bench_int(a, "recorded", 0))
+		bench_check(model_clone(t.m, &t.reference, &e), &e);
+	printf("tokens_per_s %.1f\n", rate_of(&t, dpo_step));
+	close_training(&t);
+}

@@ -1,0 +1,24 @@
+/* What this machine can do in this minute: the figures every bench prints beside its own.
+ *
+ * Knows nothing of the engine but its threads. Each probe runs on all threads of the pool and takes
+ * the best of several short runs, so a neighbour's burst lowers it less than an average would.
+ */
+#pragma once
+
+#include "kernels/kernels.h"
+
+struct limits {
+	double f32;  /* GFLOP/s of fused multiply-add in registers */
+	double bf16; /* of vdpbf16ps; 0: the processor has none, f32 is the limit */
+	double int8; /* GOP/s of vpdpbusd; 0: none */
+	double dram; /* GB/s read from a set no cache holds, huge pages advised */
+	double l3;   /* GB/s read from three quarters of the last-level cache */
+	double l3_bytes;
+};
+
+/* About `seconds` per probe. */
+struct limits limits_measure(struct kern_pool *pool, double seconds);
+/* One line per quantity on stdout: "f32 234.0". */
+void limits_print(const struct limits *l);
+
+double bench_now_s(void);
