@@ -15,7 +15,6 @@
 
 /* A model opened for generation in one format of weights. */
 struct opened {
-	struct model *m;
 	struct infer *f;
 	int vocab;
 };
@@ -24,24 +23,20 @@ static struct opened open_engine(const struct bench_args *a, struct kern_pool *p
 				 struct infer_opts o)
 {
 	const char *dir = bench_str(a, "dir", NULL);
-	enum kern_format format = bench_format(bench_str(a, "format", "f32"));
 	struct opened op = {0};
 	struct err e = {0};
 
 	if (!dir)
 		bench_die("bench_engine: dir= is missing");
-	if (format != KERN_F32)
-		bench_die("bench_engine: generation with these weights is not in this build");
-	bench_check(model_load(dir, &op.m, &e), &e);
-	bench_check(infer_new(op.m, kern_cpu(), pool, &o, &op.f, &e), &e);
-	op.vocab = op.m->cfg.vocab;
+	o.weights = bench_format(bench_str(a, "format", "f32"));
+	bench_check(infer_open(dir, kern_cpu(), pool, &o, &op.f, &e), &e);
+	op.vocab = infer_config(op.f)->vocab;
 	return op;
 }
 
 static void close_engine(struct opened *op)
 {
 	infer_free(op->f);
-	model_free(op->m);
 }
 
 /* Ids from 3 on, another text for every `which`. */
@@ -197,29 +192,20 @@ void bench_prefill(const struct bench_args *a, struct kern_pool *pool)
 struct work {
 	struct opened op;
 	int prompts, head, prompt, answer, verdict; /* lengths in tokens; head: judge template */
-	bool share;
 	int32_t *ids;
-	uint32_t lone; /* counts requests that must not find a beginning in the cache */
 };
 
-/* n samples of ids[0..n_ids). Without sharing each is a request of its own whose first token no
- * other has, so no block of it can be found again. */
 static void ask(struct work *w, int n_ids, int max_new, int n, uint64_t item)
 {
-	int requests = w->share ? 1 : n;
+	struct infer_req q = {.prompt = w->ids,
+			      .n_prompt = n_ids,
+			      .sampling = {1, 1, 0},
+			      .max_new = max_new,
+			      .n = n,
+			      .name = {1, RNG_TEST, 0, item, 0}};
 	struct err e = {0};
 
-	for (int i = 0; i < requests; i++) {
-		struct infer_req q = {.prompt = w->ids,
-				      .n_prompt = n_ids,
-				      .sampling = {1, 1, 0},
-				      .max_new = max_new,
-				      .n = w->share ? n : 1,
-				      .name = {1, RNG_TEST, 0, item, (uint32_t)i}};
-		if (!w->share)
-			w->ids[0] = 3 + (int32_t)(w->lone++ % (uint32_t)(w->op.vocab - 3));
-		bench_check(infer_add(w->op.f, &q, NULL, &e), &e);
-	}
+	bench_check(infer_add(w->op.f, &q, NULL, &e), &e);
 }
 
 static void run_all(struct work *w)
@@ -260,8 +246,7 @@ void bench_workload(const struct bench_args *a, struct kern_pool *pool)
 			 .head = bench_int(a, "head", 200),
 			 .prompt = bench_int(a, "prompt", 60),
 			 .answer = bench_int(a, "answer", 190),
-			 .verdict = bench_int(a, "verdict", 100),
-			 .share = bench_int(a, "share", 1) != 0};
+			 .verdict = bench_int(a, "verdict", 100)};
 	int context = w.head + w.prompt + w.answer + w.verdict;
 	const struct infer_stats *s;
 	double seconds;
@@ -270,6 +255,7 @@ void bench_workload(const struct bench_args *a, struct kern_pool *pool)
 	w.ids = mem_array((size_t)context, sizeof *w.ids);
 	w.op = open_engine(a, pool,
 			   (struct infer_opts){.max_batch = bench_int(a, "batch", 64),
+					       .no_share = bench_int(a, "share", 1) == 0,
 					       .kv_tokens = 80 * (int64_t)context});
 	seconds = run_work(&w);
 	s = infer_stats(w.op.f);

@@ -3,6 +3,7 @@
 #include "tests/bench/limits.h"
 
 #include "base/mem.h"
+#include "worker/train/scorer.h"
 #include "worker/train/trainer.h"
 
 #include <math.h>
@@ -13,24 +14,22 @@
 struct training {
 	struct kern_pool *pool;
 	struct model *m, *reference; /* reference: NULL when its log-probabilities are recorded */
+	struct scorer *scorer;	     /* of the reference */
 	struct trainer *tr;
 	struct bench_lengths *rows; /* one per sequence or pair of all batches */
-	int n_rows, batch, steps;
+	int n_rows, batch, steps, longest;
 	int32_t *ids;
 };
 
 static void open_training(struct training *t, const struct bench_args *a, bool pairs)
 {
 	const char *dir = bench_str(a, "dir", NULL), *lengths = bench_str(a, "lengths", NULL);
-	const char *format = bench_str(a, "format", "f32");
-	int length = bench_int(a, "length", 256), prompt = bench_int(a, "prompt", 1), longest = 0;
+	int length = bench_int(a, "length", 256), prompt = bench_int(a, "prompt", 1), longest;
 	struct train_opts o = train_opts_default();
 	struct err e = {0};
 
 	if (!dir || prompt < 1 || length <= prompt)
 		bench_die("bench_engine: dir= and length= over prompt= are needed");
-	if (bench_format(format) != KERN_F32)
-		bench_die("bench_engine: training with these products is not in this build");
 	t->batch = bench_int(a, "batch", 8);
 	t->steps = bench_int(a, "steps", 4);
 	if (lengths) {
@@ -46,8 +45,9 @@ static void open_training(struct training *t, const struct bench_args *a, bool p
 		struct bench_lengths *l = &t->rows[i];
 		int n = l->prompt + (pairs && l->rejected > l->chosen ? l->rejected : l->chosen);
 
-		longest = n > longest ? n : longest;
+		t->longest = n > t->longest ? n : t->longest;
 	}
+	longest = t->longest;
 	bench_check(model_load(dir, &t->m, &e), &e);
 	if (longest > t->m->cfg.max_pos)
 		bench_die("bench_engine: a sequence of %d tokens", longest);
@@ -55,6 +55,8 @@ static void open_training(struct training *t, const struct bench_args *a, bool p
 	for (int i = 0; i < 4 * longest + 64 * t->n_rows; i++)
 		t->ids[i] = 3 + (int32_t)((uint32_t)i * 2654435761u >> 8) % (t->m->cfg.vocab - 3);
 	o.max_length = longest;
+	o.pairs = pairs;
+	o.format = bench_format(bench_str(a, "format", "f32"));
 	o.recompute = bench_int(a, "recompute", 0) != 0;
 	o.micro_tokens = bench_int(a, "micro", 0);
 	bench_check(trainer_new(t->m, kern_cpu(), t->pool, &o, &t->tr, &e), &e);
@@ -62,6 +64,7 @@ static void open_training(struct training *t, const struct bench_args *a, bool p
 
 static void close_training(struct training *t)
 {
+	scorer_free(t->scorer);
 	trainer_free(t->tr);
 	model_free(t->reference);
 	model_free(t->m);
@@ -127,23 +130,14 @@ void bench_sft(const struct bench_args *a, struct kern_pool *pool)
 /* Log-probabilities of both endings of each pair under the reference model. */
 static void score_pairs(struct training *t, struct train_pair *p)
 {
-	struct train_example *ex = mem_array(2 * (size_t)t->batch, sizeof *ex);
 	double *logp = mem_array(2 * (size_t)t->batch, sizeof *logp);
 	struct err e = {0};
 
-	for (int i = 0; i < t->batch; i++) {
-		ex[2 * i] = (struct train_example){p[i].prompt, p[i].chosen, p[i].n_prompt,
-						   p[i].n_chosen, 1};
-		ex[2 * i + 1] = (struct train_example){p[i].prompt, p[i].rejected, p[i].n_prompt,
-						       p[i].n_rejected, 1};
-	}
-	bench_check(trainer_logprobs(t->reference, kern_cpu(), t->pool, ex, 2 * t->batch, logp, &e),
-		    &e);
+	bench_check(scorer_pairs(t->scorer, p, t->batch, logp, &e), &e);
 	for (int i = 0; i < t->batch; i++) {
 		p[i].ref_chosen = logp[2 * i];
 		p[i].ref_rejected = logp[2 * i + 1];
 	}
-	free(ex);
 	free(logp);
 }
 
@@ -168,7 +162,7 @@ static int dpo_step(struct training *t, int at, int number)
 					   .ref_rejected = -10.0 * l->rejected};
 		tokens += 2 * l->prompt + l->chosen + l->rejected;
 	}
-	if (t->reference)
+	if (t->scorer)
 		score_pairs(t, p);
 	bench_check(trainer_dpo_step(t->tr, p, t->batch, NULL, 0, number, &out, &e), &e);
 	free(p);
@@ -179,13 +173,18 @@ static int dpo_step(struct training *t, int at, int number)
 void bench_dpo(const struct bench_args *a, struct kern_pool *pool)
 {
 	struct training t = {.pool = pool};
+	struct scorer_opts so = {.ld_alpha = 1};
 	struct err e = {0};
 
 	bench_known(a, "threads dir format batch length prompt steps lengths recompute micro "
 		       "recorded");
 	open_training(&t, a, true);
-	if (!bench_int(a, "recorded", 0))
+	if (!bench_int(a, "recorded", 0)) {
+		so.format = bench_format(bench_str(a, "format", "f32"));
+		so.max_length = t.longest;
 		bench_check(model_clone(t.m, &t.reference, &e), &e);
+		bench_check(scorer_new(t.reference, kern_cpu(), t.pool, &so, &t.scorer, &e), &e);
+	}
 	printf("tokens_per_s %.1f\n", rate_of(&t, dpo_step));
 	close_training(&t);
 }

@@ -1,0 +1,555 @@
+"""make bench-engine: the engine beside the machine's limits, and beside its peers when they are here.
+
+Environment: BENCH_ENGINE (program), PEERS=1 (python3-torch), LLAMA (directory of llama-batched-bench
+and llama-server), GGUF (directory of SHAPE-FORMAT.gguf, the models llama.cpp is to run: 15M, 110M,
+1.1B in f32, bf16, q8), QUICK=1, ONLY=decode,prefill,work,train,ragged,memory,real, REPS, BENCH_DIR
+(where models are kept; $TMPDIR/pawl-bench), PAWL_TEST_DATA (real models), THREADS.
+
+Peers run interleaved with ours, A B A B, each measurement in a process of its own. A figure is the
+best of its repetitions, ours and theirs alike: a neighbour on the machine only ever slows. Limits are
+measured again before each table.
+"""
+import json
+import os
+import subprocess
+import sys
+import time
+
+ENV = os.environ.get
+PROGRAM = ENV("BENCH_ENGINE") or "build/bench/engine"
+QUICK = ENV("QUICK") == "1"
+REPS = int(ENV("REPS") or (1 if QUICK else 2))
+THREADS = int(ENV("THREADS") or os.cpu_count())
+LLAMA, GGUF = ENV("LLAMA"), ENV("GGUF")
+HERE = os.path.dirname(os.path.abspath(__file__))
+DIR = ENV("BENCH_DIR") or os.path.join(ENV("TMPDIR") or "/tmp", "pawl-bench")
+ONLY = [p for p in (ENV("ONLY") or "").split(",") if p]
+START = time.time()
+
+
+class Shape:
+    def __init__(self, name, dim, ffn, layers, heads, kv, vocab, context, tied):
+        self.name, self.dim, self.ffn, self.layers = name, dim, ffn, layers
+        self.heads, self.kv, self.vocab, self.context, self.tied = heads, kv, vocab, context, tied
+        head = dim // heads
+        self.body = layers * (dim * (2 * dim + 2 * kv * head) + 3 * dim * ffn)
+        self.head = vocab * dim
+        self.params = self.body + self.head * (1 if tied else 2)
+
+    def attention(self, keys):
+        """Operations of one token that sees `keys` keys."""
+        return 4.0 * keys * self.dim * self.layers
+
+    def weight_bytes(self, fmt):
+        """Read for one decoded token."""
+        return (self.body + self.head) * {"f32": 4, "bf16": 2, "q8": 36 / 32}[fmt]
+
+
+SHAPES = {s.name: s for s in (Shape("15M", 288, 768, 6, 6, 6, 32000, 1024, 1),
+                              Shape("110M", 768, 2048, 12, 12, 12, 32000, 1024, 1),
+                              Shape("1.1B", 2048, 5632, 22, 32, 4, 32000, 2048, 0))}
+
+# The floor and the aim of each ratio to the peer (issue: "Speed").
+DECODE_BARS = {"15M": (4, 6), "110M": (1.6, 2.3), "1.1B": (1.4, 1.6)}
+FAILED = []
+VERDICTS = []
+
+
+# --- running ----------------------------------------------------------------------------------------
+
+def values(text):
+    out = {}
+    for line in text.splitlines():
+        word = line.split()
+        if len(word) == 2:
+            try:
+                out[word[0]] = float(word[1])
+            except ValueError:
+                out[word[0]] = word[1]
+    return out
+
+
+def run(command, limit=300):
+    """What the command printed as {name: value}; {} and one line of why when it failed."""
+    try:
+        p = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                           timeout=limit, check=False)
+    except (OSError, subprocess.TimeoutExpired) as e:
+        FAILED.append("%s: %s" % (" ".join(command[:3]), e))
+        return {}
+    if p.returncode:
+        why = (p.stderr.strip().splitlines() or ["ended with %d" % p.returncode])[-1]
+        FAILED.append("%s: %s" % (" ".join(command[:4]), why[:200]))
+        return {}
+    return values(p.stdout) or {"text": p.stdout}
+
+
+def ours(part, **keys):
+    return run([PROGRAM, part, "threads=%d" % THREADS] +
+               ["%s=%s" % (k, v) for k, v in keys.items()])
+
+
+def best(into, got, lower=("seconds", "rss_mib")):
+    for k, v in got.items():
+        if isinstance(v, float) and k in into:
+            v = min(v, into[k]) if k in lower else max(v, into[k])
+        into[k] = v
+
+
+def interleave(sides, reps=None):
+    """{name: function} run in turn; {name: best values}."""
+    out = {name: {} for name in sides}
+    for _ in range(reps or REPS):
+        for name, side in sides.items():
+            best(out[name], side())
+    return out
+
+
+# --- the machine ------------------------------------------------------------------------------------
+
+def limits():
+    m = ours("limits", ms=80 if QUICK else 120)
+    m["bf16"] = m.get("bf16") or m.get("f32", 0)
+    m["q8"] = m.get("int8") or m.get("f32", 0)
+    return m
+
+
+def show_limits(m):
+    with open("/proc/loadavg", encoding="ascii") as f:
+        load = f.read().split()[0]
+    print("limits now: f32 %.0f, bf16 %.0f GFLOP/s, int8 %.0f GOP/s, read %.0f GB/s (memory), %.0f "
+          "(last-level cache); %d threads, %s, load %s, %.0f s in"
+          % (m["f32"], m["bf16"], m["q8"], m["dram"], m["l3"], THREADS, m["kernels"], load,
+             time.time() - START))
+
+
+def heading(text):
+    print("\n## %s\n" % text)
+    m = limits()
+    show_limits(m)
+    sys.stdout.flush()
+    return m
+
+
+def row(*cells):
+    print("  ".join(("%-9s" if i == 0 else "%-26s" if i == len(cells) - 1 else "%9s") % c
+                    for i, c in enumerate(cells)).rstrip())
+    sys.stdout.flush()
+
+
+def num(v):
+    if not v:
+        return "-"
+    return "%.1f" % v if v < 100 else "%.0f" % v
+
+
+def times(a, b):
+    return "%.2fx" % (a / b) if a and b else "-"
+
+
+def percent(a, b):
+    return "%.0f %%" % (100 * a / b) if a and b else "-"
+
+
+def verdict(name, value, floor, aim=None, unit="x"):
+    """Remembers and says how a figure stands to its bar."""
+    if not value:
+        return ""
+    show = (lambda v: "%g %%" % (100 * v)) if unit == "%" else (lambda v: "%gx" % v)
+    goal = "aim" if aim and value >= aim else "met" if value >= floor else "MISSED"
+    bar = show(floor) + (" -> " + show(aim) if aim else "")
+    got = "%.0f %%" % (100 * value) if unit == "%" else "%.2fx" % value
+    VERDICTS.append((name, got, bar, goal))
+    return "%s (%s)" % (goal, bar)
+
+
+def model_dir(shape):
+    """Makes the random model when it is not there; None with a reason when the machine is short."""
+    path = os.path.join(DIR, shape.name)
+    need = shape.params * 2
+    if os.path.exists(path + "/config.json"):
+        return path
+    os.makedirs(path, exist_ok=True)
+    disk = os.statvfs(path)
+    if disk.f_bavail * disk.f_frsize < need * 1.1:
+        print("%s: skipped, %s has no %.1f GB" % (shape.name, path, need / 1e9))
+        return None
+    fields = (shape.dim, shape.ffn, shape.layers, shape.heads, shape.kv, shape.vocab, shape.context)
+    run([PROGRAM, "model", "dir=" + path, "tied=%d" % shape.tied,
+         "shape=" + ",".join(map(str, fields))])
+    return path
+
+
+def memory_gib():
+    with open("/proc/meminfo", encoding="ascii") as f:
+        for line in f:
+            if line.startswith("MemAvailable"):
+                return int(line.split()[1]) / (1 << 20)
+    return 0
+
+
+def fits(shape, fmt):
+    need = shape.weight_bytes(fmt) / (1 << 30) + 1.5 + shape.params * 2 / (1 << 30)
+    if memory_gib() > need:
+        return True
+    print("%s %s: skipped, %.1f GiB needed, %.1f available" % (shape.name, fmt, need, memory_gib()))
+    return False
+
+
+# --- peers ------------------------------------------------------------------------------------------
+
+def find_torch():
+    if ENV("PEERS") != "1":
+        return None
+    for python in (sys.executable, "/usr/bin/python3"):
+        if subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode == 0:
+            return python
+    print("PEERS=1, but no python3 here imports torch (Debian: python3-torch, libopenblas0)")
+    return None
+
+
+TORCH = find_torch()
+
+
+def torch(what, shape, dtype, **keys):
+    sizes = (shape.dim, shape.ffn, shape.layers, shape.heads, shape.kv, shape.vocab, shape.tied)
+    return run([TORCH, HERE + "/peers/torch_train.py", what, ",".join(map(str, sizes)), dtype,
+                "threads=%d" % THREADS] + ["%s=%s" % (k, v) for k, v in keys.items()], 600)
+
+
+def gguf(shape, fmt):
+    path = "%s/%s-%s.gguf" % (GGUF, shape.name, fmt)
+    return path if LLAMA and GGUF and os.path.exists(path) else None
+
+
+def llama_batched(shape, fmt, prompt, steps, batches, shared):
+    """llama-batched-bench: {"decode_16": tokens/s, "prefill_16": ...}."""
+    total = sum(((1 if shared else b) * prompt + b * steps) for b in batches[-1:])
+    total = batches[-1] * (prompt + steps + 1) if shared else total
+    command = [LLAMA + "/llama-batched-bench", "-m", gguf(shape, fmt), "-t", str(THREADS),
+               "-c", str((total + 1023) // 256 * 256), "-npp", str(prompt), "-ntg", str(steps),
+               "-npl", ",".join(map(str, batches)), "--output-format", "jsonl"]
+    got = run(command + (["-pps"] if shared else []))
+    out = {}
+    for line in got.get("text", "").splitlines():
+        if line.startswith("{"):
+            r = json.loads(line)
+            out["decode_%d" % r["pl"]] = r["speed_tg"]
+            out["prefill_%d" % r["pl"]] = r["speed_pp"]
+    return out
+
+
+def llama_prefill(shape, fmt, length):
+    got = run([LLAMA + "/llama-bench", "-m", gguf(shape, fmt), "-t", str(THREADS), "-p", str(length),
+               "-n", "0", "-r", "2", "-o", "json"])
+    try:
+        return {"prefill": max(json.loads(got["text"])[0]["samples_ts"])}
+    except (KeyError, ValueError, IndexError):
+        return {}
+
+
+# --- tables -----------------------------------------------------------------------------------------
+
+def decode(shape, formats):
+    steps = {"15M": 48, "110M": 24, "1.1B": 8}[shape.name] // (2 if QUICK else 1)
+    batches = [1, 4, 16, 64]
+    shared = shape.name != "15M"
+    if QUICK and shape.name == "1.1B":
+        batches = [1, 4, 16]
+    path = model_dir(shape)
+    if not path:
+        return
+    m = heading("Decode, %s: tokens/s at context %d%s" %
+                (shape.name, 128 + steps // 2, ", one prompt for the batch" if shared else ""))
+    row("weights", "batch", "ours", "limit", "of limit", "llama.cpp", "ratio", "bar")
+    for fmt in formats:
+        if not fits(shape, fmt):
+            continue
+        sides = {"ours": lambda: ours("decode", dir=path, format=fmt, steps=steps, shared=int(shared),
+                                      batches=",".join(map(str, batches)))}
+        if gguf(shape, fmt):
+            sides["llama"] = lambda: llama_batched(shape, fmt, 128, steps, batches, shared)
+        got = interleave(sides, 1 if shape.name == "1.1B" and fmt == "f32" else None)
+        for b in batches:
+            decode_row(shape, fmt, b, m, got, steps)
+
+
+def decode_row(shape, fmt, b, m, got, steps):
+    bytes_ = shape.weight_bytes(fmt)
+    read = m["l3"] if bytes_ < m["l3_bytes"] else m["dram"]
+    flop = 2.0 * (shape.body + shape.head) + shape.attention(128 + steps // 2)
+    limit = 1 / max(bytes_ / (read * 1e9) / b, flop / (m[fmt] * 1e9))
+    mine = got["ours"].get("decode_%d" % b, 0)
+    peer = got.get("llama", {}).get("decode_%d" % b, 0)
+    ratio = mine / peer if peer else 0
+    name = "decode %s %s batch %d" % (shape.name, fmt, b)
+    bar = ""
+    if fmt == "bf16" and b >= 16:
+        bar = verdict(name + " / llama.cpp", ratio, *DECODE_BARS[shape.name])
+    elif fmt == "bf16" and b == 1 and shape.name == "15M":
+        bar = verdict(name + " / llama.cpp", ratio, 3, 4.5)
+    elif fmt == "bf16" and b == 1:
+        bar = verdict(name + " / llama.cpp", ratio, 1.0)
+        bar = ", ".join(x for x in (bar, verdict(name + " of read probe", mine / limit, 0.9, unit="%"))
+                        if x)
+    elif fmt == "q8" and b == 1 and shape.name == "1.1B":
+        bar = verdict(name + " / llama.cpp q8_0", ratio, 1.4)
+    row(fmt, b, num(mine), num(limit), percent(mine, limit), num(peer), times(mine, peer), bar)
+
+
+def prefill(shapes, formats):
+    m = heading("Prefill of 512 tokens: tokens/s, and share of the peak of its format")
+    row("model", "weights", "ours", "limit", "of peak", "llama.cpp", "ratio", "bar")
+    for shape in shapes:
+        path = model_dir(shape)
+        for fmt in formats if path else []:
+            if shape.name == "1.1B" and fmt == "f32" and QUICK or not fits(shape, fmt):
+                continue
+            reps = 1 if shape.name == "1.1B" else 4
+            sides = {"ours": lambda: ours("prefill", dir=path, format=fmt, reps=reps)}
+            if gguf(shape, fmt):
+                sides["llama"] = lambda: llama_prefill(shape, fmt, 512)
+            got = interleave(sides)
+            limit = m[fmt] * 1e9 / (2.0 * shape.body + shape.attention(256))
+            mine, peer = got["ours"].get("prefill_512", 0), got.get("llama", {}).get("prefill", 0)
+            bars = []
+            if fmt == "bf16":
+                name = "prefill %s bf16" % shape.name
+                bars.append(verdict(name + " / llama.cpp", mine / peer if peer else 0, 1.5))
+                if shape.name != "15M":
+                    bars.append(verdict(name + " of peak", mine / limit, 0.8, 0.92, "%"))
+            row(shape.name, fmt, num(mine), num(limit), percent(mine, limit), num(peer),
+                times(mine, peer), ", ".join(x for x in bars if x))
+
+
+def work(shapes):
+    m = heading("4 candidates of each prompt, each judged 3 times (bf16; template 200, prompt 60, "
+                "answer 190, judgement 100 tokens): seconds")
+    row("model", "prompts", "shared", "unshared", "gain", "server", "ratio", "bar")
+    for shape in shapes:
+        path = model_dir(shape)
+        if not path:
+            continue
+        keys = {"prompts": {"15M": 4, "110M": 2, "1.1B": 1}[shape.name]}
+        if QUICK:
+            keys["prompts"] = max(1, keys["prompts"] // 2)
+        sides = {"ours": lambda: ours("workload", dir=path, format="bf16", **keys),
+                 "alone": lambda: ours("workload", dir=path, format="bf16", share=0, **keys)}
+        if gguf(shape, "bf16"):
+            sides["server"] = lambda: run([sys.executable, HERE + "/peers/llama_server.py", LLAMA,
+                                           gguf(shape, "bf16"), "vocab=%d" % shape.vocab,
+                                           "threads=%d" % THREADS, "prompts=%d" % keys["prompts"]])
+        got = interleave(sides, None if shape.name == "15M" else 1)
+        mine, alone = got["ours"].get("seconds", 0), got["alone"].get("seconds", 0)
+        server = got.get("server", {}).get("seconds", 0)
+        name = "workload %s" % shape.name
+        bars = [verdict(name + " / unshared", alone / mine if mine else 0, 2.5, 4),
+                verdict(name + " / llama-server", server / mine if mine else 0, 6)]
+        row(shape.name, keys["prompts"], num(mine), num(alone), times(alone, mine), num(server),
+            times(server, mine), ", ".join(x for x in bars if x))
+        flop = shape_work_flop(shape, keys["prompts"])
+        print("  tokens computed: shared %d prefilled + %d drawn, unshared %d + %d; the bf16 peak would "
+              "take %.2f s for the shared ones"
+              % (got["ours"].get("prefilled", 0), got["ours"].get("sampled", 0),
+                 got["alone"].get("prefilled", 0), got["alone"].get("sampled", 0),
+                 flop(got["ours"].get("prefilled", 0), got["ours"].get("sampled", 0)) / m["bf16"] / 1e9))
+
+
+def shape_work_flop(shape, _):
+    return lambda prefilled, drawn: (2.0 * shape.body * (prefilled + drawn) + 2.0 * shape.head * drawn +
+                                     shape.attention(300) * (prefilled + drawn))
+
+
+TORCH_FORMS = {"f32": ("f32",), "bf16": ("amp", "bf16")}
+
+
+def train_row(what, shape, fmt, m, keys, bar, share_bar=None, recorded=False):
+    """One line of training; the peer's best form. Returns {"ours", "peer", rss...}."""
+    path = model_dir(shape)
+    mine = {"recorded": 1} if recorded else {}
+    sides = {"ours": lambda: ours(what, dir=path, format=fmt, **keys, **mine)}
+    if TORCH:
+        for form in TORCH_FORMS[fmt]:
+            sides[form] = lambda form=form: torch(what, shape, form, **dict(keys, steps=2))
+    got = interleave(sides)
+    rate = got["ours"].get("tokens_per_s", 0)
+    forms = [(got[f].get("tokens_per_s", 0), f) for f in got if f != "ours"]
+    peer, form = max(forms) if forms else (0, "")
+    length = int(keys["length"])
+    passes = 6 if what == "sft" or recorded else 8
+    flop = passes * (shape.body + shape.head) + passes / 2 * shape.attention(length / 2)
+    name = "%s %s %s%s" % (what, shape.name, fmt, " shared, recorded" if recorded else "")
+    bars = []
+    if bar:
+        bars.append(verdict(name + " / PyTorch", rate / peer if peer else 0, bar))
+    if share_bar:
+        bars.append(verdict(name + " of peak", rate * flop / m[fmt] / 1e9, share_bar, unit="%"))
+    label = what + (" (rec)" if recorded else "")
+    row(shape.name, label, fmt, num(rate), percent(rate * flop, m[fmt] * 1e9), num(peer), form,
+        times(rate, peer), ", ".join(x for x in bars if x))
+    return got
+
+
+def train():
+    m = heading("Training: tokens/s of sequences of 256 (chosen and rejected each with its prompt), "
+                "share of peak by 6N (DPO 8N) + attention")
+    row("model", "step", "format", "ours", "of peak", "PyTorch", "form", "ratio", "bar")
+    s15, s110 = SHAPES["15M"], SHAPES["110M"]
+    steps = {"steps": 3}
+    sft = dict(batch=8, length=256, **steps)
+    dpo = dict(batch=4, length=256, prompt=64, **steps)
+    memory = {}
+    memory["sft 15M f32"] = train_row("sft", s15, "f32", m, sft, 2.3, 0.7)
+    memory["sft 15M bf16"] = train_row("sft", s15, "bf16", m, sft, 2.7, 0.55)
+    memory["dpo 15M f32"] = train_row("dpo", s15, "f32", m, dpo, 2.6)
+    memory["dpo 15M bf16"] = train_row("dpo", s15, "bf16", m, dpo, 2.2)
+    train_row("dpo", s15, "f32", m, dpo, 3, recorded=True)
+    train_row("dpo", s15, "bf16", m, dpo, 3, recorded=True)
+    keys = dict(batch=4, length=256, steps=2)
+    memory["sft 110M f32"] = train_row("sft", s110, "f32", m, keys, 1.7)
+    if not QUICK:
+        memory["sft 110M bf16"] = train_row("sft", s110, "bf16", m, keys, None)
+        keys = dict(batch=2, length=256, prompt=64, steps=2)
+        memory["dpo 110M f32"] = train_row("dpo", s110, "f32", m, keys, None)
+    print("\nPeak memory of those processes, MiB (program, weights, activations, optimizer):")
+    row("step", "ours", "PyTorch", "ratio", "bar (at most half)")
+    for name, got in memory.items():
+        mine = got["ours"].get("rss_mib", 0)
+        for form in [f for f in got if f != "ours" and got[f]]:
+            peer = got[form].get("rss_mib", 0)
+            bar = verdict("memory %s: PyTorch %s / ours" % (name, form), peer / mine if mine else 0, 2)
+            row(name, num(mine), "%s %s" % (num(peer), form), times(mine, peer), bar)
+        if len(got) == 1:
+            row(name, num(mine), "-", "-", "")
+
+
+def ragged():
+    """Lengths of real preference pairs: packed by us, padded to the longest of the batch by TRL."""
+    m = heading("Real lengths (tests/bench/lengths.txt), DPO and SFT on the 15M shape: tokens/s of "
+                "real tokens")
+    row("step", "format", "ours", "of even", "PyTorch", "of even", "ratio", "even", "bar")
+    shape, lengths = SHAPES["15M"], HERE + "/lengths.txt"
+    even = {"sft": dict(batch=8, length=256, steps=2),
+            "dpo": dict(batch=4, length=256, prompt=64, steps=2)}
+    path = model_dir(shape)
+    for what in ("sft", "dpo"):
+        for fmt in ("f32",) if QUICK else ("f32", "bf16"):
+            form = TORCH_FORMS[fmt][0]
+            keys = dict(even[what], steps=1, lengths=lengths)
+            sides = {"ours": lambda: ours(what, dir=path, format=fmt, **keys),
+                     "ours even": lambda: ours(what, dir=path, format=fmt, **even[what])}
+            if TORCH:
+                sides["torch"] = lambda: torch(what, shape, form, **keys)
+                sides["torch even"] = lambda: torch(what, shape, form, **even[what])
+            got = {k: v.get("tokens_per_s", 0) for k, v in interleave(sides, 1).items()}
+            mine, peer = got["ours"], got.get("torch", 0)
+            lead = mine / peer if peer else 0
+            before = got["ours even"] / got["torch even"] if got.get("torch even") else 0
+            bar = verdict("ragged %s %s: lead / lead without padding" % (what, fmt),
+                          lead / before if before else 0, 1)
+            row(what, fmt, num(mine), percent(mine, got["ours even"]), num(peer),
+                percent(peer, got.get("torch even", 0)), times(mine, peer), "%.2fx" % before, bar)
+    print("  padding TRL would compute: %.0f %% of its rows (SFT in eights), %.0f %% (DPO in fours)"
+          % (padding(lengths, 8, False), padding(lengths, 4, True)))
+    del m
+
+
+def padding(path, batch, pairs):
+    with open(path, encoding="ascii") as f:
+        rows = [tuple(map(int, line.split())) for line in f if line[0] != "#"]
+    real = padded = 0
+    for at in range(0, len(rows) - batch + 1, batch):
+        part = rows[at:at + batch]
+        n = [p + c for p, c, _ in part] + ([p + r for p, _, r in part] if pairs else [])
+        real, padded = real + sum(n), padded + max(n) * len(n)
+    return 100.0 * (padded - real) / padded
+
+
+def memory():
+    """A DPO step of the 110M shape, 16 pairs of 256 tokens."""
+    heading("Memory of a DPO step, 110M shape, 16 pairs x 256 tokens (prompt 64)")
+    path = model_dir(SHAPES["110M"])
+    keys = dict(batch=16, length=256, prompt=64, steps=1)
+    for fmt in ("bf16",) if QUICK else ("f32", "bf16"):
+        got = ours("dpo", dir=path, format=fmt, recorded=1, **keys)
+        plan = got.get("plan_mib", 0)
+        text = ""
+        if plan:
+            off = abs(got["rss_mib"] - plan) / plan
+            VERDICTS.append(("memory dpo 110M %s against plan" % fmt, "%+.0f %%" %
+                             (100 * (got["rss_mib"] / plan - 1)), "within 10 %",
+                             "met" if off <= 0.1 else "MISSED"))
+            text = "; planned %.0f MiB (%+.1f %%)" % (plan, 100 * (got["rss_mib"] / plan - 1))
+        print("  %s: peak %.0f MiB%s; %.0f tokens/s" % (fmt, got.get("rss_mib", 0), text,
+                                                        got.get("tokens_per_s", 0)))
+
+
+def real():
+    root = (ENV("PAWL_TEST_DATA") or HERE + "/../../../shared/data") + "/models/"
+    found = [d for d in ("stories260K", "poem_zh_750K") if os.path.exists(root + d)]
+    if not found:
+        print("\nreal models: skipped, no %s (PAWL_TEST_DATA)" % root)
+        return
+    heading("The real small models: tokens/s")
+    row("model", "weights", "batch 1", "4", "16", "64", "prefill 64", "")
+    for name in found:
+        for fmt in ("f32", "bf16"):
+            d = ours("decode", dir=root + name, format=fmt, prompt=32, steps=48)
+            p = ours("prefill", dir=root + name, format=fmt, length=64)
+            row(name[:9], fmt, *[num(d.get("decode_%d" % b, 0)) for b in (1, 4, 16, 64)],
+                num(p.get("prefill_64", 0)), "")
+
+
+def summary():
+    if FAILED:
+        print("\n## Did not run\n")
+        for line in dict.fromkeys(FAILED):
+            print("  " + line)
+    if VERDICTS:
+        print("\n## Bars: %d met (%d at the aim), %d missed\n"
+              % (sum(v[3] != "MISSED" for v in VERDICTS), sum(v[3] == "aim" for v in VERDICTS),
+                 sum(v[3] == "MISSED" for v in VERDICTS)))
+        for name, got, bar, goal in VERDICTS:
+            print("  %-7s %-48s %8s  bar %s" % (goal, name, got, bar))
+    print("\n%.0f s" % (time.time() - START))
+
+
+def head():
+    version = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True,
+                             check=False).stdout.strip()
+    cpu = "?"
+    with open("/proc/cpuinfo", encoding="utf-8") as f:
+        for line in f:
+            if line.startswith("model name"):
+                cpu = line.split(":", 1)[1].strip()
+                break
+    print("# Engine, %s, commit %s" % (time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), version))
+    print("%s, %d threads, %.0f GiB available; best of %d interleaved runs; peers: %s, %s"
+          % (cpu, THREADS, memory_gib(), REPS, "PyTorch" if TORCH else "no PyTorch (PEERS=1)",
+             "llama.cpp" if LLAMA and GGUF else "no llama.cpp (LLAMA=, GGUF=)"))
+
+
+def main():
+    wanted = lambda part: not ONLY or part in ONLY
+    small, all_ = [SHAPES["15M"], SHAPES["110M"]], list(SHAPES.values())
+    head()
+    if wanted("decode"):
+        decode(SHAPES["15M"], ("bf16", "q8", "f32"))
+        decode(SHAPES["110M"], ("bf16", "q8") if QUICK else ("bf16", "q8", "f32"))
+        decode(SHAPES["1.1B"], ("bf16", "q8") if QUICK else ("bf16", "q8", "f32"))
+    if wanted("prefill"):
+        prefill(all_, ("bf16",) if QUICK else ("bf16", "q8", "f32"))
+    if wanted("work"):
+        work(small if QUICK else all_)
+    if wanted("train"):
+        train()
+    if wanted("ragged"):
+        ragged()
+    if wanted("memory"):
+        memory()
+    if wanted("real"):
+        real()
+    summary()
+
+
+main()
