@@ -117,7 +117,7 @@ struct kern_logprob {
 	uint8_t *hit;	       /* [rows] "=" 1 when the target has the largest logit; or NULL */
 	const float *g;	       /* [rows] or NULL: forward only */
 	float *dh;	       /* [rows][C] "=" */
-	float *dw;	       /* [V][C] "+=" */
+	float *dw;	       /* [V][C] "+="; or NULL */
 	float *probs, *sum;    /* [rows][V] and [rows], the caller's; or NULL */
 	bool kept;	       /* `probs` and `sum` are from the same call without g */
 };
@@ -178,7 +178,7 @@ struct kern {
 	/* y = x * r * w, r = 1/sqrt(mean(x^2) + eps); rinv[T] keeps r for the way back, or NULL. */
 	void (*rmsnorm)(struct kern_pool *, float *y, float *rinv, const float *x, const float *w,
 			int rows, int width, float eps);
-	/* dx += , dw += */
+	/* dx += , dw += unless it is NULL */
 	void (*rmsnorm_back)(struct kern_pool *, float *dx, float *dw, const float *dy,
 			     const float *x, const float *w, const float *rinv, int rows,
 			     int width);

@@ -78,6 +78,8 @@ static size_t place_buffers(struct llama *l)
 	l->hx = place(l, &at, n * width);
 	l->hn = place(l, &at, n * width);
 	l->rf = place(l, &at, n);
+	if (l->o.lora)
+		l->down = place(l, &at, 3 * t * (size_t)l->o.lora->s.r);
 	if (l->o.forward_only)
 		return at;
 	l->g = place(l, &at, n);
@@ -87,6 +89,8 @@ static size_t place_buffers(struct llama *l)
 	l->dh = place(l, &at, (n > t ? n : t) * width);
 	l->dy = place(l, &at, t * wide);
 	l->dqkv = place(l, &at, t * (size_t)l->qkv_dim);
+	if (l->o.lora)
+		l->up = place(l, &at, 3 * t * (size_t)l->o.lora->s.r);
 	return at;
 }
 
@@ -180,7 +184,7 @@ static void join_residual(struct llama *l, const struct pack *p, const struct ll
 			  const float *part)
 {
 	llama_linear(l, lin, x_out, part, p->n_tokens, false);
-	llama_drop(l, p, d, lin->layer, lin->parts == LLAMA_O ? 0 : 1, x_out);
+	llama_drop(l, p, d, lin->layer, lin->parts == MODEL_O ? 0 : 1, x_out);
 	l->k->add(l->pool, x_out, x, (size_t)p->n_tokens * (size_t)lin->out);
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "kernels/kernels.h"
+#include "worker/model/lora.h"
 #include "worker/model/model.h"
 
 #include <stdbool.h>
@@ -66,6 +67,8 @@ struct llama_opts {
 	bool forward_only;	 /* no gradients will be asked for */
 	bool recompute;		 /* keep layer inputs only; each layer runs again on the way back */
 	enum kern_format format; /* of the factors of products with weights: F32 or BF16 */
+	const struct lora *lora; /* borrowed, or NULL. With it the model is frozen: the gradients
+				  * are those of the adapter */
 };
 
 /* Off when p is 0. The same key gives the same masks on the way back. */
@@ -96,7 +99,8 @@ struct llama_loss {
 void llama_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d,
 		   float *logp, uint8_t *hit);
 /* Forward and backward. `grads` is a slab like the model's: the gradient is added to it with `acc`,
- * else it is the gradient of this pack alone, gaps left as they are. */
+ * else it is the gradient of this pack alone, gaps left as they are. With an adapter the slab is
+ * like the adapter's. */
 void llama_train(struct llama *l, const struct pack *p, const struct llama_dropout *d,
 		 const struct llama_loss *loss, float *grads, bool acc, float *logp, uint8_t *hit);
 /* Logits of every row, [T][V] "="; for tests and small tools. */

@@ -43,11 +43,17 @@ static const float *part_gradient(struct back *b, int layer, int site)
 	return l->h;
 }
 
+/* NULL where a model under an adapter has no gradient. */
+static float *weight_grads(const struct back *b, size_t at)
+{
+	return b->l->o.lora ? NULL : b->grads + at;
+}
+
 static void norm_back(struct back *b, const float *x, const float *rinv, size_t w)
 {
 	struct llama *l = b->l;
 
-	l->k->rmsnorm_back(l->pool, l->dx, b->grads + w, l->dh, x, l->m->params + w, rinv, b->t,
+	l->k->rmsnorm_back(l->pool, l->dx, weight_grads(b, w), l->dh, x, l->m->params + w, rinv, b->t,
 			   l->m->cfg.dim);
 }
 
@@ -87,7 +93,7 @@ static void attention_back(struct back *b, int layer)
 	k->attn_back(l->pool, &args);
 	k->rope(l->pool, l->dqkv, l->qkv_dim, b->t, c->n_heads + c->n_kv_heads, c->head_dim,
 		b->p->pos, l->rope.cos, l->rope.sin, true);
-	if (c->qkv_bias)
+	if (c->qkv_bias && !l->o.lora)
 		k->bias_back(l->pool, b->grads + y->bq, l->dqkv, l->qkv_dim, b->t, l->qkv_dim);
 	k->rmsnorm(l->pool, l->h, NULL, x, l->m->params + y->norm_attn, b->t, c->dim, c->rms_eps);
 	linear_back(b, layer, LLAMA_QKV, l->dh, l->dqkv, l->h);
@@ -104,7 +110,7 @@ static void head_norm_back(struct back *b)
 	float *rows = l->hn; /* The normed rows are not needed any more. */
 
 	memset(rows, 0, (size_t)p->n_targets * width * sizeof *rows);
-	l->k->rmsnorm_back(l->pool, rows, b->grads + l->m->norm_out, l->dh, l->hx,
+	l->k->rmsnorm_back(l->pool, rows, weight_grads(b, l->m->norm_out), l->dh, l->hx,
 			   l->m->params + l->m->norm_out, l->rf, p->n_targets, l->m->cfg.dim);
 	memset(l->dx, 0, (size_t)b->t * width * sizeof *l->dx);
 	for (int i = 0; i < p->n_targets; i++) {
@@ -125,7 +131,7 @@ static void head_pass(struct back *b, int from, int to, const float *g, float *l
 
 	a.g = g ? g + from : NULL;
 	a.dh = l->dh + (size_t)from * (size_t)l->m->cfg.dim;
-	a.dw = b->grads + l->m->head;
+	a.dw = weight_grads(b, l->m->head);
 	if (to - from <= l->probs_rows) {
 		a.probs = l->probs;
 		a.sum = l->sum;
@@ -174,7 +180,8 @@ static void body_back(struct back *b)
 		ffn_back(b, i);
 		attention_back(b, i);
 	}
-	l->k->embed_back(l->pool, b->grads + l->m->embed, l->dx, b->p->ids, b->t, l->m->cfg.dim);
+	if (!l->o.lora)
+		l->k->embed_back(l->pool, b->grads + l->m->embed, l->dx, b->p->ids, b->t, l->m->cfg.dim);
 }
 
 /* What is only ever added to: all but the matrices of the layers. */
@@ -203,7 +210,7 @@ void llama_train(struct llama *l, const struct pack *p, const struct llama_dropo
 	struct back b = {l, p, d, grads, acc, p->n_tokens};
 
 	ASSERT(!l->o.forward_only);
-	if (!acc)
+	if (!acc && !l->o.lora)
 		clear_sums(l, grads);
 	llama_body_forward(l, p, d);
 	llama_gather_rows(l, p);

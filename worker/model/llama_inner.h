@@ -3,16 +3,6 @@
 
 #include "worker/model/llama.h"
 
-/* Parts of a linear layer, in the order of its output rows. */
-enum llama_part {
-	LLAMA_Q = 1,
-	LLAMA_K = 2,
-	LLAMA_V = 4,
-	LLAMA_O = 8,
-	LLAMA_GATE = 16,
-	LLAMA_UP = 32,
-	LLAMA_DOWN = 64
-};
 /* The products of a layer: parts with the same input are one product. */
 enum llama_product { LLAMA_QKV, LLAMA_OUT, LLAMA_GATE_UP, LLAMA_FFN_OUT };
 
@@ -21,7 +11,7 @@ struct llama_linear {
 	size_t w; /* offset into the slab of weights and into that of gradients */
 	int in, out;
 	int layer;
-	unsigned parts; /* of enum llama_part */
+	unsigned parts; /* of enum model_part, in the order of the output's columns */
 };
 
 /* Kept by the forward pass of one layer. T rows; Q = (H + 2G) D. */
@@ -58,13 +48,15 @@ struct llama {
 	float *dh;   /* [max(T, N)][C] */
 	float *dy;   /* [T][max(F, H D)] */
 	float *dqkv; /* [T][Q] */
+	float *down, *up; /* with an adapter: [T][3 r] s x A^T, and s dy B on the way back */
 };
 
 struct llama_linear llama_linear_of(const struct llama *l, int layer, enum llama_product which);
 /* y = x . w^T, or y += with acc. */
 void llama_linear(struct llama *l, const struct llama_linear *a, float *y, const float *x, int rows,
 		  bool acc);
-/* dw (a slab of gradients) = or += dy^T . x, then dx = dy . w. */
+/* dw (a slab of gradients) = or += dy^T . x, then dx = dy . w. With an adapter dw is a slab like its
+ * own, and the weights have no gradient. */
 void llama_linear_back(struct llama *l, const struct llama_linear *a, float *dw, float *dx,
 		       const float *dy, const float *x, int rows, bool acc);
 

@@ -9,28 +9,106 @@ struct llama_linear llama_linear_of(const struct llama *l, int layer, enum llama
 	switch (which) {
 	case LLAMA_QKV:
 		return (struct llama_linear){y->wq, c, l->qkv_dim, layer,
-					     LLAMA_Q | LLAMA_K | LLAMA_V};
+					     MODEL_Q | MODEL_K | MODEL_V};
 	case LLAMA_OUT:
-		return (struct llama_linear){y->wo, l->q_dim, c, layer, LLAMA_O};
+		return (struct llama_linear){y->wo, l->q_dim, c, layer, MODEL_O};
 	case LLAMA_GATE_UP:
-		return (struct llama_linear){y->w1, c, 2 * f, layer, LLAMA_GATE | LLAMA_UP};
+		return (struct llama_linear){y->w1, c, 2 * f, layer, MODEL_GATE | MODEL_UP};
 	default:
-		return (struct llama_linear){y->w2, f, c, layer, LLAMA_DOWN};
+		return (struct llama_linear){y->w2, f, c, layer, MODEL_DOWN};
 	}
+}
+
+/* The adapted parts of one product, side by side. */
+struct adapted {
+	const struct lora *lora;
+	size_t a; /* offset of the first A; the others follow */
+	size_t b[MODEL_PARTS];
+	int column[MODEL_PARTS], out[MODEL_PARTS]; /* where a part's columns begin, how many */
+	int n, r, width;			   /* width = n r */
+};
+
+static struct adapted adapted_of(const struct llama *l, const struct llama_linear *lin)
+{
+	const struct lora *lora = l->o.lora;
+	struct adapted d = {.lora = lora};
+	int column = 0;
+
+	for (int p = 0; lora && p < MODEL_PARTS; p++) {
+		size_t at = (size_t)lin->layer * MODEL_PARTS + (size_t)p;
+		int out = model_part_shape(&l->m->cfg, 1u << p).out;
+
+		if (!(lin->parts & 1u << p))
+			continue;
+		if (lora->s.targets & 1u << p) {
+			d.a = d.n ? d.a : lora->a[at];
+			d.b[d.n] = lora->b[at];
+			d.column[d.n] = column;
+			d.out[d.n++] = out;
+		}
+		column += out;
+	}
+	d.r = lora ? lora->s.r : 0;
+	d.width = d.n * d.r;
+	return d;
+}
+
+/* l->down[rows][width] = s x A^T */
+static void project(struct llama *l, const struct adapted *d, const float *x, int in, int rows)
+{
+	l->k->gemm_nt(l->pool, l->o.format, l->down, d->width, x, in, d->lora->params + d->a, in,
+		      rows, d->width, in, false);
+	l->k->scale(l->pool, l->down, (size_t)rows * (size_t)d->width, d->lora->scale);
 }
 
 void llama_linear(struct llama *l, const struct llama_linear *a, float *y, const float *x, int rows,
 		  bool acc)
 {
+	struct adapted d = adapted_of(l, a);
+
 	l->k->gemm_nt(l->pool, l->o.format, y, a->out, x, a->in, l->m->params + a->w, a->in, rows,
 		      a->out, a->in, acc);
+	if (d.n == 0)
+		return;
+	project(l, &d, x, a->in, rows);
+	for (int i = 0; i < d.n; i++)
+		l->k->gemm_nt(l->pool, l->o.format, y + d.column[i], a->out, l->down + i * d.r,
+			      d.width, d.lora->params + d.b[i], d.r, rows, d.out[i], d.r, true);
+}
+
+/* dB = dy^T (s x A^T), dA = (s dy B)^T x, dx += (s dy B) A; gradients lie as the adapter does. */
+static void adapter_back(struct llama *l, const struct llama_linear *a, const struct adapted *d,
+			 float *grads, float *dx, const float *dy, const float *x, int rows,
+			 bool acc)
+{
+	const float *params = d->lora->params;
+
+	project(l, d, x, a->in, rows);
+	for (int i = 0; i < d->n; i++) {
+		const float *dy_part = dy + d->column[i];
+
+		l->k->gemm_tn(l->pool, l->o.format, grads + d->b[i], d->r, dy_part, a->out,
+			      l->down + i * d->r, d->width, rows, d->out[i], d->r, acc);
+		l->k->gemm_nn(l->pool, l->o.format, l->up + i * d->r, d->width, dy_part, a->out,
+			      params + d->b[i], d->r, rows, d->out[i], d->r, false);
+	}
+	l->k->scale(l->pool, l->up, (size_t)rows * (size_t)d->width, d->lora->scale);
+	l->k->gemm_tn(l->pool, l->o.format, grads + d->a, a->in, l->up, d->width, x, a->in, rows,
+		      d->width, a->in, acc);
+	l->k->gemm_nn(l->pool, l->o.format, dx, a->in, l->up, d->width, params + d->a, a->in, rows,
+		      d->width, a->in, true);
 }
 
 void llama_linear_back(struct llama *l, const struct llama_linear *a, float *dw, float *dx,
 		       const float *dy, const float *x, int rows, bool acc)
 {
-	l->k->gemm_tn(l->pool, l->o.format, dw + a->w, a->in, dy, a->out, x, a->in, rows, a->out,
-		      a->in, acc);
+	struct adapted d = adapted_of(l, a);
+
+	if (!l->o.lora)
+		l->k->gemm_tn(l->pool, l->o.format, dw + a->w, a->in, dy, a->out, x, a->in, rows,
+			      a->out, a->in, acc);
 	l->k->gemm_nn(l->pool, l->o.format, dx, a->in, dy, a->out, l->m->params + a->w, a->in, rows,
 		      a->out, a->in, false);
+	if (d.n > 0)
+		adapter_back(l, a, &d, dw, dx, dy, x, rows, acc);
 }

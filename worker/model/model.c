@@ -90,6 +90,70 @@ static void lay_out(struct model *m)
 	m->n_params = l.at;
 }
 
+const char *model_part_name(enum model_part p)
+{
+	switch (p) {
+	case MODEL_Q:
+		return "self_attn.q_proj";
+	case MODEL_K:
+		return "self_attn.k_proj";
+	case MODEL_V:
+		return "self_attn.v_proj";
+	case MODEL_O:
+		return "self_attn.o_proj";
+	case MODEL_GATE:
+		return "mlp.gate_proj";
+	case MODEL_UP:
+		return "mlp.up_proj";
+	case MODEL_DOWN:
+		return "mlp.down_proj";
+	case MODEL_ALL_PARTS:
+		break;
+	}
+	ASSERT(!"one part");
+	return "";
+}
+
+struct model_shape model_part_shape(const struct model_config *c, enum model_part p)
+{
+	int q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
+
+	if (p == MODEL_O)
+		return (struct model_shape){c->dim, q};
+	if (p == MODEL_DOWN)
+		return (struct model_shape){c->dim, c->ffn_dim};
+	return (struct model_shape){p == MODEL_Q		    ? q
+				    : p == MODEL_K || p == MODEL_V ? kv
+								   : c->ffn_dim,
+				    c->dim};
+}
+
+size_t model_part_at(const struct model *m, int layer, enum model_part p)
+{
+	const struct model_layer *y = &m->layers[layer];
+
+	switch (p) {
+	case MODEL_Q:
+		return y->wq;
+	case MODEL_K:
+		return y->wk;
+	case MODEL_V:
+		return y->wv;
+	case MODEL_O:
+		return y->wo;
+	case MODEL_GATE:
+		return y->w1;
+	case MODEL_UP:
+		return y->w3;
+	case MODEL_DOWN:
+		return y->w2;
+	case MODEL_ALL_PARTS:
+		break;
+	}
+	ASSERT(!"one part");
+	return 0;
+}
+
 enum rc model_plan(const struct model_config *cfg, struct model **out, struct err *e)
 {
 	enum rc rc = model_config_check(cfg, e);

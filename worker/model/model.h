@@ -32,6 +32,22 @@ struct model_layer {
 	size_t w2;	   /* down: [C, F] */
 };
 
+/* The matrices of a layer. */
+enum model_part {
+	MODEL_Q = 1,
+	MODEL_K = 2,
+	MODEL_V = 4,
+	MODEL_O = 8,
+	MODEL_GATE = 16,
+	MODEL_UP = 32,
+	MODEL_DOWN = 64,
+	MODEL_ALL_PARTS = 127
+};
+#define MODEL_PARTS 7
+struct model_shape {
+	int out, in;
+};
+
 struct model {
 	struct model_config cfg;
 	char dir[4096];		    /* where it was loaded from; "" when made here */
@@ -45,6 +61,12 @@ struct model {
 };
 
 size_t tensor_size(const struct tensor_ref *t); /* elements */
+
+/* "self_attn.q_proj", ... */
+const char *model_part_name(enum model_part p);
+struct model_shape model_part_shape(const struct model_config *cfg, enum model_part p);
+/* Offset of that matrix in the slab. */
+size_t model_part_at(const struct model *m, int layer, enum model_part p);
 
 /* The layout alone: params is NULL. */
 enum rc model_plan(const struct model_config *cfg, struct model **out, struct err *e);

@@ -16,21 +16,16 @@
 #define STATE_BYTES_MAX (16u << 20)
 #define PATH_SIZE 4200
 
-static size_t elements(const struct tensor_ref *t)
-{
-	return (size_t)t->rows * (t->cols ? (size_t)t->cols : 1);
-}
-
 static enum rc save_moments(const struct trainer *tr, const char *dir, struct err *e)
 {
-	size_t n = (size_t)tr->m->n_tensors;
+	size_t n = (size_t)tr->set.n_tensors;
 	struct st_tensor *list = mem_array(2 * n, sizeof *list);
 	char(*names)[MODEL_NAME_MAX + 4] = mem_array(2 * n, sizeof *names);
 	char path[PATH_SIZE];
 	enum rc rc;
 
 	for (size_t i = 0; i < 2 * n; i++) {
-		const struct tensor_ref *t = &tr->m->tensors[i % n];
+		const struct tensor_ref *t = &tr->set.tensors[i % n];
 		const float *slab = i < n ? tr->adam_m : tr->adam_v;
 
 		str_fmt(names[i], sizeof names[i], "%c.%s", i < n ? 'm' : 'v', t->name);
@@ -39,7 +34,7 @@ static enum rc save_moments(const struct trainer *tr, const char *dir, struct er
 					     .ndim = t->cols ? 2 : 1,
 					     .shape = {t->rows, t->cols},
 					     .data = slab + t->offset,
-					     .size_bytes = elements(t) * sizeof(float)};
+					     .size_bytes = tensor_size(t) * sizeof(float)};
 	}
 	str_fmt(path, sizeof path, "%s/optimizer.safetensors", dir);
 	rc = st_write(path, list, 2 * n, NULL, e);
@@ -73,15 +68,15 @@ enum rc trainer_save_state(const struct trainer *tr, const char *dir, const json
 static enum rc load_moment(struct trainer *tr, const struct st *st, int i, char which, float *out,
 			   struct err *e)
 {
-	const struct tensor_ref *ref = &tr->m->tensors[i];
+	const struct tensor_ref *ref = &tr->set.tensors[i];
 	const struct st_tensor *t;
 	char name[MODEL_NAME_MAX + 4];
 
 	str_fmt(name, sizeof name, "%c.%s", which, ref->name);
 	t = st_find(st, name);
-	if (!t || t->dtype != ST_F32 || t->size_bytes != elements(ref) * sizeof(float))
+	if (!t || t->dtype != ST_F32 || t->size_bytes != tensor_size(ref) * sizeof(float))
 		return err_set(e, RC_CORRUPT, "tensor %s: expected F32 of %zu elements", name,
-			       elements(ref));
+			       tensor_size(ref));
 	memcpy(out + ref->offset, t->data, t->size_bytes);
 	return RC_OK;
 }
@@ -91,14 +86,14 @@ static enum rc load_moments(struct trainer *tr, const char *path, struct err *e)
 	struct st *st = NULL;
 	enum rc rc = st_open(path, &st, e);
 
-	for (int i = 0; i < tr->m->n_tensors && rc == RC_OK; i++) {
+	for (int i = 0; i < tr->set.n_tensors && rc == RC_OK; i++) {
 		rc = load_moment(tr, st, i, 'm', tr->adam_m, e);
 		if (rc == RC_OK)
 			rc = load_moment(tr, st, i, 'v', tr->adam_v, e);
 	}
-	if (rc == RC_OK && st_count(st) != 2 * (size_t)tr->m->n_tensors)
+	if (rc == RC_OK && st_count(st) != 2 * (size_t)tr->set.n_tensors)
 		rc = err_set(e, RC_CORRUPT, "%zu tensors, expected %d", st_count(st),
-			     2 * tr->m->n_tensors);
+			     2 * tr->set.n_tensors);
 	if (st)
 		st_close(st);
 	return rc == RC_OK ? RC_OK : err_wrap(e, "%s", path);

@@ -40,9 +40,10 @@ static enum rc check_opts(const struct model *m, const struct train_opts *o, str
 
 static enum rc allocate(struct trainer *tr, struct err *e)
 {
-	size_t bytes = tr->m->n_params * sizeof(float), targets;
+	size_t bytes = tr->set.n * sizeof(float), targets;
 	struct llama_opts lo = {
-		.max_pos = tr->o.max_length, .recompute = tr->o.recompute, .format = tr->o.format};
+		.max_pos = tr->o.max_length, .recompute = tr->o.recompute, .format = tr->o.format,
+		.lora = tr->o.lora};
 	enum rc rc;
 
 	tr->budget = tr->o.micro_tokens > 0 ? tr->o.micro_tokens : TRAIN_MICRO_TOKENS;
@@ -63,6 +64,14 @@ static enum rc allocate(struct trainer *tr, struct err *e)
 	return llama_new(tr->m, tr->k, tr->pool, &lo, &tr->llama, e);
 }
 
+static struct param_set set_of(const struct model *m, const struct lora *lora)
+{
+	if (lora)
+		return (struct param_set){lora->params, lora->n_params, lora->tensors,
+					  lora->n_tensors};
+	return (struct param_set){m->params, m->n_params, m->tensors, m->n_tensors};
+}
+
 enum rc trainer_new(struct model *m, const struct kern *k, struct kern_pool *pool,
 		    const struct train_opts *o, struct trainer **out, struct err *e)
 {
@@ -72,7 +81,8 @@ enum rc trainer_new(struct model *m, const struct kern *k, struct kern_pool *poo
 	if (rc != RC_OK)
 		return rc;
 	tr = mem_new(sizeof *tr);
-	*tr = (struct trainer){.m = m, .k = k, .pool = pool, .o = *o};
+	*tr = (struct trainer){
+		.m = m, .set = set_of(m, o->lora), .k = k, .pool = pool, .o = *o};
 	rc = allocate(tr, e);
 	if (rc != RC_OK) {
 		trainer_free(tr);
@@ -86,7 +96,7 @@ void trainer_free(struct trainer *tr)
 {
 	if (!tr)
 		return;
-	size_t bytes = tr->m->n_params * sizeof(float);
+	size_t bytes = tr->set.n * sizeof(float);
 
 	llama_free(tr->llama);
 	pack_release(&tr->pack);
@@ -129,11 +139,11 @@ static void apply_adamw(struct trainer *tr, double lr, double scale)
 			       .bias1 = (float)(1 - pow(tr->o.beta1, t)),
 			       .bias2 = (float)(1 - pow(tr->o.beta2, t))};
 
-	for (int i = 0; i < tr->m->n_tensors; i++) {
-		const struct tensor_ref *r = &tr->m->tensors[i];
+	for (int i = 0; i < tr->set.n_tensors; i++) {
+		const struct tensor_ref *r = &tr->set.tensors[i];
 
-		a.n = (size_t)r->rows * (r->cols ? (size_t)r->cols : 1);
-		a.p = tr->m->params + r->offset;
+		a.n = tensor_size(r);
+		a.p = tr->set.params + r->offset;
 		a.m = tr->adam_m + r->offset;
 		a.v = tr->adam_v + r->offset;
 		a.g = tr->grads + r->offset;
@@ -144,7 +154,7 @@ static void apply_adamw(struct trainer *tr, double lr, double scale)
 
 enum rc trainer_update(struct trainer *tr, int step, struct train_metrics *out, struct err *e)
 {
-	double norm = sqrt(tr->k->sumsq(tr->pool, tr->grads, tr->m->n_params)), scale = 1;
+	double norm = sqrt(tr->k->sumsq(tr->pool, tr->grads, tr->set.n)), scale = 1;
 
 	out->grad_norm = norm;
 	out->learning_rate = schedule_lr(&tr->o.schedule, step);

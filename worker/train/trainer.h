@@ -28,6 +28,7 @@ struct train_opts {
 	int max_length;	  /* longest prompt + response in tokens; longer is refused */
 	int micro_tokens; /* 0: TRAIN_MICRO_TOKENS. Part of the settings: never by machine */
 	bool recompute;
+	struct lora *lora; /* borrowed; it alone is trained then, the model is frozen. Or NULL */
 	bool pairs;		 /* preference steps will be taken */
 	enum kern_format format; /* of the factors of products with weights: F32 or BF16 */
 	struct dpo_settings dpo; /* for preference steps only */
@@ -62,7 +63,7 @@ struct train_metrics {
 
 struct trainer;
 
-/* Borrows model (changed in place), kernels and pool. */
+/* Borrows model (changed in place, or the adapter is), kernels and pool. */
 enum rc trainer_new(struct model *m, const struct kern *k, struct kern_pool *pool,
 		    const struct train_opts *o, struct trainer **out, struct err *e);
 void trainer_free(struct trainer *tr);

@@ -6,8 +6,17 @@
 
 #define TRAIN_SEQS_PER_PACK 1024
 
+/* What is trained: the model's weights or an adapter's. */
+struct param_set {
+	float *params; /* borrowed */
+	size_t n;      /* floats in the slab */
+	const struct tensor_ref *tensors;
+	int n_tensors;
+};
+
 struct trainer {
 	struct model *m;
+	struct param_set set;
 	const struct kern *k;
 	struct kern_pool *pool;
 	struct train_opts o;
@@ -16,7 +25,7 @@ struct trainer {
 	int budget;	     /* rows of a micro-batch; a longer sequence or pair goes alone */
 	bool fork;	     /* pairs share their prompt; not with a window that they outgrow */
 	bool fresh;	     /* the gradient of this step has not begun: the next pack writes it */
-	float *grads, *adam_m, *adam_v; /* owned slabs */
+	float *grads, *adam_m, *adam_v; /* owned slabs like the set's */
 	float *logp, *g;		/* owned; one per target of the pack */
 	uint8_t *hit;			/* owned */
 	int64_t adam_steps;
