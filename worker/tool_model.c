@@ -19,6 +19,7 @@ static const char usage_text[] =
 	"  info        what the directory holds, as one JSON object; weights are not read\n"
 	"  export      the directory with weights of another type, in files of a bounded size:\n"
 	"              --out DIR (new), --dtype f32|bf16|f16 (f32), --max-shard-bytes N (5 GiB)\n"
+	"  merge       the model with an adapter of PEFT in its weights: --adapter DIR, --out DIR (new)\n"
 	"  tokenize    {\"text\"} -> {\"tokens\"}         --special: special tokens in the text count;\n"
 	"                                             --template NAME: {\"prompt\"} in that template\n"
 	"  detokenize  {\"tokens\"} -> {\"text\"}         --special: write special tokens out\n"
@@ -56,6 +57,7 @@ static const struct option options[] = {
 	OPTION("--prompt", OPT_TEXT, prompt, 0, 0),
 	OPTION("--text", OPT_TEXT, prompt, 0, 0),
 	OPTION("--out", OPT_TEXT, out, 0, 0),
+	OPTION("--adapter", OPT_TEXT, adapter, 0, 0),
 	OPTION("--weights", OPT_TEXT, weights, 0, 0),
 	OPTION("--dtype", OPT_TEXT, dtype, 0, 0),
 	OPTION("--max-shard-bytes", OPT_INT, max_shard_bytes, 1, 9007199254740992.0),
@@ -228,6 +230,7 @@ static const struct command {
 } commands[] = {
 	{"info", tool_info, TOOL_BARE},
 	{"export", tool_export, TOOL_BARE},
+	{"merge", tool_merge, TOOL_BARE},
 	{"tokenize", tool_tokenize, 0},
 	{"detokenize", tool_detokenize, 0},
 	{"generate", tool_generate, TOOL_ENGINE},

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 struct tool_args {
-	const char *model, *template, *system, *prompt, *out, *dtype, *weights;
+	const char *model, *template, *system, *prompt, *out, *dtype, *weights, *adapter;
 	bool raw, special, stream;
 	int64_t max_tokens, top_k, samples, threads, kv_tokens, seed, max_shard_bytes;
 	double temperature, top_p;
@@ -48,6 +48,7 @@ enum rc tool_read_ids(const json_t *line, struct tokens *out, struct err *e);
 
 /* tool_model_files.c */
 enum rc tool_export(struct tool_session *s, struct err *e);
+enum rc tool_merge(struct tool_session *s, struct err *e);
 enum rc tool_info(struct tool_session *s, struct err *e);
 /* tool_model_run.c */
 enum rc tool_tokenize(struct tool_session *s, struct err *e);

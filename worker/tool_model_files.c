@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "worker/model/dtype.h"
+#include "worker/model/lora.h"
 #include "worker/model/model_source.h"
 #include "worker/model/weights.h"
 
@@ -153,5 +154,32 @@ enum rc tool_export(struct tool_session *s, struct err *e)
 		tool_print(json_pack("{s:s,s:s,s:i,s:I}", "out", a->out, "dtype",
 				     st_dtype_name(o.dtype), "files", r.n_files, "bytes",
 				     (json_int_t)r.total_bytes));
+	return rc;
+}
+
+enum rc tool_merge(struct tool_session *s, struct err *e)
+{
+	const struct tool_args *a = &s->args;
+	struct model *m = NULL;
+	struct lora *l = NULL;
+	enum rc rc;
+
+	if (!a->out || !a->adapter)
+		return err_set(e, RC_INVALID, "--%s DIR is missing", a->out ? "adapter" : "out");
+	if (fs_exists(a->out))
+		return err_set(e, RC_CONFLICT, "%s is there already", a->out);
+	rc = model_load(a->model, &m, e);
+	if (rc == RC_OK)
+		rc = lora_load(a->adapter, &m->cfg, &l, e);
+	if (rc == RC_OK) {
+		s->pool = kern_pool_new((int)a->threads);
+		lora_merge(l, m, kern_cpu(), s->pool);
+		rc = model_save(m, a->out, e);
+	}
+	if (rc == RC_OK)
+		tool_print(json_pack("{s:s, s:i, s:I}", "out", a->out, "rank", l->s.r,
+				     "adapter_parameters", (json_int_t)l->n_weights));
+	lora_free(l);
+	model_free(m);
 	return rc;
 }
