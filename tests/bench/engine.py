@@ -425,7 +425,7 @@ def train():
 
 def ragged():
     """Lengths of real preference pairs: packed by us, padded to the longest of the batch by TRL."""
-    m = heading("Real lengths (tests/bench/lengths.txt), DPO and SFT on the 15M shape: tokens/s of "
+    heading("Real lengths (tests/bench/lengths.txt), DPO and SFT on the 15M shape: tokens/s of "
                 "real tokens")
     row("step", "format", "ours", "of even", "PyTorch", "of even", "ratio", "even", "bar")
     shape, lengths = SHAPES["15M"], HERE + "/lengths.txt"
@@ -435,7 +435,7 @@ def ragged():
     for what in ("sft", "dpo"):
         for fmt in ("f32",) if QUICK else ("f32", "bf16"):
             form = TORCH_FORMS[fmt][0]
-            keys = dict(even[what], steps=1, lengths=lengths)
+            keys = dict(even[what], steps=1, lengths=lengths, rows=16)
             sides = {"ours": lambda: ours(what, dir=path, format=fmt, **keys),
                      "ours even": lambda: ours(what, dir=path, format=fmt, **even[what])}
             if TORCH:
@@ -451,7 +451,6 @@ def ragged():
                 percent(peer, got.get("torch even", 0)), times(mine, peer), "%.2fx" % before, bar)
     print("  padding TRL would compute: %.0f %% of its rows (SFT in eights), %.0f %% (DPO in fours)"
           % (padding(lengths, 8, False), padding(lengths, 4, True)))
-    del m
 
 
 def padding(path, batch, pairs):

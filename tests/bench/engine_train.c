@@ -24,7 +24,7 @@ struct training {
 static void open_training(struct training *t, const struct bench_args *a, bool pairs)
 {
 	const char *dir = bench_str(a, "dir", NULL), *lengths = bench_str(a, "lengths", NULL);
-	int length = bench_int(a, "length", 256), prompt = bench_int(a, "prompt", 1), longest;
+	int length = bench_int(a, "length", 256), prompt = bench_int(a, "prompt", 1), longest, rows;
 	struct train_opts o = train_opts_default();
 	struct err e = {0};
 
@@ -34,6 +34,8 @@ static void open_training(struct training *t, const struct bench_args *a, bool p
 	t->steps = bench_int(a, "steps", 4);
 	if (lengths) {
 		t->rows = bench_lengths_read(lengths, &t->n_rows);
+		rows = bench_int(a, "rows", t->n_rows);
+		t->n_rows = rows < t->n_rows ? rows : t->n_rows;
 	} else {
 		t->n_rows = t->batch;
 		t->rows = mem_array((size_t)t->n_rows, sizeof *t->rows);
@@ -119,7 +121,7 @@ void bench_sft(const struct bench_args *a, struct kern_pool *pool)
 {
 	struct training t = {.pool = pool};
 
-	bench_known(a, "threads dir format batch length prompt steps lengths recompute micro");
+	bench_known(a, "threads dir format batch length prompt steps lengths rows recompute micro");
 	open_training(&t, a, false);
 	printf("tokens_per_s %.1f\n", rate_of(&t, sft_step));
 	close_training(&t);
@@ -176,7 +178,7 @@ void bench_dpo(const struct bench_args *a, struct kern_pool *pool)
 	struct scorer_opts so = {.ld_alpha = 1};
 	struct err e = {0};
 
-	bench_known(a, "threads dir format batch length prompt steps lengths recompute micro "
+	bench_known(a, "threads dir format batch length prompt steps lengths rows recompute micro "
 		       "recorded");
 	open_training(&t, a, true);
 	if (!bench_int(a, "recorded", 0)) {

@@ -10,7 +10,8 @@ SHAPE  dim,ffn,layers,heads,kv_heads,vocab,tied
 DTYPE  f32; bf16 (weights, moments and products in bfloat16); amp (float32 weights, bfloat16
        products: what our bf16 training is)
 keys   batch= length= (sequences of sft, pairs of dpo), prompt= (of a pair), steps=, threads=,
-       lengths=FILE (lines "prompt chosen rejected": real lengths, padded to the longest)
+       lengths=FILE (lines "prompt chosen rejected": real lengths, padded to the longest), rows= of
+       them
 
 Prints "tokens_per_s X" (best step, tokens without padding), "rss_mib X" (peak of the process).
 """
@@ -104,6 +105,7 @@ def batches(keys, vocab, pairs):
     if "lengths" in keys:
         with open(keys["lengths"], encoding="ascii") as f:
             rows = [tuple(map(int, line.split())) for line in f if line[0] != "#"]
+        rows = rows[:int(keys.get("rows", len(rows)))]
     for at in range(0, len(rows) - batch + 1, batch):
         part = rows[at:at + batch]
         seqs = [(p, c) for p, c, _ in part] + ([(p, r) for p, _, r in part] if pairs else [])
