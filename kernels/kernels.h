@@ -85,9 +85,9 @@ struct kern_attn {
 
 /* Attention over a paged cache. A row's bits do not depend on the other rows: decoding, and prefill
  * in any chunks, give the same. Neighbouring rows with the same table pointer read the cache once.
- * BF16 rounds scaled queries and weights like keys and values. Block b of `k` and of `v` is kern_kv_bytes() long. F32: `k` is [G][D][16] (tokens
- * innermost), `v` [G][16][D]. BF16: in pairs along what is summed, `k` [G][D/2][16][2], `v`
- * [G][8][D][2]. */
+ * Block b of `k` and of `v` is kern_kv_bytes() long. F32: `k` is [G][D][16] (tokens innermost), `v`
+ * [G][16][D]. BF16: in pairs along what is summed, `k` [G][D/2][16][2], `v` [G][8][D][2]; scaled
+ * queries and weights are rounded as well. */
 struct kern_paged {
 	enum kern_format kv; /* F32 or BF16 */
 	int rows;

@@ -1,7 +1,7 @@
-/* Prints the speed of attention over packed sequences beside the fused multiply-add peak of the
- * same moment: tiles in the cache are timed between the runs, so that a slow minute of the machine
- * is not mistaken for slow code. Only pairs that see each other count as work (4 D flop forward, 10
- * D backward). Usage: bench_attn [threads] [name of a table]
+/* Prints the speed of attention over packed sequences and over paged caches beside the fused
+ * multiply-add peak of the same moment: tiles in the cache are timed between the runs, so that a
+ * slow minute of the machine is not mistaken for slow code. Only pairs that see each other count as
+ * work (4 D flop forward, 10 D backward). Usage: bench_attn [threads] [name of a table]
  */
 #include "kernels/kernels.h"
 
@@ -156,6 +156,133 @@ static void bench_packed(const struct kern *k, struct kern_pool *pool, struct pe
 	free(a.dq);
 }
 
+/* --- Paged cache -------------------------------------------------------------------------------
+ */
+
+struct paged {
+	int seqs, keys, rows; /* rows: the last so many of each sequence */
+	int heads, kv_heads, dim;
+};
+
+static struct kern_paged make_paged(const struct paged *c, enum kern_format kv, size_t *bytes)
+{
+	int pages = (c->keys + KERN_PAGE - 1) / KERN_PAGE, n = c->seqs * c->rows;
+	int32_t *page = calloc((size_t)(c->seqs * pages), sizeof *page);
+	int32_t *n_keys = calloc((size_t)n, sizeof *n_keys);
+	const int32_t **table = calloc((size_t)n, sizeof *table);
+	int width = c->heads * c->dim;
+
+	*bytes = (size_t)(c->seqs * pages) * kern_kv_bytes(kv, c->kv_heads, c->dim);
+	for (int i = 0; i < c->seqs * pages; i++)
+		page[i] = i;
+	for (int i = 0; i < n; i++) {
+		n_keys[i] = c->keys - c->rows + i % c->rows + 1;
+		table[i] = page + i / c->rows * pages;
+	}
+	return (struct kern_paged){.kv = kv,
+				   .rows = n,
+				   .heads = c->heads,
+				   .kv_heads = c->kv_heads,
+				   .head_dim = c->dim,
+				   .scale = 1 / sqrtf((float)c->dim),
+				   .q = random_floats((size_t)(n * width)),
+				   .ldq = width,
+				   .k = calloc(1, *bytes),
+				   .v = calloc(1, *bytes),
+				   .table = table,
+				   .n_keys = n_keys,
+				   .out = random_floats((size_t)(n * width))};
+}
+
+static void fill_paged(const struct kern *k, struct kern_pool *pool, const struct paged *c,
+		       const struct kern_paged *a)
+{
+	int width = c->kv_heads * c->dim;
+	float *x = random_floats((size_t)(c->keys * width));
+	const int32_t **table = calloc((size_t)c->keys, sizeof *table);
+	int32_t *pos = calloc((size_t)c->keys, sizeof *pos);
+
+	for (int s = 0; s < c->seqs; s++) {
+		for (int i = 0; i < c->keys; i++) {
+			table[i] = a->table[s * c->rows];
+			pos[i] = i;
+		}
+		k->kv_store(pool, a->kv, (void *)(uintptr_t)a->k, (void *)(uintptr_t)a->v, x, width,
+			    x, width, table, pos, c->keys, c->kv_heads, c->dim);
+	}
+	free(x);
+	free(table);
+	free(pos);
+}
+
+/* Reads memory as fast as loads go: the limit of decoding. */
+struct reading {
+	const char *p;
+	size_t share;
+	uint64_t sums[64][16]; /* a line each */
+};
+
+static void read_item(void *ctx, int item, int thread)
+{
+	typedef uint64_t words __attribute__((vector_size(16)));
+	struct reading *r = ctx;
+	const words *p = (const words *)(const void *)(r->p + (size_t)item * r->share);
+	words a = {0}, b = {0}, c = {0}, d = {0};
+
+	for (size_t i = 0; i < r->share / sizeof *p; i += 4) {
+		a ^= p[i];
+		b ^= p[i + 1];
+		c ^= p[i + 2];
+		d ^= p[i + 3];
+	}
+	a ^= b ^ c ^ d;
+	r->sums[thread % 64][0] ^= a[0] ^ a[1];
+}
+
+static double read_seconds(struct kern_pool *pool, const void *p, size_t bytes)
+{
+	struct reading r = {.p = p, .share = bytes / 64 / 32 * 64};
+	double t = now_s();
+
+	kern_pool_run(pool, read_item, &r, 32);
+	return now_s() - t;
+}
+
+static void bench_paged(const struct kern *k, struct kern_pool *pool, struct peak *peak,
+			const struct paged *c, enum kern_format kv)
+{
+	size_t bytes;
+	struct kern_paged a = make_paged(c, kv, &bytes);
+	double pairs = 0, best = 0, run = 1e9, probe = 1e9, end, t;
+
+	fill_paged(k, pool, c, &a);
+	for (int i = 0; i < a.rows; i++)
+		pairs += a.n_keys[i];
+	for (end = now_s() + SECONDS_EACH; now_s() < end;) {
+		best = fmax(best, peak_gflops(peak));
+		t = read_seconds(pool, a.k, bytes) + read_seconds(pool, a.v, bytes);
+		probe = fmin(probe, t);
+		t = now_s();
+		k->attn_paged(pool, &a);
+		run = fmin(run, now_s() - t);
+	}
+	double f = 4 * pairs * c->heads * c->dim / run * 1e-9;
+
+	printf("%3d x %4d rows of %4d keys %2d/%2d heads of %3d %s: %6.1f GFLOP/s %3.0f %% of "
+	       "%.0f, "
+	       "cache %5.1f GB/s, reads at %5.1f\n",
+	       c->seqs, c->rows, c->keys, c->heads, c->kv_heads, c->dim,
+	       kv == KERN_F32 ? "f32 " : "bf16", f, 100 * f / best, best,
+	       2e-9 * (double)bytes / run, 2e-9 * (double)bytes / probe);
+	free((void *)(uintptr_t)a.table[0]);
+	free((void *)(uintptr_t)a.table);
+	free((void *)(uintptr_t)a.n_keys);
+	free((void *)(uintptr_t)a.q);
+	free((void *)(uintptr_t)a.k);
+	free((void *)(uintptr_t)a.v);
+	free(a.out);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct packed packed[] = {
@@ -165,6 +292,12 @@ int main(int argc, char **argv)
 		{4, 512, 12, 12, 64, false}, {2, 1024, 8, 8, 32, false},
 		{2, 1024, 32, 4, 64, false}, {1, 1024, 4, 2, 128, false},
 		{8, 256, 12, 12, 64, true},
+	};
+	static const struct paged paged[] = {
+		{64, 160, 1, 12, 12, 48},  {64, 160, 1, 12, 12, 64},  {64, 160, 1, 32, 4, 64},
+		{1, 160, 1, 6, 6, 48},	   {1, 160, 1, 12, 12, 64},   {1, 2048, 1, 32, 4, 64},
+		{1, 512, 512, 12, 12, 64}, {1, 512, 512, 6, 6, 48},   {1, 512, 512, 32, 4, 64},
+		{4, 128, 128, 12, 12, 64}, {1, 4096, 64, 32, 8, 128},
 	};
 	const struct kern *k = argc > 2 ? kern_cpu_named(argv[2]) : kern_cpu();
 	struct kern_pool *pool = kern_pool_new(argc > 1 ? (int)strtol(argv[1], NULL, 10) : 0);
@@ -179,5 +312,8 @@ int main(int argc, char **argv)
 	printf("%s, %d threads; GFLOP/s and share of the peak\n", k->name, kern_pool_threads(pool));
 	for (size_t i = 0; i < sizeof packed / sizeof packed[0]; i++)
 		bench_packed(k, pool, &peak, &packed[i]);
+	for (size_t i = 0; i < sizeof paged / sizeof paged[0]; i++)
+		for (int kv = KERN_F32; kv <= KERN_BF16; kv++)
+			bench_paged(k, pool, &peak, &paged[i], (enum kern_format)kv);
 	return 0;
 }
