@@ -25,8 +25,7 @@
 
 static enum kern_format cache_format(const struct infer_opts *o)
 {
-	(void)o;
-	return KERN_F32;
+	return o->weights == KERN_F32 ? KERN_F32 : KERN_BF16;
 }
 
 /* Keys and values of one block of tokens in every layer. */

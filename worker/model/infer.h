@@ -28,7 +28,7 @@ struct infer;
 #define INFER_SAMPLES_MAX 4096
 
 struct infer_opts {
-	enum kern_format weights;
+	enum kern_format weights; /* keys and values are kept as F32 with F32, else as BF16 */
 	int64_t kv_tokens; /* bound of the cache in tokens; 0: four contexts, at least 16,384 */
 	int max_batch;     /* answers at once; 0: 64 */
 	int chunk;         /* prompt tokens in one pass; 0: 512 */
