@@ -46,7 +46,7 @@ short=$(p data ls --run "$run" --stage pair | awk '/pairs/{print $1}')
 p data export "$short" >/dev/null; check 'export by short digest' "$?" 0
 digest=$(p ckpt ls --run "$run" | awk '$3=="M2"{print $1}')
 p ckpt get "$digest" >/dev/null; check 'download' "$?" 0
-cp "$digest.tar" whole
+cp "$digest.tar" whole; cp whole good.tar
 head -c 100000 whole >"$digest.tar.part"; rm -f "$digest.tar"
 p ckpt get "$digest" >/dev/null 2>got; check 'download goes on' "$?" 0
 grep -q 'byte 100000' got; check 'where it ended' "$?" 0
@@ -61,6 +61,12 @@ printf X | dd of=whole bs=1 seek=60000 conv=notrunc 2>/dev/null
 p ckpt verify whole "$digest" 2>/dev/null; check 'a flipped byte' "$?" 1
 p ckpt get "$digest" --unpack dir >/dev/null; check 'unpack' "$?" 0
 [ -s dir/model.safetensors ] && [ -s dir/config.json ]; check 'a model directory' "$?" 0
+mkdir tarred && tar xf good.tar -C tarred; check 'tar xf does the same' "$?" 0
+for from in dir tarred; do
+	"${P}-worker" model export --model $from --out hf-$from --dtype bf16 >/dev/null; check "an export of $from" "$?" 0
+done
+check 'the same bytes of both' "$(cd hf-dir && sha256sum * | sha256sum)" "$(cd hf-tarred && sha256sum * | sha256sum)"
+grep -q '"torch_dtype": "bfloat16"' hf-dir/config.json; check 'that says its type' "$?" 0
 p eval compare "$run" | grep -q M2; check 'compare' "$?" 0
 p run cancel "$run" 2>/dev/null; check 'a finished run cannot be cancelled' "$?" 5
 exit $fails

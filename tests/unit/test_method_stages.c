@@ -3,6 +3,8 @@
 #include "base/jsonx.h"
 #include "base/str.h"
 #include "tests/test.h"
+#include "worker/model/model_export.h"
+#include "worker/model/model_source.h"
 #include "worker/stage.h"
 
 #include <stdio.h>
@@ -171,6 +173,36 @@ void test_method_stages__import_model(void)
 	stage_ctx_close(&ctx);
 	job("import", 0, 0, "{}");
 	fails("base_model is missing");
+}
+
+/* An export, in shards, with the manifest that `tar xf` of a checkpoint leaves there. */
+void test_method_stages__import_of_an_export(void)
+{
+	const struct export_opts o = {ST_BF16, 300000};
+	struct model *a = NULL, *b = NULL;
+	struct stage_ctx ctx;
+	struct err e = {0};
+	char from[1024], to[1024];
+
+	begin();
+	str_copy(from, sizeof from, test_data("models/stories260K/config.json"));
+	*strrchr(from, '/') = 0;
+	str_fmt(to, sizeof to, "%s/given", dir);
+	CHECK_RC(model_export(from, to, &o, NULL, &e), RC_OK);
+	put("given/manifest.json", "{}");
+	job("import", 0, 0, "{\"base_model\":\"@/given\"}");
+	CHECK_RC(run(&ctx, &e), RC_OK);
+	str_fmt(from, sizeof from, "%s/out/model", dir);
+	CHECK_RC(model_load(to, &a, &e), RC_OK);
+	CHECK_RC(model_load(from, &b, &e), RC_OK);
+	CHECK(!memcmp(a->params, b->params, a->n_params * sizeof(*a->params)));
+	str_fmt(from, sizeof from, "%s/out/model/manifest.json", dir);
+	CHECK(!fs_exists(from));
+	stage_ctx_close(&ctx);
+	model_free(a);
+	model_free(b);
+	put("given/model-00002-of-00002.safetensors", "");
+	fails("model-00002-of-00002.safetensors");
 }
 
 /* --- eft ------------------------------------------------------------------------------------- */

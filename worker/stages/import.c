@@ -15,9 +15,9 @@
 #include "base/mem.h"
 #include "base/sha256.h"
 #include "base/str.h"
-#include "store/safetensors.h"
+#include "store/artifact.h"
 #include "worker/method/seed.h"
-#include "worker/model/config.h"
+#include "worker/model/model_source.h"
 #include "worker/model/token.h"
 #include "worker/stage.h"
 
@@ -32,30 +32,29 @@
 
 static enum rc check_model(const char *dir, struct err *e)
 {
-	struct model_config cfg;
+	struct model_source src;
 	struct tokenizer *tok = NULL;
-	struct st *st = NULL;
-	enum rc rc = model_config_load(dir, &cfg, e);
+	enum rc rc = model_source_open(dir, &src, e);
 
-	if (rc == RC_OK)
-		rc = st_open(dir, &st, e);
-	if (rc == RC_OK)
-		rc = tokenizer_load(dir, &tok, e);
-	if (rc == RC_OK && tokenizer_vocab(tok) > cfg.vocab)
+	if (rc != RC_OK)
+		return rc;
+	rc = tokenizer_load(dir, &tok, e);
+	if (rc == RC_OK && tokenizer_vocab(tok) > src.layout->cfg.vocab)
 		rc = err_set(e, RC_INVALID, "%s: the tokenizer has ids up to %d, the model only %d",
-			     dir, tokenizer_vocab(tok) - 1, cfg.vocab - 1);
-	st_close(st);
+			     dir, tokenizer_vocab(tok) - 1, src.layout->cfg.vocab - 1);
+	model_source_close(&src);
 	tokenizer_free(tok);
 	return rc;
 }
 
-/* Weights, configuration, tokenizer; no notes, pictures or other formats' weights. */
+/* Weights, configuration, tokenizer; no notes, pictures or other formats' weights, and not what
+ * `tar xf` of a checkpoint leaves beside them. */
 static bool belongs(const char *name)
 {
 	static const char *const endings[] = {".json", ".safetensors", ".model", ".jinja"};
 	static const char *const names[] = {"merges.txt", "vocab.txt", "LICENSE", "LICENSE.txt"};
 
-	if (name[0] == '.')
+	if (name[0] == '.' || strcmp(name, ARTIFACT_MANIFEST) == 0)
 		return false;
 	for (size_t i = 0; i < sizeof(endings) / sizeof(endings[0]); i++)
 		if (str_ends(name, endings[i]))
