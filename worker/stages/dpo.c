@@ -1,6 +1,6 @@
 /* Preference optimisation: one slice [step_from, step_to) of the iteration's steps.
  *
- * in   model (M_t, or the previous shard's), state (previous shard's; not for the first), ref
+ * in   model (M_t, or the previous shard's unless an adapter is trained), state (previous shard's; not for the first), ref
  *      (checkpoint), pairs (dataset of `pair`), reflogps (dataset of the first shard), ift and eft
  *      (for replay); params.step_from, step_to, total_steps
  * out  model, state; the first shard also reflogps {"id","chosen","rejected"}: log-probabilities
@@ -171,7 +171,8 @@ static enum rc make_ref(struct dpo *d, struct err *e)
 	json_decref(done);
 	if (rc != RC_OK || d->ref_rows.n == n_pairs(d))
 		return rc;
-	if (d->t.resumed || !ref_is_model(d))
+	/* Under an adapter the model is still what the input was. */
+	if ((d->t.resumed && d->t.adapter.r == 0) || !ref_is_model(d))
 		rc = model_load(stage_in(ctx, "ref"), &other, e);
 	if (rc == RC_OK)
 		rc = score_rest(d, other ? other : d->t.model, e);
