@@ -1,8 +1,8 @@
 /* Preference optimisation: one slice [step_from, step_to) of the iteration's steps.
  *
- * in   model (M_t, or the previous shard's unless an adapter is trained), state (previous shard's; not for the first), ref
- *      (checkpoint), pairs (dataset of `pair`), reflogps (dataset of the first shard), ift and eft
- *      (for replay); params.step_from, step_to, total_steps
+ * in   model (M_t, or the previous shard's unless an adapter is trained), state (previous shard's;
+ *      not for the first), ref (checkpoint), pairs (dataset of `pair`), reflogps (dataset of the
+ *      first shard), ift and eft (for replay); params.step_from, step_to, total_steps
  * out  model, state; the first shard also reflogps {"id","chosen","rejected"}: log-probabilities
  *      under the reference, so that it is loaded once per iteration
  *

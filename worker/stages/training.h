@@ -44,7 +44,8 @@ struct training {
 	int64_t loss_n;
 };
 
-/* Weights of the resumed checkpoint, else (and always with an adapter) of input `role`; tokenizer and template beside them. */
+/* Weights of the resumed checkpoint, else (and always with an adapter) of input `role`; tokenizer
+ * and template beside them. */
 enum rc training_open(struct training *t, struct stage_ctx *ctx, const char *section,
 		      const char *role, struct err *e);
 /* Settings of the section, the schedule running over total_steps. */
