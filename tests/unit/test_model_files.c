@@ -277,9 +277,9 @@ void test_model_files__config_survives_writing(void)
 			  "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,"
 			  "\"low_freq_factor\":1,\"high_freq_factor\":4,"
 			  "\"original_max_position_embeddings\":8192}"},
-		{"llama", "\"rope_scaling\":{\"type\":\"linear\",\"factor\":2.5}"},
+		{"llama", "\"rope_scaling\":{\"type\":\"linear\",\"factor\":2.3}"},
 		{"mistral", "\"sliding_window\":null,\"rope_theta\":1000000.0"},
-		{"mistral", "\"sliding_window\":512,\"pad_token_id\":7"},
+		{"mistral", "\"sliding_window\":512,\"pad_token_id\":7,\"rope_theta\":12345.6789"},
 		{"qwen2", "\"max_position_embeddings\":4096"},
 	};
 	struct model_config a, b;
