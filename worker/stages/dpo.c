@@ -1,10 +1,12 @@
 /* Preference optimisation: one slice [step_from, step_to) of the iteration's steps.
  *
- * in   model (M_t, or the previous shard's unless an adapter is trained), state (previous shard's;
- *      not for the first), ref (checkpoint), pairs (dataset of `pair`), reflogps (dataset of the
- *      first shard), ift and eft (for replay); params.step_from, step_to, total_steps
- * out  model, state; the first shard also reflogps {"id","chosen","rejected"}: log-probabilities
- *      under the reference, so that it is loaded once per iteration
+ * in   model (M_t for the first shard and wherever an adapter is trained, else the previous
+ *      shard's), state (previous shard's; not for the first), ref (checkpoint), pairs (dataset of
+ *      `pair`), reflogps (dataset of the first shard), ift and eft (for replay); params.step_from,
+ *      step_to, total_steps
+ * out  model, state (with the adapter, if one is trained); the first shard also reflogps
+ *      {"id","chosen","rejected"}: log-probabilities under the reference, so that it is loaded
+ *      once per iteration
  *
  * sft_replay = w > 0: every step also sees about w seed examples (IFT + EFT) per pair, whose mean
  * token loss is added w times: the model keeps the skills (judging!) that pairs do not exercise.
