@@ -1,0 +1,37 @@
+/* What formats do to a number. */
+#include "tests/ref64.h"
+
+#include <math.h>
+#include <string.h>
+
+double ref64_bf16(double x)
+{
+	int power;
+	double part = frexp(x, &power); /* in [1/2, 1): eight bits of it stay */
+
+	return ldexp(nearbyint(part * 256), power - 8);
+}
+
+/* The largest becomes 127; the scale is a float. */
+static void block_q8(double *out, const double *x)
+{
+	double top = 0, scale;
+
+	for (int i = 0; i < KERN_Q8_BLOCK; i++)
+		top = fmax(top, fabs(x[i]));
+	scale = (double)(float)(top / 127);
+	for (int i = 0; i < KERN_Q8_BLOCK; i++)
+		out[i] = scale > 0 ? nearbyint(x[i] / scale) * scale : 0;
+}
+
+void ref64_round_rows(enum kern_format f, double *out, const double *x, int rows, int k)
+{
+	size_t n = (size_t)rows * (size_t)k;
+
+	if (f == KERN_F32)
+		memcpy(out, x, n * sizeof *out);
+	for (size_t i = 0; f == KERN_BF16 && i < n; i++)
+		out[i] = ref64_bf16(x[i]);
+	for (size_t i = 0; f == KERN_Q8 && i < n; i += KERN_Q8_BLOCK)
+		block_q8(out + i, x + i);
+}
