@@ -57,15 +57,21 @@ def compiled(rule):
 WORDS = ["'s", "'LL", "'\u017f", "'Re", "don't", "WE'VE", " ", "  ", "\n", "\r\n", "\t", "123", "4567", "\u00bd",
          "\u0663\u0664", "Hello", " world", "\u4f60\u597d", "\u0e2a\u0e27\u0e31", "\u0915\u094d\u0937", "!?", "...", "\u2014",
          "_", "\u00a0", "\u3000", "\u200b", "\x1c", "\x85", "\U0001f44d\U0001f3fd", "e\u0301", "\u01c5", "\u02b0", "'", "\u2019s"]
-random.seed(2)
-print(unicodedata.unidata_version)
-for name, rule in RULES.items():
-    regex = compiled(rule)
-    for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 6000):
-        text = "".join(random.choice(WORDS) if random.random() < 0.8 else
-                       chr(random.choice([random.randrange(0x20, 0x250), random.randrange(0x300, 0x3000),
-                                          random.randrange(0x10000, 0x20000)]))
-                       for _ in range(random.randint(1, 14)))
-        pieces = [m.group(0) for m in regex.finditer(text)]
-        assert "".join(pieces) == text, (name, text)
-        print("%s;%s;%s" % (name, text.encode().hex(), " ".join(str(len(p.encode())) for p in pieces)))
+
+def main():
+    random.seed(2)
+    print(unicodedata.unidata_version)
+    for name, rule in RULES.items():
+        regex = compiled(rule)
+        for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 6000):
+            text = "".join(random.choice(WORDS) if random.random() < 0.8 else
+                           chr(random.choice([random.randrange(0x20, 0x250), random.randrange(0x300, 0x3000),
+                                              random.randrange(0x10000, 0x20000)]))
+                           for _ in range(random.randint(1, 14)))
+            pieces = [m.group(0) for m in regex.finditer(text)]
+            assert "".join(pieces) == text, (name, text)
+            print("%s;%s;%s" % (name, text.encode().hex(), " ".join(str(len(p.encode())) for p in pieces)))
+
+
+if __name__ == "__main__":
+    main()

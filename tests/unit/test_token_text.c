@@ -4,6 +4,7 @@
 #include "tests/tiny_tokenizer.h"
 
 #include "base/clk.h"
+#include "base/proc.h"
 #include "worker/model/token_impl.h"
 
 #include <stdio.h>
@@ -166,4 +167,69 @@ void test_token_text__cutting_at_spaces_changes_nothing(void)
 	tokens_release(&a);
 	tokens_release(&b);
 	buf_release(&text);
+}
+
+/* --- against the definition ------------------------------------------------------------------- */
+
+/* Cuts the text into whole characters, at most 1500 bytes each; ends[n] is where the n-th ends. */
+static size_t cut_text(const struct buf *text, size_t *ends, struct buf *hex)
+{
+	size_t n = 0;
+
+	for (size_t at = 0, end; at < text->len; at = end) {
+		end = text->len - at > 1500 ? at + 1500 : text->len;
+		while (end < text->len && (text->data[end] & 0xc0) == 0x80)
+			end--;
+		for (size_t i = at; i < end; i++)
+			buf_printf(hex, "%02x", (uint8_t)text->data[i]);
+		buf_putc(hex, '\n');
+		ends[n++] = end;
+	}
+	return n;
+}
+
+static void check_definition(const char *path)
+{
+	static size_t ends[512];
+	struct buf text = BUF_INIT, hex = BUF_INIT, out = BUF_INIT;
+	struct tokens ids = TOKENS_INIT;
+	struct tokenizer *t;
+	char file[1024];
+	int status;
+
+	str_copy(file, sizeof file, test_data(path));
+	const char *const argv[] = {"python3", "tests/unit/bpe_vectors.py", file, NULL};
+	const struct proc_opts o = {.argv = argv, .pipe_in = true, .pipe_out = true};
+	CHECK_RC(tokenizer_open(file, &t, &e), RC_OK);
+	mixed_text(&text, 400000, 5, false, test_data);
+	size_t n = cut_text(&text, ends, &hex);
+	if (proc_run(&o, hex.data, hex.len, 64 << 20, 100000, &out, &status, &e) || status)
+		SKIP("python3 does not run");
+	buf_putc(&out, 0);
+	if (strncmp(out.data, "14.0.0\n", 7))
+		SKIP("python3 has another version of Unicode than the tables");
+	char *p = out.data + 7;
+	for (size_t i = 0, at = 0; i < n; at = ends[i++]) {
+		ids.n = 0;
+		CHECK_RC(tokenizer_encode(t, text.data + at, ends[i] - at, 0, &ids, &e), RC_OK);
+		for (size_t k = 0; k < ids.n; k++)
+			CHECK_EQ(ids.ids[k], strtol(p, &p, 10));
+		CHECK_EQ(*p++, '\n');
+	}
+	printf("# %s: %zu texts\n", path, n);
+	buf_release(&text);
+	buf_release(&hex);
+	buf_release(&out);
+	tokens_release(&ids);
+	tokenizer_free(t);
+}
+
+void test_token_text__mistral_by_definition(void)
+{
+	check_definition("tokenizers/mistral.tokenizer.json");
+}
+
+void test_token_text__llama3_by_definition(void)
+{
+	check_definition("tokenizers/llama3.tokenizer.json");
 }
