@@ -1,16 +1,39 @@
-/* Prints tokens per second of supervised and preference steps on a small model with random weights
- * and the share of time a perfect machine would need.
- * Usage: bench_train [threads [dim layers vocab batch length]]
+/* Prints tokens per second of supervised and preference steps on models with random weights, and
+ * the operations a second they amount to: 6 N + attention for each row.
+ * Usage: bench_train [SHAPE [f32|bf16 [THREADS [SECONDS]]]]     SHAPE: toy, 15M, 110M
+ *        bench_train memory [f32|bf16]     plan and peak of one step of 16 pairs x 256 tokens, 110M
  */
 #include "kernels/kernels.h"
 #include "worker/model/model.h"
+#include "worker/train/memory.h"
 #include "worker/train/trainer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
-#define STEPS 20
+struct shape {
+	const char *name;
+	int dim, ffn, layers, heads, vocab, batch, length;
+};
+
+static const struct shape shapes[] = {
+	{"toy", 128, 352, 4, 4, 900, 16, 80},
+	{"15M", 288, 768, 6, 6, 32000, 8, 256},
+	{"110M", 768, 2048, 12, 12, 32000, 4, 256},
+};
+
+static const struct shape large = {"110M", 768, 2048, 12, 12, 32000, 16, 256};
+
+struct bench {
+	const struct shape *s;
+	struct model *m;
+	struct trainer *tr;
+	int32_t *ids;
+	double seconds;
+	double rows; /* of a step */
+};
 
 static double now_s(void)
 {
@@ -18,11 +41,6 @@ static double now_s(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int arg(int argc, char **argv, int i, int otherwise)
-{
-	return argc > i ? (int)strtol(argv[i], NULL, 10) : otherwise;
 }
 
 static void check(enum rc rc, const struct err *e)
@@ -33,43 +51,28 @@ static void check(enum rc rc, const struct err *e)
 	exit(1);
 }
 
-struct bench {
-	struct kern_pool *pool;
-	struct model *m;
-	struct trainer *tr;
-	int32_t *ids;
-	int batch, length;
-};
-
-static double run_sft(struct bench *b)
+/* Every token after the first is a target. */
+static void sft_step(struct bench *b, int step)
 {
-	struct train_example *ex = calloc((size_t)b->batch, sizeof *ex);
+	struct train_example ex[64];
 	struct train_metrics out;
 	struct err e = {0};
-	double best = 0, t;
 
-	for (int i = 0; i < b->batch; i++)
-		ex[i] = (struct train_example){b->ids + i, b->ids + i + b->length / 2,
-					       b->length / 2, b->length - b->length / 2, 1};
-	for (int s = 0; s < STEPS; s++) {
-		t = now_s();
-		check(trainer_sft_step(b->tr, ex, b->batch, s, &out, &e), &e);
-		t = out.num_tokens / (now_s() - t);
-		best = t > best ? t : best;
-	}
-	free(ex);
-	return best;
+	for (int i = 0; i < b->s->batch; i++)
+		ex[i] = (struct train_example){b->ids + i, b->ids + i + 1, 1, b->s->length, 1};
+	check(trainer_sft_step(b->tr, ex, b->s->batch, step, &out, &e), &e);
+	b->rows = out.num_tokens;
 }
 
-static double run_dpo(struct bench *b)
+/* Half of each side is the prompt. */
+static void dpo_step(struct bench *b, int step)
 {
-	struct train_pair *p = calloc((size_t)b->batch, sizeof *p);
+	struct train_pair p[64];
 	struct train_metrics out;
 	struct err e = {0};
-	double best = 0, t;
-	int half = b->length / 2;
+	int half = b->s->length / 2;
 
-	for (int i = 0; i < b->batch; i++)
+	for (int i = 0; i < b->s->batch; i++)
 		p[i] = (struct train_pair){.prompt = b->ids + i,
 					   .n_prompt = half,
 					   .chosen = b->ids + i + half,
@@ -78,27 +81,45 @@ static double run_dpo(struct bench *b)
 					   .n_rejected = half,
 					   .ref_chosen = -300,
 					   .ref_rejected = -300};
-	for (int s = 0; s < STEPS; s++) {
-		t = now_s();
-		check(trainer_dpo_step(b->tr, p, b->batch, NULL, 0, s, &out, &e), &e);
-		t = out.num_tokens / (now_s() - t);
-		best = t > best ? t : best;
+	check(trainer_dpo_step(b->tr, p, b->s->batch, NULL, 0, step, &out, &e), &e);
+	b->rows = out.num_tokens;
+}
+
+/* Seconds of the fastest step. */
+static double fastest(struct bench *b, void (*run)(struct bench *, int))
+{
+	double best = 1e9, end = now_s() + b->seconds;
+
+	for (int s = 0; s < 2 || now_s() < end; s++) {
+		double t = now_s();
+
+		run(b, s);
+		t = now_s() - t;
+		best = t < best ? t : best;
 	}
-	free(p);
 	return best;
 }
 
-int main(int argc, char **argv)
+static struct train_opts opts_of(const struct shape *s, enum kern_format format)
 {
-	int dim = arg(argc, argv, 2, 128), layers = arg(argc, argv, 3, 4);
+	struct train_opts o = train_opts_default();
+
+	o.format = format;
+	o.max_length = s->length + 1;
+	return o;
+}
+
+static void open_bench(struct bench *b, struct kern_pool *pool, enum kern_format format)
+{
+	const struct shape *s = b->s;
 	struct model_config c = {.arch = "llama",
-				 .vocab = arg(argc, argv, 4, 900),
-				 .dim = dim,
-				 .n_layers = layers,
-				 .n_heads = dim / 32,
-				 .n_kv_heads = dim / 64,
-				 .head_dim = 32,
-				 .ffn_dim = (dim * 8 / 3 + 31) / 32 * 32,
+				 .vocab = s->vocab,
+				 .dim = s->dim,
+				 .n_layers = s->layers,
+				 .n_heads = s->heads,
+				 .n_kv_heads = s->heads,
+				 .head_dim = s->dim / s->heads,
+				 .ffn_dim = s->ffn,
 				 .max_pos = 1024,
 				 .rope_theta = 1e4f,
 				 .rms_eps = 1e-5f,
@@ -107,28 +128,84 @@ int main(int argc, char **argv)
 				 .pad_id = -1,
 				 .eos_ids = {2},
 				 .n_eos = 1};
-	struct train_opts o = train_opts_default();
-	struct bench b = {.batch = arg(argc, argv, 5, 16), .length = arg(argc, argv, 6, 80)};
+	int n = s->batch + 2 * s->length + 8;
+	struct train_opts o = opts_of(s, format);
 	struct err e = {0};
-	double sft, dpo;
 
-	b.pool = kern_pool_new(arg(argc, argv, 1, 0));
-	check(model_new(&c, &b.m, &e), &e);
-	model_init(b.m, 1);
-	b.ids = calloc((size_t)(b.batch + 2 * b.length), sizeof *b.ids);
-	for (int i = 0; i < b.batch + 2 * b.length; i++)
-		b.ids[i] = (i * 7919) % c.vocab;
-	check(trainer_new(b.m, kern_cpu(), b.pool, &o, &b.tr, &e), &e);
-	sft = run_sft(&b);
-	dpo = run_dpo(&b);
-	printf("%s, %d threads, %.2fM parameters, batch %d x %d tokens\n", kern_cpu()->name,
-	       kern_pool_threads(b.pool), (double)b.m->n_weights * 1e-6, b.batch, b.length);
-	printf("SFT %.0f tokens/s (%.1f GFLOP/s of 6 N), DPO %.0f tokens/s of chosen and "
-	       "rejected\n",
-	       sft, sft * 6 * (double)b.m->n_weights * 1e-9, dpo);
+	check(model_new(&c, &b->m, &e), &e);
+	model_init(b->m, 1);
+	b->ids = calloc((size_t)n, sizeof *b->ids);
+	for (int i = 0; i < n; i++)
+		b->ids[i] = (i * 7919) % c.vocab;
+	check(trainer_new(b->m, kern_cpu(), pool, &o, &b->tr, &e), &e);
+}
+
+static void run_shape(const struct shape *s, enum kern_format format, struct kern_pool *pool,
+		      double seconds)
+{
+	struct bench b = {.s = s, .seconds = seconds};
+	double flops, t;
+
+	open_bench(&b, pool, format);
+	flops = 6 * ((double)b.m->n_weights + (double)s->layers * s->dim * s->length);
+	printf("%s %s, %s, %d threads, %.1fM parameters, %d x %d tokens\n", s->name,
+	       format == KERN_BF16 ? "bf16" : "f32", kern_cpu()->name, kern_pool_threads(pool),
+	       (double)b.m->n_weights * 1e-6, s->batch, s->length);
+	t = fastest(&b, sft_step);
+	printf("  sft %8.0f tokens/s, %.0f GFLOP/s\n", b.rows / t, b.rows * flops / t * 1e-9);
+	t = fastest(&b, dpo_step);
+	printf("  dpo %8.0f tokens/s of chosen and rejected (%.0f rows/s), %.0f GFLOP/s\n",
+	       2.0 * s->batch * s->length / t, b.rows / t, b.rows * flops / t * 1e-9);
 	trainer_free(b.tr);
 	model_free(b.m);
-	kern_pool_free(b.pool);
 	free(b.ids);
+}
+
+static double peak_mib(void)
+{
+	FILE *f = fopen("/proc/self/status", "re");
+	char line[256];
+	double kib = 0;
+
+	while (f && fgets(line, sizeof line, f))
+		if (strncmp(line, "VmHWM:", 6) == 0)
+			kib = strtod(line + 6, NULL);
+	if (f)
+		fclose(f);
+	return kib / 1024;
+}
+
+static void run_memory(struct kern_pool *pool, enum kern_format format)
+{
+	struct bench b = {.s = &large};
+	struct train_opts o = opts_of(&large, format);
+	struct memory_plan p;
+	struct err e = {0};
+
+	open_bench(&b, pool, format);
+	check(memory_plan(b.m, &o, 0, &p, &e), &e);
+	dpo_step(&b, 0);
+	printf("%s %s, 16 pairs x 256 tokens: plan %.0f MiB, peak %.0f MiB\n", large.name,
+	       format == KERN_BF16 ? "bf16" : "f32", (double)(p.weights + p.needed) / (1 << 20),
+	       peak_mib());
+	trainer_free(b.tr);
+	model_free(b.m);
+	free(b.ids);
+}
+
+int main(int argc, char **argv)
+{
+	const char *shape = argc > 1 ? argv[1] : NULL, *format = argc > 2 ? argv[2] : NULL;
+	struct kern_pool *pool = kern_pool_new(argc > 3 ? (int)strtol(argv[3], NULL, 10) : 0);
+	double seconds = argc > 4 ? strtod(argv[4], NULL) : 2;
+
+	if (shape && strcmp(shape, "memory") == 0)
+		run_memory(pool, format && strcmp(format, "bf16") == 0 ? KERN_BF16 : KERN_F32);
+	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+		for (int f = KERN_F32; f <= KERN_BF16; f++)
+			if ((!shape || strcmp(shape, shapes[i].name) == 0) &&
+			    (!format || strcmp(format, f == KERN_BF16 ? "bf16" : "f32") == 0))
+				run_shape(&shapes[i], (enum kern_format)f, pool, seconds);
+	kern_pool_free(pool);
 	return 0;
 }

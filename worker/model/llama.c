@@ -10,8 +10,8 @@
 
 #define ALIGN_FLOATS 16
 /* Of the softmax kept between the way there and back: rows enough that packing the head for a
- * product costs little beside it. 64 MiB. */
-#define PROBS_FLOATS (16 << 20)
+ * product costs little beside it. 128 MiB. */
+#define PROBS_FLOATS (32 << 20)
 
 static size_t take(size_t *at, size_t floats)
 {
@@ -53,55 +53,75 @@ static float *place(struct llama *l, size_t *at, size_t floats)
 	return l->slab ? l->slab + here : NULL;
 }
 
-/* Called twice: to count, then to place. */
-static size_t place_buffers(struct llama *l)
+static void place_body(struct llama *l, size_t *at)
 {
 	const struct model_config *c = &l->m->cfg;
-	size_t t = (size_t)l->o.max_tokens, at = 0, width = (size_t)c->dim;
-	size_t wide = (size_t)larger(c->ffn_dim, l->q_dim);
-	size_t n = (size_t)l->n_targets;
+	size_t t = (size_t)l->o.max_tokens, width = (size_t)c->dim;
 	int n_acts = keeps_all(l) ? c->n_layers : 1;
 	int n_xs = l->o.forward_only ? 2 : c->n_layers + 1;
 
 	for (int i = 0; i < n_acts; i++)
-		l->acts[i] = (struct llama_acts){.r1 = place(l, &at, t),
-						 .r2 = place(l, &at, t),
-						 .qkv = place(l, &at, t * (size_t)l->qkv_dim),
-						 .att = place(l, &at, t * (size_t)l->q_dim),
-						 .lse = place(l, &at, t * (size_t)c->n_heads),
-						 .mid = place(l, &at, t * width),
-						 .gu = place(l, &at, 2 * t * (size_t)c->ffn_dim)};
+		l->acts[i] = (struct llama_acts){.r1 = place(l, at, t),
+						 .r2 = place(l, at, t),
+						 .qkv = place(l, at, t * (size_t)l->qkv_dim),
+						 .att = place(l, at, t * (size_t)l->q_dim),
+						 .lse = place(l, at, t * (size_t)c->n_heads),
+						 .mid = place(l, at, t * width),
+						 .gu = place(l, at, 2 * t * (size_t)c->ffn_dim)};
 	for (int i = 0; i < n_xs; i++)
-		l->xs[i] = place(l, &at, t * width);
-	l->h = place(l, &at, t * width);
-	l->y = place(l, &at, t * wide);
-	l->hx = place(l, &at, n * width);
-	l->hn = place(l, &at, n * width);
-	l->rf = place(l, &at, n);
+		l->xs[i] = place(l, at, t * width);
+	l->h = place(l, at, t * width);
+	l->y = place(l, at, t * (size_t)larger(c->ffn_dim, l->q_dim));
 	if (l->o.lora)
-		l->down = place(l, &at, 3 * t * (size_t)l->o.lora->s.r);
+		l->down = place(l, at, 3 * t * (size_t)l->o.lora->s.r);
 	if (l->o.forward_only)
-		return at;
-	l->g = place(l, &at, n);
-	l->sum = place(l, &at, n);
-	l->probs = place(l, &at, (size_t)l->probs_rows * (size_t)c->vocab);
-	l->dx = place(l, &at, t * width);
-	l->dh = place(l, &at, (n > t ? n : t) * width);
-	l->dy = place(l, &at, t * wide);
-	l->dqkv = place(l, &at, t * (size_t)l->qkv_dim);
+		return;
+	l->dx = place(l, at, t * width);
+	l->dy = place(l, at, t * (size_t)larger(c->ffn_dim, l->q_dim));
+	l->dqkv = place(l, at, t * (size_t)l->qkv_dim);
 	if (l->o.lora)
-		l->up = place(l, &at, 3 * t * (size_t)l->o.lora->s.r);
-	return at;
+		l->up = place(l, at, 3 * t * (size_t)l->o.lora->s.r);
 }
 
-enum rc llama_new(const struct model *m, const struct kern *k, struct kern_pool *pool,
-		  const struct llama_opts *o, struct llama **out, struct err *e)
+static void place_head(struct llama *l, size_t *at)
+{
+	size_t n = (size_t)l->n_targets, t = (size_t)l->o.max_tokens;
+	size_t width = (size_t)l->m->cfg.dim;
+
+	l->hx = place(l, at, n * width);
+	l->hn = place(l, at, n * width);
+	l->rf = place(l, at, n);
+	if (l->o.forward_only)
+		return;
+	l->g = place(l, at, n);
+	l->sum = place(l, at, n);
+	l->probs = place(l, at, (size_t)l->probs_rows * (size_t)l->m->cfg.vocab);
+	l->dh = place(l, at, (n > t ? n : t) * width);
+}
+
+/* Once to count, then to place. */
+static struct llama_bytes place_buffers(struct llama *l)
+{
+	struct llama_bytes b;
+	size_t at = 0, body;
+
+	place_body(l, &at);
+	body = at;
+	place_head(l, &at);
+	l->slab_floats = at;
+	b.body = body * sizeof *l->slab;
+	b.head = (at - body) * sizeof *l->slab;
+	b.softmax_rows = l->probs_rows;
+	return b;
+}
+
+/* All but the buffers. */
+static struct llama *shaped(const struct model *m, const struct llama_opts *o)
 {
 	const struct model_config *c = &m->cfg;
 	struct llama *l = mem_new(sizeof *l);
-	enum rc rc;
 
-	*l = (struct llama){.m = m, .k = k, .pool = pool, .o = *o};
+	*l = (struct llama){.m = m, .o = *o};
 	l->q_dim = c->n_heads * c->head_dim;
 	l->kv_dim = c->n_kv_heads * c->head_dim;
 	l->qkv_dim = l->q_dim + 2 * l->kv_dim;
@@ -109,7 +129,27 @@ enum rc llama_new(const struct model *m, const struct kern *k, struct kern_pool 
 	l->xs = mem_array((size_t)c->n_layers + 1, sizeof *l->xs);
 	l->n_targets = larger(o->max_targets, o->max_tokens);
 	l->probs_rows = smaller(l->n_targets, larger(PROBS_FLOATS / c->vocab / 96 * 96, 96));
-	l->slab_floats = place_buffers(l);
+	return l;
+}
+
+struct llama_bytes llama_size(const struct model *m, const struct llama_opts *o)
+{
+	struct llama *l = shaped(m, o);
+	struct llama_bytes b = place_buffers(l);
+
+	llama_free(l);
+	return b;
+}
+
+enum rc llama_new(const struct model *m, const struct kern *k, struct kern_pool *pool,
+		  const struct llama_opts *o, struct llama **out, struct err *e)
+{
+	struct llama *l = shaped(m, o);
+	enum rc rc;
+
+	l->k = k;
+	l->pool = pool;
+	place_buffers(l);
 	l->slab = mem_try(l->slab_floats * sizeof *l->slab);
 	if (!l->slab) {
 		rc = err_set(e, RC_NOMEM,
@@ -119,7 +159,7 @@ enum rc llama_new(const struct model *m, const struct kern *k, struct kern_pool 
 		goto out;
 	}
 	place_buffers(l);
-	rc = rope_table_make(c, o->max_pos > 0 ? o->max_pos : o->max_tokens, &l->rope, e);
+	rc = rope_table_make(&m->cfg, o->max_pos > 0 ? o->max_pos : o->max_tokens, &l->rope, e);
 	if (rc != RC_OK)
 		goto out;
 	*out = l;

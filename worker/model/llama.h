@@ -79,6 +79,12 @@ struct llama_dropout {
 
 struct llama;
 
+/* What llama_new() takes: for the rows of a pack, and for the output head's. */
+struct llama_bytes {
+	size_t body, head;
+	int softmax_rows; /* of the head that are worked on at a time */
+};
+struct llama_bytes llama_size(const struct model *m, const struct llama_opts *o);
 /* Borrows model, kernels and pool. Refuses with the arithmetic when memory is short. */
 enum rc llama_new(const struct model *m, const struct kern *k, struct kern_pool *pool,
 		  const struct llama_opts *o, struct llama **out, struct err *e);

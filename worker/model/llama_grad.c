@@ -53,8 +53,8 @@ static void norm_back(struct back *b, const float *x, const float *rinv, size_t 
 {
 	struct llama *l = b->l;
 
-	l->k->rmsnorm_back(l->pool, l->dx, weight_grads(b, w), l->dh, x, l->m->params + w, rinv, b->t,
-			   l->m->cfg.dim);
+	l->k->rmsnorm_back(l->pool, l->dx, weight_grads(b, w), l->dh, x, l->m->params + w, rinv,
+			   b->t, l->m->cfg.dim);
 }
 
 static void ffn_back(struct back *b, int layer)
@@ -181,7 +181,8 @@ static void body_back(struct back *b)
 		attention_back(b, i);
 	}
 	if (!l->o.lora)
-		l->k->embed_back(l->pool, b->grads + l->m->embed, l->dx, b->p->ids, b->t, l->m->cfg.dim);
+		l->k->embed_back(l->pool, b->grads + l->m->embed, l->dx, b->p->ids, b->t,
+				 l->m->cfg.dim);
 }
 
 /* What is only ever added to: all but the matrices of the layers. */

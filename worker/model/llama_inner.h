@@ -44,10 +44,10 @@ struct llama {
 	float *probs, *sum;  /* [probs_rows][V], [N]: the softmax of the answers at work */
 	int n_targets, probs_rows;
 	/* Backward only. */
-	float *dx;   /* [T][C] */
-	float *dh;   /* [max(T, N)][C] */
-	float *dy;   /* [T][max(F, H D)] */
-	float *dqkv; /* [T][Q] */
+	float *dx;	  /* [T][C] */
+	float *dh;	  /* [max(T, N)][C] */
+	float *dy;	  /* [T][max(F, H D)] */
+	float *dqkv;	  /* [T][Q] */
 	float *down, *up; /* with an adapter: [T][3 r] s x A^T, and s dy B on the way back */
 };
 
@@ -55,8 +55,8 @@ struct llama_linear llama_linear_of(const struct llama *l, int layer, enum llama
 /* y = x . w^T, or y += with acc. */
 void llama_linear(struct llama *l, const struct llama_linear *a, float *y, const float *x, int rows,
 		  bool acc);
-/* dw (a slab of gradients) = or += dy^T . x, then dx = dy . w. With an adapter dw is a slab like its
- * own, and the weights have no gradient. */
+/* dw (a slab of gradients) = or += dy^T . x, then dx = dy . w. With an adapter dw is a slab like
+ * its own, and the weights have no gradient. */
 void llama_linear_back(struct llama *l, const struct llama_linear *a, float *dw, float *dx,
 		       const float *dy, const float *x, int rows, bool acc);
 

@@ -1,8 +1,10 @@
 #include "worker/train/trainer.h"
 
 #include "base/check.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "worker/train/memory.h"
 #include "worker/train/trainer_inner.h"
 
 #include <math.h>
@@ -38,19 +40,53 @@ static enum rc check_opts(const struct model *m, const struct train_opts *o, str
 	return dpo_settings_check(&o->dpo, e);
 }
 
+static int budget_of(const struct train_opts *o)
+{
+	return o->micro_tokens > 0 ? o->micro_tokens : TRAIN_MICRO_TOKENS;
+}
+
+struct llama_opts train_llama_opts(const struct train_opts *o)
+{
+	int rows = train_pack_rows(budget_of(o), o->max_length, o->pairs);
+
+	return (struct llama_opts){.max_tokens = rows,
+				   .max_targets = pack_targets_max(rows, TRAIN_SEQS_PER_PACK),
+				   .max_pos = o->max_length,
+				   .recompute = o->recompute,
+				   .format = o->format,
+				   .lora = o->lora};
+}
+
+/* Settles recomputation; says what will be taken. */
+static enum rc plan_memory(struct trainer *tr, struct err *e)
+{
+	size_t limit = tr->o.memory_bytes ? tr->o.memory_bytes : mem_available();
+	struct memory_plan p;
+	enum rc rc = memory_plan(tr->m, &tr->o, limit, &p, e);
+
+	if (rc != RC_OK)
+		return rc;
+	tr->o.recompute = p.recompute;
+	log_info("train", "memory",
+		 "needed_mib=%zu weights_mib=%zu gradients_mib=%zu moments_mib=%zu "
+		 "activations_mib=%zu head_mib=%zu scratch_mib=%zu recompute=%d left_mib=%zu",
+		 p.needed >> 20, p.weights >> 20, p.gradients >> 20, p.moments >> 20,
+		 p.activations >> 20, p.head >> 20, p.scratch >> 20, p.recompute, limit >> 20);
+	return RC_OK;
+}
+
 static enum rc allocate(struct trainer *tr, struct err *e)
 {
 	size_t bytes = tr->set.n * sizeof(float), targets;
-	struct llama_opts lo = {
-		.max_pos = tr->o.max_length, .recompute = tr->o.recompute, .format = tr->o.format,
-		.lora = tr->o.lora};
-	enum rc rc;
+	struct llama_opts lo;
+	enum rc rc = plan_memory(tr, e);
 
-	tr->budget = tr->o.micro_tokens > 0 ? tr->o.micro_tokens : TRAIN_MICRO_TOKENS;
-	tr->fork = train_can_fork(tr->m, tr->o.max_length);
-	lo.max_tokens = train_pack_rows(tr->budget, tr->o.max_length, tr->o.pairs);
-	lo.max_targets = pack_targets_max(lo.max_tokens, TRAIN_SEQS_PER_PACK);
+	if (rc != RC_OK)
+		return rc;
+	lo = train_llama_opts(&tr->o);
 	targets = (size_t)lo.max_targets;
+	tr->budget = budget_of(&tr->o);
+	tr->fork = train_can_fork(tr->m, tr->o.max_length);
 	tr->grads = mem_try(bytes);
 	tr->adam_m = mem_try(bytes);
 	tr->adam_v = mem_try(bytes);
@@ -81,8 +117,7 @@ enum rc trainer_new(struct model *m, const struct kern *k, struct kern_pool *poo
 	if (rc != RC_OK)
 		return rc;
 	tr = mem_new(sizeof *tr);
-	*tr = (struct trainer){
-		.m = m, .set = set_of(m, o->lora), .k = k, .pool = pool, .o = *o};
+	*tr = (struct trainer){.m = m, .set = set_of(m, o->lora), .k = k, .pool = pool, .o = *o};
 	rc = allocate(tr, e);
 	if (rc != RC_OK) {
 		trainer_free(tr);

@@ -25,11 +25,12 @@ struct train_opts {
 	double clip_norm;			/* 0: no clipping */
 	double dropout;				/* 0 for none */
 	uint64_t seed;				/* of the masks */
-	int max_length;	  /* longest prompt + response in tokens; longer is refused */
-	int micro_tokens; /* 0: TRAIN_MICRO_TOKENS. Part of the settings: never by machine */
-	bool recompute;
-	struct lora *lora; /* borrowed; it alone is trained then, the model is frozen. Or NULL */
-	bool pairs;		 /* preference steps will be taken */
+	int max_length;	     /* longest prompt + response in tokens; longer is refused */
+	int micro_tokens;    /* 0: TRAIN_MICRO_TOKENS. Part of the settings: never by machine */
+	bool recompute;	     /* always; else when only that fits. Changes no bit */
+	size_t memory_bytes; /* that may be taken; 0: what the machine has left */
+	struct lora *lora;   /* borrowed; it alone is trained then, the model is frozen. Or NULL */
+	bool pairs;	     /* preference steps will be taken */
 	enum kern_format format; /* of the factors of products with weights: F32 or BF16 */
 	struct dpo_settings dpo; /* for preference steps only */
 };

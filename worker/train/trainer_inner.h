@@ -4,7 +4,7 @@
 #include "worker/model/llama.h"
 #include "worker/train/trainer.h"
 
-#define TRAIN_SEQS_PER_PACK 1024
+#define TRAIN_SEQS_PER_PACK 256
 
 /* What is trained: the model's weights or an adapter's. */
 struct param_set {
@@ -35,6 +35,8 @@ struct trainer {
 
 /* Rows of the largest pack: `budget`, or one pair (sequence) of the longest kind. */
 int train_pack_rows(int budget, int max_length, bool pairs);
+/* The decoder that such a trainer makes. */
+struct llama_opts train_llama_opts(const struct train_opts *o);
 /* False where the model's attention window is shorter than a sequence can be. */
 bool train_can_fork(const struct model *m, int max_length);
 int train_pair_rows(const struct train_pair *q, bool fork);

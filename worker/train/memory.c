@@ -1,0 +1,79 @@
+#include "worker/train/memory.h"
+
+#include "worker/model/lora.h"
+#include "worker/train/trainer_inner.h"
+
+/* What operations take beside the left factor of a product: packed panels, the gradients of
+ * attention's blocks, sums. A few MiB each, whatever the model. */
+#define SCRATCH_BYTES ((size_t)24 << 20)
+#define LEFT_FLOATS ((size_t)32 << 20) /* of a left factor that are brought in form at a time */
+
+static size_t mib(size_t bytes)
+{
+	return (bytes + (1 << 19)) >> 20;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+	return a > b ? a : b;
+}
+
+/* A left factor that lies across (gradients of weights) or is not BF16 yet is copied; the largest
+ * are those of the head and of the feed-forward part. */
+static size_t scratch_bytes(const struct model *m, const struct train_opts *o, int rows,
+			    int softmax_rows)
+{
+	const struct model_config *c = &m->cfg;
+	size_t wide = (size_t)(2 * c->ffn_dim), floats;
+
+	if (o->lora && o->format == KERN_F32)
+		return SCRATCH_BYTES;
+	floats = larger((size_t)c->vocab * (size_t)softmax_rows, wide * (size_t)rows);
+	floats = floats / (o->format == KERN_BF16 ? 2 : 1);
+	return SCRATCH_BYTES + sizeof(float) * (floats < LEFT_FLOATS ? floats : LEFT_FLOATS);
+}
+
+static void choose(struct memory_plan *p, bool recompute)
+{
+	p->recompute = recompute;
+	p->activations = recompute ? p->recomputed : p->kept;
+	p->needed = p->gradients + p->moments + p->activations + p->head + p->scratch;
+}
+
+static enum rc refuse(const struct memory_plan *p, const struct train_opts *o, int rows,
+		      size_t available, struct err *e)
+{
+	return err_set(
+		e, RC_NOMEM,
+		"training needs %zu MiB beside the weights' %zu: gradients %zu, moments %zu, "
+		"activations of %d rows %zu with recomputation (%zu without), head %zu, "
+		"scratch %zu; %zu MiB are left. %s%s would need less",
+		mib(p->needed), mib(p->weights), mib(p->gradients), mib(p->moments), rows,
+		mib(p->recomputed), mib(p->kept), mib(p->head), mib(p->scratch), mib(available),
+		rows > 2 * o->max_length ? "Fewer engine.micro_tokens" : "A smaller max_length",
+		o->lora ? "" : " or an adapter (lora_r)");
+}
+
+enum rc memory_plan(const struct model *m, const struct train_opts *o, size_t available,
+		    struct memory_plan *out, struct err *e)
+{
+	size_t slab = sizeof(float) * (o->lora ? o->lora->n_params : m->n_params);
+	struct llama_opts lo = train_llama_opts(o);
+	struct llama_bytes b = llama_size(m, &lo);
+	struct memory_plan *p = out;
+
+	*p = (struct memory_plan){.weights = m->n_params * sizeof(float) + (o->lora ? slab : 0),
+				  .gradients = slab,
+				  .moments = 2 * slab};
+	p->head = b.head;
+	p->scratch = scratch_bytes(m, o, lo.max_tokens, b.softmax_rows);
+	lo.recompute = false;
+	p->kept = llama_size(m, &lo).body;
+	lo.recompute = true;
+	p->recomputed = llama_size(m, &lo).body;
+	choose(p, o->recompute);
+	if (available == 0 || p->needed <= available)
+		return RC_OK;
+	choose(p, true);
+	return p->needed <= available ? RC_OK : refuse(p, o, lo.max_tokens, available, e);
+}
