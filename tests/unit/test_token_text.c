@@ -198,7 +198,7 @@ static void check_definition(const char *path)
 	int status;
 
 	str_copy(file, sizeof file, test_data(path));
-	const char *const argv[] = {"python3", "tests/unit/bpe_vectors.py", file, NULL};
+	const char *const argv[] = {"python3", "-B", "tests/unit/bpe_vectors.py", file, NULL};
 	const struct proc_opts o = {.argv = argv, .pipe_in = true, .pipe_out = true};
 	CHECK_RC(tokenizer_open(file, &t, &e), RC_OK);
 	mixed_text(&text, 400000, 5, false, test_data);
