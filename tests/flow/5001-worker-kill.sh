@@ -16,7 +16,7 @@ cat >"$FLOW_DIR/spec.json" <<X
 "eft":{"mode":"given"},"prompts":{"generator":"file","count":20,"rouge_max":1.0},
 "generate":{"n":3,"temperature":1.0,"top_p":1.0,"max_new_tokens":32,"chunk":4,"shard_size":10},
 "judge":{"template":{"name":"packing-5","text":"Check the packing list against the request.\nRequest: {prompt}\n<response>{response}</response>\nSay yes or no for each thing, name any extra, then give the score.","pattern":"score","min":0,"max":5,"integer":true},"samples":2,"min_valid":1,"max_new_tokens":64,"chunk":4,"max_retries":1},
-"dpo":{"lr":1e-4,"lr_min":1e-5,"batch":2,"epochs":3,"shard_steps":8,"save_every_steps":2,"nll_coef":0.2,"sft_replay":0.5,"max_length":256},
+"dpo":{"lora_r":4,"lora_alpha":8,"lora_targets":"q_proj,v_proj,down_proj","lr":1e-3,"lr_min":1e-4,"batch":2,"epochs":3,"shard_steps":8,"save_every_steps":2,"nll_coef":0.2,"sft_replay":0.5,"max_length":256},
 "eval":{"max_new_tokens":32,"temperature":1.0,"top_p":1.0,"judge_samples":2,"scorer":{"command":["$TOP/$PAWL_BUILD/pawl","demo","score"]}}}
 X
 
@@ -43,6 +43,8 @@ is "$(run_state)" "done" "state of the undisturbed run"
 echo "undisturbed: $((SECONDS - t0)) s"
 outputs >"$FLOW_DIR/first.txt"
 [ "$(wc -l <"$FLOW_DIR/first.txt")" -ge 15 ] || fail "only $(wc -l <"$FLOW_DIR/first.txt") outputs"
+# An adapter is trained over several jobs: the state goes from one to the next.
+[ "$(grep -c '^1\.dpo\..* state ' "$FLOW_DIR/first.txt")" -ge 2 ] || fail "preferences were one job only"
 
 # The worker without access to the store's files goes through the server. Two of them, killed often.
 mkdir -p "$FLOW_DIR/elsewhere"

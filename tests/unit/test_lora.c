@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "worker/model/llama.h"
 #include "worker/model/lora.h"
+#include "worker/train/scorer.h"
 #include "worker/train/trainer.h"
 
 #define TARGETS_MAX 64
@@ -56,7 +57,8 @@ static struct lora *toy_lora(const struct model *m, unsigned targets, bool train
 	return l;
 }
 
-static void some_pack(struct pack *p)
+/* Sequences [from, to) of three; the second is a pair. */
+static void some_pack(struct pack *p, int from, int to)
 {
 	int32_t ids[24];
 	uint32_t seed = 31;
@@ -65,6 +67,8 @@ static void some_pack(struct pack *p)
 	for (int s = 0; s < 3; s++) {
 		for (int i = 0; i < 24; i++)
 			ids[i] = (int32_t)((number(&seed) + 1) * 20.4f);
+		if (s < from || s >= to)
+			continue;
 		if (s == 1)
 			pack_add_pair(p, s, ids, 5, ids + 5, 4, ids + 12, 6);
 		else
@@ -94,7 +98,7 @@ static struct run run(const struct model *m, const struct lora *lora, int thread
 	struct pack p;
 	uint32_t seed = 77;
 
-	some_pack(&p);
+	some_pack(&p, 0, 3);
 	for (int i = 0; i < TARGETS_MAX; i++)
 		g[i] = number(&seed);
 	CHECK_RC(llama_new(m, kern_cpu(), pool, &o, &l, &e), RC_OK);
@@ -236,6 +240,44 @@ void test_lora__threads_and_recomputation_change_no_bit(void)
 	model_free(m);
 }
 
+void test_lora__a_neighbour_changes_no_bit(void)
+{
+	struct model *m = toy_model();
+	struct lora *l = toy_lora(m, MODEL_ALL_PARTS, true);
+	struct kern_pool *pool = kern_pool_new(2);
+	float logp[3][TARGETS_MAX], among[TARGETS_MAX];
+	uint8_t hit[TARGETS_MAX];
+	struct llama *run_of = NULL;
+	struct pack p;
+
+	for (int format = KERN_F32; format <= KERN_BF16; format++) {
+		struct llama_opts o = {.max_tokens = 64,
+				       .max_targets = TARGETS_MAX,
+				       .lora = l,
+				       .format = (enum kern_format)format,
+				       .forward_only = true};
+		int at = 0;
+
+		CHECK_RC(llama_new(m, kern_cpu(), pool, &o, &run_of, &e), RC_OK);
+		some_pack(&p, 0, 3);
+		llama_forward(run_of, &p, NULL, among, hit);
+		pack_release(&p);
+		for (int s = 0; s < 3; s++) {
+			some_pack(&p, s, s + 1);
+			llama_forward(run_of, &p, NULL, logp[s], hit);
+			CHECK(p.n_targets > 0);
+			CHECK(memcmp(logp[s], among + at, sizeof(float) * (size_t)p.n_targets) ==
+			      0);
+			at += p.n_targets;
+			pack_release(&p);
+		}
+		llama_free(run_of);
+	}
+	kern_pool_free(pool);
+	lora_free(l);
+	model_free(m);
+}
+
 /* --- training --------------------------------------------------------------------------------- */
 
 static void steps(struct trainer *tr, int from, int to)
@@ -306,6 +348,66 @@ void test_lora__training_resumes_to_the_same_bits(void)
 		lora_free(again);
 	}
 	lora_free(whole);
+	kern_pool_free(pool);
+	model_free(m);
+	model_free(before);
+}
+
+/* The reference is the model without the adapter, whose log-probabilities were taken before there
+ * was one: a new adapter starts at ln 2 and rewards of exactly 0, and then moves alone. */
+void test_lora__preferences_begin_at_ln_2(void)
+{
+	struct model *m = toy_model(), *before = NULL;
+	struct kern_pool *pool = kern_pool_new(2);
+	int32_t ids[40];
+	uint32_t seed = 5;
+
+	CHECK_RC(model_clone(m, &before, &e), RC_OK);
+	for (int i = 0; i < 40; i++)
+		ids[i] = (int32_t)((number(&seed) + 1) * 20.4f);
+	for (int format = KERN_F32; format <= KERN_BF16; format++) {
+		struct lora *l = toy_lora(m, MODEL_ALL_PARTS, false);
+		struct train_pair pairs[2] = {
+			{.prompt = ids, .chosen = ids + 9, .rejected = ids + 20, 5, 4, 6, 0, 0},
+			{.prompt = ids + 3,
+			 .chosen = ids + 27,
+			 .rejected = ids + 11,
+			 3,
+			 8,
+			 2,
+			 0,
+			 0}};
+		struct train_opts o = toy_opts(l);
+		struct scorer_opts so = {
+			.format = (enum kern_format)format, .max_length = 32, .ld_alpha = 1};
+		struct train_metrics first, second;
+		struct scorer *sc = NULL;
+		struct trainer *tr = NULL;
+		double ref[4];
+
+		o.format = (enum kern_format)format;
+		o.pairs = true;
+		o.dropout = 0;
+		CHECK_RC(scorer_new(before, kern_cpu(), pool, &so, &sc, &e), RC_OK);
+		CHECK_RC(scorer_pairs(sc, pairs, 2, ref, &e), RC_OK);
+		scorer_free(sc);
+		for (int i = 0; i < 2; i++) {
+			pairs[i].ref_chosen = ref[2 * i];
+			pairs[i].ref_rejected = ref[2 * i + 1];
+		}
+		CHECK_RC(trainer_new(m, kern_cpu(), pool, &o, &tr, &e), RC_OK);
+		CHECK_RC(trainer_check_reference(tr, pairs, 2, &e), RC_OK);
+		CHECK_RC(trainer_dpo_step(tr, pairs, 2, NULL, 0, 0, &first, &e), RC_OK);
+		CHECK_NEAR(first.loss, 0.69314718055994531, 1e-15);
+		CHECK(first.reward_chosen == 0 && first.reward_rejected == 0);
+		CHECK(first.grad_norm > 0);
+		CHECK_RC(trainer_check_reference(tr, pairs, 2, &e), RC_CORRUPT);
+		CHECK_RC(trainer_dpo_step(tr, pairs, 2, NULL, 0, 1, &second, &e), RC_OK);
+		CHECK(second.loss < first.loss && second.margin > 0);
+		trainer_free(tr);
+		lora_free(l);
+	}
+	CHECK(memcmp(m->params, before->params, m->n_params * sizeof(float)) == 0);
 	kern_pool_free(pool);
 	model_free(m);
 	model_free(before);
@@ -394,6 +496,9 @@ void test_lora__what_would_be_computed_wrongly_is_refused(void)
 	refused(m, dir, "bias", json_string("all"), "bias");
 	refused(m, dir, "peft_type", json_string("IA3"), "IA3");
 	refused(m, dir, "rank_pattern", json_pack("{s:i}", "q_proj", 8), "rank_pattern");
+	refused(m, dir, "init_lora_weights", json_string("pissa_niter_16"), "pissa_niter_16");
+	refused(m, dir, "layer_replication", json_pack("[[i,i]]", 0, 2), "layer_replication");
+	refused(m, dir, "alora_invocation_tokens", json_pack("[i]", 7), "alora_invocation_tokens");
 	refused(m, dir, "r", json_integer(5), "lora_A");
 	refused(m, dir, "r", json_integer(0), "r");
 	refused(m, dir, "target_modules", json_pack("[s]", "q_proj"), "v_proj");

@@ -83,10 +83,17 @@ static enum rc check_plain(const json_t *o, struct err *e)
 	static const struct {
 		const char *key;
 		bool empty_object; /* else false or null */
-	} plain[] = {{"use_dora", false},	 {"fan_in_fan_out", false},
-		     {"modules_to_save", false}, {"layers_to_transform", false},
-		     {"rank_pattern", true},	 {"alpha_pattern", true},
-		     {"lora_bias", false},	 {"use_qalora", false}};
+	} plain[] = {{"use_dora", false},
+		     {"fan_in_fan_out", false},
+		     {"modules_to_save", false},
+		     {"layers_to_transform", false},
+		     {"rank_pattern", true},
+		     {"alpha_pattern", true},
+		     {"lora_bias", false},
+		     {"use_qalora", false},
+		     {"layer_replication", false},
+		     {"target_parameters", false},
+		     {"alora_invocation_tokens", false}};
 
 	if (strcmp(jx_get_str(o, "peft_type", "LORA"), "LORA") != 0)
 		return err_set(e, RC_UNSUPPORTED, "peft_type is \"%s\": expected LORA",
@@ -102,6 +109,22 @@ static enum rc check_plain(const json_t *o, struct err *e)
 			return err_set(e, RC_UNSUPPORTED,
 				       "%s is set: this engine has no such adapters", plain[i].key);
 	}
+	return RC_OK;
+}
+
+/* Beginnings after which the base is no longer the one that was published: PEFT subtracts what the
+ * adapter was given. */
+static enum rc check_beginning(const json_t *o, struct err *e)
+{
+	static const char *const moving[] = {"pissa", "olora", "corda", "loftq", "lora_ga"};
+	const char *how = jx_get_str(o, "init_lora_weights", "");
+
+	for (size_t i = 0; i < sizeof moving / sizeof moving[0]; i++)
+		if (strncmp(how, moving[i], strlen(moving[i])) == 0)
+			return err_set(e, RC_UNSUPPORTED,
+				       "init_lora_weights is \"%s\": its adapters stand beside a "
+				       "changed base; convert it to plain LoRA first",
+				       how);
 	return RC_OK;
 }
 
@@ -138,7 +161,7 @@ static enum rc load_config(const char *dir, struct lora_settings *s, struct err 
 	rc = jx_load(path, CONFIG_BYTES_MAX, &o, e);
 	if (rc != RC_OK)
 		return rc;
-	if ((rc = check_plain(o, e)) == RC_OK &&
+	if ((rc = check_plain(o, e)) == RC_OK && (rc = check_beginning(o, e)) == RC_OK &&
 	    (rc = jx_i64(o, "r", 1, LORA_RANK_MAX, &r, e)) == RC_OK &&
 	    (rc = jx_f64(o, "lora_alpha", 1e-6, 1e6, &s->alpha, e)) == RC_OK)
 		rc = parse_targets(o, &s->targets, e);
