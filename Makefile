@@ -153,6 +153,7 @@ FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 RUNS ?= 20000
 FUZZ_SRC_token_json := $(wildcard worker/model/token*.c)
 FUZZ_SRC_token_spm := $(FUZZ_SRC_token_json)
+FUZZ_SRC_config = worker/model/config.c
 FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -I. -g -O1 -fno-sanitize-recover=all
 FUZZ_SRC_judge = $(wildcard worker/method/*.c)
 FUZZ_SRC_seed  = $(wildcard worker/method/*.c)

@@ -38,7 +38,8 @@ const struct command commands[] = {
 	{"worker", "list", "", "workers and what they do", cmd_worker_list, true},
 	{"worker", "drain", "WORKER", "let it finish and leave", cmd_worker_drain, true},
 	{"data", "ls", "[--run RUN] [--iter T] [--stage S]", "datasets", cmd_data_ls, true},
-	{"data", "export", "DIGEST | --run RUN --stage S [--iter T] [--role R] [--min-score X] [-q TEXT] [-o FILE]",
+	{"data", "export", "DIGEST | --run RUN --stage S [--iter T] [--role R] "
+	 "[--min-score X] [-q TEXT] [-o FILE]",
 	 "rows as JSON lines", cmd_data_export, true},
 	{"ckpt", "ls", "[--run RUN]", "checkpoints", cmd_ckpt_ls, true},
 	{"ckpt", "get", "DIGEST [-o FILE] [--unpack DIR]",

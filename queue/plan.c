@@ -277,7 +277,7 @@ static void plan_dpo(struct planner *p, int64_t t, int64_t steps, struct source 
 {
 	const json_t *dpo = section(p, "dpo");
 	int64_t size = jx_get_i64(dpo, "shard_steps", 200), k = 0, from = 0;
-	bool replay = jx_get_f64(dpo, "sft_replay", 0) > 0;
+	bool replay = jx_get_f64(dpo, "sft_replay", 0) > 0, adapter = jx_get_i64(dpo, "lora_r", 0) > 0;
 	struct source ref = spec_is(p, "dpo", "reference", "m1") ? p->m1 : model;
 	char name[16]; /* of the model the last shard makes */
 
@@ -286,7 +286,8 @@ static void plan_dpo(struct planner *p, int64_t t, int64_t steps, struct source 
 	do {
 		int64_t to = from + size < steps ? from + size : steps;
 		json_t *in = json_array();
-		input(in, "model", k ? source(p, t, "dpo", k - 1, 0, "model") : model);
+		/* An adapter is trained beside the weights the iteration began with. */
+		input(in, "model", k && !adapter ? source(p, t, "dpo", k - 1, 0, "model") : model);
 		if (k) {
 			input(in, "state", source(p, t, "dpo", k - 1, 0, "state"));
 			input(in, "reflogps", source(p, t, "dpo", 0, 0, "reflogps"));

@@ -321,6 +321,28 @@ static double number_at(const json_t *spec, const char *pointer)
 	return json_number_value(at(spec, pointer));
 }
 
+/* Names with commas between them, as worker/model/lora.h takes them: a run must not fail hours
+ * later for a letter. */
+static void check_targets(const json_t *spec, const char *pointer, struct spec_errors *s)
+{
+	static const char names[] = "all-linear|q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|"
+				    "down_proj";
+	char word[32];
+	size_t n;
+
+	for (const char *p = text_at(spec, pointer);; p += n + 1) {
+		n = strcspn(p, ",");
+		str_fmt(word, sizeof(word), "%.*s",
+			(int)(n < sizeof(word) ? n : sizeof(word) - 1), p);
+		if (!chosen(names, word)) {
+			complain(s, pointer, "\"%s\" is not one of %s", word, names);
+			return;
+		}
+		if (!p[n])
+			return;
+	}
+}
+
 /* Rules that need more than one field. Runs on a document whose single fields are right. */
 static void check_together(const json_t *spec, struct spec_errors *s)
 {
@@ -350,6 +372,8 @@ static void check_together(const json_t *spec, struct spec_errors *s)
 		complain(s, "/sft/lr_min", "more than lr");
 	if (number_at(spec, "/dpo/lr_min") > number_at(spec, "/dpo/lr"))
 		complain(s, "/dpo/lr_min", "more than lr");
+	check_targets(spec, "/sft/lora_targets", s);
+	check_targets(spec, "/dpo/lora_targets", s);
 	if (number_at(spec, "/lease_ms") > 0 && number_at(spec, "/lease_ms") < LEASE_MS_MIN)
 		complain(s, "/lease_ms", "expected 0, or at least %d", LEASE_MS_MIN);
 }

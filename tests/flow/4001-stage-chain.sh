@@ -98,6 +98,31 @@ total=$(sed 's/.*, \([0-9]*\) steps/\1/' a/size)
 job whole dpo 1 0 0 "{\"step_from\":0,\"step_to\":$total,\"total_steps\":$total}" model=sft:model ref=sft:model pairs=pair:pairs ift=data:ift eft=data:eft
 check "one slice = two slices" "$(sha256sum <a/whole/out/model/model.safetensors)" "$(sha256sum <a/dpo1/out/model/model.safetensors)"
 
+# An adapter instead of the weights: every shard begins with the same base, the state carries the
+# adapter; what is interrupted, and one slice for two, end with the same bytes.
+sed 's#"sft":{#"sft":{"lora_r":4,"lora_alpha":8,#; s#"dpo":{#"dpo":{"lora_r":4,"lora_alpha":8,"lora_targets":"q_proj,v_proj",#' spec.json >spec-lora.json
+adapter_chain() {
+	R=$1 RUN=$2
+	mkdir -p "$R"
+	for d in base data pair; do ln -sfn "$FLOW_DIR/a/$d" "$R/$d"; done
+	SPEC=spec-lora.json job sft sft 0 1 0 '{"variant":"m1"}' base=base:model ift=data:ift eft=data:eft &&
+	SPEC=spec-lora.json job dpo0 dpo 1 0 0 "{\"step_from\":0,\"step_to\":2,\"total_steps\":$total}" model=sft:model ref=sft:model pairs=pair:pairs ift=data:ift eft=data:eft &&
+	SPEC=spec-lora.json job dpo1 dpo 1 1 0 "{\"step_from\":2,\"step_to\":$total,\"total_steps\":$total}" model=sft:model state=dpo0:state ref=sft:model reflogps=dpo0:reflogps pairs=pair:pairs ift=data:ift eft=data:eft &&
+	SPEC=spec-lora.json job whole dpo 1 0 0 "{\"step_from\":0,\"step_to\":$total,\"total_steps\":$total}" model=sft:model ref=sft:model pairs=pair:pairs ift=data:ift eft=data:eft
+}
+adapter_chain "$FLOW_DIR/l" plain || { echo "FAILED: adapter chain"; exit 1; }
+stops=0
+adapter_chain "$FLOW_DIR/m" rough || { echo "FAILED: interrupted adapter chain"; exit 1; }
+[ $stops -ge 4 ] || { echo "FAILED: only $stops interruptions of the adapter chain"; fails=$((fails + 1)); }
+check "adapter: interrupted, the same bytes" "$(digests m)" "$(digests l)"
+check "adapter: one slice = two slices" "$(sha256sum <l/whole/out/model/model.safetensors)" "$(sha256sum <l/dpo1/out/model/model.safetensors)"
+has "adapter: rewards begin at 0" '"rewards/chosen":0.0' l/dpo0/out/metrics.jsonl
+has "adapter: PEFT can read its settings" '"peft_type": "LORA"' l/dpo1/out/state/adapter_config.json
+"$W" model merge --model l/sft/out/model --adapter l/dpo1/out/state --out merged >/dev/null 2>&1
+check "adapter: the output is the input with it merged" "$(sha256sum <merged/model.safetensors)" "$(sha256sum <l/dpo1/out/model/model.safetensors)"
+[ "$(sha256sum <l/dpo1/out/model/model.safetensors)" != "$(sha256sum <l/sft/out/model/model.safetensors)" ] || { echo "FAILED: the adapter learned nothing"; fails=$((fails + 1)); }
+
+R=$FLOW_DIR/a RUN=plain
 # Judges that are programs.
 cat >judge.sh <<'X'
 #!/bin/sh

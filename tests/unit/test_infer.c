@@ -210,7 +210,8 @@ void test_infer__prompts_are_shared(void)
 {
 	struct model *m = random_model(64, 2, 512);
 	struct kern_pool *pool = kern_pool_new(2);
-	struct infer *f = new_infer(m, pool, (struct infer_opts){.kv_tokens = 8192, .max_batch = 64, .chunk = 128});
+	struct infer_opts o = {.kv_tokens = 8192, .max_batch = 64, .chunk = 128};
+	struct infer *f = new_infer(m, pool, o);
 	int32_t prompt[320];
 
 	for (int i = 0; i < 320; i++)
@@ -234,7 +235,8 @@ void test_infer__overflow_is_refused_with_numbers(void)
 {
 	struct model *m = random_model(64, 1, 64);
 	struct kern_pool *pool = kern_pool_new(1);
-	struct infer *f = new_infer(m, pool, (struct infer_opts){.kv_tokens = 0, .max_batch = 4, .chunk = 16});
+	struct infer_opts o = {.kv_tokens = 0, .max_batch = 4, .chunk = 16};
+	struct infer *f = new_infer(m, pool, o);
 	int32_t prompt[100] = {0};
 	struct infer_req q = {.prompt = prompt, .n_prompt = 70, .sampling = {0, 1, 0}, .max_new = 10,
 			      .n = 1};
@@ -297,7 +299,8 @@ static void replay(enum kern_format weights)
 {
 	struct model *m = random_model(64, 2, 128);
 	struct kern_pool *pool = kern_pool_new(2);
-	struct infer *f = new_infer(m, pool, (struct infer_opts){weights, .kv_tokens = 4096, .max_batch = 16, .chunk = 32});
+	struct infer_opts o = {weights, .kv_tokens = 4096, .max_batch = 16, .chunk = 32};
+	struct infer *f = new_infer(m, pool, o);
 	int32_t prompt[64], text[128];
 	float logp[128];
 

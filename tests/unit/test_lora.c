@@ -509,6 +509,10 @@ void test_lora__what_would_be_computed_wrongly_is_refused(void)
 	CHECK_EQ(targets, MODEL_Q | MODEL_V | MODEL_GATE);
 	CHECK_RC(lora_targets_parse("all-linear", &targets, &e), RC_OK);
 	CHECK_EQ(targets, MODEL_ALL_PARTS);
+	CHECK_RC(lora_targets_parse("q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj",
+				    &targets, &e),
+		 RC_OK);
+	CHECK_EQ(targets, MODEL_ALL_PARTS);
 	CHECK_RC(lora_targets_parse("q,,v", &targets, &e), RC_INVALID);
 	CHECK_RC(lora_targets_parse("", &targets, &e), RC_INVALID);
 	lora_free(l);

@@ -102,6 +102,21 @@ static enum rc parse(const char *family, const char *more, struct model_config *
 	return rc;
 }
 
+/* Every field that a configuration has; their padding may differ. */
+static bool same_config(const struct model_config *a, const struct model_config *b)
+{
+	json_t *x = model_config_json(a), *y = model_config_json(b);
+	bool same = json_equal(x, y) && a->qkv_bias == b->qkv_bias &&
+		    a->rope_theta == b->rope_theta && a->rms_eps == b->rms_eps &&
+		    a->rope_factor == b->rope_factor && a->rope_low_freq == b->rope_low_freq &&
+		    a->rope_high_freq == b->rope_high_freq &&
+		    a->rope_old_max_pos == b->rope_old_max_pos;
+
+	json_decref(x);
+	json_decref(y);
+	return same;
+}
+
 static const struct {
 	const char *family, *more, *why;
 } refused[] = {
@@ -221,7 +236,7 @@ void test_model_files__reads_neutral_settings(void)
 	CHECK(plain.sliding_window == 0 && !plain.qkv_bias && plain.rope_scaling == ROPE_NONE);
 	for (size_t i = 0; i < sizeof neutral / sizeof neutral[0]; i++) {
 		CHECK_RC(parse("llama", neutral[i], &c, &e), RC_OK);
-		CHECK(memcmp(&c, &plain, sizeof c) == 0);
+		CHECK(same_config(&c, &plain));
 	}
 }
 
@@ -277,9 +292,9 @@ void test_model_files__config_survives_writing(void)
 			  "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,"
 			  "\"low_freq_factor\":1,\"high_freq_factor\":4,"
 			  "\"original_max_position_embeddings\":8192}"},
-		{"llama", "\"rope_scaling\":{\"type\":\"linear\",\"factor\":2.5}"},
+		{"llama", "\"rope_scaling\":{\"type\":\"linear\",\"factor\":2.3}"},
 		{"mistral", "\"sliding_window\":null,\"rope_theta\":1000000.0"},
-		{"mistral", "\"sliding_window\":512,\"pad_token_id\":7"},
+		{"mistral", "\"sliding_window\":512,\"pad_token_id\":7,\"rope_theta\":12345.6789"},
 		{"qwen2", "\"max_position_embeddings\":4096"},
 	};
 	struct model_config a, b;
@@ -289,7 +304,7 @@ void test_model_files__config_survives_writing(void)
 		CHECK_RC(parse(cases[i].family, cases[i].more, &a, &e), RC_OK);
 		json_t *o = model_config_json(&a);
 		CHECK_RC(model_config_parse(o, NULL, &b, &e), RC_OK);
-		CHECK(memcmp(&a, &b, sizeof a) == 0);
+		CHECK(same_config(&a, &b));
 		json_decref(o);
 	}
 }

@@ -180,6 +180,39 @@ void test_plan__steps_and_shards_cover_the_pairs(void)
 	json_decref(spec);
 }
 
+/* An adapter is trained beside the weights the iteration began with: every shard has those as its
+ * model, and goes on from the state of the one before. */
+void test_plan__shards_of_an_adapter_begin_with_the_same_weights(void)
+{
+	json_t *spec = spec_of(DEMO), *done = json_object(), *jobs, *job, *in;
+	size_t k, i;
+	int shards = 0, states = 0;
+
+	json_object_set_new(json_object_get(spec, "dpo"), "lora_r", json_integer(8));
+	finish(done, "r1.1.prompts.0.0", "prompts", 5);
+	finish(done, "r1.1.pair.0.0", "pairs", 60);
+	jobs = plan_of(spec, done);
+	json_array_foreach(jobs, k, job)
+	{
+		if (strcmp(jx_get_str(job, "stage", ""), "dpo") != 0)
+			continue;
+		shards++;
+		json_array_foreach(json_object_get(job, "inputs"), i, in)
+		{
+			const char *role = jx_get_str(in, "role", ""), *from = jx_get_str(in, "job", "");
+
+			if (strcmp(role, "model") == 0)
+				CHECK_STR(from, "r1.0.sft.1.0");
+			states += strcmp(role, "state") == 0 && strstr(from, ".dpo.") != NULL;
+		}
+	}
+	CHECK(shards > 1);
+	CHECK_EQ(states, shards - 1);
+	json_decref(jobs);
+	json_decref(done);
+	json_decref(spec);
+}
+
 /* Every parent was planned before its child, and every input has its parent. */
 static void check_closed(const json_t *jobs)
 {

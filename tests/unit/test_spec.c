@@ -97,6 +97,37 @@ void test_spec__fields_must_fit_each_other(void)
 	refused("{" GOOD ",\"sft\":{\"lr\":0.1,\"lr_min\":0.2}}", "/sft/lr_min", "more than lr");
 }
 
+static bool takes(const char *spec)
+{
+	struct spec_errors errs;
+	json_t *in = text(spec), *out = NULL;
+	bool ok = spec_normalise(in, &out, &errs, &e) == RC_OK;
+
+	spec_errors_release(&errs);
+	json_decref(in);
+	json_decref(out);
+	return ok;
+}
+
+/* worker/model/lora.c takes every one of these words, see test_lora.c. */
+void test_spec__an_adapters_layers_are_checked_before_the_run(void)
+{
+	CHECK(takes("{" GOOD ",\"sft\":{\"lora_r\":8,\"lora_targets\":\"q_proj,v_proj\"}}"));
+	CHECK(takes("{" GOOD ",\"dpo\":{\"lora_r\":8,\"lora_targets\":\"k_proj,o_proj,gate_proj,"
+		    "up_proj,down_proj\"}}"));
+	CHECK(takes("{" GOOD ",\"dpo\":{\"lora_targets\":\"all-linear\"}}"));
+	refused("{" GOOD ",\"sft\":{\"lora_targets\":\"q_proj,w_proj\"}}", "/sft/lora_targets",
+		"\"w_proj\" is not one of all-linear|q_proj");
+	refused("{" GOOD ",\"dpo\":{\"lora_targets\":\"q_proj,\"}}", "/dpo/lora_targets",
+		"\"\" is not");
+	refused("{" GOOD ",\"dpo\":{\"lora_targets\":\"\"}}", "/dpo/lora_targets", "\"\" is not");
+	refused("{" GOOD ",\"dpo\":{\"lora_targets\":\"embed_tokens_that_are_much_longer_than_a_"
+		"name\"}}",
+		"/dpo/lora_targets", "embed_tokens");
+	refused("{" GOOD ",\"dpo\":{\"lora_r\":-1}}", "/dpo/lora_r", "outside");
+	refused("{" GOOD ",\"dpo\":{\"lora_alpha\":0}}", "/dpo/lora_alpha", "outside");
+}
+
 void test_spec__all_errors_come_at_once(void)
 {
 	struct spec_errors errs;

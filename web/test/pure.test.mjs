@@ -85,6 +85,14 @@ test("form: a section the server adds gets its title and its fields", () => {
 	assert.deepEqual(m.build(form, { "/engine/weights": "q8" }).spec, { engine: { weights: "q8" } });
 });
 
+test("form: the rank of an adapter stands with the everyday fields, under names people know", () => {
+	const rank = { pointer: "/dpo/lora_r", type: "int", default: 0, min: 0, max: 1024 };
+	const layers = { pointer: "/dpo/lora_targets", type: "string", default: "all-linear", required: false };
+	assert.deepEqual([m.label(rank.pointer), m.label(layers.pointer), m.label("/sft/lora_alpha")], ["LoRA rank", "LoRA layers", "LoRA alpha"]);
+	assert.deepEqual([m.everyday(rank), m.everyday(layers)], [true, false]);
+	assert.deepEqual(m.build({ defaults: {}, fields: [rank, layers] }, { "/dpo/lora_r": "8", "/dpo/lora_targets": "q_proj" }).spec, { dpo: { lora_r: 8, lora_targets: "q_proj" } });
+});
+
 test("form: only what differs is sent, and a clone round-trips", () => {
 	const form = { defaults: {}, fields: [{ pointer: "/dpo/lr", type: "number", default: 1e-6, min: 0, max: 1 }, { pointer: "/name", type: "string", default: "" }, { pointer: "/judge/template", type: "object", default: "additive-5" }, { pointer: "/data/ift", type: "files", default: [] }] };
 	assert.deepEqual(m.build(form, { "/dpo/lr": "0.000001", "/name": "x" }).spec, { name: "x" });

@@ -230,7 +230,8 @@ static enum rc parse_scaling(const json_t *o, struct model_config *c, struct err
 	const json_t *v;
 	enum rc rc;
 
-	json_object_foreach((json_t *)o, key, v) {
+	json_object_foreach((json_t *)o, key, v)
+	{
 		if (json_is_object(v))
 			return err_set(e, RC_UNSUPPORTED,
 				       "\"%s\": settings by kind of layer are not supported", key);
@@ -423,28 +424,32 @@ out:
 	return rc;
 }
 
+/* The shortest decimal that reads back as this float: 1e-5, not 9.99999974e-6. */
+static double short_decimal(float x)
+{
+	char text[32];
+	double d = (double)x;
+
+	for (int digits = 6; digits <= 9; digits++) {
+		str_fmt(text, sizeof text, "%.*g", digits, (double)x);
+		if (str_to_f64(text, &d) && (float)d == x)
+			break;
+	}
+	return d;
+}
+
 static json_t *rope_json(const struct model_config *c)
 {
 	if (c->rope_scaling == ROPE_NONE)
 		return json_null();
 	if (c->rope_scaling == ROPE_LINEAR)
 		return json_pack("{s:s, s:f}", "rope_type", "linear", "factor",
-				 (double)c->rope_factor);
+				 short_decimal(c->rope_factor));
 	return json_pack("{s:s, s:f, s:f, s:f, s:i}", "rope_type", "llama3", "factor",
-			 (double)c->rope_factor, "low_freq_factor", (double)c->rope_low_freq,
-			 "high_freq_factor", (double)c->rope_high_freq,
-			 "original_max_position_embeddings", c->rope_old_max_pos);
-}
-
-/* A float that reads as its short decimal: 1e-5, not 9.99999974e-6. */
-static double short_decimal(float x)
-{
-	char text[32];
-	double d = (double)x;
-
-	str_fmt(text, sizeof text, "%.7g", (double)x);
-	str_to_f64(text, &d);
-	return d;
+			 short_decimal(c->rope_factor), "low_freq_factor",
+			 short_decimal(c->rope_low_freq), "high_freq_factor",
+			 short_decimal(c->rope_high_freq), "original_max_position_embeddings",
+			 c->rope_old_max_pos);
 }
 
 json_t *model_config_json(const struct model_config *c)

@@ -654,9 +654,11 @@ static void logps_of(struct infer *f, const struct given *g, int at, int n)
 
 		pass_logits(f, skip + i, k);
 		f->kern->row_lse(f->pool, max, lse, f->pass.logits, vocab, k, vocab);
-		for (int r = 0; r < k; r++)
-			g->out[first + r - g->from] =
-				f->pass.logits[(size_t)r * (size_t)vocab + (size_t)g->ids[first + r]] - lse[r];
+		for (int r = 0; r < k; r++) {
+			const float *row = f->pass.logits + (size_t)r * (size_t)vocab;
+
+			g->out[first + r - g->from] = row[g->ids[first + r]] - lse[r];
+		}
 	}
 }
 

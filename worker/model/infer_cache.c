@@ -9,7 +9,8 @@
 enum rc kv_init(struct kv *kv, const struct model_config *cfg, enum kern_format format, int n_blocks,
 		struct err *e)
 {
-	*kv = (struct kv){.format = format, .n_blocks = n_blocks, .n_layers = cfg->n_layers, .oldest = -1, .newest = -1};
+	*kv = (struct kv){.format = format, .n_blocks = n_blocks, .n_layers = cfg->n_layers,
+			  .oldest = -1, .newest = -1};
 	kv->stride = kern_kv_bytes(format, cfg->n_kv_heads, cfg->head_dim);
 	kv->bytes = (size_t)cfg->n_layers * (size_t)n_blocks * kv->stride;
 	kv->k = mem_try(kv->bytes);

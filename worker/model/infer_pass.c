@@ -116,8 +116,8 @@ static void attention(struct infer *f, int l)
 	/* Keys lie right behind the queries: one turn for both. */
 	k->rope(f->pool, p->qkv, ld, p->n, c->n_heads + c->n_kv_heads, c->head_dim, p->pos, f->rope.cos,
 		f->rope.sin, false);
-	k->kv_store(f->pool, f->kv.format, f->kv.k + layer, f->kv.v + layer, p->qkv + hd, ld, p->qkv + hd + gd, ld,
-		    p->table, p->pos, p->n, c->n_kv_heads, c->head_dim);
+	k->kv_store(f->pool, f->kv.format, f->kv.k + layer, f->kv.v + layer, p->qkv + hd, ld,
+		    p->qkv + hd + gd, ld, p->table, p->pos, p->n, c->n_kv_heads, c->head_dim);
 	struct kern_paged a = {
 		.kv = f->kv.format,
 		.rows = p->n,

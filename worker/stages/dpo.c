@@ -1,10 +1,12 @@
 /* Preference optimisation: one slice [step_from, step_to) of the iteration's steps.
  *
- * in   model (M_t, or the previous shard's), state (previous shard's; not for the first), ref
- *      (checkpoint), pairs (dataset of `pair`), reflogps (dataset of the first shard), ift and eft
- *      (for replay); params.step_from, step_to, total_steps
- * out  model, state; the first shard also reflogps {"id","chosen","rejected"}: log-probabilities
- *      under the reference, so that it is loaded once per iteration
+ * in   model (M_t for the first shard and wherever an adapter is trained, else the previous
+ *      shard's), state (previous shard's; not for the first), ref (checkpoint), pairs (dataset of
+ *      `pair`), reflogps (dataset of the first shard), ift and eft (for replay); params.step_from,
+ *      step_to, total_steps
+ * out  model, state (with the adapter, if one is trained); the first shard also reflogps
+ *      {"id","chosen","rejected"}: log-probabilities under the reference, so that it is loaded
+ *      once per iteration
  *
  * sft_replay = w > 0: every step also sees about w seed examples (IFT + EFT) per pair, whose mean
  * token loss is added w times: the model keeps the skills (judging!) that pairs do not exercise.
@@ -171,7 +173,8 @@ static enum rc make_ref(struct dpo *d, struct err *e)
 	json_decref(done);
 	if (rc != RC_OK || d->ref_rows.n == n_pairs(d))
 		return rc;
-	if (d->t.resumed || !ref_is_model(d))
+	/* Under an adapter the model is still what the input was. */
+	if ((d->t.resumed && d->t.adapter.r == 0) || !ref_is_model(d))
 		rc = model_load(stage_in(ctx, "ref"), &other, e);
 	if (rc == RC_OK)
 		rc = score_rest(d, other ? other : d->t.model, e);

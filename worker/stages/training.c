@@ -16,19 +16,32 @@
 
 /* --- open ------------------------------------------------------------------------------------ */
 
+static enum rc read_adapter(struct training *t, struct err *e)
+{
+	const json_t *c = t->section;
+
+	t->adapter.r = (int)jx_get_i64(c, "lora_r", 0);
+	if (t->adapter.r == 0)
+		return RC_OK;
+	t->adapter.alpha = jx_get_f64(c, "lora_alpha", 16);
+	return lora_targets_parse(jx_get_str(c, "lora_targets", "all-linear"), &t->adapter.targets, e);
+}
+
 enum rc training_open(struct training *t, struct stage_ctx *ctx, const char *section,
 		      const char *role, struct err *e)
 {
-	const char *dir = stage_resume_dir(ctx, "model");
-
-	*t = (struct training){.ctx = ctx, .section = stage_section(ctx, section)};
+	*t = (struct training){.ctx = ctx, .section = stage_section(ctx, section), .role = role};
 	t->format = jx_get_str(stage_section(ctx, "engine"), "train", "f32");
-	t->resumed = dir != NULL;
+	t->resumed = stage_resume_dir(ctx, "state") != NULL;
+	enum rc rc = read_adapter(t, e);
+	if (rc != RC_OK)
+		return rc;
+	const char *dir = t->adapter.r > 0 ? NULL : stage_resume_dir(ctx, "model");
 	if (!dir)
 		dir = stage_in(ctx, role);
 	if (!dir)
 		return err_set(e, RC_INVALID, "%s: input %s is missing", ctx->stage, role);
-	enum rc rc = model_load(dir, &t->model, e);
+	rc = model_load(dir, &t->model, e);
 	if (rc == RC_OK)
 		rc = tokenizer_load(dir, &t->tok, e);
 	if (rc == RC_OK && tokenizer_vocab(t->tok) > t->model->cfg.vocab)
@@ -91,13 +104,36 @@ enum rc training_options(const struct training *t, int64_t total_steps, const ch
 	return read_engine(t, o, e);
 }
 
-enum rc training_start(struct training *t, const struct train_opts *o, const char *state_dir,
+/* The adapter of that state, or a new one. */
+static enum rc open_adapter(struct training *t, const char *state_dir, uint64_t seed, struct err *e)
+{
+	struct lora *l = NULL;
+	enum rc rc;
+
+	if (t->adapter.r == 0)
+		return RC_OK;
+	if (!state_dir)
+		return lora_new(&t->model->cfg, &t->adapter, seed, &t->lora, e);
+	rc = lora_load(state_dir, &t->model->cfg, &l, e);
+	if (rc == RC_OK && (l->s.r != t->adapter.r || l->s.targets != t->adapter.targets ||
+			    l->s.alpha != t->adapter.alpha))
+		rc = err_set(e, RC_INVALID, "the adapter has rank %d and alpha %g: expected %d and %g "
+			     "on the same layers", l->s.r, l->s.alpha, t->adapter.r, t->adapter.alpha);
+	t->lora = l;
+	return rc;
+}
+
+enum rc training_start(struct training *t, const struct train_opts *opts, const char *state_dir,
 		       int64_t first, struct err *e)
 {
 	json_t *cursor = NULL;
 	const char *dir = t->resumed ? stage_resume_dir(t->ctx, "state") : state_dir;
+	struct train_opts o = *opts;
 
-	enum rc rc = trainer_new(t->model, stage_kern(t->ctx), stage_pool(t->ctx), o, &t->trainer, e);
+	enum rc rc = open_adapter(t, dir, o.seed, e);
+	o.lora = t->lora;
+	if (rc == RC_OK)
+		rc = trainer_new(t->model, stage_kern(t->ctx), stage_pool(t->ctx), &o, &t->trainer, e);
 	t->step = first;
 	if (rc != RC_OK || !dir)
 		return rc;
@@ -114,6 +150,7 @@ void training_close(struct training *t)
 {
 	if (t->trainer)
 		trainer_free(t->trainer);
+	lora_free(t->lora);
 	if (t->tmpl)
 		template_free(t->tmpl);
 	if (t->tok)
@@ -143,8 +180,12 @@ static enum rc save_state(const struct training *t, const char *dir, struct err 
 {
 	json_t *cursor = json_pack("{s:I}", "step", (json_int_t)t->step);
 	enum rc rc = trainer_save_state(t->trainer, dir, cursor, e);
+	char base[SHA256_HEX_SIZE + 8];
 
 	json_decref(cursor);
+	str_fmt(base, sizeof base, "sha256:%s", stage_in_digest(t->ctx, t->role));
+	if (rc == RC_OK && t->lora)
+		rc = lora_save(t->lora, dir, base, e);
 	return rc;
 }
 
@@ -160,15 +201,16 @@ static enum rc checkpoint(struct training *t, struct err *e)
 {
 	struct stage_ctx *ctx = t->ctx;
 	char model[PATH_MAX], state[PATH_MAX], rows[8][PATH_MAX];
-	struct stage_part parts[PARTS_MAX] = {{"model", "checkpoint", model},
-					      {"state", "train_state", state}};
-	int n = 2;
+	struct stage_part parts[PARTS_MAX] = {{"state", "train_state", state}};
+	int n = 1;
 
 	enum rc rc = fresh_dir(ctx, "ckpt-model", model, sizeof model, e);
 	if (rc == RC_OK)
 		rc = fresh_dir(ctx, "ckpt-state", state, sizeof state, e);
-	if (rc == RC_OK)
+	if (rc == RC_OK && !t->lora) {
+		parts[n++] = (struct stage_part){"model", "checkpoint", model};
 		rc = model_save(t->model, model, e);
+	}
 	if (rc == RC_OK)
 		rc = save_state(t, state, e);
 	for (int i = 0; i < ctx->n_row_roles; i++) {
@@ -218,6 +260,11 @@ enum rc training_stepped(struct training *t, const struct train_metrics *m, bool
 	return rc;
 }
 
+static json_int_t trained_parameters(const struct training *t)
+{
+	return (json_int_t)(t->lora ? t->lora->n_weights : t->model->n_weights);
+}
+
 static void report_means(struct training *t)
 {
 	if (t->loss_n == 0)
@@ -227,7 +274,7 @@ static void report_means(struct training *t)
 	stage_final(t->ctx, "train.steps", json_integer(t->step));
 	if (t->seconds > 0)
 		stage_final(t->ctx, "speed.tokens_per_s", json_real(t->tokens / t->seconds));
-	stage_final(t->ctx, "train.parameters", json_integer((json_int_t)t->model->n_weights));
+	stage_final(t->ctx, "train.parameters", json_integer(trained_parameters(t)));
 }
 
 enum rc training_finish(struct training *t, json_t *meta, struct err *e)
@@ -241,6 +288,14 @@ enum rc training_finish(struct training *t, json_t *meta, struct err *e)
 	json_object_set_new(meta, "precision", json_pack("{s:s}", "train", t->format));
 	json_object_set_new(meta, "step", json_integer(t->step));
 	json_object_set_new(meta, "parameters", json_integer((json_int_t)t->model->n_weights));
+	if (t->lora) {
+		json_object_set_new(meta, "lora",
+				    json_pack("{s:i, s:f, s:s, s:I}", "r", t->adapter.r, "alpha",
+					      t->adapter.alpha, "targets",
+					      jx_get_str(t->section, "lora_targets", "all-linear"),
+					      "parameters", trained_parameters(t)));
+		lora_merge(t->lora, t->model, stage_kern(t->ctx), stage_pool(t->ctx));
+	}
 	report_means(t);
 	enum rc rc = stage_output_begin(t->ctx, "model", dir, sizeof dir, e);
 	if (rc == RC_OK)

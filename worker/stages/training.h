@@ -3,10 +3,15 @@
  * A checkpoint has the parts `model` (a Hugging Face directory) and `state` (optimizer and step),
  * and the rows of the job if it opened any. Invariant: every step is a pure function of its number,
  * so a job resumed from any checkpoint ends with the bytes of an undisturbed one.
+ *
+ * With an adapter (lora_r > 0) the weights stay as the input has them; the state holds the adapter
+ * in PEFT's files beside the optimizer, and is the whole checkpoint of an unfinished job. Only the
+ * output `model` has the adapter merged into its weights; nobody trains on from that.
  */
 #pragma once
 
 #include "base/err.h"
+#include "worker/model/lora.h"
 #include "worker/model/model.h"
 #include "worker/model/template.h"
 #include "worker/model/token.h"
@@ -26,6 +31,9 @@ struct training {
 	struct tokenizer *tok;   /* owned */
 	struct template *tmpl;   /* owned */
 	struct trainer *trainer; /* owned */
+	const char *role;        /* of the input the model came from */
+	struct lora *lora;       /* owned; with an adapter */
+	struct lora_settings adapter; /* r 0: none */
 	int64_t step;            /* the next one to take */
 	bool resumed;            /* weights and state come from a checkpoint of this job */
 	const char *format;      /* engine.train: "f32" or "bf16"; borrowed from the spec */
@@ -36,7 +44,8 @@ struct training {
 	int64_t loss_n;
 };
 
-/* Weights of the resumed checkpoint, else of input `role`; tokenizer and template beside them. */
+/* Weights of the resumed checkpoint, else (and always with an adapter) of input `role`; tokenizer
+ * and template beside them. */
 enum rc training_open(struct training *t, struct stage_ctx *ctx, const char *section,
 		      const char *role, struct err *e);
 /* Settings of the section, the schedule running over total_steps. */

@@ -127,6 +127,7 @@ const LABELS: Record<string, string> = {
 	ift: "Instruction data (IFT)", eft: "Judge data (EFT)", eval: "Held-out ranked data", prompts: "Prompt pool", test: "Test prompts", ift_max: "Instruction examples, at most",
 	lang: "Language", eft_eval_share: "Held-out share of judge data", nll_coef: "NLL weight", sft_replay: "SFT replay", rouge_max: "ROUGE limit", clip_norm: "Gradient clip norm", batch: "Batch size",
 	max_new_tokens: "Longest answer, tokens", max_length: "Longest sequence, tokens", weights: "Weights when generating", train: "Products when training", micro_tokens: "Tokens of one training pass", reuse: "Reuse results", lease_ms: "Lease, ms", beta1: "Adam β₁", beta2: "Adam β₂",
+	lora_r: "LoRA rank", lora_alpha: "LoRA alpha", lora_targets: "LoRA layers",
 };
 
 export function label(pointer: string): string {
@@ -141,10 +142,10 @@ export function label(pointer: string): string {
 const EVERYDAY = new Set([
 	"/name", "/seed", "/iterations", "/notes", "/base_model", "/template",
 	"/data/ift", "/data/eft", "/data/eval", "/data/prompts", "/data/test",
-	"/sft/lr", "/sft/epochs", "/sft/batch", "/sft/max_length", "/eft/mode",
+	"/sft/lr", "/sft/epochs", "/sft/batch", "/sft/max_length", "/sft/lora_r", "/eft/mode",
 	"/prompts/generator", "/prompts/count", "/generate/n", "/generate/temperature", "/generate/max_new_tokens",
 	"/judge/kind", "/judge/command", "/judge/template", "/judge/samples", "/judge/max_new_tokens", "/pair/length_control",
-	"/dpo/loss", "/dpo/beta", "/dpo/lr", "/dpo/epochs", "/dpo/batch", "/dpo/shard_steps",
+	"/dpo/loss", "/dpo/beta", "/dpo/lr", "/dpo/epochs", "/dpo/batch", "/dpo/shard_steps", "/dpo/lora_r",
 	"/eval/scorer", "/eval/scorer/command", "/eval/judge_samples", "/eval/max_new_tokens", "/eval/head_to_head/judge",
 ]);
 

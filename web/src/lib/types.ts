@@ -125,6 +125,15 @@ export interface Checkpoint {
 	kind?: string;
 	inputs?: string[];
 	metrics?: Metrics;
+	meta?: { lora?: Adapter };
+}
+
+/** The low-rank adapter a model was trained with; the files lie in the training state. */
+export interface Adapter {
+	r: number;
+	alpha: number;
+	targets: string;
+	parameters: number;
 }
 
 export interface Dataset {

@@ -4,8 +4,8 @@ import { fmtBytes, fmtNum, shortHash } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { hrefWith, qs, query, setQuery } from "../lib/router";
 import { stageWord } from "../lib/states";
-import type { Checkpoint, List, Run } from "../lib/types";
-import { CheckpointTable, curlFor } from "./checkpoint_table";
+import type { Adapter, Checkpoint, List, Run } from "../lib/types";
+import { CheckpointTable, curlFor, isModel } from "./checkpoint_table";
 
 const MODEL = /^(SFT|base|M\d+)$/i;
 
@@ -28,6 +28,18 @@ function Lineage({ items }: { items: Checkpoint[] }) {
 	);
 }
 
+function adapterWords(a: Adapter): string {
+	return `rank ${fmtNum(a.r)}, alpha ${fmtNum(a.alpha)}, beside ${a.targets}`;
+}
+
+function contentsOf(c: Checkpoint): string {
+	if (!isModel(c))
+		return c.meta?.lora
+			? "The tar unpacks to the adapter as PEFT writes one (adapter_model.safetensors, adapter_config.json), and the optimizer's state beside it."
+			: "The tar unpacks to the optimizer's state: what training goes on from, not a model.";
+	return "The tar unpacks to a Hugging Face model directory that transformers, vLLM and llama.cpp load." + (c.meta?.lora ? " The adapter is merged into its weights." : "");
+}
+
 function Detail({ digest }: { digest: string }) {
 	const q = useQuery<Checkpoint>(`/checkpoints/${digest}`, { every: 0 });
 	const c = q.data;
@@ -42,10 +54,11 @@ function Detail({ digest }: { digest: string }) {
 				<Fact name="sha256"><Hash digest={c.digest} n={16} /></Fact>
 				<Fact name="Made by"><a href={`/jobs/${encodeURIComponent(c.job)}`}>{stageWord(c.stage)}, {c.iter ? `iteration ${c.iter}` : "seed"}</a></Fact>
 				<Fact name="Written"><Time t={c.created_at} age /></Fact>
-				<Fact name="Kind">{c.kind ?? "checkpoint"}</Fact>
+				<Fact name="Kind">{isModel(c) ? "model" : "training state"}</Fact>
+				{c.meta?.lora && <Fact name="Adapter">LoRA, {adapterWords(c.meta.lora)}</Fact>}
 			</dl>
 			<Card title="Take it away" class="pad-body">
-				<p>The tar unpacks to a Hugging Face model directory that transformers, vLLM and llama.cpp load.</p>
+				<p>{contentsOf(c)}</p>
 				<Command text={curlFor(c)} />
 				<Command text={`sha256sum ${c.name || "model"}.tar   # ${c.digest}\nmkdir ${c.name || "model"} && tar xf ${c.name || "model"}.tar -C ${c.name || "model"}`} />
 			</Card>

@@ -51,8 +51,7 @@ function Attempts({ list, at }: { list: Attempt[]; at: number | null }) {
 }
 
 function refHref(r: ArtifactRef): string | null {
-	if (r.kind === "checkpoint" || r.role === "model" || r.role === "base" || r.role === "ref") return `/checkpoints/${r.digest}`;
-	if (r.kind === "train_state" || r.role === "state") return null;
+	if (["checkpoint", "train_state"].includes(r.kind ?? "") || ["model", "base", "ref", "state"].includes(r.role)) return `/checkpoints/${r.digest}`;
 	return `/data/${r.digest}`;
 }
 
