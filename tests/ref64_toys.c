@@ -45,7 +45,7 @@ struct model_config toy_random_config(uint32_t *seed)
 
 	str_copy(c.arch, sizeof c.arch, "llama");
 	c.vocab = toy_int(seed, 5, 131);
-	c.dim = toy_int(seed, 3, 70);
+	c.dim = toy_int(seed, 8, 70);
 	c.n_layers = toy_int(seed, 1, 3);
 	c.n_kv_heads = toy_int(seed, 1, 3);
 	c.n_heads = c.n_kv_heads * toy_int(seed, 1, 4);

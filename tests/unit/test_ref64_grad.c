@@ -206,6 +206,27 @@ void test_ref64_grad__dpo_of_every_kind_loss_and_table(void)
 	}
 }
 
+/* A window that no text outgrows, but a prompt with two endings one after the other does: the
+ * second ending still sees the whole prompt. */
+void test_ref64_grad__pairs_longer_than_the_window_of_their_texts(void)
+{
+	static struct toy_batch b;
+	struct model_config c = toy_kinds[3].c;
+	struct model *m;
+	struct worst w = {0};
+
+	c.sliding_window = TOY_LENGTH;
+	m = toy_model(&c, 5);
+	toy_batch_make(&b, c.vocab, 6);
+	for (int i = 0; i < TOY_BATCH; i++) {
+		b.pairs[i].n_prompt = TOY_LENGTH - TOY_RESPONSE;
+		b.pairs[i].n_chosen = b.pairs[i].n_rejected = TOY_RESPONSE;
+	}
+	check_dpo(m, kern_cpu(), &losses[0], &b, &w);
+	CHECK(w.loss < 1e-5 && w.grad < 1e-5);
+	model_free(m);
+}
+
 /* --- adapters --------------------------------------------------------------------------------- */
 
 static struct lora *toy_lora(const struct model *m, bool rslora)

@@ -199,6 +199,9 @@ struct kern_attn llama_attn_args(struct llama *l, const struct pack *p, struct l
 {
 	const struct model_config *c = &l->m->cfg;
 
+	/* A window counts rows, and in a forked sequence rows are not positions: it is left out where
+	 * nobody reaches its end. */
+	ASSERT(!p->forked || c->sliding_window <= 0 || p->n_pos <= c->sliding_window);
 	return (struct kern_attn){.n_seqs = p->n_seqs,
 				  .n_tokens = p->n_tokens,
 				  .cu = p->cu,
@@ -206,7 +209,7 @@ struct kern_attn llama_attn_args(struct llama *l, const struct pack *p, struct l
 				  .heads = c->n_heads,
 				  .kv_heads = c->n_kv_heads,
 				  .head_dim = c->head_dim,
-				  .window = c->sliding_window,
+				  .window = p->forked ? 0 : c->sliding_window,
 				  .scale = 1.0f / sqrtf((float)c->head_dim),
 				  .q = a->qkv,
 				  .k = a->qkv + l->q_dim,
