@@ -33,7 +33,7 @@ LIBS_server := -lcivetweb
 PROGRAMS := $(foreach p,server worker,$(if $(wildcard $(p)/main.c),$(BUILD)/pawl-$(p))) \
             $(if $(wildcard cli/main.c),$(BUILD)/pawl)
 
-.PHONY: all demo check check-unit check-flow bench bench-engine web fuzz headers tidy install clean deps deps-test web-absent
+.PHONY: all demo check check-unit check-flow bench bench-engine bench-gemm web fuzz headers tidy install clean deps deps-test web-absent
 all: $(PROGRAMS) $(call LIB,$(PARTS))
 
 $(BUILD)/obj/%.c.o: %.c Makefile
@@ -141,6 +141,13 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/bench_%.c.o $(BUILD)/libbench.a \
 	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ $(LIBS_queue) $(LIBS_store) $(LIBS_base) -lm
 bench: $(BENCH)
 	@for b in $(BENCH); do echo "== $$(basename $$b)"; $$b || exit 1; done
+# Matrix products; PEERS=1: beside OpenBLAS, BLIS and oneDNN, those that are installed (Debian:
+# libopenblas0-pthread libblis4-pthread libdnnl-dev). See kernels/BENCH.md.
+bench-gemm: $(if $(PEERS),$(BUILD)/bench/peers-gemm,$(BUILD)/bench/kernels)
+	$< $(ARGS)
+$(BUILD)/bench/peers-gemm: $(BUILD)/obj/tests/bench/peers/bench_gemm.c.o $(call LIB,kernels)
+	@mkdir -p $(dir $@)
+	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ -ldl -lm
 # The engine beside the machine's limits and, with PEERS=1 (python3-torch) and LLAMA=DIR (llama.cpp's
 # binaries; GGUF=DIR their models), beside its peers; see tests/bench/ENGINE.md. QUICK=1: less of all.
 bench-engine: $(BUILD)/bench/engine

@@ -18,6 +18,8 @@ struct limits {
 
 /* About `seconds` per probe. */
 struct limits limits_measure(struct kern_pool *pool, double seconds);
+/* Best GB/s of all threads, each reading its own part of `size` bytes again and again. */
+double limits_read(struct kern_pool *pool, size_t size, double seconds);
 /* One line per quantity on stdout: "f32 234.0". */
 void limits_print(const struct limits *l);
 
