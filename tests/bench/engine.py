@@ -51,7 +51,7 @@ SHAPES = {s.name: s for s in (Shape("15M", 288, 768, 6, 6, 6, 32000, 1024, 1),
 
 # The floor and the aim of each ratio to the peer (issue: "Speed").
 DECODE_BARS = {"15M": (4, 6), "110M": (1.6, 2.3), "1.1B": (1.4, 1.6)}
-FAILED = []
+FAILED, LOADED = [], []
 VERDICTS = []
 
 
@@ -69,7 +69,7 @@ def values(text):
     return out
 
 
-def run(command, limit=300):
+def run(command, limit=300, parse=True):
     """What the command printed as {name: value}; {} and one line of why when it failed."""
     try:
         p = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -81,7 +81,7 @@ def run(command, limit=300):
         why = (p.stderr.strip().splitlines() or ["ended with %d" % p.returncode])[-1]
         FAILED.append("%s: %s" % (" ".join(command[:4]), why[:200]))
         return {}
-    return values(p.stdout) or {"text": p.stdout}
+    return values(p.stdout) if parse else {"text": p.stdout}
 
 
 def ours(part, **keys):
@@ -107,10 +107,16 @@ def interleave(sides, reps=None):
 
 # --- the machine ------------------------------------------------------------------------------------
 
+PEAK = {}
+
+
 def limits():
-    m = ours("limits", ms=80 if QUICK else 120)
+    """Arithmetic has one peak, the best seen so far; bandwidth is that of this minute."""
+    m = ours("limits", ms=150 if QUICK else 250)
     m["bf16"] = m.get("bf16") or m.get("f32", 0)
     m["q8"] = m.get("int8") or m.get("f32", 0)
+    for k in ("f32", "bf16", "q8"):
+        m[k] = PEAK[k] = max(m[k], PEAK.get(k, 0))
     return m
 
 
@@ -121,6 +127,10 @@ def show_limits(m):
           "(last-level cache); %d threads, %s, load %s, %.0f s in"
           % (m["f32"], m["bf16"], m["q8"], m["dram"], m["l3"], THREADS, m["kernels"], load,
              time.time() - START))
+    if float(load) > 0.7 * THREADS and not LOADED:
+        LOADED.append(1)
+        print("others use this machine: absolute figures are low, and a peer that spins between its "
+              "threads loses more than one that sleeps")
 
 
 def heading(text):
@@ -229,7 +239,7 @@ def llama_batched(shape, fmt, prompt, steps, batches, shared):
     command = [LLAMA + "/llama-batched-bench", "-m", gguf(shape, fmt), "-t", str(THREADS),
                "-c", str((total + 1023) // 256 * 256), "-npp", str(prompt), "-ntg", str(steps),
                "-npl", ",".join(map(str, batches)), "--output-format", "jsonl"]
-    got = run(command + (["-pps"] if shared else []))
+    got = run(command + (["-pps"] if shared else []), parse=False)
     out = {}
     for line in got.get("text", "").splitlines():
         if line.startswith("{"):
@@ -241,7 +251,7 @@ def llama_batched(shape, fmt, prompt, steps, batches, shared):
 
 def llama_prefill(shape, fmt, length):
     got = run([LLAMA + "/llama-bench", "-m", gguf(shape, fmt), "-t", str(THREADS), "-p", str(length),
-               "-n", "0", "-r", "2", "-o", "json"])
+               "-n", "0", "-r", "2", "-o", "json"], parse=False)
     try:
         return {"prefill": max(json.loads(got["text"])[0]["samples_ts"])}
     except (KeyError, ValueError, IndexError):
