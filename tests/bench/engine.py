@@ -333,132 +333,142 @@ def prefill(shapes, formats):
 
 
 def work(shapes):
-    m = heading("4 candidates of each prompt, each judged 3 times (bf16; template 200, prompt 60, "
-                "answer 190, judgement 100 tokens): seconds")
-    row("model", "prompts", "shared", "unshared", "gain", "server", "ratio", "bar")
+    """A drawn token costs more than a prefilled one (the output head, small batches), so the gain in
+    seconds stays below the gain in tokens, which is printed beside it."""
+    m = heading("4 candidates of each prompt, each judged 3 times, bf16 (template 200, prompt 60, answer "
+                "190 tokens): seconds")
+    row("model", "prompts", "judgement", "shared", "unshared", "gain", "in tokens", "server", "ratio", "bar")
     for shape in shapes:
         path = model_dir(shape)
-        if not path:
-            continue
-        keys = {"prompts": {"15M": 4, "110M": 2, "1.1B": 1}[shape.name]}
-        if QUICK:
-            keys["prompts"] = max(1, keys["prompts"] // 2)
-        sides = {"ours": lambda: ours("workload", dir=path, format="bf16", **keys),
-                 "alone": lambda: ours("workload", dir=path, format="bf16", share=0, **keys)}
-        if gguf(shape, "bf16"):
-            sides["server"] = lambda: run([sys.executable, HERE + "/peers/llama_server.py", LLAMA,
-                                           gguf(shape, "bf16"), "vocab=%d" % shape.vocab,
-                                           "threads=%d" % THREADS, "prompts=%d" % keys["prompts"]])
-        got = interleave(sides, None if shape.name == "15M" else 1)
-        mine, alone = got["ours"].get("seconds", 0), got["alone"].get("seconds", 0)
-        server = got.get("server", {}).get("seconds", 0)
-        name = "workload %s" % shape.name
-        bars = [verdict(name + " / unshared", alone / mine if mine else 0, 2.5, 4),
-                verdict(name + " / llama-server", server / mine if mine else 0, 6)]
-        row(shape.name, keys["prompts"], num(mine), num(alone), times(alone, mine), num(server),
-            times(server, mine), ", ".join(x for x in bars if x))
-        flop = shape_work_flop(shape, keys["prompts"])
-        print("  tokens computed: shared %d prefilled + %d drawn, unshared %d + %d; the bf16 peak would "
-              "take %.2f s for the shared ones"
-              % (got["ours"].get("prefilled", 0), got["ours"].get("sampled", 0),
-                 got["alone"].get("prefilled", 0), got["alone"].get("sampled", 0),
-                 flop(got["ours"].get("prefilled", 0), got["ours"].get("sampled", 0)) / m["bf16"] / 1e9))
+        prompts = {"15M": 4, "110M": 4, "1.1B": 1}[shape.name]
+        for verdict_tokens in (100, 25) if path and shape.name == "15M" and not QUICK else (100,):
+            keys = {"prompts": max(1, prompts // 2) if QUICK else prompts, "verdict": verdict_tokens}
+            if path:
+                work_row(shape, path, keys, m)
 
 
-def shape_work_flop(shape, _):
-    return lambda prefilled, drawn: (2.0 * shape.body * (prefilled + drawn) + 2.0 * shape.head * drawn +
-                                     shape.attention(300) * (prefilled + drawn))
+def work_row(shape, path, keys, m):
+    sides = {"ours": lambda: ours("workload", dir=path, format="bf16", **keys),
+             "alone": lambda: ours("workload", dir=path, format="bf16", share=0, **keys)}
+    barred = keys["verdict"] == 100
+    if gguf(shape, "bf16") and barred:
+        sides["server"] = lambda: run([sys.executable, HERE + "/peers/llama_server.py", LLAMA,
+                                       gguf(shape, "bf16"), "vocab=%d" % shape.vocab,
+                                       "threads=%d" % THREADS, "prompts=%d" % keys["prompts"]])
+    got = interleave(sides, None if shape.name == "15M" else 1)
+    mine, alone = got["ours"].get("seconds", 0), got["alone"].get("seconds", 0)
+    server = got.get("server", {}).get("seconds", 0)
+    tokens = [got[k].get("prefilled", 0) + got[k].get("sampled", 0) for k in ("ours", "alone")]
+    name = "workload %s" % shape.name
+    bars = [verdict(name + " / unshared", alone / mine if mine else 0, 2.5, 4) if barred else "",
+            verdict(name + " / llama-server", server / mine if mine else 0, 6)]
+    row(shape.name, keys["prompts"], keys["verdict"], "%.2f" % mine, "%.2f" % alone, times(alone, mine),
+        times(tokens[1], tokens[0]), num(server), times(server, mine), ", ".join(x for x in bars if x))
+    prefilled, drawn = got["ours"].get("prefilled", 0), got["ours"].get("sampled", 0)
+    flop = (2.0 * shape.body + shape.attention(300)) * (prefilled + drawn) + 2.0 * shape.head * drawn
+    print("  %d tokens prefilled and %d drawn; %.2f s at the bf16 peak"
+          % (prefilled, drawn, flop / m["bf16"] / 1e9))
 
 
 TORCH_FORMS = {"f32": ("f32",), "bf16": ("amp", "bf16")}
 
 
-def train_row(what, shape, fmt, m, keys, bar, share_bar=None, recorded=False):
-    """One line of training; the peer's best form. Returns {"ours", "peer", rss...}."""
+RATES = {}  # (step, model, format): rates of ours and of the peer on sequences of one length
+
+
+def train_row(what, shape, fmt, m, keys, bar, share_bar=None, recorded_bar=None):
+    """Lines of one kind of step; the peer's best form. For pairs also with the reference recorded and
+    so not computed, as the engine trains. Returns {"ours": {...}, form: {...}}."""
     path = model_dir(shape)
-    mine = {"recorded": 1} if recorded else {}
-    sides = {"ours": lambda: ours(what, dir=path, format=fmt, **keys, **mine)}
+    sides = {"ours": lambda: ours(what, dir=path, format=fmt, **keys)}
+    if recorded_bar:
+        sides["recorded"] = lambda: ours(what, dir=path, format=fmt, recorded=1, **keys)
     if TORCH:
         for form in TORCH_FORMS[fmt]:
             sides[form] = lambda form=form: torch(what, shape, form, **dict(keys, steps=2))
     got = interleave(sides)
-    rate = got["ours"].get("tokens_per_s", 0)
+    recorded = got.pop("recorded", None)
     forms = [(got[f].get("tokens_per_s", 0), f) for f in got if f != "ours"]
     peer, form = max(forms) if forms else (0, "")
-    length = int(keys["length"])
-    passes = 6 if what == "sft" or recorded else 8
-    flop = passes * (shape.body + shape.head) + passes / 2 * shape.attention(length / 2)
-    name = "%s %s %s%s" % (what, shape.name, fmt, " shared, recorded" if recorded else "")
+    RATES[what, shape.name, fmt] = (got["ours"].get("tokens_per_s", 0),
+                                    got.get(TORCH_FORMS[fmt][0], {}).get("tokens_per_s", 0))
+    one_train_row(what, shape, fmt, m, keys, got["ours"], peer, form, bar, share_bar)
+    if recorded:
+        one_train_row("dpo rec", shape, fmt, m, keys, recorded, peer, form, recorded_bar, None)
+    return got
+
+
+def one_train_row(what, shape, fmt, m, keys, mine, peer, form, bar, share_bar):
+    rate = mine.get("tokens_per_s", 0)
+    passes = 8 if what == "dpo" else 6
+    flop = passes * (shape.body + shape.head + shape.attention(int(keys["length"]) / 2) / 2)
+    name = "%s %s %s" % (what, shape.name, fmt)
     bars = []
     if bar:
         bars.append(verdict(name + " / PyTorch", rate / peer if peer else 0, bar))
     if share_bar:
         bars.append(verdict(name + " of peak", rate * flop / m[fmt] / 1e9, share_bar, unit="%"))
-    label = what + (" (rec)" if recorded else "")
-    row(shape.name, label, fmt, num(rate), percent(rate * flop, m[fmt] * 1e9), num(peer), form,
+    row(shape.name, what, fmt, num(rate), percent(rate * flop, m[fmt] * 1e9), num(peer), form,
         times(rate, peer), ", ".join(x for x in bars if x))
-    return got
 
 
 def train():
-    m = heading("Training: tokens/s of sequences of 256 (chosen and rejected each with its prompt), "
-                "share of peak by 6N (DPO 8N) + attention")
+    m = heading("Training: tokens/s of sequences of 256 (chosen and rejected each with its prompt, which "
+                "we compute once), share of peak by 6N (DPO 8N) + attention")
+    print("dpo: the reference is computed in the step. dpo rec: our reference is recorded, PyTorch's "
+          "computed.")
     row("model", "step", "format", "ours", "of peak", "PyTorch", "form", "ratio", "bar")
     s15, s110 = SHAPES["15M"], SHAPES["110M"]
-    steps = {"steps": 3}
-    sft = dict(batch=8, length=256, **steps)
-    dpo = dict(batch=4, length=256, prompt=64, **steps)
-    memory = {}
-    memory["sft 15M f32"] = train_row("sft", s15, "f32", m, sft, 2.3, 0.7)
-    memory["sft 15M bf16"] = train_row("sft", s15, "bf16", m, sft, 2.7, 0.55)
-    memory["dpo 15M f32"] = train_row("dpo", s15, "f32", m, dpo, 2.6)
-    memory["dpo 15M bf16"] = train_row("dpo", s15, "bf16", m, dpo, 2.2)
-    train_row("dpo", s15, "f32", m, dpo, 3, recorded=True)
-    train_row("dpo", s15, "bf16", m, dpo, 3, recorded=True)
+    sft = dict(batch=8, length=256, steps=3)
+    dpo = dict(batch=4, length=256, prompt=64, steps=3)
+    memory = {"sft 15M f32": train_row("sft", s15, "f32", m, sft, 2.3, 0.7),
+              "sft 15M bf16": train_row("sft", s15, "bf16", m, sft, 2.7, 0.55),
+              "dpo 15M f32": train_row("dpo", s15, "f32", m, dpo, 2.6, None, 3),
+              "dpo 15M bf16": train_row("dpo", s15, "bf16", m, dpo, 2.2, None, 3)}
     keys = dict(batch=4, length=256, steps=2)
     memory["sft 110M f32"] = train_row("sft", s110, "f32", m, keys, 1.7)
     if not QUICK:
         memory["sft 110M bf16"] = train_row("sft", s110, "bf16", m, keys, None)
-        keys = dict(batch=2, length=256, prompt=64, steps=2)
-        memory["dpo 110M f32"] = train_row("dpo", s110, "f32", m, keys, None)
     print("\nPeak memory of those processes, MiB (program, weights, activations, optimizer):")
-    row("step", "ours", "PyTorch", "ratio", "bar (at most half)")
+    row("step", "", "ours", "PyTorch", "form", "ratio", "bar (at most half)")
     for name, got in memory.items():
         mine = got["ours"].get("rss_mib", 0)
         for form in [f for f in got if f != "ours" and got[f]]:
             peer = got[form].get("rss_mib", 0)
             bar = verdict("memory %s: PyTorch %s / ours" % (name, form), peer / mine if mine else 0, 2)
-            row(name, num(mine), "%s %s" % (num(peer), form), times(mine, peer), bar)
+            row(name, "", num(mine), num(peer), form, times(mine, peer), bar)
         if len(got) == 1:
-            row(name, num(mine), "-", "-", "")
+            row(name, "", num(mine), "-", "", "-", "")
 
 
 def ragged():
     """Lengths of real preference pairs: packed by us, padded to the longest of the batch by TRL."""
-    heading("Real lengths (tests/bench/lengths.txt), DPO and SFT on the 15M shape: tokens/s of "
-                "real tokens")
+    heading("Real lengths (tests/bench/lengths.txt) on the 15M shape: tokens/s of real tokens, beside "
+            "sequences of one length")
     row("step", "format", "ours", "of even", "PyTorch", "of even", "ratio", "even", "bar")
     shape, lengths = SHAPES["15M"], HERE + "/lengths.txt"
-    even = {"sft": dict(batch=8, length=256, steps=2),
-            "dpo": dict(batch=4, length=256, prompt=64, steps=2)}
+    batch = {"sft": 8, "dpo": 4}
     path = model_dir(shape)
     for what in ("sft", "dpo"):
         for fmt in ("f32",) if QUICK else ("f32", "bf16"):
-            form = TORCH_FORMS[fmt][0]
-            keys = dict(even[what], steps=1, lengths=lengths, rows=16)
-            sides = {"ours": lambda: ours(what, dir=path, format=fmt, **keys),
-                     "ours even": lambda: ours(what, dir=path, format=fmt, **even[what])}
+            keys = dict(batch=batch[what], length=256, steps=1, lengths=lengths, rows=16)
+            if (what, shape.name, fmt) not in RATES:
+                even = dict(batch=batch[what], length=256, steps=2, prompt=1 if what == "sft" else 64)
+                RATES[what, shape.name, fmt] = tuple(
+                    side.get("tokens_per_s", 0) for side in
+                    (ours(what, dir=path, format=fmt, **even),
+                     torch(what, shape, TORCH_FORMS[fmt][0], **even) if TORCH else {}))
+            mine_even, peer_even = RATES[what, shape.name, fmt]
+            sides = {"ours": lambda: ours(what, dir=path, format=fmt, **keys)}
             if TORCH:
-                sides["torch"] = lambda: torch(what, shape, form, **keys)
-                sides["torch even"] = lambda: torch(what, shape, form, **even[what])
+                sides["torch"] = lambda: torch(what, shape, TORCH_FORMS[fmt][0], **keys)
             got = {k: v.get("tokens_per_s", 0) for k, v in interleave(sides, 1).items()}
             mine, peer = got["ours"], got.get("torch", 0)
-            lead = mine / peer if peer else 0
-            before = got["ours even"] / got["torch even"] if got.get("torch even") else 0
-            bar = verdict("ragged %s %s: lead / lead without padding" % (what, fmt),
+            lead, before = mine / peer if peer else 0, mine_even / peer_even if peer_even else 0
+            bar = verdict("real lengths %s %s: lead / lead without padding" % (what, fmt),
                           lead / before if before else 0, 1)
-            row(what, fmt, num(mine), percent(mine, got["ours even"]), num(peer),
-                percent(peer, got.get("torch even", 0)), times(mine, peer), "%.2fx" % before, bar)
+            row(what, fmt, num(mine), percent(mine, mine_even), num(peer), percent(peer, peer_even),
+                times(mine, peer), "%.2fx" % before, bar)
     print("  padding TRL would compute: %.0f %% of its rows (SFT in eights), %.0f %% (DPO in fours)"
           % (padding(lengths, 8, False), padding(lengths, 4, True)))
 
@@ -503,9 +513,9 @@ def real():
     row("model", "weights", "batch 1", "4", "16", "64", "prefill 64", "")
     for name in found:
         for fmt in ("f32", "bf16"):
-            d = ours("decode", dir=root + name, format=fmt, prompt=32, steps=48)
+            d = ours("decode", dir=root + name, format=fmt, prompt=16, steps=96, reps=8)
             p = ours("prefill", dir=root + name, format=fmt, length=64)
-            row(name[:9], fmt, *[num(d.get("decode_%d" % b, 0)) for b in (1, 4, 16, 64)],
+            row(name[:8], fmt, *[num(d.get("decode_%d" % b, 0)) for b in (1, 4, 16, 64)],
                 num(p.get("prefill_64", 0)), "")
 
 
