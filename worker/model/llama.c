@@ -199,8 +199,8 @@ struct kern_attn llama_attn_args(struct llama *l, const struct pack *p, struct l
 {
 	const struct model_config *c = &l->m->cfg;
 
-	/* A window counts rows, and in a forked sequence rows are not positions: it is left out where
-	 * nobody reaches its end. */
+	/* A window counts rows, and in a forked sequence rows are not positions: it is left out
+	 * where nobody reaches its end. */
 	ASSERT(!p->forked || c->sliding_window <= 0 || p->n_pos <= c->sliding_window);
 	return (struct kern_attn){.n_seqs = p->n_seqs,
 				  .n_tokens = p->n_tokens,
