@@ -3,6 +3,7 @@
 #include "tests/bench/limits.h"
 
 #include "base/mem.h"
+#include "worker/train/memory.h"
 #include "worker/train/scorer.h"
 #include "worker/train/trainer.h"
 
@@ -26,6 +27,7 @@ static void open_training(struct training *t, const struct bench_args *a, bool p
 	const char *dir = bench_str(a, "dir", NULL), *lengths = bench_str(a, "lengths", NULL);
 	int length = bench_int(a, "length", 256), prompt = bench_int(a, "prompt", 1), longest, rows;
 	struct train_opts o = train_opts_default();
+	struct memory_plan plan;
 	struct err e = {0};
 
 	if (!dir || prompt < 1 || length <= prompt)
@@ -61,6 +63,8 @@ static void open_training(struct training *t, const struct bench_args *a, bool p
 	o.format = bench_format(bench_str(a, "format", "f32"));
 	o.recompute = bench_int(a, "recompute", 0) != 0;
 	o.micro_tokens = bench_int(a, "micro", 0);
+	bench_check(memory_plan(t->m, &o, 0, &plan, &e), &e);
+	printf("plan_mib %.0f\n", (double)(plan.weights + plan.needed) / (1 << 20));
 	bench_check(trainer_new(t->m, kern_cpu(), t->pool, &o, &t->tr, &e), &e);
 }
 
