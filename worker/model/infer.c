@@ -19,7 +19,10 @@
  * others then share its blocks and draw from the same logits.
  */
 
-#define KV_DEFAULT_BYTES (1u << 30)
+/* Room for a full batch of a thousand tokens each, as far as a gibibyte goes; pages that are never
+ * written take no memory. */
+#define KV_DEFAULT_BYTES ((size_t)1 << 30)
+#define KV_DEFAULT_TOKENS (256 * 1024)
 
 /* --- construction ----------------------------------------------------------------------------- */
 
@@ -39,14 +42,13 @@ static size_t block_bytes(const struct model_config *cfg, const struct infer_opt
 static struct infer_opts filled(const struct model_config *cfg, const struct infer_opts *o)
 {
 	struct infer_opts f = *o;
-	int64_t four = 4 * (int64_t)cfg->max_pos;
 	int64_t affordable = (int64_t)(KV_DEFAULT_BYTES / block_bytes(cfg, o) * KERN_PAGE);
 
 	if (f.kv_tokens == 0) {
-		f.kv_tokens = four < affordable ? four : affordable;
+		f.kv_tokens = affordable < KV_DEFAULT_TOKENS ? affordable : KV_DEFAULT_TOKENS;
 		f.kv_tokens = f.kv_tokens < 16384 ? 16384 : f.kv_tokens;
 	}
-	f.max_batch = o->max_batch ? o->max_batch : 64;
+	f.max_batch = o->max_batch ? o->max_batch : 256;
 	f.chunk = o->chunk ? o->chunk : 512;
 	f.memory_max = o->memory_max ? o->memory_max : mem_available();
 	return f;
