@@ -468,7 +468,7 @@ def ragged():
             bar = verdict("real lengths %s %s: lead / lead without padding" % (what, fmt),
                           lead / before if before else 0, 1)
             row(what, fmt, num(mine), percent(mine, mine_even), num(peer), percent(peer, peer_even),
-                times(mine, peer), "%.2fx" % before, bar)
+                times(mine, peer), times(before, 1), bar)
     print("  padding TRL would compute: %.0f %% of its rows (SFT in eights), %.0f %% (DPO in fours)"
           % (padding(lengths, 8, False), padding(lengths, 4, True)))
 
