@@ -8,7 +8,8 @@ check() { if [ "$2" = "$3" ]; then echo "ok: $1"; else echo "FAILED: $1: '$2', e
 p() { "$P" "$@" --data "$D"; }
 cd "$FLOW_DIR" || exit 1
 "$P" demo world --data "$FLOW_DIR" --tiny >/dev/null || exit 1
-p up --listen 127.0.0.1:0 >up.out 2>up.err &
+# Not through p(): the id of a function in the background is its shell's, and TERM would stop at it.
+"$P" up --listen 127.0.0.1:0 --data "$D" >up.out 2>up.err &
 up=$!
 trap 'kill -TERM $up; wait $up' EXIT
 for _ in $(seq 600); do grep -q Ctrl-C up.out && break; sleep 0.1; done
