@@ -6,7 +6,7 @@ BUILD   ?= build$(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))$(if $(DEBUG),
 comma   := ,
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0)
 
-WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Werror
+WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Wformat=2 -Werror
 CFLAGS_ := -std=c11 -D_GNU_SOURCE -I. $(WARN) -g -fno-omit-frame-pointer -ffp-contract=off \
            $(if $(DEBUG),-O0,-O2) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all)
 LDFLAGS_:= $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -pthread

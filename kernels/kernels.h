@@ -1,7 +1,17 @@
-/* Tensor operations: one table of functions over plain row-major float arrays.
+/* Tensor operations: one table of functions over plain row-major arrays.
  *
  * Knows nothing of models, files or this project: it includes nothing of ours. A back end fills
  * `struct kern`; kern_cpu() picks plain C, AVX2, AVX-512 or AVX-512 with BF16 when the program starts.
+ *
+ * Memory: every array an operation takes lies in memory of the back end, made by its alloc() and
+ * filled by its put(); the argument blocks themselves and what is said to be "the program's" lie in
+ * ordinary memory. On a table with `host` the two are the same. Pointers are of three kinds:
+ *  - `void *` activations (and the weights and working copies beside them in a product): numbers in
+ *    the table's format `act`, float or bfloat16. kern_at() steps through them.
+ *  - `float *`: always floats, whatever `act` is: norm weights, biases, 1/rms, log-sum-exps,
+ *    log-probabilities, logits to draw from, rotary tables, gradients of weights, moments, masters.
+ *  - `int32_t *`, `uint8_t *`: indices and flags.
+ * The first argument is the back end's context: on a CPU its threads.
  *
  * Invariants every back end keeps:
  *  - Each output element is reduced in one fixed order. The result does not depend on the number
@@ -13,7 +23,7 @@
  *  - No floating-point atomics. No op allocates except scratch, which the pool keeps and reuses.
  *
  * Letters: T packed tokens (rows), C model width, H query heads, G key/value heads, D head size,
- * F feed-forward width, V vocabulary. `ld*` are row strides in floats.
+ * F feed-forward width, V vocabulary. `ld*` are row strides in elements.
  */
 #pragma once
 
@@ -45,6 +55,7 @@ void kern_pool_run(struct kern_pool *p, void (*fn)(void *ctx, int item, int thre
 #define KERN_SCRATCH_BIG (-2)
 #define KERN_SCRATCH_LIST (-3)
 #define KERN_SCRATCH_LEFT (-4)
+#define KERN_SCRATCH_BACK (-5)
 void *kern_pool_scratch(struct kern_pool *p, int slot, size_t size);
 
 /* --- Formats ---------------------------------------------------------------------------------- */
@@ -69,37 +80,39 @@ struct kern_attn {
 	const int32_t *cu; /* [n_seqs + 1], cu[0] = 0, ascending */
 	int heads, kv_heads, head_dim;
 	int window;
+	int longest;	   /* rows of the longest sequence, or more */
 	/* Two endings of one beginning in a sequence, [n_seqs][2] or NULL: rows at and after fork[1]
 	 * do not see the keys in [fork[0], fork[1]); both count from the sequence's first row. A
 	 * window must be 0 then. fork[0] = fork[1]: no fork. */
 	const int32_t *fork;
 	float scale;
-	const float *q, *k, *v; /* [T][ldq], [T][ldk], [T][ldv]: heads side by side in a row */
+	const void *q, *k, *v; /* [T][ldq], [T][ldk], [T][ldv]: heads side by side in a row */
 	int ldq, ldk, ldv;
-	float *out; /* [T][H*D] "=" (backward reads it) */
+	void *out;  /* [T][H*D] "=" (backward reads it) */
 	float *lse; /* [H][T] natural log of the softmax denominator, "=" (backward reads it) */
 	/* Backward only, all "=". */
-	const float *dout;   /* [T][H*D] */
-	float *dq, *dk, *dv; /* strides ldq, ldk, ldv */
+	const void *dout;   /* [T][H*D] */
+	void *dq, *dk, *dv; /* strides ldq, ldk, ldv */
 };
 
 /* Attention over a paged cache. A row's bits do not depend on the other rows: decoding, and prefill
- * in any chunks, give the same. Neighbouring rows with the same table pointer read the cache once.
- * Block b of `k` and of `v` is kern_kv_bytes() long. F32: `k` is [G][D][16] (tokens innermost), `v`
- * [G][16][D]. BF16: in pairs along what is summed, `k` [G][D/2][16][2], `v` [G][8][D][2]; scaled
- * queries and weights are rounded as well. */
+ * in any chunks, give the same. Row r belongs to the sequence whose blocks are blocks[first[r]],
+ * blocks[first[r] + 1], ...; neighbouring rows with the same first[] read the cache once. Blocks are
+ * kern_kv_bytes() long, those of `k` and of `v`; what lies where in one is the back end's own. */
 struct kern_paged {
-	enum kern_format kv; /* F32 or BF16 */
+	enum kern_format kv; /* F32 or BF16: then scaled queries and weights are rounded as well */
 	int rows;
 	int heads, kv_heads, head_dim;
 	int window;
 	float scale;
-	const float *q; /* [rows][ldq] */
+	const void *q; /* [rows][ldq] */
 	int ldq;
-	const void *k, *v;	     /* one layer of the cache */
-	const int32_t *const *table; /* [rows] block numbers of the row's sequence */
-	const int32_t *n_keys;	     /* [rows] keys seen: positions 0 .. n_keys-1 */
-	float *out;		     /* [rows][H*D] "=" */
+	const void *k, *v;     /* one layer of the cache */
+	const int32_t *blocks; /* block numbers, sequence after sequence */
+	const int32_t *first;  /* [rows] */
+	const int32_t *n_keys; /* [rows] keys seen: positions 0 .. n_keys-1 */
+	int most_keys;	       /* the largest of them, or more */
+	void *out;	       /* [rows][H*D] "=" */
 };
 
 /* Output head fused with the log-softmax: logp[t] = logits[t][target[t]] - logsumexp(logits[t]),
@@ -110,13 +123,13 @@ struct kern_paged {
 struct kern_logprob {
 	enum kern_format format; /* of the products: F32 or BF16 */
 	int rows, width, vocab;
-	const float *h;	       /* [rows][C] */
-	const float *w;	       /* [V][C] */
+	const void *h;	       /* [rows][C] */
+	const void *w;	       /* [V][C] */
 	const int32_t *target; /* [rows], in [0, V) */
 	float *logp;	       /* [rows] "="; not touched when kept */
 	uint8_t *hit;	       /* [rows] "=" 1 when the target has the largest logit; or NULL */
 	const float *g;	       /* [rows] or NULL: forward only */
-	float *dh;	       /* [rows][C] "=" */
+	void *dh;	       /* [rows][C] "=" */
 	float *dw;	       /* [V][C] "+="; or NULL */
 	float *probs, *sum;    /* [rows][V] and [rows], the caller's; or NULL */
 	bool kept;	       /* `probs` and `sum` are from the same call without g */
@@ -141,6 +154,7 @@ struct kern_adamw {
 	size_t n;
 	float *p, *m, *v; /* parameters and moments, in place */
 	const float *g;
+	void *working;	  /* the parameters as products read them, "="; NULL where that is p itself */
 	float grad_scale; /* multiplies g (clipping) */
 	float lr, beta1, beta2, eps, decay;
 	float bias1, bias2; /* 1 - beta^step */
@@ -148,20 +162,67 @@ struct kern_adamw {
 
 /* --- The table -------------------------------------------------------------------------------- */
 
+/* What a context is opened for. */
+struct kern_open {
+	int threads; /* on a CPU; 0: one per core */
+	int device;  /* on a GPU: its number */
+};
+
 struct kern {
 	const char *name; /* "cpu-avx512": part of the engine fingerprint */
+	enum kern_format act; /* F32 or BF16 */
+	bool host;	      /* the back end's memory is the program's: arrays may be read and written */
 
-	/* Products of float arrays, multiplied as F32 or BF16. */
+	/* --- context and memory --- */
+
+	/* NULL says why in `why`. */
+	struct kern_pool *(*open)(const struct kern_open *, char *why, size_t size);
+	void (*close)(struct kern_pool *); /* NULL is allowed */
+	/* The machine's name, for people and for the engine fingerprint; the program's memory. */
+	void (*describe)(struct kern_pool *, char *out, size_t size);
+	/* Why nothing computed since can be trusted, or NULL while all is well. Errors stay. Known at
+	 * the latest when get(), draw() or sumsq() returns. */
+	const char *(*fault)(struct kern_pool *);
+	size_t (*room)(struct kern_pool *); /* bytes alloc() may still take; 0: ask the machine */
+	/* Zeros, 64-byte aligned; NULL when memory is short. */
+	void *(*alloc)(struct kern_pool *, size_t bytes);
+	void (*release)(struct kern_pool *, void *p, size_t bytes);
+	/* From and to the program's memory. What put() reads may change once it has returned. */
+	void (*put)(struct kern_pool *, void *to, const void *from, size_t bytes);
+	void (*get)(struct kern_pool *, void *to, const void *from, size_t bytes);
+	void (*copy)(struct kern_pool *, void *to, const void *from, size_t bytes);
+	void (*zero)(struct kern_pool *, void *p, size_t bytes);
+	/* The program's memory, from which and to which copies are fastest. */
+	void *(*pin)(struct kern_pool *, size_t bytes);
+	void (*unpin)(struct kern_pool *, void *p, size_t bytes);
+	/* Begins a get() into pinned memory behind all that was asked for before. Operations may go on
+	 * meanwhile, but none may write `from` before snapped() was called. */
+	void (*snap)(struct kern_pool *, void *to, const void *from, size_t bytes);
+	void (*snapped)(struct kern_pool *); /* returns when all of them are done */
+	/* Operations recorded once and run again as a whole: same pointers and sizes, other contents.
+	 * All three NULL where that saves nothing. graph_run() is false when there is none of that
+	 * key; then graph_begin(), the operations, graph_end(), which also runs them. Between these
+	 * two neither put(), get(), alloc() nor an operation that returns a value. */
+	bool (*graph_run)(struct kern_pool *, uint64_t key);
+	void (*graph_begin)(struct kern_pool *, uint64_t key);
+	void (*graph_end)(struct kern_pool *);
+	/* Floats to `act` (nearest even) and back. */
+	void (*narrow)(struct kern_pool *, void *act, const float *x, size_t n);
+	void (*widen)(struct kern_pool *, float *x, const void *act, size_t n);
+
+	/* --- products --- */
+
+	/* Multiplied as F32 or BF16; with act BF16 only the latter. */
 	/* C[M,N] = A[M,K] . W[N,K]^T                (a linear layer) */
-	void (*gemm_nt)(struct kern_pool *, enum kern_format, float *c, int ldc, const float *a,
-			int lda, const float *w, int ldw, int m, int n, int k, bool acc);
+	void (*gemm_nt)(struct kern_pool *, enum kern_format, void *c, int ldc, const void *a,
+			int lda, const void *w, int ldw, int m, int n, int k, bool acc);
 	/* C[M,K] = A[M,N] . W[N,K]                  (gradient of its input) */
-	void (*gemm_nn)(struct kern_pool *, enum kern_format, float *c, int ldc, const float *a,
-			int lda, const float *w, int ldw, int m, int n, int k, bool acc);
+	void (*gemm_nn)(struct kern_pool *, enum kern_format, void *c, int ldc, const void *a,
+			int lda, const void *w, int ldw, int m, int n, int k, bool acc);
 	/* C[N,K] = B[M,N]^T . A[M,K]                (gradient of its weight; the chain runs over M)
 	 */
-	void (*gemm_tn)(struct kern_pool *, enum kern_format, float *c, int ldc, const float *b,
-			int ldb, const float *a, int lda, int m, int n, int k, bool acc);
+	void (*gemm_tn)(struct kern_pool *, enum kern_format, float *c, int ldc, const void *b,
+			int ldb, const void *a, int lda, int m, int n, int k, bool acc);
 
 	/* A weight W[N,K] kept for gemm_packed(); F32 and BF16 give the bits of gemm_nt(). */
 	size_t (*pack_size)(enum kern_format, int n, int k); /* bytes, a multiple of 64 */
@@ -169,70 +230,101 @@ struct kern {
 	 * as zeros, 64-byte aligned. */
 	void (*pack)(struct kern_pool *, enum kern_format, void *wp, int n, int k, const float *w,
 		     int ldw, int row, int rows);
-	void (*gemm_packed)(struct kern_pool *, enum kern_format, float *c, int ldc, const float *a,
+	void (*gemm_packed)(struct kern_pool *, enum kern_format, void *c, int ldc, const void *a,
 			    int lda, const void *wp, int m, int n, int k, bool acc);
+	/* The same with floats as the result: the logits of rows. */
+	void (*logits)(struct kern_pool *, enum kern_format, float *c, int ldc, const void *a,
+		       int lda, const void *wp, int m, int n, int k);
+	/* C[M,K] = A[M,N] . W[N,K], W as it is kept: the bits of gemm_nn(); Q8 is multiplied as F32 or,
+	 * with act BF16, as BF16. */
+	void (*gemm_packed_back)(struct kern_pool *, enum kern_format, void *c, int ldc,
+				 const void *a, int lda, const void *wp, int m, int n, int k,
+				 bool acc);
 	/* out[t] = W[id[t]], as it is kept: an embedding that is the output head as well. */
-	void (*embed_packed)(struct kern_pool *, enum kern_format, float *out, const void *wp,
-			     int n, int k, const int32_t *ids, int rows);
+	void (*embed_packed)(struct kern_pool *, enum kern_format, void *out, const void *wp, int n,
+			     int k, const int32_t *ids, int rows);
+
+	/* --- rows --- */
 
 	/* y = x * r * w, r = 1/sqrt(mean(x^2) + eps); rinv[T] keeps r for the way back, or NULL. */
-	void (*rmsnorm)(struct kern_pool *, float *y, float *rinv, const float *x, const float *w,
+	void (*rmsnorm)(struct kern_pool *, void *y, float *rinv, const void *x, const float *w,
 			int rows, int width, float eps);
 	/* dx += , dw += unless it is NULL */
-	void (*rmsnorm_back)(struct kern_pool *, float *dx, float *dw, const float *dy,
-			     const float *x, const float *w, const float *rinv, int rows,
-			     int width);
+	void (*rmsnorm_back)(struct kern_pool *, void *dx, float *dw, const void *dy, const void *x,
+			     const float *w, const float *rinv, int rows, int width);
 
 	/* Rotates pairs (i, i + D/2) of each head in place by the angle of pos[t]; cos and sin are
 	 * [positions][D/2]. `back` turns the other way, which is the gradient. */
-	void (*rope)(struct kern_pool *, float *x, int ldx, int rows, int heads, int head_dim,
+	void (*rope)(struct kern_pool *, void *x, int ldx, int rows, int heads, int head_dim,
 		     const int32_t *pos, const float *cos, const float *sin, bool back);
 
 	/* y = silu(gate) * up, rows of width F with strides ldg (gate and up) and F (y). */
-	void (*swiglu)(struct kern_pool *, float *y, const float *gate, const float *up, int ldg,
+	void (*swiglu)(struct kern_pool *, void *y, const void *gate, const void *up, int ldg,
 		       int rows, int width);
 	/* dgate =, dup = (both stride ldg); may overwrite gate and up in place. */
-	void (*swiglu_back)(struct kern_pool *, float *dgate, float *dup, const float *dy,
-			    const float *gate, const float *up, int ldg, int rows, int width);
+	void (*swiglu_back)(struct kern_pool *, void *dgate, void *dup, const void *dy,
+			    const void *gate, const void *up, int ldg, int rows, int width);
 
 	void (*attn)(struct kern_pool *, const struct kern_attn *);
 	void (*attn_back)(struct kern_pool *, const struct kern_attn *);
 	void (*attn_paged)(struct kern_pool *, const struct kern_paged *);
-	/* Stores rows of keys and values at position pos[r] of the sequence with block table[r]. */
+	/* Stores rows of keys and values at position pos[r] of the sequence of first[r]: see
+	 * struct kern_paged. */
 	void (*kv_store)(struct kern_pool *, enum kern_format kv, void *kcache, void *vcache,
-			 const float *k, int ldk, const float *v, int ldv,
-			 const int32_t *const *table, const int32_t *pos, int rows, int kv_heads,
+			 const void *k, int ldk, const void *v, int ldv, const int32_t *blocks,
+			 const int32_t *first, const int32_t *pos, int rows, int kv_heads,
 			 int head_dim);
 
 	/* out[t] = w[id[t]]; the gradient adds rows in token order. */
-	void (*embed)(struct kern_pool *, float *out, const float *w, const int32_t *ids, int rows,
+	void (*embed)(struct kern_pool *, void *out, const void *w, const int32_t *ids, int rows,
 		      int width);
-	void (*embed_back)(struct kern_pool *, float *dw, const float *dout, const int32_t *ids,
+	void (*embed_back)(struct kern_pool *, float *dw, const void *dout, const int32_t *ids,
 			   int rows, int width);
+	/* out[i] = x[row[i]] */
+	void (*gather)(struct kern_pool *, void *out, const void *x, const int32_t *row, int rows,
+		       int width);
+	/* Its gradient: out[t] = 0 + x[from[t][0]] + x[from[t][1]], without those below 0. */
+	void (*spread)(struct kern_pool *, void *out, const void *x, const int32_t *from, int rows,
+		       int width);
 
 	void (*logprob)(struct kern_pool *, const struct kern_logprob *);
 
-	void (*add)(struct kern_pool *, float *y, const float *x, size_t n); /* y += x */
-	void (*scale)(struct kern_pool *, float *x, size_t n, float by);     /* x *= by */
-	void (*bias)(struct kern_pool *, float *y, int ldy, const float *b, int rows, int width);
-	void (*bias_back)(struct kern_pool *, float *db, const float *dy, int ldy, int rows,
+	void (*add)(struct kern_pool *, void *y, const void *x, size_t n); /* y += x */
+	void (*scale)(struct kern_pool *, void *x, size_t n, float by);	   /* x *= by */
+	void (*bias)(struct kern_pool *, void *y, int ldy, const float *b, int rows, int width);
+	void (*bias_back)(struct kern_pool *, float *db, const void *dy, int ldy, int rows,
 			  int width);
 	/* x[i] = keep(i) ? x[i] / (1 - p) : 0, keep(i) from Philox4x32-10 (key, i / 4), word i % 4.
 	 */
-	void (*dropout)(struct kern_pool *, float *x, size_t n, float p, const uint32_t key[2],
+	void (*dropout)(struct kern_pool *, void *x, size_t n, float p, const uint32_t key[2],
 			const uint32_t stream[2]);
+
+	/* --- steps and draws --- */
 
 	void (*adamw)(struct kern_pool *, const struct kern_adamw *);
 	/* Sum of squares in double; blocks of 4096 elements, added in order. */
 	double (*sumsq)(struct kern_pool *, const float *x, size_t n);
 	/* y[i] = exp(x[i]), the exponential all ops use; relative error below 2e-7. */
-	void (*vexp)(float *y, const float *x, size_t n);
+	void (*vexp)(struct kern_pool *, float *y, const float *x, size_t n);
+	/* `draws` is the program's; filled when it returns. */
 	void (*draw)(struct kern_pool *, struct kern_draw *draws, int n, const float *logits,
 		     int ld, int vocab);
 	/* Row-wise largest value and log-sum-exp of x[rows][ldx] (for scoring). */
 	void (*row_lse)(struct kern_pool *, float *max, float *lse, const float *x, int ldx,
 			int rows, int width);
 };
+
+/* Bytes of one activation. */
+static inline size_t kern_act(const struct kern *k)
+{
+	return k->act == KERN_F32 ? 4 : 2;
+}
+
+/* The n-th activation from p on. */
+static inline void *kern_at(const struct kern *k, const void *p, size_t n)
+{
+	return (char *)(uintptr_t)p + n * kern_act(k);
+}
 
 /* Bytes of one block of a paged cache in one layer, keys or values alone. */
 static inline size_t kern_kv_bytes(enum kern_format kv, int kv_heads, int head_dim)

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define THREADS_MAX 512
-#define SCRATCH_SLOTS 4
+#define SCRATCH_SLOTS 5
 #define SPINS 1500 /* About 20 us: longer than the gap between two operations. */
 #define HUGE_PAGE (2u << 20)
 

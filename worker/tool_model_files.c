@@ -96,7 +96,7 @@ static json_t *plans_json(const struct model_config *c, const struct tool_args *
 		struct infer_opts o = {.weights = (enum kern_format)f, .kv_tokens = a->kv_tokens};
 		struct infer_plan p;
 
-		if (weights_check(c, o.weights, NULL) != RC_OK)
+		if (weights_check(c, kern_cpu(), o.weights, NULL) != RC_OK)
 			continue;
 		p = infer_plan(c, kern_cpu(), 1, &o);
 		json_object_set_new(v, weights_format_name(o.weights),

@@ -169,7 +169,7 @@ static struct kern_paged make_paged(const struct paged *c, enum kern_format kv, 
 	int pages = (c->keys + KERN_PAGE - 1) / KERN_PAGE, n = c->seqs * c->rows;
 	int32_t *page = calloc((size_t)(c->seqs * pages), sizeof *page);
 	int32_t *n_keys = calloc((size_t)n, sizeof *n_keys);
-	const int32_t **table = calloc((size_t)n, sizeof *table);
+	int32_t *first = calloc((size_t)n, sizeof *first);
 	int width = c->heads * c->dim;
 
 	*bytes = (size_t)(c->seqs * pages) * kern_kv_bytes(kv, c->kv_heads, c->dim);
@@ -177,7 +177,7 @@ static struct kern_paged make_paged(const struct paged *c, enum kern_format kv, 
 		page[i] = i;
 	for (int i = 0; i < n; i++) {
 		n_keys[i] = c->keys - c->rows + i % c->rows + 1;
-		table[i] = page + i / c->rows * pages;
+		first[i] = i / c->rows * pages;
 	}
 	return (struct kern_paged){.kv = kv,
 				   .rows = n,
@@ -189,7 +189,9 @@ static struct kern_paged make_paged(const struct paged *c, enum kern_format kv, 
 				   .ldq = width,
 				   .k = calloc(1, *bytes),
 				   .v = calloc(1, *bytes),
-				   .table = table,
+				   .blocks = page,
+				   .first = first,
+				   .most_keys = c->keys,
 				   .n_keys = n_keys,
 				   .out = random_floats((size_t)(n * width))};
 }
@@ -199,19 +201,19 @@ static void fill_paged(const struct kern *k, struct kern_pool *pool, const struc
 {
 	int width = c->kv_heads * c->dim;
 	float *x = random_floats((size_t)(c->keys * width));
-	const int32_t **table = calloc((size_t)c->keys, sizeof *table);
+	int32_t *first = calloc((size_t)c->keys, sizeof *first);
 	int32_t *pos = calloc((size_t)c->keys, sizeof *pos);
 
 	for (int s = 0; s < c->seqs; s++) {
 		for (int i = 0; i < c->keys; i++) {
-			table[i] = a->table[s * c->rows];
+			first[i] = a->first[s * c->rows];
 			pos[i] = i;
 		}
 		k->kv_store(pool, a->kv, (void *)(uintptr_t)a->k, (void *)(uintptr_t)a->v, x, width,
-			    x, width, table, pos, c->keys, c->kv_heads, c->dim);
+			    x, width, a->blocks, first, pos, c->keys, c->kv_heads, c->dim);
 	}
 	free(x);
-	free(table);
+	free(first);
 	free(pos);
 }
 
@@ -274,8 +276,8 @@ static void bench_paged(const struct kern *k, struct kern_pool *pool, struct pea
 	       c->seqs, c->rows, c->keys, c->heads, c->kv_heads, c->dim,
 	       kv == KERN_F32 ? "f32 " : "bf16", f, 100 * f / best, best,
 	       2e-9 * (double)bytes / run, 2e-9 * (double)bytes / probe);
-	free((void *)(uintptr_t)a.table[0]);
-	free((void *)(uintptr_t)a.table);
+	free((void *)(uintptr_t)a.blocks);
+	free((void *)(uintptr_t)a.first);
 	free((void *)(uintptr_t)a.n_keys);
 	free((void *)(uintptr_t)a.q);
 	free((void *)(uintptr_t)a.k);

@@ -183,7 +183,7 @@ static void run_memory(struct kern_pool *pool, enum kern_format format)
 	struct err e = {0};
 
 	open_bench(&b, pool, format);
-	check(memory_plan(b.m, &o, 0, &p, &e), &e);
+	check(memory_plan(b.m, kern_cpu(), &o, 0, &p, &e), &e);
 	dpo_step(&b, 0);
 	printf("%s %s, 16 pairs x 256 tokens: plan %.0f MiB, peak %.0f MiB\n", large.name,
 	       format == KERN_BF16 ? "bf16" : "f32", (double)(p.weights + p.needed) / (1 << 20),

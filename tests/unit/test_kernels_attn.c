@@ -313,7 +313,7 @@ static void run_paged(const struct kern *k, struct kern_pool *pool, const float 
 	size_t size = (size_t)(blocks * KV * DIM * KERN_PAGE);
 	float *kc = guarded(size), *vc = guarded(size);
 	int32_t pages[16], pos[256], n_keys[256];
-	const int32_t *table[256];
+	int32_t first[256];
 
 	memset(kc, 0, size * sizeof *kc);
 	memset(vc, 0, size * sizeof *vc);
@@ -322,7 +322,7 @@ static void run_paged(const struct kern *k, struct kern_pool *pool, const float 
 	for (int i = 0; i < n; i++) {
 		pos[i] = i;
 		n_keys[i] = i + 1;
-		table[i] = pages;
+		first[i] = 0;
 	}
 	for (int i = 0; i < n; i += chunk) {
 		int rows = n - i < chunk ? n - i : chunk;
@@ -337,12 +337,14 @@ static void run_paged(const struct kern *k, struct kern_pool *pool, const float 
 				       .ldq = LD,
 				       .k = kc,
 				       .v = vc,
-				       .table = table + i,
+				       .blocks = pages,
+				       .first = first + i,
 				       .n_keys = n_keys + i,
+				       .most_keys = i + rows,
 				       .out = out + i * HEADS * DIM};
 
 		k->kv_store(pool, KERN_F32, kc, vc, x + HEADS * DIM, LD, x + (HEADS + KV) * DIM, LD,
-			    table + i, pos + i, rows, KV, DIM);
+			    pages, first + i, pos + i, rows, KV, DIM);
 		k->attn_paged(pool, &a);
 	}
 	check_guard(kc, size);

@@ -514,3 +514,34 @@ void test_kernels_gemm__pool_runs_every_item_once(void)
 		kern_pool_free(pool);
 	}
 }
+
+/* The gradient of the input through a packed weight: that of the weight as it is kept. */
+void test_kernels_gemm__packed_back_is_the_product_with_what_is_kept(void)
+{
+	enum { M = 37, N = 600, K = 96 };
+	struct kern_pool *pool = kern_pool_new(2);
+	float *a = numbers(M * N, 1), *w = numbers(N * K, 2), *kept = guarded(N * K);
+	int32_t ids[N];
+
+	for (int i = 0; i < N; i++)
+		ids[i] = i;
+	EACH_BACKEND(k)
+	EACH_FORMAT(f)
+	for (int acc = 0; acc < 2; acc++) {
+		struct slab wp = packed(k, pool, f, w, K, N, K);
+		float *got = numbers(M * K, 3), *want = numbers(M * K, 3);
+
+		k->embed_packed(pool, f, kept, wp.p, N, K, ids, N);
+		k->gemm_packed_back(pool, f, got, K, a, N, wp.p, M, N, K, acc);
+		k->gemm_nn(pool, f == KERN_Q8 ? KERN_F32 : f, want, K, a, N, kept, K, M, N, K, acc);
+		check_same(got, want, M * K);
+		check_guard(got, M * K);
+		guarded_free(got);
+		guarded_free(want);
+		slab_free(wp);
+	}
+	guarded_free(a);
+	guarded_free(w);
+	guarded_free(kept);
+	kern_pool_free(pool);
+}

@@ -41,6 +41,7 @@ static double *widened(const float *x, size_t n)
 
 void test_kernels_ops__exp_is_accurate_and_flushes(void)
 {
+	struct kern_pool *pool = kern_pool_new(1);
 	float x[64], y[64];
 
 	EACH_BACKEND(k)
@@ -48,7 +49,7 @@ void test_kernels_ops__exp_is_accurate_and_flushes(void)
 		for (int r = -800; r < 800; r++) {
 			for (int i = 0; i < 64; i++)
 				x[i] = (float)r * 0.109f + (float)i * 0.0013f;
-			k->vexp(y, x, 61);
+			k->vexp(pool, y, x, 61);
 			for (int i = 0; i < 61; i++) {
 				double want = exp((double)x[i]);
 
@@ -59,9 +60,10 @@ void test_kernels_ops__exp_is_accurate_and_flushes(void)
 		x[1] = -200;
 		x[2] = NAN;
 		x[3] = 0;
-		k->vexp(y, x, 4);
+		k->vexp(pool, y, x, 4);
 		CHECK(y[0] == 0 && y[1] == 0 && isnan(y[2]) && y[3] == 1);
 	}
+	kern_pool_free(pool);
 }
 
 enum { ROWS = 9, WIDTH = 50 };
@@ -385,19 +387,19 @@ void test_kernels_ops__adamw_is_the_published_update(void)
 		for (int i = 0; i < N; i++)
 			dp[i] = (double)p0[i];
 		for (int t = 1; t <= 3; t++) {
-			struct kern_adamw a = {N,
-					       p,
-					       m,
-					       v,
-					       g,
-					       0.5f,
-					       1e-2f,
-					       0.9f,
-					       0.95f,
-					       1e-8f,
-					       0.1f,
-					       (float)(1 - pow(0.9, t)),
-					       (float)(1 - pow(0.95, t))};
+			struct kern_adamw a = {.n = N,
+					       .p = p,
+					       .m = m,
+					       .v = v,
+					       .g = g,
+					       .grad_scale = 0.5f,
+					       .lr = 1e-2f,
+					       .beta1 = 0.9f,
+					       .beta2 = 0.95f,
+					       .eps = 1e-8f,
+					       .decay = 0.1f,
+					       .bias1 = (float)(1 - pow(0.9, t)),
+					       .bias2 = (float)(1 - pow(0.95, t))};
 
 			k->adamw(pool, &a);
 			for (int i = 0; i < N; i++) {
@@ -522,4 +524,39 @@ void test_kernels_ops__dropout_draws_philox_words(void)
 		}
 		kern_pool_free(pool);
 	}
+}
+
+/* Rows out of a table and their gradients back into it: two rows want row 4, nobody row 2. */
+void test_kernels_ops__gather_and_spread(void)
+{
+	enum { TABLE = 6, N = 5, W = 19 };
+	static const int32_t row[N] = {4, 0, 4, 5, 1};
+	static const int32_t from[2 * TABLE] = {1, -1, 4, -1, -1, -1, -1, -1, 0, 2, 3, -1};
+	struct kern_pool *pool = kern_pool_new(2);
+	float *x = numbers(TABLE * W, 3), *dy = numbers(N * W, 4);
+
+	EACH_BACKEND(k)
+	{
+		float *y = guarded(N * W), *dx = guarded(TABLE * W);
+
+		k->gather(pool, y, x, row, N, W);
+		for (int i = 0; i < N; i++)
+			check_same(y + i * W, x + row[i] * W, W);
+		k->spread(pool, dx, dy, from, TABLE, W);
+		for (int t = 0; t < TABLE; t++)
+			for (int c = 0; c < W; c++) {
+				float want = 0;
+
+				for (int i = 0; i < N; i++)
+					want += row[i] == t ? dy[i * W + c] : 0;
+				CHECK(dx[t * W + c] == want);
+			}
+		check_guard(y, N * W);
+		check_guard(dx, TABLE * W);
+		guarded_free(y);
+		guarded_free(dx);
+	}
+	guarded_free(x);
+	guarded_free(dy);
+	kern_pool_free(pool);
 }

@@ -102,11 +102,10 @@ static void run_rows(const struct kern *k, struct kern_pool *pool, struct seq *q
 {
 	struct shape s = q->s;
 	const float *x = q->qkv + i * q->ld;
-	const int32_t *tables[KEYS_MAX];
-	int32_t pos[KEYS_MAX], n_keys[KEYS_MAX];
+	int32_t first[KEYS_MAX], pos[KEYS_MAX], n_keys[KEYS_MAX];
 
 	for (int r = 0; r < n; r++) {
-		tables[r] = q->table;
+		first[r] = 0;
 		pos[r] = i + r;
 		n_keys[r] = i + r + 1;
 	}
@@ -121,12 +120,15 @@ static void run_rows(const struct kern *k, struct kern_pool *pool, struct seq *q
 			       .ldq = q->ld,
 			       .k = q->kc,
 			       .v = q->vc,
-			       .table = tables,
+			       .blocks = q->table,
+			       .first = first,
 			       .n_keys = n_keys,
+			       .most_keys = i + n,
 			       .out = out + i * s.heads * s.dim};
 
 	k->kv_store(pool, q->kv, q->kc, q->vc, x + s.heads * s.dim, q->ld,
-		    x + (s.heads + s.kv_heads) * s.dim, q->ld, tables, pos, n, s.kv_heads, s.dim);
+		    x + (s.heads + s.kv_heads) * s.dim, q->ld, q->table, first, pos, n,
+		    s.kv_heads, s.dim);
 	k->attn_paged(pool, &a);
 }
 
@@ -214,8 +216,7 @@ static void check_batch(const struct kern *k, enum kern_format kv, int threads)
 	size_t block = kern_kv_bytes(kv, KV, DIM) / sizeof(float);
 	float *kc = guarded(30 * block), *vc = guarded(30 * block), *q = guarded(36 * LD);
 	float *out = guarded(36 * W), *alone[SEQS];
-	const int32_t *tables[36];
-	int32_t n_keys[36], page[SEQS][PAGES_MAX], next = 0, n = 0;
+	int32_t n_keys[36], first[36], page[SEQS][PAGES_MAX], next = 0, n = 0, most = 0;
 
 	for (int s = 0; s < SEQS; s++) {
 		struct seq x =
@@ -233,7 +234,8 @@ static void check_batch(const struct kern *k, enum kern_format kv, int threads)
 		}
 		for (int r = lens[s] - rows[s]; r < lens[s]; r++, n++) {
 			memcpy(q + n * LD, x.qkv + r * LD, LD * sizeof *q);
-			tables[n] = page[s];
+			first[n] = (int32_t)(page[s] - page[0]);
+			most = r + 1 > most ? r + 1 : most;
 			n_keys[n] = r + 1;
 		}
 		free_seq(&x);
@@ -248,8 +250,10 @@ static void check_batch(const struct kern *k, enum kern_format kv, int threads)
 			       .ldq = LD,
 			       .k = kc,
 			       .v = vc,
-			       .table = tables,
+			       .blocks = page[0],
+			       .first = first,
 			       .n_keys = n_keys,
+			       .most_keys = most,
 			       .out = out};
 	k->attn_paged(pool, &a);
 	for (int s = 0, r = 0; s < SEQS; r += rows[s++]) {
@@ -314,22 +318,20 @@ void test_kernels_paged__bf16_cache_layout_and_rounding(void)
 	size_t size = 3 * kern_kv_bytes(KERN_BF16, KV, DIM) / sizeof(float);
 	float *x = numbers((size_t)KEYS * LD, 3);
 	static const int32_t table[] = {2, 0, 1};
-	const int32_t *tables[KEYS];
-	int32_t pos[KEYS];
+	int32_t first[KEYS] = {0}, pos[KEYS];
 
 	/* Ties: to the even neighbour, up and down. */
 	x[0] = 1.00390625f;
 	x[1] = 1.01171875f;
 	for (int i = 0; i < KEYS; i++) {
-		tables[i] = table;
 		pos[i] = KEYS - 1 - i; /* any order */
 	}
 	EACH_BACKEND(k)
 	{
 		float *kc = guarded(size), *vc = guarded(size);
 
-		k->kv_store(pool, KERN_BF16, kc, vc, x, LD, x + KV * DIM, LD, tables, pos, KEYS, KV,
-			    DIM);
+		k->kv_store(pool, KERN_BF16, kc, vc, x, LD, x + KV * DIM, LD, table, first, pos, KEYS,
+			    KV, DIM);
 		for (int i = 0; i < KEYS; i++)
 			for (int h = 0; h < KV; h++)
 				for (int c = 0; c < DIM; c++) {

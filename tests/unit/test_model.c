@@ -483,7 +483,7 @@ static void check_oracle(const char *folder)
 		p.n_tokens = p.n_pos = p.cu[1] = n;
 		p.n_seqs = 1;
 		CHECK_RC(llama_new(m, k, pool, &o, &l, &e), RC_OK);
-		llama_logits(l, &p, logits);
+		CHECK_RC(llama_logits(l, &p, logits, &e), RC_OK);
 		for (int i = 0; i < n * vocab; i++)
 			worst = fmax(worst, fabs((double)logits[i] - (double)want[i]));
 		CHECK_NEAR(worst, 0, 1e-4);

@@ -56,7 +56,7 @@ static void ask_llama(const struct model *m, const struct kern *k, struct kern_p
 	CHECK_RC(llama_new(m, k, pool, &o, &l, &e), RC_OK);
 	CHECK_RC(pack_new(2 * LEN + 40, 4, &p, &e), RC_OK);
 	pack_add(&p, 0, ids, LEN, ids, 1);
-	llama_logits(l, &p, s->logits);
+	CHECK_RC(llama_logits(l, &p, s->logits, &e), RC_OK);
 	pack_clear(&p);
 	pack_add(&p, 0, ids, 1, ids + 1, LEN - 1);
 	llama_forward(l, &p, NULL, s->logp, hit);

@@ -83,21 +83,21 @@ void test_train_memory__recomputes_only_when_nothing_else_fits(void)
 	struct memory_plan p, q;
 	struct err e = {0};
 
-	CHECK_RC(memory_plan(m, &o, 0, &p, &e), RC_OK);
+	CHECK_RC(memory_plan(m, kern_cpu(), &o, 0, &p, &e), RC_OK);
 	CHECK(!p.recompute && p.activations == p.kept && p.recomputed < p.kept / 2);
 	CHECK_EQ(p.weights, m->n_params * sizeof(float));
 	CHECK_EQ(p.gradients, p.weights);
 	CHECK_EQ(p.moments, 2 * p.weights);
 	CHECK_EQ(p.needed, p.gradients + p.moments + p.activations + p.head + p.scratch);
-	CHECK_RC(memory_plan(m, &o, p.needed, &q, &e), RC_OK);
+	CHECK_RC(memory_plan(m, kern_cpu(), &o, p.needed, &q, &e), RC_OK);
 	CHECK(!q.recompute);
-	CHECK_RC(memory_plan(m, &o, p.needed - 1, &q, &e), RC_OK);
+	CHECK_RC(memory_plan(m, kern_cpu(), &o, p.needed - 1, &q, &e), RC_OK);
 	CHECK(q.recompute && q.needed == p.needed - p.kept + p.recomputed);
-	CHECK_RC(memory_plan(m, &o, q.needed, &p, &e), RC_OK);
-	CHECK_RC(memory_plan(m, &o, q.needed - 1, &p, &e), RC_NOMEM);
+	CHECK_RC(memory_plan(m, kern_cpu(), &o, q.needed, &p, &e), RC_OK);
+	CHECK_RC(memory_plan(m, kern_cpu(), &o, q.needed - 1, &p, &e), RC_NOMEM);
 	CHECK(strstr(e.text, "micro_tokens") && strstr(e.text, "lora_r"));
 	o.recompute = true;
-	CHECK_RC(memory_plan(m, &o, 0, &p, &e), RC_OK);
+	CHECK_RC(memory_plan(m, kern_cpu(), &o, 0, &p, &e), RC_OK);
 	CHECK(p.recompute);
 	model_free(m);
 }
@@ -112,7 +112,7 @@ void test_train_memory__little_memory_changes_no_bit(void)
 	struct err e = {0};
 
 	step(a, &o);
-	CHECK_RC(memory_plan(b, &o, 0, &p, &e), RC_OK);
+	CHECK_RC(memory_plan(b, kern_cpu(), &o, 0, &p, &e), RC_OK);
 	o.memory_bytes = p.needed - 1;
 	step(b, &o);
 	check_same(a->params, b->params, a->n_params);
@@ -156,7 +156,7 @@ void test_train_memory__peak_is_what_the_plan_says(void)
 		struct memory_plan p;
 		struct err e = {0};
 
-		CHECK_RC(memory_plan(m, &o, 0, &p, &e), RC_OK);
+		CHECK_RC(memory_plan(m, kern_cpu(), &o, 0, &p, &e), RC_OK);
 		step(m, &o);
 		got[0] = (double)(p.weights + p.needed) / (1 << 20);
 		got[1] = status_mib("VmHWM:") - before;

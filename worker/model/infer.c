@@ -4,6 +4,7 @@
 #include "base/clk.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "worker/model/mirror.h"
 #include "worker/model/model_source.h"
 
 #include <math.h>
@@ -50,7 +51,6 @@ static struct infer_opts filled(const struct model_config *cfg, const struct inf
 	}
 	f.max_batch = o->max_batch ? o->max_batch : 256;
 	f.chunk = o->chunk ? o->chunk : 512;
-	f.memory_max = o->memory_max ? o->memory_max : mem_available();
 	return f;
 }
 
@@ -59,14 +59,20 @@ static int blocks_for(int64_t tokens)
 	return (int)((tokens + KERN_PAGE - 1) / KERN_PAGE);
 }
 
+/* Longest sequence that positions and cache allow. */
+static int context_of(const struct model_config *cfg, const struct infer_opts *o)
+{
+	return o->kv_tokens < cfg->max_pos ? (int)o->kv_tokens : cfg->max_pos;
+}
+
 struct infer_plan infer_plan(const struct model_config *cfg, const struct kern *kern, int threads,
 			     const struct infer_opts *opts)
 {
 	struct infer_opts o = filled(cfg, opts);
 	struct infer_plan p = {
-		.weights = weights_bytes(cfg, kern, o.weights),
+		.weights = weights_bytes(cfg, kern, o.weights, WEIGHTS_GENERATE),
 		.cache = (size_t)blocks_for(o.kv_tokens) * block_bytes(cfg, &o),
-		.activations = pass_bytes(cfg, o.max_batch, o.chunk),
+		.activations = pass_bytes(cfg, kern, &o, context_of(cfg, &o)),
 		.sampling = (size_t)threads * 3 * sizeof(float) * (size_t)cfg->vocab,
 	};
 
@@ -126,8 +132,9 @@ static enum rc open_engine(const struct model *m, const struct model_source *fil
 	struct infer *f;
 
 	*out = NULL;
-	if (rc || (rc = weights_check(&m->cfg, o.weights, e)) ||
-	    (rc = check_plan(&m->cfg, kern, kern_pool_threads(pool), &o, e)))
+	o.memory_max = o.memory_max ? o.memory_max : mirror_room(kern, pool);
+	if (rc || (rc = weights_check(&m->cfg, kern, o.weights, e)) ||
+	    (rc = check_plan(&m->cfg, kern, kern->host ? kern_pool_threads(pool) : 1, &o, e)))
 		return rc;
 	f = mem_new(sizeof(*f));
 	f->cfg = m->cfg;
@@ -136,11 +143,11 @@ static enum rc open_engine(const struct model *m, const struct model_source *fil
 	f->max_batch = o.max_batch;
 	f->chunk = o.chunk;
 	f->share = !o.no_share;
-	f->context = o.kv_tokens < m->cfg.max_pos ? (int)o.kv_tokens : m->cfg.max_pos;
+	f->context = context_of(&m->cfg, &o);
 	f->stats.blocks = blocks_for(o.kv_tokens);
-	rc = weights_load(&f->weights, m, files, kern, pool, o.weights, e);
+	rc = weights_load(&f->weights, m, files, kern, pool, o.weights, WEIGHTS_GENERATE, e);
 	if (!rc)
-		rc = kv_init(&f->kv, &m->cfg, cache_format(&o), f->stats.blocks, e);
+		rc = kv_init(&f->kv, kern, pool, &m->cfg, cache_format(&o), f->stats.blocks, e);
 	if (!rc)
 		rc = rope_table_make(&m->cfg, f->context, &f->rope, e);
 	if (!rc)
@@ -187,8 +194,8 @@ void infer_free(struct infer *f)
 	free(f->draws);
 	free(f->drawn);
 	weights_release(&f->weights);
-	rope_table_release(&f->rope);
 	pass_release(f);
+	rope_table_release(&f->rope);
 	kv_release(&f->kv);
 	free(f);
 }
@@ -467,7 +474,7 @@ static int add_rows(struct infer *f, int at, int left)
 	s->out = -1;
 	if (taken && s->n_done == s->n_tokens) {
 		s->out = p->n_out;
-		p->out[p->n_out++] = p->n - 1;
+		p->here.out[p->n_out++] = p->n - 1;
 	}
 	return answering ? 0 : taken;
 }
@@ -556,6 +563,9 @@ static enum rc draw_all(struct infer *f, struct err *e)
 	for (int i = 0; i < f->n_draws; i++)
 		f->drawn[i] = draw_of(f, &f->seqs[f->draws[i]]);
 	f->kern->draw(f->pool, f->drawn, f->n_draws, f->pass.logits, f->cfg.vocab, f->cfg.vocab);
+	enum rc rc = mirror_fault(f->kern, f->pool, e);
+	if (rc)
+		return rc;
 	for (int i = 0; i < f->n_draws; i++)
 		if (!isfinite(f->drawn[i].lse))
 			return err_set(e, RC_CORRUPT, "the model's logits are not finite: its weights are "
@@ -620,7 +630,7 @@ static void run_rows(struct infer *f, const int32_t *ids, int from, int n, const
 
 	p->n = p->n_out = 0;
 	for (int i = 0; i < n; i++) {
-		p->out[p->n_out++] = p->n;
+		p->here.out[p->n_out++] = p->n;
 		pass_add(p, ids[from + i], from + i, blocks);
 	}
 	pass_run(f);
@@ -639,8 +649,8 @@ static void logits_of(struct infer *f, const struct given *g, int at, int n)
 	for (int i = 0; i < n; i += f->max_batch) {
 		int k = n - i < f->max_batch ? n - i : f->max_batch;
 		pass_logits(f, i, k);
-		memcpy(g->out + (size_t)(at + i) * vocab, f->pass.logits,
-		       (size_t)k * vocab * sizeof(float));
+		f->kern->get(f->pool, g->out + (size_t)(at + i) * vocab, f->pass.logits,
+			     (size_t)k * vocab * sizeof(float));
 	}
 }
 
@@ -649,15 +659,17 @@ static void logps_of(struct infer *f, const struct given *g, int at, int n)
 	/* Row at + i tells of token at + i + 1. */
 	int skip = g->from - 1 > at ? g->from - 1 - at : 0;
 	int rows = n - skip - (at + n == g->n), vocab = f->cfg.vocab;
-	float max[INFER_SAMPLES_MAX], lse[INFER_SAMPLES_MAX];
+	float lse[INFER_SAMPLES_MAX], *max_there = f->pass.lse + f->pass.cap_out;
 
 	for (int i = 0; i < rows; i += f->max_batch) {
 		int k = rows - i < f->max_batch ? rows - i : f->max_batch, first = at + skip + i + 1;
 
 		pass_logits(f, skip + i, k);
-		f->kern->row_lse(f->pool, max, lse, f->pass.logits, vocab, k, vocab);
+		f->kern->row_lse(f->pool, max_there, f->pass.lse, f->pass.logits, vocab, k, vocab);
+		f->kern->get(f->pool, lse, f->pass.lse, (size_t)k * sizeof(*lse));
+		const float *logits = pass_logits_here(f, k);
 		for (int r = 0; r < k; r++) {
-			const float *row = f->pass.logits + (size_t)r * (size_t)vocab;
+			const float *row = logits + (size_t)r * (size_t)vocab;
 
 			g->out[first + r - g->from] = row[g->ids[first + r]] - lse[r];
 		}
@@ -686,7 +698,7 @@ static enum rc run_given(struct infer *f, const struct given *g,
 	while (have)
 		kv_drop(&f->kv, blocks[--have]);
 	free(blocks);
-	return RC_OK;
+	return mirror_fault(f->kern, f->pool, e);
 }
 
 enum rc infer_logits(struct infer *f, const int32_t *ids, int n, float *out, struct err *e)

@@ -6,15 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum rc kv_init(struct kv *kv, const struct model_config *cfg, enum kern_format format, int n_blocks,
-		struct err *e)
+enum rc kv_init(struct kv *kv, const struct kern *kern, struct kern_pool *pool,
+		const struct model_config *cfg, enum kern_format format, int n_blocks, struct err *e)
 {
 	*kv = (struct kv){.format = format, .n_blocks = n_blocks, .n_layers = cfg->n_layers,
-			  .oldest = -1, .newest = -1};
+			  .kern = kern, .pool = pool, .oldest = -1, .newest = -1};
 	kv->stride = kern_kv_bytes(format, cfg->n_kv_heads, cfg->head_dim);
 	kv->bytes = (size_t)cfg->n_layers * (size_t)n_blocks * kv->stride;
-	kv->k = mem_try(kv->bytes);
-	kv->v = mem_try(kv->bytes);
+	kv->k = kern->alloc(pool, kv->bytes);
+	kv->v = kern->alloc(pool, kv->bytes);
 	if (!kv->k || !kv->v) {
 		kv_release(kv);
 		return err_set(e, RC_NOMEM, "key/value cache: %d blocks of %d tokens need %.1f MiB",
@@ -34,8 +34,10 @@ enum rc kv_init(struct kv *kv, const struct model_config *cfg, enum kern_format 
 
 void kv_release(struct kv *kv)
 {
-	mem_try_free(kv->k, kv->bytes);
-	mem_try_free(kv->v, kv->bytes);
+	if (kv->k)
+		kv->kern->release(kv->pool, kv->k, kv->bytes);
+	if (kv->v)
+		kv->kern->release(kv->pool, kv->v, kv->bytes);
 	free(kv->blocks);
 	free(kv->buckets);
 	*kv = (struct kv){0};
@@ -167,7 +169,7 @@ void kv_copy(struct kv *kv, int to, int from)
 	for (int l = 0; l < kv->n_layers; l++) {
 		size_t layer = (size_t)l * (size_t)kv->n_blocks * kv->stride;
 		size_t a = layer + (size_t)to * kv->stride, b = layer + (size_t)from * kv->stride;
-		memcpy(kv->k + a, kv->k + b, kv->stride);
-		memcpy(kv->v + a, kv->v + b, kv->stride);
+		kv->kern->copy(kv->pool, kv->k + a, kv->k + b, kv->stride);
+		kv->kern->copy(kv->pool, kv->v + a, kv->v + b, kv->stride);
 	}
 }

@@ -24,7 +24,9 @@ struct kv {
 	enum kern_format format;
 	int n_blocks, n_layers;
 	size_t stride;        /* bytes of one block in one layer, keys or values alone */
-	char *k, *v;          /* owned; [layer][block][stride] */
+	const struct kern *kern; /* borrowed, as the pool is */
+	struct kern_pool *pool;
+	char *k, *v;          /* owned, of the back end; [layer][block][stride] */
 	size_t bytes;         /* of each */
 	struct kv_block *blocks; /* owned */
 	int *buckets;         /* owned; -1 empty */
@@ -34,8 +36,8 @@ struct kv {
 	uint64_t last_uid;
 };
 
-enum rc kv_init(struct kv *kv, const struct model_config *cfg, enum kern_format format, int n_blocks,
-		struct err *e);
+enum rc kv_init(struct kv *kv, const struct kern *kern, struct kern_pool *pool,
+		const struct model_config *cfg, enum kern_format format, int n_blocks, struct err *e);
 void kv_release(struct kv *kv);
 int kv_take(struct kv *kv); /* refs 1; -1 when every block is held */
 void kv_hold(struct kv *kv, int b);
@@ -48,17 +50,27 @@ void kv_copy(struct kv *kv, int to, int from);
 
 /* --- pass ------------------------------------------------------------------------------------- */
 
+/* Side by side in one array, `blocks` last. */
+struct pass_lists {
+	int32_t *ids, *pos, *n_keys, *first; /* [cap] */
+	int32_t *out;                        /* [cap] rows whose logits are wanted */
+	int32_t *blocks;                     /* block numbers, sequence after sequence */
+};
+
 /* Rows of one pass; each is one token of some sequence. */
 struct pass {
 	int n, cap;
-	int32_t *ids, *pos, *n_keys;
+	struct pass_lists here, there; /* the same lists in the program and in the back end */
 	const int32_t **table; /* [n] block numbers of the row's sequence */
-	int *out;              /* rows whose logits are wanted */
-	int n_out, cap_out;
-	float *x, *xn, *qkv, *att, *gu, *y; /* activations, [cap][...] */
-	float *xo, *logits;                 /* [cap_out][C], [cap_out][V] */
-	float *slab;           /* owns all of the activations */
+	int n_out, cap_out, n_blocks, most_keys;
+	void *x, *xn, *qkv, *att, *gu, *y; /* activations, [cap][...] */
+	void *xo;                          /* [cap_out][C] */
+	float *logits, *lse;               /* [cap_out][V], [2][cap_out] */
+	char *slab;            /* owns all of the activations, in the back end's memory */
 	size_t slab_bytes;
+	int32_t *lists;        /* owns `here` */
+	size_t lists_bytes;
+	float *logits_here;    /* owned; the program's copy of some rows, made when first wanted */
 };
 
 /* --- scheduler -------------------------------------------------------------------------------- */
@@ -100,6 +112,7 @@ struct infer {
 	struct kv kv;
 	struct pass pass;
 	struct rope_table rope;
+	float *cos, *sin; /* rope's, or copies of the back end's */
 	bool share;
 	int context, max_batch, chunk;
 	struct request *reqs; /* owned */
@@ -114,7 +127,9 @@ struct infer {
 	struct infer_stats stats;
 };
 
-size_t pass_bytes(const struct model_config *cfg, int max_batch, int chunk);
+/* `context`: of the longest sequence, in tokens. */
+size_t pass_bytes(const struct model_config *cfg, const struct kern *k, const struct infer_opts *o,
+		  int context);
 enum rc pass_init(struct infer *f, struct err *e);
 void pass_release(struct infer *f);
 void pass_add(struct pass *p, int32_t id, int32_t pos, const int32_t *table);
@@ -123,3 +138,5 @@ void pass_run(struct infer *f);
 void pass_hidden(struct infer *f, int from, int n);
 /* Their logits. */
 void pass_logits(struct infer *f, int from, int n);
+/* The first n rows of them in the program's memory, until the next call. */
+const float *pass_logits_here(struct infer *f, int n);

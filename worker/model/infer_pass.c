@@ -1,6 +1,7 @@
 #include "worker/model/infer_impl.h"
 
 #include "base/mem.h"
+#include "worker/model/mirror.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -9,11 +10,6 @@
 /* One pass: every row is one token at its position; keys and values go to the cache first, so rows
  * of one sequence, and rows of another that shares its blocks, may stand in the same pass. */
 
-static size_t align16(size_t n)
-{
-	return (n + 15) & ~(size_t)15;
-}
-
 static int qkv_width(const struct model_config *c)
 {
 	return (c->n_heads + 2 * c->n_kv_heads) * c->head_dim;
@@ -21,80 +17,132 @@ static int qkv_width(const struct model_config *c)
 
 /* --- activations ------------------------------------------------------------------------------ */
 
-/* With slab NULL only the size is found. */
-static size_t lay_out(struct pass *p, const struct model_config *c, float *slab)
+/* Of the lists; a pass may have as many sequences as rows, each as long as can be. */
+static size_t lists_ints(int cap, int context)
 {
-	size_t rows = (size_t)p->cap, outs = (size_t)p->cap_out, at = 0;
+	return (size_t)cap * (5 + ((size_t)context + KERN_PAGE - 1) / KERN_PAGE);
+}
+
+/* With slab NULL only the size is found. */
+static size_t lay_out(struct pass *p, const struct model_config *c, const struct kern *k, char *slab)
+{
+	size_t rows = (size_t)p->cap, outs = (size_t)p->cap_out, at = 0, act = kern_act(k);
 	const struct {
-		float **field;
-		size_t floats;
+		void *field; /* of any pointer type */
+		size_t bytes;
 	} parts[] = {
-		{&p->x, rows * (size_t)c->dim},
-		{&p->xn, rows * (size_t)c->dim},
-		{&p->qkv, rows * (size_t)qkv_width(c)},
-		{&p->att, rows * (size_t)(c->n_heads * c->head_dim)},
-		{&p->gu, rows * 2 * (size_t)c->ffn_dim},
-		{&p->y, rows * (size_t)c->ffn_dim},
-		{&p->xo, rows * (size_t)c->dim},
-		{&p->logits, outs * (size_t)c->vocab},
+		{&p->x, rows * (size_t)c->dim * act},
+		{&p->xn, rows * (size_t)c->dim * act},
+		{&p->qkv, rows * (size_t)qkv_width(c) * act},
+		{&p->att, rows * (size_t)(c->n_heads * c->head_dim) * act},
+		{&p->gu, rows * 2 * (size_t)c->ffn_dim * act},
+		{&p->y, rows * (size_t)c->ffn_dim * act},
+		{&p->xo, rows * (size_t)c->dim * act},
+		{&p->logits, outs * (size_t)c->vocab * sizeof(float)},
+		{&p->lse, 2 * outs * sizeof(float)},
+		{&p->there.ids, k->host ? 0 : p->lists_bytes},
 	};
 
 	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+		void *here = slab + at;
 		if (slab)
-			*parts[i].field = slab + at;
-		at += align16(parts[i].floats);
+			memcpy(parts[i].field, &here, sizeof(here));
+		at += mirror_round(parts[i].bytes);
 	}
-	return at * sizeof(float);
+	return at;
 }
 
-size_t pass_bytes(const struct model_config *cfg, int max_batch, int chunk)
+size_t pass_bytes(const struct model_config *cfg, const struct kern *k, const struct infer_opts *o,
+		  int context)
 {
-	struct pass p = {.cap = max_batch + chunk, .cap_out = max_batch};
+	struct pass p = {.cap = o->max_batch + o->chunk, .cap_out = o->max_batch};
 
-	return lay_out(&p, cfg, NULL);
+	p.lists_bytes = lists_ints(p.cap, context) * sizeof(int32_t);
+	return lay_out(&p, cfg, k, NULL);
+}
+
+/* The parts of an array whose beginning is `ids`. */
+static void split_lists(const struct pass *p, struct pass_lists *s)
+{
+	s->pos = s->ids + p->cap;
+	s->n_keys = s->pos + p->cap;
+	s->first = s->n_keys + p->cap;
+	s->out = s->first + p->cap;
+	s->blocks = s->out + p->cap;
 }
 
 enum rc pass_init(struct infer *f, struct err *e)
 {
 	struct pass *p = &f->pass;
-	size_t rows;
+	size_t rope = rope_table_bytes(&f->rope);
+	enum rc rc;
 
 	p->cap_out = f->max_batch;
 	p->cap = f->max_batch + f->chunk;
-	rows = (size_t)p->cap;
-	p->slab_bytes = lay_out(p, &f->cfg, NULL);
-	p->slab = mem_try(p->slab_bytes);
-	if (!p->slab)
+	p->lists_bytes = lists_ints(p->cap, f->context) * sizeof(int32_t);
+	p->slab_bytes = lay_out(p, &f->cfg, f->kern, NULL);
+	p->slab = f->kern->alloc(f->pool, p->slab_bytes);
+	p->lists = mem_try(p->lists_bytes);
+	if (!p->slab || !p->lists)
 		return err_set(e, RC_NOMEM, "activations of %d rows need %.1f MiB", p->cap,
 			       (double)p->slab_bytes / 1048576.0);
-	lay_out(p, &f->cfg, p->slab);
-	p->ids = mem_array(rows, sizeof(*p->ids));
-	p->pos = mem_array(rows, sizeof(*p->pos));
-	p->n_keys = mem_array(rows, sizeof(*p->n_keys));
-	p->table = mem_array(rows, sizeof(*p->table));
-	p->out = mem_array(rows, sizeof(*p->out));
-	return RC_OK;
+	lay_out(p, &f->cfg, f->kern, p->slab);
+	p->here.ids = p->lists;
+	if (f->kern->host)
+		p->there.ids = p->lists;
+	split_lists(p, &p->here);
+	split_lists(p, &p->there);
+	p->table = mem_array((size_t)p->cap, sizeof(*p->table));
+	rc = mirror_make(f->kern, f->pool, f->rope.cos, rope, "rotary tables", (void **)&f->cos, e);
+	if (rc == RC_OK)
+		rc = mirror_make(f->kern, f->pool, f->rope.sin, rope, "rotary tables",
+				 (void **)&f->sin, e);
+	return rc;
 }
 
 void pass_release(struct infer *f)
 {
 	struct pass *p = &f->pass;
 
-	mem_try_free(p->slab, p->slab_bytes);
-	free(p->ids);
-	free(p->pos);
-	free(p->n_keys);
+	if (p->slab)
+		f->kern->release(f->pool, p->slab, p->slab_bytes);
+	mem_try_free(p->lists, p->lists_bytes);
+	mirror_free(f->kern, f->pool, f->cos, rope_table_bytes(&f->rope));
+	mirror_free(f->kern, f->pool, f->sin, rope_table_bytes(&f->rope));
 	free(p->table);
-	free(p->out);
+	free(p->logits_here);
 }
 
 void pass_add(struct pass *p, int32_t id, int32_t pos, const int32_t *table)
 {
-	p->ids[p->n] = id;
-	p->pos[p->n] = pos;
-	p->n_keys[p->n] = pos + 1;
+	p->here.ids[p->n] = id;
+	p->here.pos[p->n] = pos;
+	p->here.n_keys[p->n] = pos + 1;
 	p->table[p->n] = table;
 	p->n++;
+}
+
+/* The blocks of each sequence once: its rows stand side by side, the last one sees most. */
+static void list_blocks(struct pass *p)
+{
+	p->n_blocks = p->most_keys = 0;
+	for (int r = 0, end; r < p->n; r = end) {
+		for (end = r; end < p->n && p->table[end] == p->table[r]; end++)
+			p->here.first[end] = p->n_blocks;
+		int keys = p->here.n_keys[end - 1], n = (keys + KERN_PAGE - 1) / KERN_PAGE;
+		memcpy(p->here.blocks + p->n_blocks, p->table[r], (size_t)n * sizeof(int32_t));
+		p->n_blocks += n;
+		p->most_keys = keys > p->most_keys ? keys : p->most_keys;
+	}
+}
+
+static void put_lists(struct infer *f)
+{
+	struct pass *p = &f->pass;
+
+	list_blocks(p);
+	f->kern->put(f->pool, p->there.ids, p->here.ids,
+		     (size_t)(p->here.blocks + p->n_blocks - p->here.ids) * sizeof(int32_t));
 }
 
 /* --- the network ------------------------------------------------------------------------------ */
@@ -108,16 +156,19 @@ static void attention(struct infer *f, int l)
 	struct pass *p = &f->pass;
 	int hd = c->n_heads * c->head_dim, gd = c->n_kv_heads * c->head_dim, ld = qkv_width(c);
 	size_t layer = (size_t)l * (size_t)f->kv.n_blocks * f->kv.stride;
+	const void *keys = kern_at(k, p->qkv, (size_t)hd);
+	const void *values = kern_at(k, p->qkv, (size_t)(hd + gd));
 
 	k->rmsnorm(f->pool, p->xn, NULL, p->x, w->norm_attn, p->n, c->dim, c->rms_eps);
 	k->gemm_packed(f->pool, format, p->qkv, ld, p->xn, c->dim, w->qkv, p->n, ld, c->dim, false);
 	if (c->qkv_bias)
 		k->bias(f->pool, p->qkv, ld, w->bias, p->n, ld);
 	/* Keys lie right behind the queries: one turn for both. */
-	k->rope(f->pool, p->qkv, ld, p->n, c->n_heads + c->n_kv_heads, c->head_dim, p->pos, f->rope.cos,
-		f->rope.sin, false);
-	k->kv_store(f->pool, f->kv.format, f->kv.k + layer, f->kv.v + layer, p->qkv + hd, ld,
-		    p->qkv + hd + gd, ld, p->table, p->pos, p->n, c->n_kv_heads, c->head_dim);
+	k->rope(f->pool, p->qkv, ld, p->n, c->n_heads + c->n_kv_heads, c->head_dim, p->there.pos,
+		f->cos, f->sin, false);
+	k->kv_store(f->pool, f->kv.format, f->kv.k + layer, f->kv.v + layer, keys, ld, values,
+		    ld, p->there.blocks, p->there.first, p->there.pos, p->n, c->n_kv_heads,
+		    c->head_dim);
 	struct kern_paged a = {
 		.kv = f->kv.format,
 		.rows = p->n,
@@ -130,8 +181,10 @@ static void attention(struct infer *f, int l)
 		.ldq = ld,
 		.k = f->kv.k + layer,
 		.v = f->kv.v + layer,
-		.table = p->table,
-		.n_keys = p->n_keys,
+		.blocks = p->there.blocks,
+		.first = p->there.first,
+		.n_keys = p->there.n_keys,
+		.most_keys = p->most_keys,
 		.out = p->att,
 	};
 	k->attn_paged(f->pool, &a);
@@ -151,7 +204,7 @@ static void feed_forward(struct infer *f, int l)
 		   c->rms_eps);
 	k->gemm_packed(f->pool, format, p->gu, 2 * ff, p->xn, c->dim, w->w13, p->n, 2 * ff, c->dim,
 		       false);
-	k->swiglu(f->pool, p->y, p->gu, p->gu + ff, 2 * ff, p->n, ff);
+	k->swiglu(f->pool, p->y, p->gu, kern_at(k, p->gu, (size_t)ff), 2 * ff, p->n, ff);
 	k->gemm_packed(f->pool, format, p->x, c->dim, p->y, ff, w->w2, p->n, c->dim, ff, true);
 }
 
@@ -160,8 +213,9 @@ void pass_run(struct infer *f)
 	const struct model_config *c = &f->cfg;
 	struct pass *p = &f->pass;
 
-	f->kern->embed_packed(f->pool, f->weights.format, p->x, f->weights.embed, c->vocab, c->dim, p->ids,
-			      p->n);
+	put_lists(f);
+	f->kern->embed_packed(f->pool, f->weights.format, p->x, f->weights.embed, c->vocab, c->dim,
+			      p->there.ids, p->n);
 	for (int l = 0; l < c->n_layers; l++) {
 		attention(f, l);
 		feed_forward(f, l);
@@ -173,11 +227,8 @@ void pass_hidden(struct infer *f, int from, int n)
 {
 	const struct model_config *c = &f->cfg;
 	struct pass *p = &f->pass;
-	size_t width = (size_t)c->dim;
 
-	for (int i = 0; i < n; i++)
-		memcpy(p->xn + (size_t)i * width, p->x + (size_t)p->out[from + i] * width,
-		       width * sizeof(float));
+	f->kern->gather(f->pool, p->xn, p->x, p->there.out + from, n, c->dim);
 	f->kern->rmsnorm(f->pool, p->xo, NULL, p->xn, f->weights.norm_out, n, c->dim,
 			 c->rms_eps);
 }
@@ -188,6 +239,19 @@ void pass_logits(struct infer *f, int from, int n)
 	struct pass *p = &f->pass;
 
 	pass_hidden(f, from, n);
-	f->kern->gemm_packed(f->pool, f->weights.format, p->logits, c->vocab, p->xo, c->dim,
-			     f->weights.head, n, c->vocab, c->dim, false);
+	f->kern->logits(f->pool, f->weights.format, p->logits, c->vocab, p->xo, c->dim,
+			f->weights.head, n, c->vocab, c->dim);
+}
+
+const float *pass_logits_here(struct infer *f, int n)
+{
+	struct pass *p = &f->pass;
+	size_t row = (size_t)f->cfg.vocab;
+
+	if (f->kern->host)
+		return p->logits;
+	if (!p->logits_here)
+		p->logits_here = mem_array((size_t)p->cap_out * row, sizeof(float));
+	f->kern->get(f->pool, p->logits_here, p->logits, (size_t)n * row * sizeof(float));
+	return p->logits_here;
 }

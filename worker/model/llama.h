@@ -18,6 +18,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct weights;
+
 /* A preference pair is one sequence with two endings, prompt | chosen | rejected: the rejected rows
  * do not see the chosen ones and their positions follow the prompt. The last row of the prompt has
  * two targets. */
@@ -60,6 +62,18 @@ static inline int pack_targets_max(int max_tokens, int max_seqs)
 	return max_tokens + max_seqs;
 }
 
+/* Where the numbers lie that change between passes: slabs in the back end's memory, laid out like
+ * the model's and the adapter's, borrowed. `work` are the factors of products in the table's `act`,
+ * `master` floats. All NULL: on a table whose memory is the program's the model's and the adapter's
+ * own floats are read where they are, elsewhere a copy is made by llama_new() and never changes. */
+struct llama_where {
+	const void *work;
+	const float *master;
+	const void *lora;	    /* in `act` */
+	const struct weights *base; /* frozen, for WEIGHTS_TRAIN, in place of work and master; the
+				       model may be a mere layout then */
+};
+
 struct llama_opts {
 	int max_tokens;		 /* rows of the largest pack */
 	int max_targets;	 /* targets of the largest pack; 0: max_tokens */
@@ -69,6 +83,7 @@ struct llama_opts {
 	enum kern_format format; /* of the factors of products with weights: F32 or BF16 */
 	const struct lora *lora; /* borrowed, or NULL. With it the model is frozen: the gradients
 				  * are those of the adapter */
+	struct llama_where at;
 };
 
 /* Off when p is 0. The same key gives the same masks on the way back. */
@@ -84,7 +99,8 @@ struct llama_bytes {
 	size_t body, head;
 	int softmax_rows; /* of the head that are worked on at a time */
 };
-struct llama_bytes llama_size(const struct model *m, const struct llama_opts *o);
+struct llama_bytes llama_size(const struct model *m, const struct kern *k,
+			      const struct llama_opts *o);
 /* Borrows model, kernels and pool. Refuses with the arithmetic when memory is short. */
 enum rc llama_new(const struct model *m, const struct kern *k, struct kern_pool *pool,
 		  const struct llama_opts *o, struct llama **out, struct err *e);
@@ -92,7 +108,7 @@ void llama_free(struct llama *l);
 
 /* Where the slope of the loss in each target's log-probability comes from. */
 struct llama_loss {
-	const float *g; /* [n_targets] dL/dlogp when it is known beforehand, or NULL */
+	const float *g; /* [n_targets], the program's: dL/dlogp if known beforehand, or NULL */
 	/* Fills g of the targets of answers [from, to) once their logp and hit are there. All three
 	 * arrays are of the whole pack. */
 	void (*slopes)(void *ctx, const struct pack *p, int from, int to, const float *logp,
@@ -101,13 +117,13 @@ struct llama_loss {
 	int unit; /* answers that slopes() needs together: 2 for pairs */
 };
 
-/* logp[i] of target i; hit[i] 1 when it is the likeliest. Both [n_targets]. */
+/* logp[i] of target i; hit[i] 1 when it is the likeliest. Both [n_targets], the program's. */
 void llama_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d,
 		   float *logp, uint8_t *hit);
-/* Forward and backward. `grads` is a slab like the model's: the gradient is added to it with `acc`,
+/* Forward and backward. `grads` is a slab like the model's in the back end's memory: the gradient is added to it with `acc`,
  * else it is the gradient of this pack alone, gaps left as they are. With an adapter the slab is
  * like the adapter's. */
 void llama_train(struct llama *l, const struct pack *p, const struct llama_dropout *d,
 		 const struct llama_loss *loss, float *grads, bool acc, float *logp, uint8_t *hit);
-/* Logits of every row, [T][V] "="; for tests and small tools. */
-void llama_logits(struct llama *l, const struct pack *p, float *logits);
+/* Logits of every row, [T][V] "=", the program's; for tests and small tools. */
+enum rc llama_logits(struct llama *l, const struct pack *p, float *logits, struct err *e);

@@ -5,7 +5,6 @@
 #include "base/check.h"
 #include "worker/model/llama_inner.h"
 
-#include <string.h>
 
 static int smaller(int a, int b)
 {
@@ -22,8 +21,8 @@ struct back {
 };
 
 /* dx = gradient of the input of one of the layer's products; that of its weights is added. */
-static void linear_back(struct back *b, int layer, enum llama_product which, float *dx,
-			const float *dy, const float *x)
+static void linear_back(struct back *b, int layer, enum llama_product which, void *dx,
+			const void *dy, const void *x)
 {
 	struct llama_linear a = llama_linear_of(b->l, layer, which);
 
@@ -32,13 +31,13 @@ static void linear_back(struct back *b, int layer, enum llama_product which, flo
 
 /* Gradient that reaches a part whose output was dropped out and added to the residual; in l->h, if
  * it is another than l->dx. */
-static const float *part_gradient(struct back *b, int layer, int site)
+static const void *part_gradient(struct back *b, int layer, int site)
 {
 	struct llama *l = b->l;
 
 	if (!b->d || b->d->p <= 0)
 		return l->dx;
-	memcpy(l->h, l->dx, (size_t)b->t * (size_t)l->m->cfg.dim * sizeof *l->h);
+	l->k->copy(l->pool, l->h, l->dx, (size_t)b->t * (size_t)l->m->cfg.dim * kern_act(l->k));
 	llama_drop(l, b->p, b->d, layer, site, l->h);
 	return l->h;
 }
@@ -49,12 +48,13 @@ static float *weight_grads(const struct back *b, size_t at)
 	return b->l->o.lora ? NULL : b->grads + at;
 }
 
-static void norm_back(struct back *b, const float *x, const float *rinv, size_t w)
+static void norm_back(struct back *b, const void *x, const float *rinv, const float *w,
+		      size_t grad)
 {
 	struct llama *l = b->l;
 
-	l->k->rmsnorm_back(l->pool, l->dx, weight_grads(b, w), l->dh, x, l->m->params + w, rinv,
-			   b->t, l->m->cfg.dim);
+	l->k->rmsnorm_back(l->pool, l->dx, weight_grads(b, grad), l->dh, x, w, rinv, b->t,
+			   l->m->cfg.dim);
 }
 
 static void ffn_back(struct back *b, int layer)
@@ -65,14 +65,14 @@ static void ffn_back(struct back *b, int layer)
 	struct llama_acts *a = llama_acts_of(l, layer);
 	const struct kern *k = l->k;
 	int f = c->ffn_dim;
+	void *up = llama_at(l, a->gu, (size_t)f);
 
-	k->swiglu(l->pool, l->y, a->gu, a->gu + f, 2 * f, b->t, f);
+	k->swiglu(l->pool, l->y, a->gu, up, 2 * f, b->t, f);
 	linear_back(b, layer, LLAMA_FFN_OUT, l->dy, part_gradient(b, layer, 1), l->y);
-	k->swiglu_back(l->pool, a->gu, a->gu + f, l->dy, a->gu, a->gu + f, 2 * f, b->t, f);
-	k->rmsnorm(l->pool, l->h, NULL, a->mid, l->m->params + y->norm_ffn, b->t, c->dim,
-		   c->rms_eps);
+	k->swiglu_back(l->pool, a->gu, up, l->dy, a->gu, up, 2 * f, b->t, f);
+	k->rmsnorm(l->pool, l->h, NULL, a->mid, l->w[layer].norm_ffn, b->t, c->dim, c->rms_eps);
 	linear_back(b, layer, LLAMA_GATE_UP, l->dh, a->gu, l->h);
-	norm_back(b, a->mid, a->r2, y->norm_ffn);
+	norm_back(b, a->mid, a->r2, l->w[layer].norm_ffn, y->norm_ffn);
 }
 
 static void attention_back(struct back *b, int layer)
@@ -82,22 +82,22 @@ static void attention_back(struct back *b, int layer)
 	const struct model_layer *y = &l->m->layers[layer];
 	struct llama_acts *a = llama_acts_of(l, layer);
 	const struct kern *k = l->k;
-	const float *x = llama_x(l, layer);
+	const void *x = llama_x(l, layer);
 	struct kern_attn args = llama_attn_args(l, b->p, a);
 
 	linear_back(b, layer, LLAMA_OUT, l->dy, part_gradient(b, layer, 0), a->att);
 	args.dout = l->dy;
 	args.dq = l->dqkv;
-	args.dk = l->dqkv + l->q_dim;
-	args.dv = l->dqkv + l->q_dim + l->kv_dim;
+	args.dk = llama_at(l, l->dqkv, (size_t)l->q_dim);
+	args.dv = llama_at(l, l->dqkv, (size_t)(l->q_dim + l->kv_dim));
 	k->attn_back(l->pool, &args);
 	k->rope(l->pool, l->dqkv, l->qkv_dim, b->t, c->n_heads + c->n_kv_heads, c->head_dim,
-		b->p->pos, l->rope.cos, l->rope.sin, true);
+		l->there.pos, l->cos, l->sin, true);
 	if (c->qkv_bias && !l->o.lora)
 		k->bias_back(l->pool, b->grads + y->bq, l->dqkv, l->qkv_dim, b->t, l->qkv_dim);
-	k->rmsnorm(l->pool, l->h, NULL, x, l->m->params + y->norm_attn, b->t, c->dim, c->rms_eps);
+	k->rmsnorm(l->pool, l->h, NULL, x, l->w[layer].norm_attn, b->t, c->dim, c->rms_eps);
 	linear_back(b, layer, LLAMA_QKV, l->dh, l->dqkv, l->h);
-	norm_back(b, x, a->r1, y->norm_attn);
+	norm_back(b, x, a->r1, l->w[layer].norm_attn, y->norm_attn);
 }
 
 /* Puts the gradients of head rows (in l->dh, before the norm) into dx, zero elsewhere. A row with
@@ -106,31 +106,23 @@ static void head_norm_back(struct back *b)
 {
 	struct llama *l = b->l;
 	const struct pack *p = b->p;
-	size_t width = (size_t)l->m->cfg.dim;
-	float *rows = l->hn; /* The normed rows are not needed any more. */
+	int width = l->m->cfg.dim;
+	void *rows = l->hn; /* The normed rows are not needed any more. */
 
-	memset(rows, 0, (size_t)p->n_targets * width * sizeof *rows);
+	l->k->zero(l->pool, rows, (size_t)p->n_targets * (size_t)width * kern_act(l->k));
 	l->k->rmsnorm_back(l->pool, rows, weight_grads(b, l->m->norm_out), l->dh, l->hx,
-			   l->m->params + l->m->norm_out, l->rf, p->n_targets, l->m->cfg.dim);
-	memset(l->dx, 0, (size_t)b->t * width * sizeof *l->dx);
-	for (int i = 0; i < p->n_targets; i++) {
-		float *to = l->dx + (size_t)p->row[i] * width;
-		const float *from = rows + (size_t)i * width;
-
-		for (size_t j = 0; j < width; j++)
-			to[j] += from[j];
-	}
+			   l->norm_out, l->rf, p->n_targets, width);
+	l->k->spread(l->pool, l->dx, rows, l->there.from, b->t, width);
 }
 
-/* Targets [from, to) there and back; g NULL: there only, with the softmax kept if it fits. */
-static void head_pass(struct back *b, int from, int to, const float *g, float *logp, uint8_t *hit,
-		      bool kept)
+/* Targets [from, to) there and back; without slopes there only, with the softmax kept if it fits. */
+static void head_pass(struct back *b, int from, int to, bool slopes, bool kept)
 {
 	struct llama *l = b->l;
-	struct kern_logprob a = llama_head_args(l, b->p, from, to, logp, hit);
+	struct kern_logprob a = llama_head_args(l, from, to);
 
-	a.g = g ? g + from : NULL;
-	a.dh = l->dh + (size_t)from * (size_t)l->m->cfg.dim;
+	a.g = slopes ? l->g + from : NULL;
+	a.dh = llama_at(l, l->dh, (size_t)from * (size_t)l->m->cfg.dim);
 	a.dw = weight_grads(b, l->m->head);
 	if (to - from <= l->probs_rows) {
 		a.probs = l->probs;
@@ -138,6 +130,11 @@ static void head_pass(struct back *b, int from, int to, const float *g, float *l
 		a.kept = kept;
 	}
 	l->k->logprob(l->pool, &a);
+}
+
+static void put_slopes(struct llama *l, const float *g, int from, int to)
+{
+	l->k->put(l->pool, l->g + from, g + from, (size_t)(to - from) * sizeof *g);
 }
 
 /* As many units from answer `from` on as the room for the softmax holds, one at least. */
@@ -150,22 +147,31 @@ static int group_end(const struct llama *l, const struct pack *p, int from, int 
 	return to;
 }
 
+static void head_known(struct back *b, const float *g, float *logp, uint8_t *hit)
+{
+	struct llama *l = b->l;
+	int n = b->p->n_targets;
+
+	put_slopes(l, g, 0, n);
+	for (int at = 0; at < n; at += l->probs_rows)
+		head_pass(b, at, smaller(n, at + l->probs_rows), true, false);
+	llama_head_results(l, 0, n, logp, hit);
+}
+
 static void head_back(struct back *b, const struct llama_loss *loss, float *logp, uint8_t *hit)
 {
 	struct llama *l = b->l;
 	const struct pack *p = b->p;
 
-	if (loss->g) {
-		for (int at = 0; at < p->n_targets; at += l->probs_rows)
-			head_pass(b, at, smaller(p->n_targets, at + l->probs_rows), loss->g, logp,
-				  hit, false);
-		return;
-	}
-	for (int from = 0, to; from < p->n_answers; from = to) {
-		to = group_end(l, p, from, loss->unit);
-		head_pass(b, p->answer[from], p->answer[to], NULL, logp, hit, false);
-		loss->slopes(loss->ctx, p, from, to, logp, hit, l->g);
-		head_pass(b, p->answer[from], p->answer[to], l->g, logp, hit, true);
+	for (int a = 0, next; a < p->n_answers; a = next) {
+		next = group_end(l, p, a, loss->unit);
+		int from = p->answer[a], to = p->answer[next];
+
+		head_pass(b, from, to, false, false);
+		llama_head_results(l, from, to, logp, hit);
+		loss->slopes(loss->ctx, p, a, next, logp, hit, l->slopes);
+		put_slopes(l, l->slopes, from, to);
+		head_pass(b, from, to, true, true);
 	}
 }
 
@@ -181,27 +187,32 @@ static void body_back(struct back *b)
 		attention_back(b, i);
 	}
 	if (!l->o.lora)
-		l->k->embed_back(l->pool, b->grads + l->m->embed, l->dx, b->p->ids, b->t,
+		l->k->embed_back(l->pool, b->grads + l->m->embed, l->dx, l->there.ids, b->t,
 				 l->m->cfg.dim);
 }
 
+static void clear(struct llama *l, float *grads, size_t n)
+{
+	l->k->zero(l->pool, grads, n * sizeof *grads);
+}
+
 /* What is only ever added to: all but the matrices of the layers. */
-static void clear_sums(const struct llama *l, float *grads)
+static void clear_sums(struct llama *l, float *grads)
 {
 	const struct model *m = l->m;
 	size_t width = (size_t)m->cfg.dim, table = (size_t)m->cfg.vocab * width;
 
-	memset(grads + m->embed, 0, table * sizeof *grads);
+	clear(l, grads + m->embed, table);
 	if (m->head != m->embed)
-		memset(grads + m->head, 0, table * sizeof *grads);
-	memset(grads + m->norm_out, 0, width * sizeof *grads);
+		clear(l, grads + m->head, table);
+	clear(l, grads + m->norm_out, width);
 	for (int i = 0; i < m->cfg.n_layers; i++) {
 		const struct model_layer *y = &m->layers[i];
 
-		memset(grads + y->norm_attn, 0, width * sizeof *grads);
-		memset(grads + y->norm_ffn, 0, width * sizeof *grads);
+		clear(l, grads + y->norm_attn, width);
+		clear(l, grads + y->norm_ffn, width);
 		if (m->cfg.qkv_bias)
-			memset(grads + y->bq, 0, (size_t)l->qkv_dim * sizeof *grads);
+			clear(l, grads + y->bq, (size_t)l->qkv_dim);
 	}
 }
 
@@ -211,10 +222,14 @@ void llama_train(struct llama *l, const struct pack *p, const struct llama_dropo
 	struct back b = {l, p, d, grads, acc, p->n_tokens};
 
 	ASSERT(!l->o.forward_only);
+	ASSERT(l->o.lora || !l->packed);
 	if (!acc && !l->o.lora)
 		clear_sums(l, grads);
 	llama_body_forward(l, p, d);
 	llama_gather_rows(l, p);
-	head_back(&b, loss, logp, hit);
+	if (loss->g)
+		head_known(&b, loss->g, logp, hit);
+	else
+		head_back(&b, loss, logp, hit);
 	body_back(&b);
 }

@@ -6,16 +6,18 @@ struct llama_linear llama_linear_of(const struct llama *l, int layer, enum llama
 	const struct model_layer *y = &l->m->layers[layer];
 	int c = l->m->cfg.dim, f = l->m->cfg.ffn_dim;
 
+	const void *w = l->w[layer].product[which];
+
 	switch (which) {
 	case LLAMA_QKV:
-		return (struct llama_linear){y->wq, c, l->qkv_dim, layer,
-					     MODEL_Q | MODEL_K | MODEL_V};
+		return (struct llama_linear){w,		 y->wq, c,
+					     l->qkv_dim, layer, MODEL_Q | MODEL_K | MODEL_V};
 	case LLAMA_OUT:
-		return (struct llama_linear){y->wo, l->q_dim, c, layer, MODEL_O};
+		return (struct llama_linear){w, y->wo, l->q_dim, c, layer, MODEL_O};
 	case LLAMA_GATE_UP:
-		return (struct llama_linear){y->w1, c, 2 * f, layer, MODEL_GATE | MODEL_UP};
+		return (struct llama_linear){w, y->w1, c, 2 * f, layer, MODEL_GATE | MODEL_UP};
 	default:
-		return (struct llama_linear){y->w2, f, c, layer, MODEL_DOWN};
+		return (struct llama_linear){w, y->w2, f, c, layer, MODEL_DOWN};
 	}
 }
 
@@ -54,61 +56,75 @@ static struct adapted adapted_of(const struct llama *l, const struct llama_linea
 }
 
 /* l->down[rows][width] = s x A^T */
-static void project(struct llama *l, const struct adapted *d, const float *x, int in, int rows)
+static void project(struct llama *l, const struct adapted *d, const void *x, int in, int rows)
 {
-	l->k->gemm_nt(l->pool, l->o.format, l->down, d->width, x, in, d->lora->params + d->a, in,
-		      rows, d->width, in, false);
+	l->k->gemm_nt(l->pool, l->o.format, l->down, d->width, x, in, llama_at(l, l->lora, d->a),
+		      in, rows, d->width, in, false);
 	l->k->scale(l->pool, l->down, (size_t)rows * (size_t)d->width, d->lora->scale);
 }
 
-void llama_linear(struct llama *l, const struct llama_linear *a, float *y, const float *x, int rows,
+static void product(struct llama *l, const struct llama_linear *a, void *y, const void *x, int rows,
+		    bool acc)
+{
+	if (l->packed)
+		l->k->gemm_packed(l->pool, l->packed_as, y, a->out, x, a->in, a->w, rows, a->out,
+				  a->in, acc);
+	else
+		l->k->gemm_nt(l->pool, l->o.format, y, a->out, x, a->in, a->w, a->in, rows, a->out,
+			      a->in, acc);
+}
+
+void llama_linear(struct llama *l, const struct llama_linear *a, void *y, const void *x, int rows,
 		  bool acc)
 {
 	struct adapted d = adapted_of(l, a);
 
-	l->k->gemm_nt(l->pool, l->o.format, y, a->out, x, a->in, l->m->params + a->w, a->in, rows,
-		      a->out, a->in, acc);
+	product(l, a, y, x, rows, acc);
 	if (d.n == 0)
 		return;
 	project(l, &d, x, a->in, rows);
 	for (int i = 0; i < d.n; i++)
-		l->k->gemm_nt(l->pool, l->o.format, y + d.column[i], a->out, l->down + i * d.r,
-			      d.width, d.lora->params + d.b[i], d.r, rows, d.out[i], d.r, true);
+		l->k->gemm_nt(l->pool, l->o.format, llama_at(l, y, (size_t)d.column[i]), a->out,
+			      llama_at(l, l->down, (size_t)(i * d.r)), d.width,
+			      llama_at(l, l->lora, d.b[i]), d.r, rows, d.out[i], d.r, true);
 }
 
 /* dB = dy^T (s x A^T), dA = (s dy B)^T x, dx += (s dy B) A; gradients lie as the adapter does. */
 static void adapter_back(struct llama *l, const struct llama_linear *a, const struct adapted *d,
-			 float *grads, float *dx, const float *dy, const float *x, int rows,
-			 bool acc)
+			 float *grads, void *dx, const void *dy, const void *x, int rows, bool acc)
 {
-	const float *params = d->lora->params;
-
 	project(l, d, x, a->in, rows);
 	for (int i = 0; i < d->n; i++) {
-		const float *dy_part = dy + d->column[i];
+		const void *dy_part = llama_at(l, dy, (size_t)d->column[i]);
+		size_t part = (size_t)(i * d->r);
 
 		l->k->gemm_tn(l->pool, l->o.format, grads + d->b[i], d->r, dy_part, a->out,
-			      l->down + i * d->r, d->width, rows, d->out[i], d->r, acc);
-		l->k->gemm_nn(l->pool, l->o.format, l->up + i * d->r, d->width, dy_part, a->out,
-			      params + d->b[i], d->r, rows, d->out[i], d->r, false);
+			      llama_at(l, l->down, part), d->width, rows, d->out[i], d->r, acc);
+		l->k->gemm_nn(l->pool, l->o.format, llama_at(l, l->up, part), d->width, dy_part,
+			      a->out, llama_at(l, l->lora, d->b[i]), d->r, rows, d->out[i], d->r,
+			      false);
 	}
 	l->k->scale(l->pool, l->up, (size_t)rows * (size_t)d->width, d->lora->scale);
 	l->k->gemm_tn(l->pool, l->o.format, grads + d->a, a->in, l->up, d->width, x, a->in, rows,
 		      d->width, a->in, acc);
-	l->k->gemm_nn(l->pool, l->o.format, dx, a->in, l->up, d->width, params + d->a, a->in, rows,
-		      d->width, a->in, true);
+	l->k->gemm_nn(l->pool, l->o.format, dx, a->in, l->up, d->width, llama_at(l, l->lora, d->a),
+		      a->in, rows, d->width, a->in, true);
 }
 
-void llama_linear_back(struct llama *l, const struct llama_linear *a, float *dw, float *dx,
-		       const float *dy, const float *x, int rows, bool acc)
+void llama_linear_back(struct llama *l, const struct llama_linear *a, float *dw, void *dx,
+		       const void *dy, const void *x, int rows, bool acc)
 {
 	struct adapted d = adapted_of(l, a);
 
 	if (!l->o.lora)
-		l->k->gemm_tn(l->pool, l->o.format, dw + a->w, a->in, dy, a->out, x, a->in, rows,
+		l->k->gemm_tn(l->pool, l->o.format, dw + a->grad, a->in, dy, a->out, x, a->in, rows,
 			      a->out, a->in, acc);
-	l->k->gemm_nn(l->pool, l->o.format, dx, a->in, dy, a->out, l->m->params + a->w, a->in, rows,
-		      a->out, a->in, false);
+	if (l->packed)
+		l->k->gemm_packed_back(l->pool, l->packed_as, dx, a->in, dy, a->out, a->w, rows,
+				       a->out, a->in, false);
+	else
+		l->k->gemm_nn(l->pool, l->o.format, dx, a->in, dy, a->out, a->w, a->in, rows,
+			      a->out, a->in, false);
 	if (d.n > 0)
 		adapter_back(l, a, &d, dw, dx, dy, x, rows, acc);
 }

@@ -49,7 +49,7 @@ void lora_free(struct lora *l);
 /* Bytes of the slab that lora_new() would take. */
 size_t lora_bytes(const struct model_config *cfg, const struct lora_settings *s);
 
-/* W += s B A for every target. */
+/* W += s B A for every target, in the program's memory: a table with `host`. */
 void lora_merge(const struct lora *l, struct model *m, const struct kern *k,
 		struct kern_pool *pool);
 

@@ -283,11 +283,14 @@ enum rc rope_table_make(const struct model_config *cfg, int n_pos, struct rope_t
 	return RC_OK;
 }
 
+size_t rope_table_bytes(const struct rope_table *t)
+{
+	return (size_t)t->n_pos * (size_t)t->half * sizeof *t->cos;
+}
+
 void rope_table_release(struct rope_table *t)
 {
-	size_t n = (size_t)t->n_pos * (size_t)t->half;
-
-	mem_try_free(t->cos, n * sizeof *t->cos);
-	mem_try_free(t->sin, n * sizeof *t->sin);
+	mem_try_free(t->cos, rope_table_bytes(t));
+	mem_try_free(t->sin, rope_table_bytes(t));
 	*t = (struct rope_table){0};
 }

@@ -91,4 +91,5 @@ struct rope_table {
 };
 enum rc rope_table_make(const struct model_config *cfg, int n_pos, struct rope_table *t,
 			struct err *e);
+size_t rope_table_bytes(const struct rope_table *t); /* of each of the two */
 void rope_table_release(struct rope_table *t);

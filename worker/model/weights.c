@@ -1,6 +1,7 @@
 #include "worker/model/weights.h"
 
 #include "base/mem.h"
+#include "worker/model/mirror.h"
 #include "worker/model/model_source.h"
 
 #include <stdlib.h>
@@ -27,10 +28,16 @@ const char *weights_format_name(enum kern_format f)
 	return format_names[f];
 }
 
-enum rc weights_check(const struct model_config *c, enum kern_format f, struct err *e)
+enum rc weights_check(const struct model_config *c, const struct kern *k, enum kern_format f,
+		      struct err *e)
 {
 	int hd = c->n_heads * c->head_dim;
 
+	if (f == KERN_F32 && k->act != KERN_F32)
+		return err_set(e, RC_UNSUPPORTED,
+			       "weights as f32: %s computes in bf16; bf16 or q8 are possible, or "
+			       "PAWL_KERNELS=cuda-f32",
+			       k->name);
 	if (f != KERN_Q8)
 		return RC_OK;
 	if (c->dim % KERN_Q8_BLOCK || hd % KERN_Q8_BLOCK || c->ffn_dim % KERN_Q8_BLOCK)
@@ -66,6 +73,15 @@ static int qkv_rows(const struct model_config *c)
 	return (c->n_heads + 2 * c->n_kv_heads) * c->head_dim;
 }
 
+/* Of the embedding, or of the output head. */
+static size_t table_bytes(const struct weights *w, const struct model_config *c,
+			  const struct kern *k)
+{
+	if (w->use == WEIGHTS_TRAIN)
+		return (size_t)c->vocab * (size_t)c->dim * kern_act(k);
+	return k->pack_size(w->format, c->vocab, c->dim);
+}
+
 /* Called twice: with no slab to count, then to place. Without layers only the sum counts. */
 static size_t lay_out(struct weights *w, const struct model_config *c, const struct kern *k)
 {
@@ -87,14 +103,15 @@ static size_t lay_out(struct weights *w, const struct model_config *c, const str
 			w->layers[l] = y;
 	}
 	w->norm_out = place_floats(&p, c->dim);
-	w->head = place(&p, k->pack_size(f, c->vocab, c->dim));
-	w->embed = c->tied ? w->head : place(&p, k->pack_size(f, c->vocab, c->dim));
+	w->head = place(&p, table_bytes(w, c, k));
+	w->embed = c->tied ? w->head : place(&p, table_bytes(w, c, k));
 	return p.at;
 }
 
-size_t weights_bytes(const struct model_config *cfg, const struct kern *k, enum kern_format f)
+size_t weights_bytes(const struct model_config *cfg, const struct kern *k, enum kern_format f,
+		     enum weights_use use)
 {
-	struct weights w = {.format = f};
+	struct weights w = {.format = f, .use = use};
 
 	return lay_out(&w, cfg, k);
 }
@@ -106,8 +123,19 @@ struct feed {
 	const struct model_source *files;
 	const struct kern *k;
 	struct kern_pool *pool;
-	float *piece; /* owned; with files */
+	size_t piece_floats;
+	float *piece; /* owned; the program's: what was read from the files */
+	float *stage; /* owned; the back end's; NULL where its memory is the program's */
 };
+
+/* Where the operations find n floats of the program. */
+static const float *staged(const struct feed *feed, const float *p, size_t n)
+{
+	if (!feed->stage)
+		return p;
+	feed->k->put(feed->pool, feed->stage, p, n * sizeof *p);
+	return feed->stage;
+}
 
 /* One piece of a tensor, read by all threads in equal shares. */
 struct reading {
@@ -134,9 +162,12 @@ static enum rc read_piece(const struct feed *feed, int tensor, size_t first, siz
 {
 	struct reading r = {.feed = feed, .tensor = tensor, .first = first, .n = n};
 
-	r.shares = 2 * kern_pool_threads(feed->pool);
+	r.shares = feed->k->host ? 2 * kern_pool_threads(feed->pool) : 1;
 	r.shares = r.shares > SHARES_MAX ? SHARES_MAX : r.shares;
-	kern_pool_run(feed->pool, read_share, &r, r.shares);
+	if (feed->k->host)
+		kern_pool_run(feed->pool, read_share, &r, r.shares);
+	else
+		read_share(&r, 0, 0);
 	for (int i = 0; i < r.shares; i++)
 		if (r.errs[i].code != RC_OK)
 			return err_set(e, r.errs[i].code, "%s", r.errs[i].text);
@@ -152,35 +183,80 @@ static int tensor_at(const struct model *m, size_t offset)
 	return i;
 }
 
-/* Tensors that lie side by side from `offset` on make up the rows of one packed matrix. */
-static enum rc load_matrix(const struct feed *feed, enum kern_format f, void *wp, size_t offset,
-			   int n, int k, struct err *e)
+/* Where rows of a matrix go: packed, or as they are in the table's `act`. */
+struct target {
+	void *p;
+	int n, k;
+	bool plain;
+};
+
+static void store_rows(const struct feed *feed, enum kern_format f, const struct target *t,
+		       const float *rows, int row, int n)
+{
+	size_t floats = (size_t)n * (size_t)t->k;
+	const float *w = staged(feed, rows, floats);
+
+	if (t->plain)
+		feed->k->narrow(feed->pool, kern_at(feed->k, t->p, (size_t)row * (size_t)t->k), w,
+				floats);
+	else
+		feed->k->pack(feed->pool, f, t->p, t->n, t->k, w, t->k, row, n);
+}
+
+static int rows_per_piece(const struct feed *feed, int k)
+{
+	int per = (int)(feed->piece_floats / (size_t)k);
+
+	return per < 1 ? 1 : per;
+}
+
+/* From a model in memory: at once where the operations can read it, else piece by piece. */
+static void copy_matrix(const struct feed *feed, enum kern_format f, const struct target *t,
+			const float *from)
+{
+	int per = feed->stage ? rows_per_piece(feed, t->k) : t->n;
+
+	for (int row = 0; row < t->n; row += per)
+		store_rows(feed, f, t, from + (size_t)row * (size_t)t->k, row,
+			   t->n - row < per ? t->n - row : per);
+}
+
+/* Tensors that lie side by side from `offset` on make up the rows of one matrix. */
+static enum rc load_rows(const struct feed *feed, enum kern_format f, const struct target *t,
+			 size_t offset, struct err *e)
 {
 	const struct model *m = feed->m;
-	int row = 0, i;
+	int row = 0, i, per = rows_per_piece(feed, t->k);
+	size_t k = (size_t)t->k;
 
 	if (!feed->files) {
-		feed->k->pack(feed->pool, f, wp, n, k, m->params + offset, k, 0, n);
+		copy_matrix(feed, f, t, m->params + offset);
 		return RC_OK;
 	}
-	for (i = tensor_at(m, offset); row < n; i++) {
-		int rows = m->tensors[i].rows, per = (int)(PIECE_FLOATS / (size_t)k);
+	for (i = tensor_at(m, offset); row < t->n; i++) {
+		int rows = m->tensors[i].rows;
 
-		per = per < 1 ? 1 : per;
 		for (int at = 0, take; at < rows; at += take) {
 			enum rc rc;
 
 			take = rows - at < per ? rows - at : per;
-			rc = read_piece(feed, i, (size_t)at * (size_t)k, (size_t)take * (size_t)k,
-					e);
+			rc = read_piece(feed, i, (size_t)at * k, (size_t)take * k, e);
 			if (rc != RC_OK)
 				return rc;
-			feed->k->pack(feed->pool, f, wp, n, k, feed->piece, k, row + at, take);
+			store_rows(feed, f, t, feed->piece, row + at, take);
 		}
 		model_source_drop(feed->files, i);
 		row += rows;
 	}
 	return RC_OK;
+}
+
+static enum rc load_matrix(const struct feed *feed, enum kern_format f, void *wp, size_t offset,
+			   int n, int k, struct err *e)
+{
+	struct target t = {.p = wp, .n = n, .k = k};
+
+	return load_rows(feed, f, &t, offset, e);
 }
 
 static enum rc load_floats(const struct feed *feed, float *out, size_t offset, int n, struct err *e)
@@ -189,15 +265,16 @@ static enum rc load_floats(const struct feed *feed, float *out, size_t offset, i
 	size_t done = 0;
 
 	if (!feed->files) {
-		memcpy(out, m->params + offset, (size_t)n * sizeof *out);
+		feed->k->put(feed->pool, out, m->params + offset, (size_t)n * sizeof *out);
 		return RC_OK;
 	}
 	for (int i = tensor_at(m, offset); done < (size_t)n; i++) {
 		size_t size = tensor_size(&m->tensors[i]);
-		enum rc rc = model_source_read(feed->files, i, 0, size, out + done, e);
+		enum rc rc = model_source_read(feed->files, i, 0, size, feed->piece, e);
 
 		if (rc != RC_OK)
 			return rc;
+		feed->k->put(feed->pool, out + done, feed->piece, size * sizeof *out);
 		done += size;
 	}
 	return RC_OK;
@@ -230,10 +307,12 @@ static enum rc load_all(const struct feed *feed, const struct weights *w, struct
 {
 	const struct model *m = feed->m;
 	const struct model_config *c = &m->cfg;
-	enum rc rc = load_matrix(feed, w->format, w->head, m->head, c->vocab, c->dim, e);
+	struct target t = {w->head, c->vocab, c->dim, w->use == WEIGHTS_TRAIN};
+	enum rc rc = load_rows(feed, w->format, &t, m->head, e);
 
+	t.p = w->embed;
 	if (rc == RC_OK && !c->tied)
-		rc = load_matrix(feed, w->format, w->embed, m->embed, c->vocab, c->dim, e);
+		rc = load_rows(feed, w->format, &t, m->embed, e);
 	if (rc == RC_OK)
 		rc = load_floats(feed, w->norm_out, m->norm_out, c->dim, e);
 	for (int l = 0; l < c->n_layers && rc == RC_OK; l++)
@@ -241,36 +320,46 @@ static enum rc load_all(const struct feed *feed, const struct weights *w, struct
 	return rc;
 }
 
-static int widest_row(const struct model_config *c)
+static size_t widest_row(const struct model_config *c)
 {
 	int hd = c->n_heads * c->head_dim, widest = c->dim > c->ffn_dim ? c->dim : c->ffn_dim;
 
-	return hd > widest ? hd : widest;
+	widest = hd > widest ? hd : widest;
+	return (size_t)(qkv_rows(c) > widest ? qkv_rows(c) : widest);
 }
 
 enum rc weights_load(struct weights *w, const struct model *m, const struct model_source *files,
 		     const struct kern *k, struct kern_pool *pool, enum kern_format f,
-		     struct err *e)
+		     enum weights_use use, struct err *e)
 {
 	struct feed feed = {.m = m, .files = files, .k = k, .pool = pool};
-	size_t widest = (size_t)widest_row(&m->cfg);
-	enum rc rc = weights_check(&m->cfg, f, e);
+	size_t widest = widest_row(&m->cfg), stage_bytes;
+	enum rc rc = weights_check(&m->cfg, k, f, e);
 
-	*w = (struct weights){.format = f};
+	*w = (struct weights){.format = f, .use = use, .kern = k, .pool = pool};
 	if (rc != RC_OK)
 		return rc;
 	w->bytes = lay_out(w, &m->cfg, k);
-	w->slab = mem_try(w->bytes);
-	if (!w->slab)
-		return err_set(e, RC_NOMEM, "weights as %s need %.1f MiB", weights_format_name(f),
-			       (double)w->bytes / 1048576.0);
+	w->slab = k->alloc(pool, w->bytes);
+	feed.piece_floats = PIECE_FLOATS > widest ? PIECE_FLOATS : widest;
+	stage_bytes = feed.piece_floats * sizeof(float);
+	feed.stage = k->host ? NULL : k->alloc(pool, stage_bytes);
+	if (!w->slab || (!k->host && !feed.stage)) {
+		rc = err_set(e, RC_NOMEM, "weights as %s need %.1f MiB", weights_format_name(f),
+			     (double)w->bytes / 1048576.0);
+		goto out;
+	}
 	w->layers = mem_array((size_t)m->cfg.n_layers, sizeof *w->layers);
 	lay_out(w, &m->cfg, k);
 	if (files)
-		feed.piece =
-			mem_array(PIECE_FLOATS > widest ? PIECE_FLOATS : widest, sizeof(float));
+		feed.piece = mem_array(feed.piece_floats, sizeof(float));
 	rc = load_all(&feed, w, e);
+	if (rc == RC_OK)
+		rc = mirror_fault(k, pool, e);
+out:
 	free(feed.piece);
+	if (feed.stage)
+		k->release(pool, feed.stage, stage_bytes);
 	if (rc != RC_OK)
 		weights_release(w);
 	return rc;
@@ -278,7 +367,8 @@ enum rc weights_load(struct weights *w, const struct model *m, const struct mode
 
 void weights_release(struct weights *w)
 {
-	mem_try_free(w->slab, w->bytes);
+	if (w->slab)
+		w->kern->release(w->pool, w->slab, w->bytes);
 	free(w->layers);
 	*w = (struct weights){0};
 }

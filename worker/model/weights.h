@@ -1,5 +1,5 @@
-/* The weights of a decoder as generation wants them: matrices packed in one of the kernels'
- * formats, norms and biases as floats, all in one slab.
+/* The weights of a decoder that is not trained: matrices packed in one of the kernels' formats, norms
+ * and biases as floats, all in one slab of the back end's memory.
  *
  * They come from a directory, tensor by tensor and piece by piece, so that no second copy ever
  * exists; or from a model in memory. Invariants: never changed once loaded; the embedding of a tied
@@ -20,25 +20,35 @@ struct packed_layer {
 	float *norm_attn, *norm_ffn, *bias; /* [C], [C], [(H + 2G) D] or NULL */
 };
 
+/* Generation has everything packed. Training beside frozen weights (an adapter's base, a reference)
+ * reads embedding and output head as plain activations: [V, C] in the table's `act`. */
+enum weights_use { WEIGHTS_GENERATE, WEIGHTS_TRAIN };
+
 struct weights {
 	enum kern_format format;
+	enum weights_use use;
+	const struct kern *kern; /* borrowed, as the pool is */
+	struct kern_pool *pool;
 	struct packed_layer *layers; /* owned; its pointers lie in the slab, as all below do */
 	float *norm_out;	     /* [C] */
 	void *embed, *head;	     /* [V, C]; the same when tied */
-	char *slab;		     /* owned */
+	char *slab;		     /* owned; of the back end */
 	size_t bytes;
 };
 
 /* "f32", "bf16", "q8". */
 enum rc weights_format_parse(const char *name, enum kern_format *out, struct err *e);
 const char *weights_format_name(enum kern_format f);
-/* RC_UNSUPPORTED when the format cannot hold matrices of this width. */
-enum rc weights_check(const struct model_config *cfg, enum kern_format f, struct err *e);
+/* RC_UNSUPPORTED when the format cannot hold matrices of this width, or the table has no such
+ * format. */
+enum rc weights_check(const struct model_config *cfg, const struct kern *k, enum kern_format f,
+		      struct err *e);
 /* What the slab will take. */
-size_t weights_bytes(const struct model_config *cfg, const struct kern *k, enum kern_format f);
+size_t weights_bytes(const struct model_config *cfg, const struct kern *k, enum kern_format f,
+		     enum weights_use use);
 
 /* `m` gives the layout, and the values when `files` is NULL. Both are borrowed for the call. */
 enum rc weights_load(struct weights *w, const struct model *m, const struct model_source *files,
 		     const struct kern *k, struct kern_pool *pool, enum kern_format f,
-		     struct err *e);
+		     enum weights_use use, struct err *e);
 void weights_release(struct weights *w);

@@ -204,7 +204,9 @@ static enum rc checkpoint(struct training *t, struct err *e)
 	struct stage_part parts[PARTS_MAX] = {{"state", "train_state", state}};
 	int n = 1;
 
-	enum rc rc = fresh_dir(ctx, "ckpt-model", model, sizeof model, e);
+	enum rc rc = trainer_pull(t->trainer, e);
+	if (rc == RC_OK)
+		rc = fresh_dir(ctx, "ckpt-model", model, sizeof model, e);
 	if (rc == RC_OK)
 		rc = fresh_dir(ctx, "ckpt-state", state, sizeof state, e);
 	if (rc == RC_OK && !t->lora) {
@@ -277,6 +279,20 @@ static void report_means(struct training *t)
 	stage_final(t->ctx, "train.parameters", json_integer(trained_parameters(t)));
 }
 
+/* The model is in the program's memory, whatever trained the adapter. */
+static void merge(struct training *t)
+{
+	const struct kern *k = stage_kern(t->ctx);
+
+	if (k->host) {
+		lora_merge(t->lora, t->model, k, stage_pool(t->ctx));
+		return;
+	}
+	struct kern_pool *threads = kern_pool_new(t->ctx->threads);
+	lora_merge(t->lora, t->model, kern_cpu(), threads);
+	kern_pool_free(threads);
+}
+
 enum rc training_finish(struct training *t, json_t *meta, struct err *e)
 {
 	char dir[PATH_MAX], sha[SHA256_HEX_SIZE];
@@ -288,16 +304,19 @@ enum rc training_finish(struct training *t, json_t *meta, struct err *e)
 	json_object_set_new(meta, "precision", json_pack("{s:s}", "train", t->format));
 	json_object_set_new(meta, "step", json_integer(t->step));
 	json_object_set_new(meta, "parameters", json_integer((json_int_t)t->model->n_weights));
+	enum rc rc = trainer_pull(t->trainer, e);
 	if (t->lora) {
 		json_object_set_new(meta, "lora",
 				    json_pack("{s:i, s:f, s:s, s:I}", "r", t->adapter.r, "alpha",
 					      t->adapter.alpha, "targets",
 					      jx_get_str(t->section, "lora_targets", "all-linear"),
 					      "parameters", trained_parameters(t)));
-		lora_merge(t->lora, t->model, stage_kern(t->ctx), stage_pool(t->ctx));
+		if (rc == RC_OK)
+			merge(t);
 	}
 	report_means(t);
-	enum rc rc = stage_output_begin(t->ctx, "model", dir, sizeof dir, e);
+	if (rc == RC_OK)
+		rc = stage_output_begin(t->ctx, "model", dir, sizeof dir, e);
 	if (rc == RC_OK)
 		rc = model_save(t->model, dir, e);
 	if (rc == RC_OK)

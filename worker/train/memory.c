@@ -37,7 +37,7 @@ static void choose(struct memory_plan *p, bool recompute)
 {
 	p->recompute = recompute;
 	p->activations = recompute ? p->recomputed : p->kept;
-	p->needed = p->gradients + p->moments + p->activations + p->head + p->scratch;
+	p->needed = p->brought + p->gradients + p->moments + p->activations + p->head + p->scratch;
 }
 
 static enum rc refuse(const struct memory_plan *p, const struct train_opts *o, int rows,
@@ -45,32 +45,48 @@ static enum rc refuse(const struct memory_plan *p, const struct train_opts *o, i
 {
 	return err_set(
 		e, RC_NOMEM,
-		"training needs %zu MiB beside the weights' %zu: gradients %zu, moments %zu, "
+		"training needs %zu MiB beside the weights' %zu: copies of them %zu, "
+		"gradients %zu, moments %zu, "
 		"activations of %d rows %zu with recomputation (%zu without), head %zu, "
 		"scratch %zu; %zu MiB are left. %s%s would need less",
-		mib(p->needed), mib(p->weights), mib(p->gradients), mib(p->moments), rows,
+		mib(p->needed), mib(p->weights), mib(p->brought), mib(p->gradients), mib(p->moments), rows,
 		mib(p->recomputed), mib(p->kept), mib(p->head), mib(p->scratch), mib(available),
 		rows > 2 * o->max_length ? "Fewer engine.micro_tokens" : "A smaller max_length",
 		o->lora ? "" : " or an adapter (lora_r)");
 }
 
-enum rc memory_plan(const struct model *m, const struct train_opts *o, size_t available,
-		    struct memory_plan *out, struct err *e)
+/* Masters, working copies and frozen weights that the back end takes beside the program's. */
+static size_t brought_bytes(const struct model *m, const struct kern *k, const struct train_opts *o,
+			    size_t slab)
+{
+	size_t own = k->host ? 0 : slab;
+	enum kern_format f;
+
+	if (k->act != KERN_F32)
+		own += slab / sizeof(float) * kern_act(k);
+	if (train_base_format(o, k, &f))
+		own += weights_bytes(&m->cfg, k, f, WEIGHTS_TRAIN);
+	return own;
+}
+
+enum rc memory_plan(const struct model *m, const struct kern *k, const struct train_opts *o,
+		    size_t available, struct memory_plan *out, struct err *e)
 {
 	size_t slab = sizeof(float) * (o->lora ? o->lora->n_params : m->n_params);
 	struct llama_opts lo = train_llama_opts(o);
-	struct llama_bytes b = llama_size(m, &lo);
+	struct llama_bytes b = llama_size(m, k, &lo);
 	struct memory_plan *p = out;
 
 	*p = (struct memory_plan){.weights = m->n_params * sizeof(float) + (o->lora ? slab : 0),
 				  .gradients = slab,
 				  .moments = 2 * slab};
+	p->brought = brought_bytes(m, k, o, slab);
 	p->head = b.head;
 	p->scratch = scratch_bytes(m, o, lo.max_tokens, b.softmax_rows);
 	lo.recompute = false;
-	p->kept = llama_size(m, &lo).body;
+	p->kept = llama_size(m, k, &lo).body;
 	lo.recompute = true;
-	p->recomputed = llama_size(m, &lo).body;
+	p->recomputed = llama_size(m, k, &lo).body;
 	choose(p, o->recompute);
 	if (available == 0 || p->needed <= available)
 		return RC_OK;

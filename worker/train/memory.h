@@ -13,6 +13,7 @@
 
 struct memory_plan {
 	size_t weights;	    /* of the model, and of the adapter when one is trained */
+	size_t brought;	    /* masters, working copies, frozen weights in the back end's memory */
 	size_t gradients;   /* of what is trained */
 	size_t moments;	    /* both of AdamW's */
 	size_t activations; /* of one micro-batch, as `recompute` says */
@@ -27,5 +28,5 @@ struct memory_plan {
 /* Keeps every layer's activations unless the settings say otherwise, or only recomputation fits in
  * `available` bytes (0: unlimited). RC_NOMEM says the figures and what would need less. *out is
  * filled in any case. */
-enum rc memory_plan(const struct model *m, const struct train_opts *o, size_t available,
+enum rc memory_plan(const struct model *m, const struct kern *k, const struct train_opts *o, size_t available,
 		    struct memory_plan *out, struct err *e);

@@ -1,6 +1,7 @@
 #include "worker/train/scorer.h"
 
 #include "base/mem.h"
+#include "worker/model/mirror.h"
 #include "worker/train/trainer_inner.h"
 
 #include <math.h>
@@ -8,6 +9,8 @@
 
 struct scorer {
 	const struct model *m;
+	const struct kern *kern;
+	struct kern_pool *pool;
 	struct scorer_opts o;
 	struct llama *llama; /* owned */
 	struct pack pack;    /* owned */
@@ -25,7 +28,7 @@ enum rc scorer_new(const struct model *m, const struct kern *k, struct kern_pool
 		.forward_only = true, .max_pos = o->max_length, .format = o->format};
 	enum rc rc;
 
-	*sc = (struct scorer){.m = m, .o = *o};
+	*sc = (struct scorer){.m = m, .kern = k, .pool = pool, .o = *o};
 	sc->budget = o->micro_tokens > 0 ? o->micro_tokens : TRAIN_MICRO_TOKENS;
 	sc->fork = train_can_fork(m, o->max_length);
 	lo.max_tokens = train_pack_rows(sc->budget, o->max_length, true);
@@ -53,8 +56,13 @@ void scorer_free(struct scorer *sc)
 	free(sc);
 }
 
-static enum rc check_finite(const double *x, int n, const char *what, int per, struct err *e)
+static enum rc check_scores(const struct scorer *sc, const double *x, int n, const char *what,
+			    int per, struct err *e)
 {
+	enum rc rc = mirror_fault(sc->kern, sc->pool, e);
+
+	if (rc != RC_OK)
+		return rc;
 	for (int i = 0; i < n; i++)
 		if (!isfinite(x[i]))
 			return err_set(e, RC_INVALID, "%s %d: log-probability is not finite", what,
@@ -100,7 +108,7 @@ enum rc scorer_examples(struct scorer *sc, const struct train_example *ex, int n
 	}
 	if (p->n_seqs > 0)
 		score_pack(sc, NULL, out + first);
-	return check_finite(out, n, "sequence", 1, e);
+	return check_scores(sc, out, n, "sequence", 1, e);
 }
 
 enum rc scorer_pairs(struct scorer *sc, const struct train_pair *pairs, int n, double *out,
@@ -123,5 +131,5 @@ enum rc scorer_pairs(struct scorer *sc, const struct train_pair *pairs, int n, d
 	}
 	if (p->n_seqs > 0)
 		score_pack(sc, pairs + first, out + 2 * first);
-	return check_finite(out, 2 * n, "pair", 2, e);
+	return check_scores(sc, out, 2 * n, "pair", 2, e);
 }

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "store/safetensors.h"
+#include "worker/model/mirror.h"
 #include "worker/train/trainer_inner.h"
 
 #include <stdlib.h>
@@ -16,17 +17,41 @@
 #define STATE_BYTES_MAX (16u << 20)
 #define PATH_SIZE 4200
 
-static enum rc save_moments(const struct trainer *tr, const char *dir, struct err *e)
+/* A slab of moments in the program's memory, to be given to moments_free(); NULL when there is no
+ * room for a copy. */
+static const float *moments_here(struct trainer *tr, float *slab)
+{
+	size_t bytes = tr->set.n * sizeof *slab;
+	float *here = tr->k->host ? slab : tr->k->pin(tr->pool, bytes);
+
+	if (here && here != slab) {
+		tr->k->snap(tr->pool, here, slab, bytes);
+		tr->k->snapped(tr->pool);
+	}
+	return here;
+}
+
+static void moments_free(struct trainer *tr, const float *here, const float *slab)
+{
+	if (here && here != slab)
+		tr->k->unpin(tr->pool, (void *)(uintptr_t)here, tr->set.n * sizeof *here);
+}
+
+static enum rc save_moments(struct trainer *tr, const char *dir, struct err *e)
 {
 	size_t n = (size_t)tr->set.n_tensors;
 	struct st_tensor *list = mem_array(2 * n, sizeof *list);
 	char(*names)[MODEL_NAME_MAX + 4] = mem_array(2 * n, sizeof *names);
+	const float *m = moments_here(tr, tr->adam_m), *v = moments_here(tr, tr->adam_v);
 	char path[PATH_SIZE];
-	enum rc rc;
+	enum rc rc = m && v ? mirror_fault(tr->k, tr->pool, e)
+			    : err_set(e, RC_NOMEM, "no memory for a copy of the moments");
 
+	if (rc != RC_OK)
+		goto out;
 	for (size_t i = 0; i < 2 * n; i++) {
 		const struct tensor_ref *t = &tr->set.tensors[i % n];
-		const float *slab = i < n ? tr->adam_m : tr->adam_v;
+		const float *slab = i < n ? m : v;
 
 		str_fmt(names[i], sizeof names[i], "%c.%s", i < n ? 'm' : 'v', t->name);
 		list[i] = (struct st_tensor){.name = names[i],
@@ -38,12 +63,15 @@ static enum rc save_moments(const struct trainer *tr, const char *dir, struct er
 	}
 	str_fmt(path, sizeof path, "%s/optimizer.safetensors", dir);
 	rc = st_write(path, list, 2 * n, NULL, e);
+out:
+	moments_free(tr, m, tr->adam_m);
+	moments_free(tr, v, tr->adam_v);
 	free(list);
 	free(names);
 	return rc;
 }
 
-enum rc trainer_save_state(const struct trainer *tr, const char *dir, const json_t *cursor,
+enum rc trainer_save_state(struct trainer *tr, const char *dir, const json_t *cursor,
 			   struct err *e)
 {
 	struct buf text = BUF_INIT;
@@ -77,7 +105,7 @@ static enum rc load_moment(struct trainer *tr, const struct st *st, int i, char 
 	if (!t || t->dtype != ST_F32 || t->size_bytes != tensor_size(ref) * sizeof(float))
 		return err_set(e, RC_CORRUPT, "tensor %s: expected F32 of %zu elements", name,
 			       tensor_size(ref));
-	memcpy(out + ref->offset, t->data, t->size_bytes);
+	tr->k->put(tr->pool, out + ref->offset, t->data, t->size_bytes);
 	return RC_OK;
 }
 

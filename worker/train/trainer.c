@@ -4,6 +4,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "worker/model/mirror.h"
+#include "worker/model/model_source.h"
 #include "worker/train/memory.h"
 #include "worker/train/trainer_inner.h"
 
@@ -57,12 +59,18 @@ struct llama_opts train_llama_opts(const struct train_opts *o)
 				   .lora = o->lora};
 }
 
+bool train_base_format(const struct train_opts *o, const struct kern *k, enum kern_format *f)
+{
+	*f = o->base == TRAIN_BASE_Q8 ? KERN_Q8 : k->act;
+	return o->lora && (o->base == TRAIN_BASE_Q8 || !k->host);
+}
+
 /* Settles recomputation; says what will be taken. */
 static enum rc plan_memory(struct trainer *tr, struct err *e)
 {
-	size_t limit = tr->o.memory_bytes ? tr->o.memory_bytes : mem_available();
+	size_t limit = tr->o.memory_bytes ? tr->o.memory_bytes : mirror_room(tr->k, tr->pool);
 	struct memory_plan p;
-	enum rc rc = memory_plan(tr->m, &tr->o, limit, &p, e);
+	enum rc rc = memory_plan(tr->m, tr->k, &tr->o, limit, &p, e);
 
 	if (rc != RC_OK)
 		return rc;
@@ -75,21 +83,69 @@ static enum rc plan_memory(struct trainer *tr, struct err *e)
 	return RC_OK;
 }
 
+/* Masters and what products read, where the operations can. */
+static enum rc bring_set(struct trainer *tr, struct err *e)
+{
+	size_t n = tr->set.n;
+	enum rc rc = mirror_make(tr->k, tr->pool, tr->set.params, n * sizeof(float),
+				 "master weights", (void **)&tr->master, e);
+
+	if (rc != RC_OK)
+		return rc;
+	tr->work = tr->master;
+	if (tr->k->act == KERN_F32)
+		return RC_OK;
+	tr->work = tr->k->alloc(tr->pool, n * kern_act(tr->k));
+	if (!tr->work)
+		return err_set(e, RC_NOMEM, "working weights need %zu MiB",
+			       n * kern_act(tr->k) >> 20);
+	tr->k->narrow(tr->pool, tr->work, tr->master, n);
+	return RC_OK;
+}
+
+/* The frozen weights under an adapter, from the model or straight from its files. */
+static enum rc bring_base(struct trainer *tr, struct err *e)
+{
+	struct model_source files;
+	enum kern_format f;
+	enum rc rc;
+
+	if (!train_base_format(&tr->o, tr->k, &f))
+		return RC_OK;
+	if (tr->m->params)
+		return weights_load(&tr->base, tr->m, NULL, tr->k, tr->pool, f, WEIGHTS_TRAIN, e);
+	rc = model_source_open(tr->m->dir, &files, e);
+	if (rc != RC_OK)
+		return rc;
+	rc = weights_load(&tr->base, tr->m, &files, tr->k, tr->pool, f, WEIGHTS_TRAIN, e);
+	model_source_close(&files);
+	return rc;
+}
+
+static struct llama_where where_of(const struct trainer *tr)
+{
+	if (tr->o.lora)
+		return (struct llama_where){.lora = tr->work,
+					    .base = tr->base.slab ? &tr->base : NULL};
+	return (struct llama_where){.work = tr->work, .master = tr->master};
+}
+
 static enum rc allocate(struct trainer *tr, struct err *e)
 {
 	size_t bytes = tr->set.n * sizeof(float), targets;
 	struct llama_opts lo;
 	enum rc rc = plan_memory(tr, e);
 
-	if (rc != RC_OK)
+	if (rc != RC_OK || (rc = bring_base(tr, e)) != RC_OK || (rc = bring_set(tr, e)) != RC_OK)
 		return rc;
 	lo = train_llama_opts(&tr->o);
+	lo.at = where_of(tr);
 	targets = (size_t)lo.max_targets;
 	tr->budget = budget_of(&tr->o);
 	tr->fork = train_can_fork(tr->m, tr->o.max_length);
-	tr->grads = mem_try(bytes);
-	tr->adam_m = mem_try(bytes);
-	tr->adam_v = mem_try(bytes);
+	tr->grads = tr->k->alloc(tr->pool, bytes);
+	tr->adam_m = tr->k->alloc(tr->pool, bytes);
+	tr->adam_v = tr->k->alloc(tr->pool, bytes);
 	if (!tr->grads || !tr->adam_m || !tr->adam_v)
 		return err_set(e, RC_NOMEM, "gradients and moments need 3 x %zu MiB", bytes >> 20);
 	tr->logp = mem_array(targets, sizeof *tr->logp);
@@ -127,6 +183,12 @@ enum rc trainer_new(struct model *m, const struct kern *k, struct kern_pool *poo
 	return RC_OK;
 }
 
+static void give_back(struct trainer *tr, void *p, size_t bytes)
+{
+	if (p)
+		tr->k->release(tr->pool, p, bytes);
+}
+
 void trainer_free(struct trainer *tr)
 {
 	if (!tr)
@@ -135,9 +197,13 @@ void trainer_free(struct trainer *tr)
 
 	llama_free(tr->llama);
 	pack_release(&tr->pack);
-	mem_try_free(tr->grads, bytes);
-	mem_try_free(tr->adam_m, bytes);
-	mem_try_free(tr->adam_v, bytes);
+	give_back(tr, tr->grads, bytes);
+	give_back(tr, tr->adam_m, bytes);
+	give_back(tr, tr->adam_v, bytes);
+	if (tr->work != tr->master)
+		give_back(tr, tr->work, tr->set.n * kern_act(tr->k));
+	mirror_free(tr->k, tr->pool, tr->master, bytes);
+	weights_release(&tr->base);
 	free(tr->logp);
 	free(tr->g);
 	free(tr->hit);
@@ -178,10 +244,11 @@ static void apply_adamw(struct trainer *tr, double lr, double scale)
 		const struct tensor_ref *r = &tr->set.tensors[i];
 
 		a.n = tensor_size(r);
-		a.p = tr->set.params + r->offset;
+		a.p = tr->master + r->offset;
 		a.m = tr->adam_m + r->offset;
 		a.v = tr->adam_v + r->offset;
 		a.g = tr->grads + r->offset;
+		a.working = tr->work == tr->master ? NULL : kern_at(tr->k, tr->work, r->offset);
 		a.decay = r->cols ? (float)tr->o.weight_decay : 0;
 		tr->k->adamw(tr->pool, &a);
 	}
@@ -191,6 +258,10 @@ enum rc trainer_update(struct trainer *tr, int step, struct train_metrics *out, 
 {
 	double norm = sqrt(tr->k->sumsq(tr->pool, tr->grads, tr->set.n)), scale = 1;
 
+	enum rc rc = mirror_fault(tr->k, tr->pool, e);
+
+	if (rc != RC_OK)
+		return rc;
 	out->grad_norm = norm;
 	out->learning_rate = schedule_lr(&tr->o.schedule, step);
 	if (!isfinite(out->loss))
@@ -203,6 +274,13 @@ enum rc trainer_update(struct trainer *tr, int step, struct train_metrics *out, 
 		scale = tr->o.clip_norm / (norm + 1e-6);
 	apply_adamw(tr, out->learning_rate, scale);
 	return RC_OK;
+}
+
+enum rc trainer_pull(struct trainer *tr, struct err *e)
+{
+	if (!tr->k->host)
+		tr->k->get(tr->pool, tr->set.params, tr->master, tr->set.n * sizeof(float));
+	return mirror_fault(tr->k, tr->pool, e);
 }
 
 static void set(json_t *o, const char *key, double v)

@@ -19,6 +19,10 @@
 
 #define TRAIN_MICRO_TOKENS 4096 /* default budget of a micro-batch, in tokens */
 
+/* As the model has them (packed in the table's `act` where its memory is not the program's), or
+ * packed as int8: half of bfloat16. */
+enum train_base { TRAIN_BASE_PLAIN, TRAIN_BASE_Q8 };
+
 struct train_opts {
 	struct schedule schedule;
 	double beta1, beta2, eps, weight_decay; /* decay on matrices only */
@@ -30,6 +34,7 @@ struct train_opts {
 	bool recompute;	     /* always; else when only that fits. Changes no bit */
 	size_t memory_bytes; /* that may be taken; 0: what the machine has left */
 	struct lora *lora;   /* borrowed; it alone is trained then, the model is frozen. Or NULL */
+	enum train_base base; /* with an adapter: how the frozen matrices are kept */
 	bool pairs;	     /* preference steps will be taken */
 	enum kern_format format; /* of the factors of products with weights: F32 or BF16 */
 	struct dpo_settings dpo; /* for preference steps only */
@@ -64,7 +69,8 @@ struct train_metrics {
 
 struct trainer;
 
-/* Borrows model (changed in place, or the adapter is), kernels and pool. */
+/* Borrows model (trained, or the adapter is), kernels and pool. With an adapter the model may be a
+ * mere layout of the directory it names: its weights are read from there, piece by piece. */
 enum rc trainer_new(struct model *m, const struct kern *k, struct kern_pool *pool,
 		    const struct train_opts *o, struct trainer **out, struct err *e);
 void trainer_free(struct trainer *tr);
@@ -83,8 +89,11 @@ enum rc trainer_dpo_step(struct trainer *tr, const struct train_pair *pairs, int
 enum rc trainer_check_reference(struct trainer *tr, const struct train_pair *pairs, int n,
 				struct err *e);
 
+/* What was trained is in the back end's memory. This brings it to the model's or the adapter's own
+ * floats, so that they can be saved or read; nothing to do where both are the same. */
+enum rc trainer_pull(struct trainer *tr, struct err *e);
 /* optimizer.safetensors and state.json in `dir`; `cursor` (object, or NULL) is the caller's own. */
-enum rc trainer_save_state(const struct trainer *tr, const char *dir, const json_t *cursor,
+enum rc trainer_save_state(struct trainer *tr, const char *dir, const json_t *cursor,
 			   struct err *e);
 /* *cursor: new reference, or NULL when none was saved; may be NULL. */
 enum rc trainer_load_state(struct trainer *tr, const char *dir, json_t **cursor, struct err *e);

@@ -2,13 +2,14 @@
 #pragma once
 
 #include "worker/model/llama.h"
+#include "worker/model/weights.h"
 #include "worker/train/trainer.h"
 
 #define TRAIN_SEQS_PER_PACK 256
 
 /* What is trained: the model's weights or an adapter's. */
 struct param_set {
-	float *params; /* borrowed */
+	float *params; /* borrowed; the program's */
 	size_t n;      /* floats in the slab */
 	const struct tensor_ref *tensors;
 	int n_tensors;
@@ -25,9 +26,13 @@ struct trainer {
 	int budget;	     /* rows of a micro-batch; a longer sequence or pair goes alone */
 	bool fork;	     /* pairs share their prompt; not with a window that they outgrow */
 	bool fresh;	     /* the gradient of this step has not begun: the next pack writes it */
-	float *grads, *adam_m, *adam_v; /* owned slabs like the set's */
-	float *logp, *g;		/* owned; one per target of the pack */
-	uint8_t *hit;			/* owned */
+	/* Slabs like the set's in the back end's memory, owned: */
+	float *grads, *adam_m, *adam_v;
+	float *master;	     /* the set's own where memory is the program's */
+	void *work;	     /* what products read; the master where `act` is F32 */
+	struct weights base; /* of a frozen model that is packed */
+	float *logp, *g;     /* owned, the program's; one per target of the pack */
+	uint8_t *hit;	     /* owned, likewise */
 	int64_t adam_steps;
 };
 
@@ -37,6 +42,8 @@ struct trainer {
 int train_pack_rows(int budget, int max_length, bool pairs);
 /* The decoder that such a trainer makes. */
 struct llama_opts train_llama_opts(const struct train_opts *o);
+/* The format of packed frozen weights; false when they are not packed. */
+bool train_base_format(const struct train_opts *o, const struct kern *k, enum kern_format *f);
 /* False where the model's attention window is shorter than a sequence can be. */
 bool train_can_fork(const struct model *m, int max_length);
 int train_pair_rows(const struct train_pair *q, bool fork);
