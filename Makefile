@@ -56,7 +56,11 @@ extra_flags = $(if $(filter kernels/%,$(1)),-Wno-psabi $(if $(DEBUG),,-O3)) \
 
 # The function library is embedded as text; .incbin is not seen by -MMD.
 EXTRA_OBJ_queue := $(BUILD)/obj/queue/lua.S.o
-$(EXTRA_OBJ_queue): $(wildcard queue/lua/*.lua)
+$(EXTRA_OBJ_queue): $(wildcard queue/lua/*.lua) $(BUILD)/states.lua
+# Lua and TypeScript get the tables of states and moves from the file that C includes.
+$(BUILD)/states.lua: queue/states.lua.in queue/states.def
+	@mkdir -p $(dir $@)
+	$(CC) -E -P -x c -I. $< | grep . > $@.tmp && mv $@.tmp $@
 # The server carries the web pages and the API's description; see server/embed.sh.
 EXTRA_OBJ_server := $(BUILD)/obj/assets.o
 $(BUILD)/assets.S: server/embed.sh server/no-ui.html server/openapi.json $(wildcard web/dist/* web/dist/*/*)

@@ -1,5 +1,7 @@
 #include "migrations/migrations.h"
 
+#include "migrations/step.h"
+
 #include "base/clk.h"
 #include "base/log.h"
 #include "base/sha256.h"
@@ -15,16 +17,8 @@
 #define LOCK_MS 30000       /* renewed before each step; a step must be shorter */
 #define LOCK_WAIT_MS 60000  /* another server migrates */
 
-/* A step leads from schema `to` - 1 to `to`. It may be killed at any point and must then be safe to
- * run again; long ones keep a cursor in the meta hash. */
-struct migration {
-	int to;
-	const char *name;
-	enum rc (*run)(struct redis *r, struct err *e);
-};
-
 /* 0001: the meta hash. Every field that functions read has a value from here on. */
-static enum rc m0001_meta(struct redis *r, struct err *e)
+enum rc m0001_meta(const struct migration_step *s, struct err *e)
 {
 	static const char *const fields[] = {"fence 0", "seq 0", "lclock 0", "frozen 0"};
 
@@ -34,18 +28,24 @@ static enum rc m0001_meta(struct redis *r, struct err *e)
 
 		redis_cmd_words(&c, "HSETNX " KEY_META);
 		redis_cmd_words(&c, fields[i]);
-		rc = redis_call(r, &c, NULL, e);
+		rc = redis_call(s->redis, &c, NULL, e);
 		if (rc)
 			return rc;
 	}
 	return RC_OK;
 }
 
-static const struct migration migrations[] = {
+static const struct migration {
+	int to;
+	const char *name;
+	enum rc (*run)(const struct migration_step *s, struct err *e);
+} migrations[] = {
 	{1, "0001-meta", m0001_meta},
+	{2, "0002-queues", m0002_queues},
 };
 #define N_MIGRATIONS (sizeof(migrations) / sizeof(*migrations))
 
+/* Below 0: on the way from that schema to the next. */
 static enum rc schema_read(struct redis *r, int64_t *schema, struct err *e)
 {
 	struct redis_cmd c = REDIS_CMD_INIT;
@@ -116,30 +116,47 @@ static enum rc lock_renew(struct redis *r, const char *token, struct err *e)
 	return lock_script(r, token, action, e);
 }
 
-static enum rc step_done(struct redis *r, const char *token, int to, struct err *e)
+static enum rc schema_write(struct redis *r, const char *token, int schema, struct err *e)
 {
 	char action[96];
 
-	str_fmt(action, sizeof(action), "redis.call('HSET', KEYS[2], 'schema', '%d')", to);
+	str_fmt(action, sizeof(action), "redis.call('HSET', KEYS[2], 'schema', '%d')", schema);
 	return lock_script(r, token, action, e);
+}
+
+struct lock {
+	struct redis *redis;
+	const char *token;
+};
+
+static enum rc lock_alive(void *ctx, struct err *e)
+{
+	const struct lock *l = ctx;
+
+	return lock_renew(l->redis, l->token, e);
 }
 
 /* --- run --------------------------------------------------------------------------------------- */
 
 static enum rc steps_run(struct redis *r, const char *token, struct err *e)
 {
+	struct lock lock = {r, token};
+	struct migration_step step = {.redis = r, .alive = lock_alive, .ctx = &lock};
 	int64_t schema;
 	enum rc rc = schema_read(r, &schema, e);
 
 	for (size_t i = 0; !rc && i < N_MIGRATIONS; i++) {
 		const struct migration *m = &migrations[i];
-		if (m->to <= schema)
+		if (m->to <= llabs(schema))
 			continue;
 		rc = lock_renew(r, token, e);
+		/* An empty keyspace has no servers to hold off. */
+		if (!rc && m->to > 1)
+			rc = schema_write(r, token, -(m->to - 1), e);
 		if (!rc)
-			rc = m->run(r, e);
+			rc = m->run(&step, e);
 		if (!rc)
-			rc = step_done(r, token, m->to, e);
+			rc = schema_write(r, token, m->to, e);
 		if (rc)
 			return err_wrap(e, "migration %s", m->name);
 		log_info("migrations", "applied", "name=%s schema=%d", m->name, m->to);

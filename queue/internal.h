@@ -9,7 +9,7 @@ struct queue {
 	int64_t lease_ms;
 };
 
-/* Starts "FCALL pawl1_<verb> 1 {pawl}:m <schema>"; arguments follow with redis_cmd_add. */
+/* Starts "FCALL pawl2_<verb> 1 {pawl}:m <schema>"; arguments follow with redis_cmd_add. */
 void call_begin(struct redis_cmd *c, const char *verb);
 /* Runs it; reloads the library when Redis has lost it. out may be NULL. */
 enum rc call_end(struct queue *q, struct redis_cmd *c, struct redis_reply **out, struct err *e);

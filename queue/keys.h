@@ -16,9 +16,18 @@
 #define KEY_WORKERS KEY_TAG "wa"
 #define KEY_WORKERS_ALIVE KEY_TAG "wz"
 #define KEY_WORKER_JOBS KEY_TAG "wj:"
+#define KEY_QUOTAS KEY_TAG "quotas"
+#define KEY_QUOTA KEY_TAG "quota:"
+#define KEY_OWNER KEY_TAG "own:"
+#define KEY_OWNER_RUNS KEY_TAG "orun:"
+#define KEY_RUN_QUEUES KEY_TAG "rs:"
+#define KEY_READY KEY_TAG "rq:"
+#define KEY_POOL KEY_TAG "pool:"
+#define KEY_SERVED KEY_TAG "aq"
+#define KEY_AUDIT KEY_TAG "audit"
 #define KEY_EVENTS KEY_TAG "ev"
 #define KEY_KV KEY_TAG "kv:"
 
-#define QUEUE_SCHEMA "1"     /* of the keyspace; every call carries it */
-#define QUEUE_LIB "pawl_v1"  /* name of the function library */
-#define QUEUE_VERB "pawl1_"  /* prefix of its functions */
+#define QUEUE_SCHEMA "2"     /* of the keyspace; every call carries it */
+#define QUEUE_LIB "pawl_v2"  /* name of the function library */
+#define QUEUE_VERB "pawl2_"  /* prefix of its functions */

@@ -9,6 +9,9 @@
 #define WORKER_ID_MAX 64
 #define EVENT_ID_MAX 48  /* two 64-bit numbers and a dash */
 #define STAGE_NAME_MAX 16
+#define POOL_NAME_MAX 32 /* kind of worker: "h100", "cpu" */
+#define OWNER_MAX 64     /* whose run it is: the name of a token */
+#define PRIORITY_MAX 9   /* of a job within its run; either sign */
 
 #define JOBS_PER_RUN_MAX 10000  /* one function call walks all of them on cancel: about 100 ms */
 #define PARENTS_MAX 4096        /* `pair` has every judge job of its iteration as parent */

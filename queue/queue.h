@@ -50,12 +50,14 @@ enum rc queue_lib_load(struct queue *q, struct err *e);
 
 /* --- runs --------------------------------------------------------------------------------------
  * record: {"id","name","spec":{…},…} whatever the server wants to see again; "id" must be a run id;
- * "class" (0..9, default 5), "weight" (default 1) and "lease_ms" are read from record or record.spec.
+ * "class" (0..9, default 5), "weight" (default 1), "max_running" (0 = any number) and "lease_ms" are
+ * read from record or record.spec; "owner" from the record: whose quota it counts against (RC_FULL).
  * idem_key may be NULL. Same key and body digest: RC_OK, *existed, `run` is the first run's id. Same
  * key with another digest: RC_CONFLICT. Same run id: RC_OK and *existed. */
 enum rc queue_submit(struct queue *q, const json_t *record, const char *idem_key,
 		     const char *body_digest, char run[RUN_ID_MAX], bool *existed, struct err *e);
-/* Jobs as plan() makes them: a parent stands before its children, or is known already.
+/* Jobs as plan() makes them, with "pool" (kind of worker; absent = any), "priority" (-9..9), "stall_ms"
+ * (alarm after so long without progress; 0 = never) and "stall_requeue" beside the rest: a parent stands before its children, or is known already.
  * Adding twice adds once. All or nothing. Refused (RC_CONFLICT) when the run is terminal or being
  * cancelled. */
 enum rc queue_add_jobs(struct queue *q, const char *run, const json_t *jobs, int64_t *n_new,
@@ -72,7 +74,15 @@ enum rc queue_fail_run(struct queue *q, const char *run, const char *error, stru
  * lose their lease after CANCEL_GRACE_MS. Until then the run is "draining". */
 enum rc queue_cancel_run(struct queue *q, const char *run, struct err *e);
 enum rc queue_pause_run(struct queue *q, const char *run, struct err *e);
+/* No new claims; what runs may finish. Resume ends it, as it ends a pause. */
+enum rc queue_drain_run(struct queue *q, const char *run, struct err *e);
 enum rc queue_resume_run(struct queue *q, const char *run, struct err *e);
+struct queue_tuning {
+	int class;      /* 0 (first) .. 9; waiting improves it by one every six hours */
+	double weight;  /* share among runs of its class */
+	int max_running; /* jobs at a time; 0 = any number */
+};
+enum rc queue_tune_run(struct queue *q, const char *run, const struct queue_tuning *t, struct err *e);
 /* Every failed, cancelled or skipped job again, the run reopened. */
 enum rc queue_retry_run(struct queue *q, const char *run, int64_t *n, struct err *e);
 
@@ -81,6 +91,10 @@ enum rc queue_cancel_job(struct queue *q, const char *job, struct err *e);
 /* Only from failed, cancelled, skipped (else RC_CONFLICT); children skipped because of it wait
  * again; with `subtree` failed and cancelled descendants are retried as well. */
 enum rc queue_retry_job(struct queue *q, const char *job, bool subtree, int64_t *n, struct err *e);
+/* A done job (else RC_CONFLICT) and everything made from its output run again; old outputs stay in the
+ * store. What runs below it loses its lease. */
+enum rc queue_invalidate_job(struct queue *q, const char *job, int64_t *n, struct err *e);
+enum rc queue_prioritize_job(struct queue *q, const char *job, int priority, struct err *e);
 /* The next beat answers QUEUE_CHECKPOINT_NOW, once. */
 enum rc queue_checkpoint_job(struct queue *q, const char *job, struct err *e);
 
@@ -88,6 +102,7 @@ enum rc queue_checkpoint_job(struct queue *q, const char *job, struct err *e);
 struct queue_claim_req {
 	const char *worker;        /* registered id */
 	const char *const *stages; /* NULL-terminated; NULL or empty = all */
+	const char *const *pools;  /* kinds of jobs it takes beside those that any worker may; or NULL */
 };
 /* *claim = NULL when there is nothing to do, else
  * {"job":{…as queue_job, inputs resolved to [{"role","digest","kind","size","meta","job"}]},
@@ -186,10 +201,21 @@ enum rc queue_worker_register(struct queue *q, const char *worker, const json_t 
 enum rc queue_worker_beat(struct queue *q, const char *worker, enum queue_action *action,
 			  struct err *e);
 enum rc queue_worker_drain(struct queue *q, const char *worker, struct err *e);
+enum rc queue_worker_take(struct queue *q, const char *worker, struct err *e); /* ends a drain */
 enum rc queue_worker_gone(struct queue *q, const char *worker, struct err *e);
 /* Array of {"id","name","state":"idle|busy|draining|lost|gone","job"|null,"last_beat_ms","started_ms",
  * "jobs_done","preemptions","info":{…}}. */
 enum rc queue_workers(struct queue *q, json_t **out, struct err *e);
+
+/* --- quotas: limits of one owner's runs together; 0 = none ---------------------------------------*/
+struct queue_quota {
+	int64_t runs, running; /* open runs; jobs at a time */
+	double gpu_hours;      /* of work in one day (UTC), by lease clock */
+};
+enum rc queue_quota_set(struct queue *q, const char *owner, const struct queue_quota *quota,
+			struct err *e);
+/* {owner: {"runs","running","gpu_hours","used_runs","used_running","used_gpu_hours"}}. */
+enum rc queue_quotas(struct queue *q, json_t **out, struct err *e);
 
 /* --- small things with a life span (sessions, tokens, login links) ------------------------------
  * ttl_s 0 = for ever. get and take: RC_NOTFOUND. take gets and deletes in one step. */

@@ -1,10 +1,11 @@
-/* Reads: runs, jobs, attempts, metrics, and why a job does not run. */
+/* Reads: runs, jobs, attempts, metrics. */
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "queue/internal.h"
 #include "queue/keys.h"
 #include "queue/states.h"
+#include "queue/waiting.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,8 @@ static const struct {
 } job_numbers[] = {
 	{"iter", "iter"}, {"shard", "shard"}, {"pass", "pass"}, {"need", "need"},
 	{"attempts", "att"}, {"max_attempts", "max"}, {"starts", "starts"}, {"losses", "losses"},
-	{"preemptions", "pre"}, {"log_size", "logsz"}, {"seq", "seq"},
+	{"preemptions", "pre"}, {"log_size", "logsz"}, {"seq", "seq"}, {"priority", "prio"},
+	{"generation", "gen"}, {"stall_ms", "stall"},
 }, job_times[] = {
 	{"created_ms", "created"}, {"started_ms", "started"}, {"ended_ms", "ended"},
 	{"last_beat_ms", "lb"}, {"checkpoint_ms", "ckat"},
@@ -52,6 +54,8 @@ json_t *job_json(const char *id, const struct redis_reply *h)
 	json_object_set_new(j, "optional", json_boolean(hash_i64(h, "opt", 0) == 1));
 	json_object_set_new(j, "cancelling", json_boolean(hash_i64(h, "cancel", 0) == 1 &&
 							  !strcmp(hash_get(h, "state", ""), "running")));
+	json_object_set_new(j, "stuck", json_boolean(hash_get(h, "stuck", "")[0] &&
+						     !strcmp(hash_get(h, "state", ""), "running")));
 	json_object_set_new(j, "worker", json_text_or_null(hash_get(h, "worker", "")));
 	json_object_set_new(j, "progress", job_progress(h));
 	json_object_set_new(j, "wait_reason", json_null());
@@ -66,103 +70,11 @@ json_t *job_json(const char *id, const struct redis_reply *h)
 	return j;
 }
 
-/* --- why a job waits --------------------------------------------------------------------------- */
-
-struct waiting {
-	bool hold;        /* the run is paused */
-	json_t *workers;  /* owned; as queue_workers */
-	int64_t lease_clock_ms;
-};
-
-static enum rc waiting_load(struct queue *q, const char *run, struct waiting *w, struct err *e)
-{
-	struct redis_cmd c[2] = {REDIS_CMD_INIT, REDIS_CMD_INIT};
-	struct redis_reply *p[2] = {NULL, NULL};
-	enum rc rc = queue_workers(q, &w->workers, e);
-
-	if (rc)
-		return rc;
-	cmd_key(&c[0], "HGET", KEY_RUN, run, "hold");
-	redis_cmd_words(&c[1], "HGET " KEY_META " lclock");
-	rc = redis_pipe(q->redis, c, 2, p, e);
-	w->hold = reply_i64(p[0]) == 1;
-	w->lease_clock_ms = reply_i64(p[1]);
-	reply_free(p[0]);
-	reply_free(p[1]);
-	return rc;
-}
-
-static bool worker_takes(const json_t *worker, const char *stage)
-{
-	const json_t *stages = json_object_get(json_object_get(worker, "info"), "stages");
-	size_t i;
-	json_t *s;
-
-	json_array_foreach(stages, i, s)
-		if (json_is_string(s) && !strcmp(json_string_value(s), stage))
-			return true;
-	return json_array_size(stages) == 0;
-}
-
-static char *ready_reason(const struct waiting *w, const char *stage)
-{
-	int alive = 0, taking = 0;
-	size_t i;
-	json_t *worker;
-
-	if (w->hold)
-		return mem_str("the run is paused");
-	json_array_foreach(w->workers, i, worker) {
-		const char *state = jx_get_str(worker, "state", "");
-		if (strcmp(state, "idle") != 0 && strcmp(state, "busy") != 0)
-			continue;
-		alive++;
-		taking += worker_takes(worker, stage);
-	}
-	if (!alive)
-		return mem_str("no worker is connected");
-	if (!taking)
-		return mem_printf("none of %d workers takes the stage \"%s\"", alive, stage);
-	return mem_printf("waits for one of %d workers", taking);
-}
-
-/* Heap sentence, or NULL for a job that does not wait. */
-static char *wait_reason(const struct waiting *w, const json_t *job, const struct redis_reply *h)
-{
-	const char *state = hash_get(h, "state", "");
-	int64_t left, ms;
-
-	if (!strcmp(state, "ready"))
-		return ready_reason(w, hash_get(h, "stage", ""));
-	if (!strcmp(state, "blocked")) {
-		left = hash_i64(h, "left", 0);
-		return mem_printf("waits for %lld of %zu earlier jobs", (long long)left,
-				  json_array_size(json_object_get(job, "parents")));
-	}
-	if (!strcmp(state, "delayed")) {
-		ms = hash_i64(h, "due", 0) - w->lease_clock_ms;
-		return mem_printf("tries again in %lld s after: %s", (long long)(ms > 0 ? ms / 1000 + 1 : 0),
-				  jx_get_str(json_object_get(job, "error"), "message", "a failure"));
-	}
-	if (!strcmp(state, "skipped"))
-		return mem_str("an earlier job did not succeed");
-	return NULL;
-}
-
-static void set_wait_reason(const struct waiting *w, json_t *job, const struct redis_reply *h)
-{
-	char *text = wait_reason(w, job, h);
-
-	if (text)
-		json_object_set_new(job, "wait_reason", json_string(text));
-	free(text);
-}
-
 enum rc queue_job(struct queue *q, const char *job, json_t **out, struct err *e)
 {
 	struct redis_cmd c = REDIS_CMD_INIT;
 	struct redis_reply *p = NULL;
-	struct waiting w = {0};
+	struct waiting *w = NULL;
 	char run[RUN_ID_MAX];
 	enum rc rc;
 
@@ -177,9 +89,9 @@ enum rc queue_job(struct queue *q, const char *job, json_t **out, struct err *e)
 		rc = waiting_load(q, run, &w, e);
 	if (!rc) {
 		*out = job_json(job, p);
-		set_wait_reason(&w, *out, p);
+		waiting_say(w, *out, p);
 	}
-	json_decref(w.workers);
+	waiting_free(w);
 	reply_free(p);
 	return rc;
 }
@@ -235,7 +147,7 @@ static enum rc for_jobs(struct queue *q, const struct redis_reply *ids, const ch
 
 struct jobs_ctx {
 	const struct queue_job_filter *filter;
-	struct waiting waiting;
+	struct waiting *waiting; /* owned */
 	json_t *out;
 };
 
@@ -252,7 +164,7 @@ static void jobs_each(void *ctx_, const char *id, const struct redis_reply *h)
 	if (f && f->iter >= 0 && f->iter != hash_i64(h, "iter", 0))
 		return;
 	job = job_json(id, h);
-	set_wait_reason(&ctx->waiting, job, h);
+	waiting_say(ctx->waiting, job, h);
 	json_array_append_new(ctx->out, job);
 }
 
@@ -269,7 +181,7 @@ enum rc queue_jobs(struct queue *q, const char *run, const struct queue_job_filt
 	ctx.out = json_array();
 	if (!rc)
 		rc = for_jobs(q, ids, "HGETALL", "", jobs_each, &ctx, e);
-	json_decref(ctx.waiting.workers);
+	waiting_free(ctx.waiting);
 	reply_free(ids);
 	if (rc)
 		json_decref(ctx.out);
@@ -328,6 +240,24 @@ static json_t *run_counts(const struct redis_reply *h)
 	return counts;
 }
 
+/* Useful and lost work of ended attempts; cost in the unit of the workers' prices. */
+static void run_accounts(json_t *r, const struct redis_reply *h)
+{
+	static const char *const kinds[] = {"useful", "lost"};
+	char from[24], to[24];
+
+	for (int i = 0; i < 2; i++) {
+		str_fmt(from, sizeof(from), "%s_ms", kinds[i]);
+		str_fmt(to, sizeof(to), "%s_s", kinds[i]);
+		json_object_set_new(r, to, json_real((double)hash_i64(h, from, 0) / 1e3));
+		str_fmt(from, sizeof(from), "%s_cost", kinds[i]);
+		json_object_set_new(r, from, json_real((double)hash_i64(h, from, 0) / 1e6));
+	}
+	json_object_set_new(r, "owner", json_text_or_null(hash_get(h, "owner", "")));
+	json_object_set_new(r, "max_running", json_integer(hash_i64(h, "max_running", 0)));
+	json_object_set_new(r, "drain", json_boolean(hash_i64(h, "hold", 0) == 2));
+}
+
 static json_t *run_json(const struct redis_reply *h, bool full)
 {
 	json_t *record = hash_json(h, "rec"), *spec = json_object_get(record, "spec");
@@ -347,6 +277,7 @@ static json_t *run_json(const struct redis_reply *h, bool full)
 		      (json_int_t)hash_i64(h, "class", 5), "weight", weight, "vt", vt, "error",
 		      json_text_or_null(hash_get(h, "error", "")), "final_digest",
 		      json_text_or_null(hash_get(h, "digest", "")));
+	run_accounts(r, h);
 	json_object_set_new(r, "updated_ms", json_ms_or_null(hash_i64(h, "updated",
 								      hash_i64(h, "created", 0))));
 	json_object_set(r, "iterations", json_object_get(spec, "iterations"));

@@ -28,7 +28,8 @@ static enum rc submit_command(struct redis_cmd *c, const json_t *record, const c
 {
 	const char *id = jx_get_str(record, "id", "");
 	double class = record_number(record, "class", 5), weight = record_number(record, "weight", 1);
-	double lease = record_number(record, "lease_ms", 0);
+	double lease = record_number(record, "lease_ms", 0), most = record_number(record, "max_running", 0);
+	const char *owner = jx_get_str(record, "owner", "");
 
 	if (!word_valid(id, RUN_ID_MAX) || strchr(id, '.'))
 		return err_set(e, RC_INVALID, "run id \"%.32s\": expected a short word", id);
@@ -38,6 +39,10 @@ static enum rc submit_command(struct redis_cmd *c, const json_t *record, const c
 	if (lease != 0 && !(lease >= LEASE_MS_MIN && lease <= LEASE_MS_MAX))
 		return err_set(e, RC_INVALID, "lease_ms %g: expected 0 or %d to %d", lease,
 			       LEASE_MS_MIN, LEASE_MS_MAX);
+	if (!(most >= 0 && most <= JOBS_PER_RUN_MAX))
+		return err_set(e, RC_INVALID, "max_running %g: expected 0 to %d", most, JOBS_PER_RUN_MAX);
+	if (owner[0] && !word_valid(owner, OWNER_MAX))
+		return err_set(e, RC_INVALID, "owner \"%.70s\": expected a short word", owner);
 	call_begin(c, "submit");
 	redis_cmd_add(c, id);
 	cmd_json(c, record);
@@ -48,6 +53,8 @@ static enum rc submit_command(struct redis_cmd *c, const json_t *record, const c
 							       "name", "")));
 	redis_cmd_add(c, idem_key ? idem_key : "");
 	redis_cmd_add(c, digest ? digest : "");
+	redis_cmd_add(c, owner);
+	redis_cmd_i64(c, (int64_t)most);
 	if (c->bytes.len > DOC_BYTES_MAX)
 		return err_set(e, RC_FULL, "run record of %zu bytes: the limit is %d", c->bytes.len,
 			       DOC_BYTES_MAX);
@@ -79,11 +86,18 @@ enum rc queue_submit(struct queue *q, const json_t *record, const char *idem_key
 static enum rc job_arguments(struct redis_cmd *c, const char *run, const json_t *job, struct err *e)
 {
 	const char *id = jx_get_str(job, "id", ""), *stage = jx_get_str(job, "stage", "");
+	const char *pool = jx_get_str(job, "pool", "");
 	const json_t *parents = json_object_get(job, "parents");
+	int64_t priority = jx_get_i64(job, "priority", 0), stall = jx_get_i64(job, "stall_ms", 0);
 	size_t n = json_array_size(parents), run_len = strlen(run);
 
 	if (!word_valid(id, JOB_ID_MAX) || strncmp(id, run, run_len) != 0 || id[run_len] != '.')
 		return err_set(e, RC_INVALID, "job id \"%.100s\": expected \"%s.…\"", id, run);
+	if (pool[0] && !word_valid(pool, POOL_NAME_MAX))
+		return err_set(e, RC_INVALID, "job %s: pool \"%.40s\": expected a short word", id, pool);
+	if (priority < -PRIORITY_MAX || priority > PRIORITY_MAX || stall < 0)
+		return err_set(e, RC_INVALID, "job %s: expected a priority of -%d to %d, stall_ms 0 or more",
+			       id, PRIORITY_MAX, PRIORITY_MAX);
 	if (n > PARENTS_MAX)
 		return err_set(e, RC_FULL, "job %s has %zu parents: the limit is %d", id, n,
 			       PARENTS_MAX);
@@ -97,6 +111,10 @@ static enum rc job_arguments(struct redis_cmd *c, const char *run, const json_t 
 	redis_cmd_f64(c, jx_get_f64(job, "cost_hint", 1));
 	redis_cmd_i64(c, jx_get_i64(job, "max_attempts", ATTEMPTS_MAX_DEFAULT));
 	cmd_json(c, job);
+	redis_cmd_add(c, pool);
+	redis_cmd_i64(c, priority);
+	redis_cmd_i64(c, stall);
+	redis_cmd_add(c, jx_get_bool(job, "stall_requeue", false) ? "1" : "0");
 	redis_cmd_i64(c, (int64_t)n);
 	for (size_t i = 0; i < n; i++) {
 		const char *p = json_string_value(json_array_get(parents, i));
@@ -187,6 +205,28 @@ enum rc queue_pause_run(struct queue *q, const char *run, struct err *e)
 	return call_words(q, "hold", (const char *[]){run, "1", NULL}, NULL, e);
 }
 
+enum rc queue_drain_run(struct queue *q, const char *run, struct err *e)
+{
+	return call_words(q, "hold", (const char *[]){run, "2", NULL}, NULL, e);
+}
+
+enum rc queue_tune_run(struct queue *q, const char *run, const struct queue_tuning *t, struct err *e)
+{
+	char class[16], weight[32], most[16];
+
+	if (t->class < 0 || t->class > 9 || !(t->weight >= 0.001 && t->weight <= 1000) ||
+	    t->max_running < 0 || t->max_running > JOBS_PER_RUN_MAX)
+		return err_set(e, RC_INVALID,
+			       "class %d, weight %g, max_running %d: expected 0 to 9, 0.001 to 1000, 0 to %d",
+			       t->class, t->weight, t->max_running, JOBS_PER_RUN_MAX);
+	str_fmt(class, sizeof(class), "%d", t->class);
+	str_fmt(weight, sizeof(weight), "%.17g", t->weight);
+	str_fmt(most, sizeof(most), "%d", t->max_running);
+	return call_words(q, "tune",
+			  (const char *[]){run, "class", class, "weight", weight, "max_running", most, NULL},
+			  NULL, e);
+}
+
 enum rc queue_resume_run(struct queue *q, const char *run, struct err *e)
 {
 	return call_words(q, "hold", (const char *[]){run, "0", NULL}, NULL, e);
@@ -205,6 +245,22 @@ enum rc queue_cancel_job(struct queue *q, const char *job, struct err *e)
 enum rc queue_retry_job(struct queue *q, const char *job, bool subtree, int64_t *n, struct err *e)
 {
 	return call_words(q, "retry_job", (const char *[]){job, subtree ? "1" : "0", NULL}, n, e);
+}
+
+enum rc queue_invalidate_job(struct queue *q, const char *job, int64_t *n, struct err *e)
+{
+	return call_words(q, "invalidate", (const char *[]){job, NULL}, n, e);
+}
+
+enum rc queue_prioritize_job(struct queue *q, const char *job, int priority, struct err *e)
+{
+	char text[16];
+
+	if (priority < -PRIORITY_MAX || priority > PRIORITY_MAX)
+		return err_set(e, RC_INVALID, "priority %d: expected -%d to %d", priority, PRIORITY_MAX,
+			       PRIORITY_MAX);
+	str_fmt(text, sizeof(text), "%d", priority);
+	return call_words(q, "job_prio", (const char *[]){job, text, NULL}, NULL, e);
 }
 
 enum rc queue_checkpoint_job(struct queue *q, const char *job, struct err *e)

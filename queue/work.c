@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ALL_STAGES "import,eft,sft,prompts,generate,judge,pair,dpo,eval"
-
+static const char *const all_stages[] = {"import", "eft", "sft", "prompts", "generate",
+					 "judge",  "pair", "dpo", "eval",    NULL};
 static const char *const actions[] = {"continue", "cancel", "pause", "drain", "checkpoint_now"};
 static const char *const fail_kinds[] = {"retry", "fatal", "preempted"};
 
@@ -39,12 +39,13 @@ bool queue_fail_kind_of(const char *text, enum queue_fail_kind *out)
 
 /* --- claim ------------------------------------------------------------------------------------- */
 
-/* Adds worker, nonce, lease and stages. The nonce keeps tokens apart even if a failover of Redis
+/* Adds worker, nonce, lease and queues. The nonce keeps tokens apart even if a failover of Redis
  * rolls the fence counter back. */
 static enum rc claim_arguments(struct queue *q, struct redis_cmd *c, const struct queue_claim_req *r,
 			       struct err *e)
 {
-	struct buf stages = BUF_INIT;
+	const char *const *stages = r->stages && *r->stages ? r->stages : all_stages;
+	struct buf queues = BUF_INIT;
 	char nonce[17];
 	uint8_t bytes[8];
 
@@ -53,13 +54,19 @@ static enum rc claim_arguments(struct queue *q, struct redis_cmd *c, const struc
 	random_bytes(bytes, sizeof(bytes));
 	for (size_t i = 0; i < sizeof(bytes); i++)
 		str_fmt(nonce + 2 * i, 3, "%02x", bytes[i]);
-	for (const char *const *s = r->stages; s && *s; s++)
-		buf_printf(&stages, "%s%s", stages.len ? "," : "", *s);
+	for (const char *const *p = r->pools; p && *p; p++)
+		if (!word_valid(*p, POOL_NAME_MAX))
+			return err_set(e, RC_INVALID, "pool \"%.40s\": expected a short word", *p);
+	for (const char *const *s = stages; *s; s++) {
+		buf_printf(&queues, "%s%s", queues.len ? "," : "", *s);
+		for (const char *const *p = r->pools; p && *p; p++)
+			buf_printf(&queues, ",%s@%s", *s, *p);
+	}
 	redis_cmd_add(c, r->worker);
 	redis_cmd_add(c, nonce);
 	redis_cmd_i64(c, q->lease_ms);
-	redis_cmd_add(c, stages.len ? stages.data : ALL_STAGES);
-	buf_release(&stages);
+	redis_cmd_add(c, queues.data);
+	buf_release(&queues);
 	return RC_OK;
 }
 
@@ -75,49 +82,38 @@ static const json_t *output_of(const json_t *outputs, const char *role)
 	return NULL;
 }
 
-/* Replaces {"role","job","output"} by what that job made. Outputs of a done job never change, so
- * reading them after the claim is as good as inside it. */
-static enum rc resolve_input(struct queue *q, json_t *input, struct err *e)
+/* Replaces {"role","job","output"} by what that job made; sources = {job, outputs, job, outputs…}. */
+static enum rc resolve_input(const struct redis_reply *sources, json_t *input, struct err *e)
 {
+	static const char *const members[] = {"digest", "kind", "size", "meta"};
 	const char *job = jx_get_str(input, "job", NULL), *role = jx_get_str(input, "output", "");
-	struct redis_cmd c = REDIS_CMD_INIT;
-	struct redis_reply *p = NULL;
 	json_t *outputs = NULL;
 	const json_t *o;
-	enum rc rc;
 
-	if (!job)
-		return RC_OK;
-	cmd_key(&c, "HGET", KEY_JOB, job, "outputs");
-	rc = redis_call(q->redis, &c, &p, e);
-	if (rc)
-		return rc;
-	outputs = json_of_text(reply_text(p), reply_len(p));
-	reply_free(p);
+	for (size_t i = 0; job && !outputs && i + 1 < reply_n(sources); i += 2)
+		if (!strcmp(reply_text(reply_at(sources, i)), job))
+			outputs = json_of_text(reply_text(reply_at(sources, i + 1)),
+					       reply_len(reply_at(sources, i + 1)));
 	o = output_of(outputs, role);
-	if (o) {
-		json_object_set(input, "digest", json_object_get(o, "digest"));
-		json_object_set(input, "kind", json_object_get(o, "kind"));
-		json_object_set(input, "size", json_object_get(o, "size"));
-		json_object_set(input, "meta", json_object_get(o, "meta"));
-	} else {
-		rc = err_set(e, RC_NOTFOUND, "input \"%s\": job %s has no output \"%s\"",
-			     jx_get_str(input, "role", ""), job, role);
-	}
+	for (size_t i = 0; o && i < sizeof(members) / sizeof(*members); i++)
+		json_object_set(input, members[i], json_object_get(o, members[i]));
 	json_decref(outputs);
-	return rc;
+	if (job && !o)
+		return err_set(e, RC_NOTFOUND, "input \"%s\": job %s has no output \"%s\"",
+			       jx_get_str(input, "role", ""), job, role);
+	return RC_OK;
 }
 
 /* Where some parents may fail, the inputs they would have made are left out. */
-static enum rc resolve_inputs(struct queue *q, json_t *job, struct err *e)
+static enum rc resolve_inputs(const struct redis_reply *sources, json_t *job, struct err *e)
 {
 	json_t *inputs = json_object_get(job, "inputs");
 	bool some = jx_get_i64(job, "need", 0) <
 		    (int64_t)json_array_size(json_object_get(job, "parents"));
 
 	for (size_t i = 0; i < json_array_size(inputs);) {
-		enum rc rc = resolve_input(q, json_array_get(inputs, i), e);
-		if (rc == RC_NOTFOUND && some)
+		enum rc rc = resolve_input(sources, json_array_get(inputs, i), e);
+		if (rc && some)
 			json_array_remove(inputs, i);
 		else if (rc)
 			return rc;
@@ -127,31 +123,15 @@ static enum rc resolve_inputs(struct queue *q, json_t *job, struct err *e)
 	return RC_OK;
 }
 
-/* grant = {job, token, starts, lease} from Redis. */
-static enum rc claim_json(struct queue *q, const struct redis_reply *grant, json_t **claim,
-			  struct err *e)
+/* grant = {job, token, starts, lease, hash, record, sources} from Redis. */
+static enum rc claim_json(const struct redis_reply *grant, json_t **claim, struct err *e)
 {
-	const char *id = reply_text(reply_at(grant, 0));
-	struct redis_cmd c[2] = {REDIS_CMD_INIT, REDIS_CMD_INIT};
-	struct redis_reply *p[2] = {NULL, NULL};
-	char run[RUN_ID_MAX];
-	json_t *job, *record;
-	enum rc rc;
+	json_t *job = job_json(reply_text(reply_at(grant, 0)), reply_at(grant, 4));
+	json_t *record = json_of_text(reply_text(reply_at(grant, 5)), reply_len(reply_at(grant, 5)));
+	enum rc rc = resolve_inputs(reply_at(grant, 6), job, e);
 
-	if (!job_run_of(id, run))
-		return err_set(e, RC_CORRUPT, "redis granted the job \"%.100s\"", id);
-	cmd_key(&c[0], "HGETALL", KEY_JOB, id, "");
-	cmd_key(&c[1], "HGET", KEY_RUN, run, "rec");
-	rc = redis_pipe(q->redis, c, 2, p, e);
-	if (rc)
-		return rc;
-	job = job_json(id, p[0]);
-	record = json_of_text(reply_text(p[1]), reply_len(p[1]));
-	reply_free(p[0]);
-	reply_free(p[1]);
-	rc = resolve_inputs(q, job, e);
 	*claim = rc ? NULL
-		    : json_pack("{s:O, s:s, s:I, s:I, s:O, s:O}", "job", job, "token",
+		    : json_pack("{s:O, s:s, s:I, s:I, s:O, s:O?}", "job", job, "token",
 				reply_text(reply_at(grant, 1)), "attempt",
 				(json_int_t)reply_i64(reply_at(grant, 2)), "lease_ms",
 				(json_int_t)reply_i64(reply_at(grant, 3)), "resume",
@@ -170,9 +150,9 @@ static enum rc claim_or_park(struct queue *q, const struct redis_reply *grant, j
 	json_t *reason;
 
 	*claim = NULL;
-	if (reply_n(grant) < 4)
+	if (reply_n(grant) < 7)
 		return RC_OK;
-	rc = claim_json(q, grant, claim, &why);
+	rc = claim_json(grant, claim, &why);
 	if (rc == RC_NOTFOUND) {
 		reason = json_pack("{s:s}", "message", why.text);
 		rc = queue_fail(q, reply_text(reply_at(grant, 0)), reply_text(reply_at(grant, 1)),

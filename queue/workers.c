@@ -1,4 +1,5 @@
 /* Workers, small things with a life span, and the auditor. */
+#include "base/clk.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -21,6 +22,7 @@ enum rc queue_worker_register(struct queue *q, const char *worker, const json_t 
 	cmd_json(&c, info);
 	redis_cmd_add(&c, jx_get_str(info, "name", worker));
 	redis_cmd_i64(&c, WORKERS_KEPT);
+	redis_cmd_f64(&c, jx_get_f64(info, "price_per_hour", 0));
 	return call_end(q, &c, NULL, e);
 }
 
@@ -43,6 +45,11 @@ enum rc queue_worker_beat(struct queue *q, const char *worker, enum queue_action
 enum rc queue_worker_drain(struct queue *q, const char *worker, struct err *e)
 {
 	return call_words(q, "worker_set", (const char *[]){worker, "drain", NULL}, NULL, e);
+}
+
+enum rc queue_worker_take(struct queue *q, const char *worker, struct err *e)
+{
+	return call_words(q, "worker_set", (const char *[]){worker, "take", NULL}, NULL, e);
 }
 
 enum rc queue_worker_gone(struct queue *q, const char *worker, struct err *e)
@@ -117,6 +124,71 @@ enum rc queue_workers(struct queue *q, json_t **out, struct err *e)
 		json_decref(list);
 	else
 		*out = list;
+	return rc;
+}
+
+/* --- quotas ------------------------------------------------------------------------------------ */
+
+enum rc queue_quota_set(struct queue *q, const char *owner, const struct queue_quota *quota, struct err *e)
+{
+	struct redis_cmd c = REDIS_CMD_INIT;
+
+	if (!word_valid(owner, OWNER_MAX))
+		return err_set(e, RC_INVALID, "owner \"%.70s\": expected a short word", owner);
+	if (quota->runs < 0 || quota->running < 0 || !(quota->gpu_hours >= 0))
+		return err_set(e, RC_INVALID, "quota of %s: expected numbers of 0 (no limit) or more", owner);
+	call_begin(&c, "quota_set");
+	redis_cmd_add(&c, owner);
+	redis_cmd_i64(&c, quota->runs);
+	redis_cmd_i64(&c, quota->running);
+	redis_cmd_f64(&c, quota->gpu_hours);
+	return call_end(q, &c, NULL, e);
+}
+
+static json_t *quota_json(const struct redis_reply *limits, const struct redis_reply *use,
+			  const struct redis_reply *open, int64_t today)
+{
+	double hours = 0, seconds = 0;
+
+	str_to_f64(hash_get(limits, "gpu_hours", "0"), &hours);
+	if (hash_i64(use, "day", -1) == today)
+		str_to_f64(hash_get(use, "seconds", "0"), &seconds);
+	return json_pack("{s:I, s:I, s:f, s:I, s:I, s:f}", "runs", (json_int_t)hash_i64(limits, "runs", 0),
+			 "running", (json_int_t)hash_i64(limits, "running", 0), "gpu_hours", hours,
+			 "used_runs", (json_int_t)reply_i64(open), "used_running",
+			 (json_int_t)hash_i64(use, "running", 0), "used_gpu_hours", seconds / 3600);
+}
+
+enum rc queue_quotas(struct queue *q, json_t **out, struct err *e)
+{
+	struct redis_cmd c = REDIS_CMD_INIT, three[3];
+	struct redis_reply *owners = NULL, *p[3];
+	int64_t today = clk_now_ms() / 86400000;
+	json_t *list = json_object();
+	enum rc rc;
+
+	redis_cmd_words(&c, "SMEMBERS " KEY_QUOTAS);
+	rc = redis_call(q->redis, &c, &owners, e);
+	for (size_t i = 0; !rc && i < reply_n(owners); i++) {
+		const char *owner = reply_text(reply_at(owners, i));
+
+		memset(three, 0, sizeof(three));
+		cmd_key(&three[0], "HGETALL", KEY_QUOTA, owner, "");
+		cmd_key(&three[1], "HGETALL", KEY_OWNER, owner, "");
+		cmd_key(&three[2], "SCARD", KEY_OWNER_RUNS, owner, "");
+		rc = redis_pipe(q->redis, three, 3, p, e);
+		if (rc)
+			break;
+		json_object_set_new(list, owner, quota_json(p[0], p[1], p[2], today));
+		for (int k = 0; k < 3; k++)
+			reply_free(p[k]);
+	}
+	reply_free(owners);
+	if (rc) {
+		json_decref(list);
+		list = NULL;
+	}
+	*out = list;
 	return rc;
 }
 

@@ -2,9 +2,10 @@
 
 local FIELDS = {'state', 'run', 'stage', 'iter', 'shard', 'pass', 'seq', 'worker', 'token', 'att',
 	'max', 'lost', 'cancel', 'starts', 'cost', 'charged', 'slc', 'ttl', 'left', 'succ', 'need',
-	'pd', 'ck', 'opt', 'dtok', 'ftok', 'losses', 'pre'}
+	'pd', 'ck', 'opt', 'dtok', 'ftok', 'losses', 'pre', 'queue', 'prio', 'ckl', 'stall', 'stuck',
+	'gen'}
 local NUMBERS = {'iter', 'shard', 'pass', 'seq', 'att', 'max', 'lost', 'starts', 'cost', 'charged',
-	'slc', 'ttl', 'left', 'succ', 'need', 'pd', 'losses', 'pre'}
+	'slc', 'ttl', 'left', 'succ', 'need', 'pd', 'losses', 'pre', 'prio', 'ckl', 'stall', 'gen'}
 
 local function job_load(id)
 	local v = redis.call('HMGET', P .. 'j:' .. id, unpack(FIELDS))
@@ -12,56 +13,150 @@ local function job_load(id)
 		return nil
 	end
 	local j = {id = id}
-	for i, f in ipairs(FIELDS) do
-		j[f] = v[i] or ''
+	for i = 1, #FIELDS do
+		j[FIELDS[i]] = v[i] or ''
 	end
-	for _, f in ipairs(NUMBERS) do
-		j[f] = tonumber(j[f]) or 0
+	for i = 1, #NUMBERS do
+		j[NUMBERS[i]] = tonumber(j[NUMBERS[i]]) or 0
 	end
 	return j
 end
 
-local function job_event(j, from, note)
-	local d = {state = j.state, from = from, stage = j.stage, iter = j.iter, shard = j.shard,
-		pass = j.pass, attempt = j.starts}
-	if j.worker ~= '' then
-		d.worker = j.worker
-	end
-	if note and note ~= '' then
-		d.note = note
-	end
-	event('job', j.run, j.id, cjson.encode(d))
+local function job_place(j)
+	return '"stage":"' .. j.stage .. '","iter":' .. int(j.iter) .. ',"shard":' .. int(j.shard) ..
+		',"pass":' .. int(j.pass) .. ',"attempt":' .. int(j.starts)
 end
 
--- Strict class first, then least virtual time (seconds of work by weight).
-local function pool_score(class, vt)
-	return class * 1e13 + vt
+-- Names of stages, states and workers are plain words; only a note needs quoting.
+local function job_event(j, from, note)
+	local d = '{"state":"' .. j.state .. '","from":"' .. from .. '",' .. job_place(j)
+	if j.worker ~= '' then
+		d = d .. ',"worker":"' .. j.worker .. '"'
+	end
+	if note and note ~= '' then
+		d = d .. ',"note":' .. cjson.encode(note)
+	end
+	event('job', j.run, j.id, d .. '}')
 end
+
+-- --- which runs may be served -------------------------------------------------------------------
+
+-- Strict class first, then least virtual time (seconds of work by weight). Waiting improves the class.
+local function pool_score(class, aged, vt)
+	return math.max(class - aged, 0) * 1e13 + vt
+end
+
+-- Why an owner may not have another job run; nil when he may. GPU-hours count by the day.
+local function owner_full(owner)
+	local q = redis.call('HMGET', P .. 'quota:' .. owner, 'running', 'gpu_hours')
+	if not q[1] then
+		return nil
+	end
+	local use = redis.call('HMGET', P .. 'own:' .. owner, 'running', 'day', 'seconds')
+	if tonumber(q[1]) > 0 and (tonumber(use[1]) or 0) >= tonumber(q[1]) then
+		return 'running'
+	end
+	local today = tonumber(use[2]) == math.floor(now_ms() / DAY_MS)
+	if tonumber(q[2]) > 0 and today and (tonumber(use[3]) or 0) >= 3600 * tonumber(q[2]) then
+		return 'gpu_hours'
+	end
+end
+
+-- Enters a run into, or takes it out of, the pools of those of its queues that have ready jobs.
+local function pools_set(run, score)
+	for _, q in ipairs(redis.call('SMEMBERS', P .. 'rs:' .. run)) do
+		local pool = P .. 'pool:' .. q
+		if score then
+			redis.call('ZADD', pool, score, run)
+			redis.call('SADD', P .. 'aq', q)
+		else
+			redis.call('ZREM', pool, run)
+			if redis.call('EXISTS', pool) == 0 then
+				redis.call('SREM', P .. 'aq', q)
+			end
+		end
+	end
+end
+
+-- The run's score, or nil when it may not be served now.
+local function run_score(run)
+	local v = redis.call('HMGET', P .. 'r:' .. run, 'hold', 'class', 'aged', 'vt', 'limited',
+		'max_running', 'n:running', 'owner')
+	if v[1] ~= '0' then
+		return nil
+	end
+	if v[5] == '1' then
+		local most = tonumber(v[6])
+		if most > 0 and tonumber(v[7]) >= most or owner_full(v[8]) then
+			return nil
+		end
+	end
+	return pool_score(tonumber(v[2]), tonumber(v[3]), tonumber(v[4]))
+end
+
+local function pools_sync(run)
+	pools_set(run, run_score(run))
+end
+
+-- After a limited run began or ended a job, or its owner's quota changed.
+local function owner_sync(owner)
+	for _, run in ipairs(redis.call('SMEMBERS', P .. 'orun:' .. owner)) do
+		pools_sync(run)
+	end
+end
+
+local function running_count(run, by)
+	local v = redis.call('HMGET', P .. 'r:' .. run, 'limited', 'owner')
+	if v[1] ~= '1' then
+		return
+	end
+	if v[2] ~= '' then
+		redis.call('HINCRBY', P .. 'own:' .. v[2], 'running', by)
+		owner_sync(v[2])
+	else
+		pools_sync(run)
+	end
+end
+
+-- --- ready and running ---------------------------------------------------------------------------
 
 -- A run that comes back with work after having none starts at its class's present virtual time:
 -- idleness earns no credit.
+local function run_wakes(run)
+	local r = P .. 'r:' .. run
+	local v = redis.call('HMGET', r, 'class', 'vt')
+	local floor = tonumber(redis.call('HGET', M, 'v:' .. v[1]) or '0')
+	redis.call('HSET', r, 'since', lclock(), 'aged', 0, 'vt',
+		string.format('%.3f', math.max(floor, tonumber(v[2]))))
+end
+
 local function ready_in(j)
-	local r = P .. 'r:' .. j.run
-	local v = redis.call('HMGET', r, 'hold', 'class', 'vt', 'n:ready')
-	local class, vt = tonumber(v[2]), tonumber(v[3])
-	if tonumber(v[4]) == 0 then
-		local floor = tonumber(redis.call('HGET', M, 'v:' .. v[2]) or '0')
-		if floor > vt then
-			vt = floor
-			redis.call('HSET', r, 'vt', string.format('%.3f', vt))
-		end
+	local rq = P .. 'rq:' .. j.queue .. ':' .. j.run
+	redis.call('ZADD', rq, j.seq - j.prio * PRIORITY, j.id)
+	if redis.call('ZCARD', rq) > 1 then
+		return
 	end
-	redis.call('ZADD', P .. 'rq:' .. j.stage .. ':' .. j.run, j.seq, j.id)
-	if v[1] ~= '1' then
-		redis.call('ZADD', P .. 'pool:' .. j.stage, pool_score(class, vt), j.run)
+	if redis.call('SCARD', P .. 'rs:' .. j.run) == 0 then
+		run_wakes(j.run)
+	end
+	redis.call('SADD', P .. 'rs:' .. j.run, j.queue)
+	local score = run_score(j.run)
+	if score then
+		redis.call('ZADD', P .. 'pool:' .. j.queue, score, j.run)
+		redis.call('SADD', P .. 'aq', j.queue)
 	end
 end
 
 local function ready_out(j)
-	local rq = P .. 'rq:' .. j.stage .. ':' .. j.run
+	local rq, pool = P .. 'rq:' .. j.queue .. ':' .. j.run, P .. 'pool:' .. j.queue
 	redis.call('ZREM', rq, j.id)
-	if redis.call('EXISTS', rq) == 0 then
-		redis.call('ZREM', P .. 'pool:' .. j.stage, j.run)
+	if redis.call('EXISTS', rq) == 1 then
+		return
+	end
+	redis.call('SREM', P .. 'rs:' .. j.run, j.queue)
+	redis.call('ZREM', pool, j.run)
+	if redis.call('EXISTS', pool) == 0 then
+		redis.call('SREM', P .. 'aq', j.queue)
 	end
 end
 
@@ -70,6 +165,9 @@ local function running_out(j)
 	redis.call('SREM', P .. 'wj:' .. j.worker, j.id)
 	if j.cancel == '1' then
 		redis.call('ZREM', P .. 'grace', j.id)
+	end
+	if j.stall > 0 then
+		redis.call('ZREM', P .. 'stall', j.id)
 	end
 end
 
@@ -88,13 +186,18 @@ local function move(j, to, fields, note)
 		redis.call('ZREM', P .. 'delayed', j.id)
 	end
 	local r = P .. 'r:' .. j.run
-	if to == 'ready' then
-		ready_in(j)
-	end
 	redis.call('HINCRBY', r, 'n:' .. from, -1)
 	redis.call('HINCRBY', r, 'n:' .. to, 1)
 	redis.call('HSET', P .. 'j:' .. j.id, 'state', to, unpack(fields or {}))
 	j.state = to
+	if to == 'ready' then
+		ready_in(j)
+	end
+	if from == 'running' then
+		running_count(j.run, -1)
+	elseif to == 'running' then
+		running_count(j.run, 1)
+	end
 	job_event(j, from, note)
 	if from == 'running' then
 		j.token, j.worker = '', ''
@@ -152,31 +255,78 @@ local function back(j, fields, note)
 	end
 end
 
+-- --- accounts ------------------------------------------------------------------------------------
+
+-- Milliseconds of lease clock this attempt has worked, and how many of them live on: all when it
+-- completed, else those up to its last checkpoint.
+local function attempt_work(j, how)
+	local spent = math.max(lclock() - j.slc, 0)
+	if how == 'completed' then
+		return spent, spent
+	end
+	return spent, j.ckl > j.slc and math.min(j.ckl - j.slc, spent) or 0
+end
+
+-- Adds to the run's useful and lost time, and to their cost in millionths of the price's unit.
+local function account(j, spent, useful)
+	local r = P .. 'r:' .. j.run
+	local price = tonumber(redis.call('HGET', P .. 'w:' .. j.worker, 'price') or '0') or 0
+	local function add(field, ms)
+		if ms > 0 then
+			redis.call('HINCRBY', r, field .. '_ms', int(ms))
+			if price > 0 then
+				redis.call('HINCRBY', r, field .. '_cost', int(ms * price / 3.6))
+			end
+		end
+	end
+	add('useful', useful)
+	add('lost', spent - useful)
+	return price
+end
+
 -- Attempts are kept as text; closing one replaces the last brace.
 local function attempt_close(j, how, reason)
 	local key = P .. 'at:' .. j.id
 	local a = redis.call('LINDEX', key, -1)
+	local spent, useful = attempt_work(j, how)
+	local price = account(j, spent, useful)
 	redis.call('LSET', key, -1, string.sub(a, 1, -2) .. ',"ended_ms":' .. int(now_ms()) ..
 		',"end":"' .. how .. '","reason":' .. (reason ~= '' and reason or 'null') ..
-		',"to_progress":' .. int(j.pd) .. '}')
+		',"to_progress":' .. int(j.pd) .. ',"useful_ms":' .. int(useful) .. ',"lost_ms":' ..
+		int(spent - useful) .. (price > 0 and ',"price_per_hour":' .. price or '') .. '}')
 end
 
--- Sets a run's virtual time, in the run and in every pool it stands in.
-local function charge(run, seconds)
+-- Sets a run's virtual time, in the run and in every pool it stands in. Returns what it was before.
+local function charge(run, seconds, v, more)
 	local r = P .. 'r:' .. run
-	local v = redis.call('HMGET', r, 'class', 'vt', 'weight')
-	local vt = tonumber(v[2]) + seconds / tonumber(v[3])
-	redis.call('HSET', r, 'vt', string.format('%.3f', vt))
-	for _, s in ipairs(STAGES) do
-		redis.call('ZADD', P .. 'pool:' .. s, 'XX', pool_score(tonumber(v[1]), vt), run)
+	v = v or redis.call('HMGET', r, 'class', 'aged', 'vt', 'weight', 'owner', 'limited')
+	local vt = tonumber(v[3]) + seconds / tonumber(v[4])
+	redis.call('HSET', r, 'vt', string.format('%.3f', vt), unpack(more or {}))
+	local score = pool_score(tonumber(v[1]), more and 0 or tonumber(v[2]), vt)
+	for _, q in ipairs(redis.call('SMEMBERS', P .. 'rs:' .. run)) do
+		redis.call('ZADD', P .. 'pool:' .. q, 'XX', score, run)
 	end
-	return v[1], tonumber(v[2])
+	return v
+end
+
+-- What an owner with a quota has used today.
+local function owner_charge(owner, seconds)
+	local own, today = P .. 'own:' .. owner, math.floor(now_ms() / DAY_MS)
+	local use = redis.call('HMGET', own, 'day', 'seconds')
+	local before = tonumber(use[1]) == today and tonumber(use[2]) or 0
+	redis.call('HSET', own, 'day', today, 'seconds', string.format('%.3f', before + seconds))
 end
 
 -- The estimate charged at claim gives way to what the attempt really took.
 local function settle_charge(j)
-	charge(j.run, (lclock() - j.slc) / 1000 - j.charged)
+	local took = (lclock() - j.slc) / 1000
+	local v = charge(j.run, took - j.charged)
+	if v[6] == '1' and v[5] ~= '' then
+		owner_charge(v[5], took)
+	end
 end
+
+-- --- the end of a run ----------------------------------------------------------------------------
 
 local function open_count(run)
 	local v = redis.call('HMGET', P .. 'r:' .. run, 'n:blocked', 'n:ready', 'n:running', 'n:delayed')
@@ -190,9 +340,13 @@ local function run_event(run, state, extra)
 end
 
 local function run_end(run, state, err, digest)
-	redis.call('HSET', P .. 'r:' .. run, 'state', state, 'ended', now_ms(), 'ending', '', 'error', err,
-		'digest', digest)
+	local r = P .. 'r:' .. run
+	redis.call('HSET', r, 'state', state, 'ended', now_ms(), 'ending', '', 'error', err, 'digest', digest)
 	redis.call('SREM', P .. 'openruns', run)
+	local owner = redis.call('HGET', r, 'owner')
+	if owner and owner ~= '' then
+		redis.call('SREM', P .. 'orun:' .. owner, run)
+	end
 	run_event(run, state, err ~= '' and {error = err} or nil)
 end
 
@@ -215,9 +369,14 @@ local function job_cancel(j, why)
 	elseif j.cancel ~= '1' then
 		redis.call('HSET', P .. 'j:' .. j.id, 'cancel', '1')
 		redis.call('ZADD', P .. 'grace', lclock() + GRACE_MS, j.id)
-		event('job', j.run, j.id, cjson.encode({state = 'running', cancelling = true,
-			stage = j.stage, iter = j.iter, shard = j.shard, pass = j.pass,
-			attempt = j.starts, worker = j.worker}))
+		event('job', j.run, j.id, '{"state":"running","cancelling":true,' .. job_place(j) ..
+			',"worker":"' .. j.worker .. '"}')
 	end
 	return true
+end
+
+-- What an operator did, and to what. Who asked is known to the server, which keeps its own record.
+local function audit(verb, run, job, detail)
+	redis.call('XADD', P .. 'audit', 'MAXLEN', '~', AUDIT, '*', 'v', verb, 'r', run, 'j', job, 'd',
+		detail or '')
 end

@@ -1,6 +1,15 @@
--- Runs: submit, add_jobs, finish, fail, cancel, pause, resume.
+-- Runs: submit, add_jobs, finish, fail, cancel, hold, tune; quotas.
 
--- submit run record class weight lease_ms name idem_key body_digest -> {existed, run}
+-- Why an owner may not add another run, or nil.
+local function owner_refuses(owner)
+	local q = owner ~= '' and redis.call('HGET', P .. 'quota:' .. owner, 'runs')
+	local open = q and redis.call('SCARD', P .. 'orun:' .. owner)
+	if q and tonumber(q) > 0 and open >= tonumber(q) then
+		return fail('FULL', owner .. ' has ' .. open .. ' open runs, the quota is ' .. q)
+	end
+end
+
+-- submit run record class weight lease_ms name idem_key body_digest owner max_running -> {existed, run}
 register('submit', function(a)
 	local run, idem, digest = a[2], a[8], a[9]
 	if idem ~= '' then
@@ -16,6 +25,11 @@ register('submit', function(a)
 	if redis.call('EXISTS', P .. 'r:' .. run) == 1 then
 		return {1, run}
 	end
+	local owner = a[10]
+	local refused = owner_refuses(owner)
+	if refused then
+		return refused
+	end
 	local now = now_ms()
 	if idem ~= '' then
 		redis.call('HSET', P .. 'idem', idem, run .. ' ' .. digest)
@@ -25,7 +39,12 @@ register('submit', function(a)
 		'lease', a[6], 'name', a[7], 'state', 'active', 'vt', '0', 'hold', '0', 'ending', '',
 		'error', '', 'digest', '', 'created', now, 'ended', '', 'total', 0, 'n:blocked', 0,
 		'n:ready', 0, 'n:running', 0, 'n:done', 0, 'n:delayed', 0, 'n:failed', 0,
-		'n:cancelled', 0, 'n:skipped', 0)
+		'n:cancelled', 0, 'n:skipped', 0, 'owner', owner, 'max_running', a[11], 'aged', 0,
+		'since', lclock(), 'limited', (a[11] ~= '0' or owner ~= '' and redis.call('EXISTS',
+		P .. 'quota:' .. owner) == 1) and '1' or '0')
+	if owner ~= '' then
+		redis.call('SADD', P .. 'orun:' .. owner, run)
+	end
 	redis.call('ZADD', P .. 'runs', redis.call('HINCRBY', M, 'seq', 1), run)
 	redis.call('SADD', P .. 'openruns', run)
 	run_event(run, 'active', {name = a[7]})
@@ -38,13 +57,14 @@ local function jobs_parse(a, run)
 	while i <= #a do
 		local j = {id = a[i], stage = a[i + 1], iter = a[i + 2], shard = a[i + 3], pass = a[i + 4],
 			need = tonumber(a[i + 5]), opt = a[i + 6], cost = a[i + 7], max = a[i + 8],
-			def = a[i + 9], parents = {}, left = 0, succ = 0}
-		local n = tonumber(a[i + 10])
+			def = a[i + 9], pool = a[i + 10], prio = a[i + 11], stall = a[i + 12],
+			requeue = a[i + 13], parents = {}, left = 0, succ = 0}
+		local n = tonumber(a[i + 14])
 		if not IS_STAGE[j.stage] then
 			return nil, fail('INVALID', 'job ' .. j.id .. ': unknown stage ' .. j.stage)
 		end
 		for k = 1, n do
-			local p = a[i + 10 + k]
+			local p = a[i + 14 + k]
 			local s = redis.call('HMGET', P .. 'j:' .. p, 'state', 'run')
 			if s[1] and s[2] ~= run or not s[1] and not seen[p] then
 				return nil, fail('INVALID', 'job ' .. j.id .. ': unknown parent ' .. p)
@@ -56,7 +76,7 @@ local function jobs_parse(a, run)
 			end
 			j.parents[k] = p
 		end
-		i = i + 11 + n
+		i = i + 15 + n
 		if not seen[j.id] and redis.call('EXISTS', P .. 'j:' .. j.id) == 0 then
 			jobs[#jobs + 1] = j
 		end
@@ -85,20 +105,22 @@ local function job_make(run, j, seq, now)
 		'shard', j.shard, 'pass', j.pass, 'seq', seq, 'left', j.left, 'succ', j.succ,
 		'need', j.need, 'opt', j.opt, 'cost', j.cost, 'max', j.max, 'def', j.def, 'created', now,
 		'token', '', 'worker', '', 'cancel', '0', 'att', 0, 'lost', 0, 'losses', 0, 'pre', 0,
-		'starts', 0)
+		'starts', 0, 'queue', j.pool ~= '' and j.stage .. '@' .. j.pool or j.stage, 'prio', j.prio,
+		'stall', j.stall, 'requeue', j.requeue)
 	redis.call('ZADD', P .. 'rj:' .. run, seq, j.id)
 	for _, p in ipairs(j.parents) do
 		redis.call('SADD', P .. 'ch:' .. p, j.id)
 	end
 	local full = job_load(j.id)
+	redis.call('HINCRBY', P .. 'r:' .. run, 'n:' .. state, 1)
 	if state == 'ready' then
 		ready_in(full)
 	end
-	redis.call('HINCRBY', P .. 'r:' .. run, 'n:' .. state, 1)
 	job_event(full, '')
 end
 
--- add_jobs run (id stage iter shard pass need optional cost max def n parent…)… -> number added
+-- add_jobs run (id stage iter shard pass need optional cost max def pool prio stall_ms requeue
+--   n parent…)… -> number added
 register('add_jobs', function(a)
 	local run = a[2]
 	local r = redis.call('HMGET', P .. 'r:' .. run, 'state', 'ending', 'total')
@@ -191,13 +213,17 @@ register('stop', function(a)
 		return fail('CONFLICT', 'run ' .. a[2] .. ' is ' .. v[1] .. ' already')
 	end
 	run_stop(a[2], a[3], a[4])
+	audit('stop', a[2], '', a[3])
 	return 1
 end)
 
--- hold run 1|0: pause or resume -> 1 when it changed something
+local HOLD_STATE = {['0'] = 'active', ['1'] = 'paused', ['2'] = 'draining'}
+
+-- hold run 0|1|2: resume, pause (what runs is asked to stop), drain (what runs may finish)
+--   -> 1 when it changed something
 register('hold', function(a)
 	local r = P .. 'r:' .. a[2]
-	local v = redis.call('HMGET', r, 'state', 'ending', 'hold', 'class', 'vt')
+	local v = redis.call('HMGET', r, 'state', 'ending', 'hold')
 	if not v[1] then
 		return fail('NOTFOUND', 'no run ' .. a[2])
 	end
@@ -207,16 +233,63 @@ register('hold', function(a)
 	if v[3] == a[3] then
 		return 0
 	end
-	local state = a[3] == '1' and 'paused' or 'active'
+	local state = HOLD_STATE[a[3]]
 	redis.call('HSET', r, 'hold', a[3], 'state', state)
-	for _, s in ipairs(STAGES) do
-		if a[3] == '1' then
-			redis.call('ZREM', P .. 'pool:' .. s, a[2])
-		elseif redis.call('EXISTS', P .. 'rq:' .. s .. ':' .. a[2]) == 1 then
-			redis.call('ZADD', P .. 'pool:' .. s, pool_score(tonumber(v[4]), tonumber(v[5])), a[2])
+	pools_sync(a[2])
+	run_event(a[2], state)
+	audit('hold', a[2], '', state)
+	return 1
+end)
+
+local TUNABLE = {class = 1, weight = 1, max_running = 1}
+
+-- tune run (field value)…: class, weight, max_running
+register('tune', function(a)
+	local r = P .. 'r:' .. a[2]
+	local v = redis.call('HMGET', r, 'state', 'owner')
+	if not v[1] then
+		return fail('NOTFOUND', 'no run ' .. a[2])
+	end
+	if RUN_TERMINAL[v[1]] then
+		return fail('CONFLICT', 'run ' .. a[2] .. ' is ' .. v[1])
+	end
+	for i = 3, #a, 2 do
+		if not TUNABLE[a[i]] then
+			return fail('INVALID', 'a run has no setting ' .. a[i])
 		end
 	end
-	run_event(a[2], state)
+	for i = 3, #a, 2 do
+		redis.call('HSET', r, a[i], a[i + 1])
+		audit('tune', a[2], '', a[i] .. '=' .. a[i + 1])
+	end
+	local quota = v[2] ~= '' and redis.call('EXISTS', P .. 'quota:' .. v[2]) == 1
+	local most = tonumber(redis.call('HGET', r, 'max_running'))
+	redis.call('HSET', r, 'limited', (quota or most > 0) and '1' or '0')
+	pools_sync(a[2])
+	run_event(a[2], v[1], {tuned = true})
+	return 1
+end)
+
+-- quota_set owner runs running gpu_hours: 0 is no limit; three zeros take the quota away
+register('quota_set', function(a)
+	local owner, none = a[2], tonumber(a[3]) + tonumber(a[4]) + tonumber(a[5]) == 0
+	local running = 0
+	if none then
+		redis.call('DEL', P .. 'quota:' .. owner)
+		redis.call('SREM', P .. 'quotas', owner)
+	else
+		redis.call('HSET', P .. 'quota:' .. owner, 'runs', a[3], 'running', a[4], 'gpu_hours', a[5])
+		redis.call('SADD', P .. 'quotas', owner)
+	end
+	for _, run in ipairs(redis.call('SMEMBERS', P .. 'orun:' .. owner)) do
+		local v = redis.call('HMGET', P .. 'r:' .. run, 'max_running', 'n:running')
+		redis.call('HSET', P .. 'r:' .. run, 'limited',
+			(not none or tonumber(v[1]) > 0) and '1' or '0')
+		running = running + tonumber(v[2])
+	end
+	redis.call('HSET', P .. 'own:' .. owner, 'running', running)
+	owner_sync(owner)
+	audit('quota', '', '', owner)
 	return 1
 end)
 
@@ -227,6 +300,7 @@ register('cancel_job', function(a)
 		return fail('NOTFOUND', 'no job ' .. a[2])
 	end
 	local did = job_cancel(j, 'cancelled by an operator')
+	audit('cancel', j.run, j.id)
 	run_settle(j.run)
 	return did and 1 or 0
 end)
@@ -237,5 +311,23 @@ register('checkpoint_job', function(a)
 		return fail('CONFLICT', 'job ' .. a[2] .. ' does not run')
 	end
 	redis.call('HSET', P .. 'j:' .. a[2], 'cknow', '1')
+	return 1
+end)
+
+-- job_prio job priority: -9..9, before or after others of its run and queue
+register('job_prio', function(a)
+	local j = job_load(a[2])
+	if not j then
+		return fail('NOTFOUND', 'no job ' .. a[2])
+	end
+	if TERMINAL[j.state] then
+		return fail('CONFLICT', 'job ' .. j.id .. ' is ' .. j.state)
+	end
+	redis.call('HSET', P .. 'j:' .. j.id, 'prio', a[3])
+	if j.state == 'ready' then
+		redis.call('ZADD', P .. 'rq:' .. j.queue .. ':' .. j.run, 'XX',
+			j.seq - tonumber(a[3]) * PRIORITY, j.id)
+	end
+	audit('priority', j.run, j.id, a[3])
 	return 1
 end)

@@ -10,49 +10,74 @@ local function worker_seen(worker)
 	end
 end
 
--- The run with the least score over the stages this worker takes; within it the oldest job.
-local function pick(stages)
-	local run, score, id, seq
-	for s in string.gmatch(stages, '[^,]+') do
-		local top = redis.call('ZRANGE', P .. 'pool:' .. s, 0, 0, 'WITHSCORES')
-		if top[1] then
-			local sc = tonumber(top[2])
-			if not run or sc < score or top[1] == run then
-				local head = redis.call('ZRANGE', P .. 'rq:' .. s .. ':' .. top[1], 0, 0,
-					'WITHSCORES')
-				local q = tonumber(head[2])
-				if top[1] ~= run or q < seq then
-					run, score, id, seq = top[1], sc, head[1], q
-				end
+-- The run with the least score over the queues this worker takes; within it the first job.
+local function pick(queues)
+	local names, run, score, id, first = {}, nil, nil, nil, nil
+	for q in string.gmatch(queues, '[^,]+') do
+		names[#names + 1] = q
+	end
+	local live = redis.call('SMISMEMBER', P .. 'aq', unpack(names))
+	for i = 1, #names do
+		local top = live[i] == 1 and redis.call('ZRANGE', P .. 'pool:' .. names[i], 0, 0, 'WITHSCORES')
+		local sc = top and tonumber(top[2])
+		if top and (not run or sc < score or top[1] == run) then
+			local head = redis.call('ZRANGE', P .. 'rq:' .. names[i] .. ':' .. top[1], 0, 0,
+				'WITHSCORES')
+			local at = tonumber(head[2])
+			if top[1] ~= run or at < first then
+				run, score, id, first = top[1], sc, head[1], at
 			end
 		end
 	end
 	return id
 end
 
--- worker nonce ttl stages -> {job, token, starts, ttl} or false
-local function grant(worker, nonce, ttl, stages)
+-- All a worker needs to begin: the job's hash, the run's record, and the outputs of the jobs whose
+-- outputs it takes in (id, outputs, …).
+local function briefing(id, run)
+	local hash, sources = redis.call('HGETALL', P .. 'j:' .. id), {}
+	for i = 1, #hash, 2 do
+		if hash[i] == 'def' then
+			for _, input in ipairs(cjson.decode(hash[i + 1]).inputs or {}) do
+				if type(input) == 'table' and input.job then
+					sources[#sources + 1] = input.job
+					sources[#sources + 1] = redis.call('HGET', P .. 'j:' .. input.job,
+						'outputs') or ''
+				end
+			end
+		end
+	end
+	return hash, redis.call('HGET', P .. 'r:' .. run, 'rec'), sources
+end
+
+-- worker nonce ttl queues -> {job, token, starts, ttl, hash, record, sources} or false
+local function grant(worker, nonce, ttl, queues)
 	local w = redis.call('HMGET', P .. 'w:' .. worker, 'info', 'drain', 'gone')
 	if not w[1] or w[3] == '1' then
 		return fail('NOTFOUND', 'no worker ' .. worker .. ', register first')
 	end
 	worker_seen(worker)
-	local id = w[2] ~= '1' and pick(stages)
+	local id = w[2] ~= '1' and pick(queues)
 	if not id then
 		return false
 	end
 	local j = job_load(id)
-	local own = tonumber(redis.call('HGET', P .. 'r:' .. j.run, 'lease') or '0')
+	local v = redis.call('HMGET', P .. 'r:' .. j.run, 'class', 'aged', 'vt', 'weight', 'owner',
+		'limited', 'lease')
+	local own = tonumber(v[7]) or 0
 	ttl = own > 0 and own or tonumber(ttl)
-	local class, start = charge(j.run, j.cost)
-	redis.call('HSET', M, 'v:' .. class, string.format('%.3f', start))
-	local fence = redis.call('HINCRBY', M, 'fence', 1)
 	local lc, now = lclock(), now_ms()
+	charge(j.run, j.cost, v, {'since', lc, 'aged', 0})
+	local fence = redis.call('HINCRBY', M, 'fence', 1)
+	redis.call('HSET', M, 'v:' .. v[1], v[3])
 	j.token, j.worker, j.starts = fence .. '.' .. nonce, worker, j.starts + 1
 	redis.call('ZADD', P .. 'lease', lc + ttl, id)
 	redis.call('SADD', P .. 'wj:' .. worker, id)
+	if j.stall > 0 then
+		redis.call('ZADD', P .. 'stall', lc + j.stall, id)
+	end
 	local fields = {'token', j.token, 'worker', worker, 'starts', j.starts, 'slc', lc,
-		'ttl', ttl, 'charged', j.cost, 'lb', now, 'ended', ''}
+		'ttl', ttl, 'charged', j.cost, 'lb', now, 'ended', '', 'ckl', '', 'stuck', ''}
 	if j.starts == 1 then
 		fields[#fields + 1] = 'started'
 		fields[#fields + 1] = now
@@ -61,10 +86,10 @@ local function grant(worker, nonce, ttl, stages)
 	redis.call('RPUSH', P .. 'at:' .. id, '{"n":' .. int(j.starts) .. ',"worker":"' .. worker ..
 		'","started_ms":' .. int(now) .. ',"fence":' .. int(fence) .. ',"from_progress":' ..
 		int(j.pd) .. '}')
-	return {id, j.token, j.starts, ttl}
+	return {id, j.token, j.starts, ttl, briefing(id, j.run)}
 end
 
--- claim worker nonce ttl stages -> {job, token, starts, ttl} or nil
+-- claim worker nonce ttl queues -> {job, token, starts, ttl, hash, record, sources} or nil
 register('claim', function(a)
 	return grant(a[2], a[3], a[4], a[5])
 end)
@@ -91,7 +116,7 @@ local function beat_action(j)
 	if j.cancel == '1' then
 		return 'cancel'
 	end
-	if redis.call('HGET', P .. 'r:' .. j.run, 'hold') == '1' then
+	if redis.call('HGET', P .. 'r:' .. j.run, 'hold') == '1' or j.stuck == '2' then
 		return 'pause'
 	end
 	if redis.call('HGET', P .. 'w:' .. j.worker, 'drain') == '1' then
@@ -125,10 +150,17 @@ register('beat', function(a)
 		put('pt', a[5])
 		put('pu', a[6])
 	end
-	if a[7] ~= '' and a[7] ~= j.ck then
+	local saved = a[7] ~= '' and a[7] ~= j.ck
+	if saved then
 		put('ck', a[7])
 		put('ckat', set[2])
+		put('ckl', lclock())
 		put('lost', 0)
+	end
+	if (d or saved) and j.stall > 0 then
+		redis.call('ZADD', P .. 'stall', 'XX', lclock() + j.stall, j.id)
+		put('stuck', '')
+		j.stuck = ''
 	end
 	if a[8] ~= '' then
 		put('logsz', a[8])
@@ -136,13 +168,10 @@ register('beat', function(a)
 	redis.call('HSET', key, unpack(set))
 	redis.call('ZADD', P .. 'lease', 'XX', lclock() + j.ttl, j.id)
 	worker_seen(j.worker)
-	if d or a[7] ~= '' and a[7] ~= j.ck then
-		local e = {state = 'running', stage = j.stage, iter = j.iter, shard = j.shard,
-			pass = j.pass, attempt = j.starts, worker = j.worker, progress = d}
-		if a[7] ~= '' then
-			e.checkpoint = true
-		end
-		event('job', j.run, j.id, cjson.encode(e))
+	if d or saved then
+		event('job', j.run, j.id, '{"state":"running",' .. job_place(j) .. ',"worker":"' .. j.worker ..
+			'"' .. (d and ',"progress":' .. cjson.encode(d) or '') ..
+			(saved and ',"checkpoint":true' or '') .. '}')
 	end
 	for i = 10, #a, 2 do
 		redis.call('HSET', P .. 'mx:' .. j.id, a[i], a[i + 1])
@@ -154,7 +183,7 @@ register('beat', function(a)
 	return beat_action(j)
 end)
 
--- complete job token outputs metrics info (worker nonce ttl stages) -> {again, next or nil}
+-- complete job token outputs metrics info (worker nonce ttl queues) -> {again, next or nil}
 register('complete', function(a)
 	local j, err = held(a[2], a[3])
 	if not j then

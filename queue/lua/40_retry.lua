@@ -1,4 +1,4 @@
--- retry: an operator brings terminal jobs back.
+-- retry and invalidate: an operator brings terminal jobs back.
 
 local RETRY = {failed = 1, cancelled = 1, skipped = 1}
 
@@ -45,9 +45,13 @@ local function run_reopen(run)
 	local r = P .. 'r:' .. run
 	local v = redis.call('HMGET', r, 'state', 'hold')
 	if RUN_TERMINAL[v[1]] then
-		local state = v[2] == '1' and 'paused' or 'active'
+		local state = HOLD_STATE[v[2]]
 		redis.call('HSET', r, 'state', state, 'ended', '', 'error', '', 'digest', '')
 		redis.call('SADD', P .. 'openruns', run)
+		local owner = redis.call('HGET', r, 'owner')
+		if owner and owner ~= '' then
+			redis.call('SADD', P .. 'orun:' .. owner, run)
+		end
 		run_event(run, state)
 	end
 end
@@ -96,6 +100,7 @@ register('retry_job', function(a)
 		return fail('CONFLICT', 'job ' .. j.id .. ' needs ' .. j.need ..
 			' parents to succeed and has ' .. succ .. ': retry them first')
 	end
+	audit('retry', j.run, j.id, a[3] == '1' and 'subtree' or '')
 	return retry(j.run, {j}, a[3] == '1')
 end)
 
@@ -115,5 +120,63 @@ register('retry_run', function(a)
 	if #roots == 0 then
 		return 0
 	end
+	audit('retry', a[2], '')
 	return retry(a[2], roots, true)
+end)
+
+-- A done job and everything that was made from its output, again: parents before children.
+local function tainted(root)
+	local work, set, seen = {root}, {}, {[root.id] = true}
+	while #work > 0 do
+		local j = table.remove(work)
+		set[#set + 1] = j
+		for _, c in ipairs(redis.call('SMEMBERS', P .. 'ch:' .. j.id)) do
+			if not seen[c] then
+				seen[c] = true
+				work[#work + 1] = job_load(c)
+			end
+		end
+	end
+	table.sort(set, function(x, y) return x.seq < y.seq end)
+	return set
+end
+
+-- One tainted job: what runs loses its lease, since its inputs are no longer meant.
+local function again(j)
+	local left, succ = recount(j.id)
+	local fields = {'left', left, 'succ', succ, 'att', 0, 'lost', 0, 'cancel', '0', 'err', '',
+		'ended', '', 'token', '', 'worker', '', 'dtok', '', 'ck', '', 'pd', 0, 'gen', j.gen + 1}
+	local to = (left == 0 and succ >= j.need) and 'ready' or 'blocked'
+	if j.state == 'running' then
+		attempt_close(j, 'preempted', cjson.encode({message = 'an input was invalidated'}))
+		settle_charge(j)
+	end
+	j.cancel = '0'
+	if j.state == to then
+		redis.call('HSET', P .. 'j:' .. j.id, unpack(fields))
+	else
+		move(j, to, fields, 'invalidated')
+	end
+end
+
+-- invalidate job -> number of jobs that run again. Old outputs stay in the store.
+register('invalidate', function(a)
+	local j = job_load(a[2])
+	if not j then
+		return fail('NOTFOUND', 'no job ' .. a[2])
+	end
+	local err = run_may_retry(j.run)
+	if err then
+		return err
+	end
+	if j.state ~= 'done' then
+		return fail('CONFLICT', 'job ' .. j.id .. ' is ' .. j.state .. ', only done ones can be invalidated')
+	end
+	run_reopen(j.run)
+	local set = tainted(j)
+	for _, t in ipairs(set) do
+		again(t)
+	end
+	audit('invalidate', j.run, j.id)
+	return #set
 end)

@@ -5,7 +5,7 @@ local function due(zset, lc)
 end
 
 -- A lost lease burns nothing, until POISON of them without a new checkpoint burn one attempt.
-local function lease_lost(j)
+local function lease_lost(j, note)
 	settle_charge(j)
 	local clear = {'token', '', 'worker', '', 'losses', j.losses + 1}
 	local function with(...)
@@ -31,7 +31,7 @@ local function lease_lost(j)
 			cjson.encode({message = why})), why)
 		release(j.id, false)
 	else
-		back(j, with('att', att, 'lost', lost), 'lease lost')
+		back(j, with('att', att, 'lost', lost), note or 'lease lost')
 	end
 end
 
@@ -56,6 +56,55 @@ local function grace_over(lc)
 		run_settle(j.run)
 	end
 	return #ids
+end
+
+-- A job whose worker beats without progress: an alarm first. Where the run asks for it the worker is
+-- told to hand it back after as long again, and loses it after a third time.
+local function stalled(lc)
+	local ids = due('stall', lc)
+	for _, id in ipairs(ids) do
+		local j = job_load(id)
+		local requeue = redis.call('HGET', P .. 'j:' .. id, 'requeue') == '1'
+		local level = (j.stuck == '1' and requeue) and '2' or '1'
+		redis.call('ZADD', P .. 'stall', lc + j.stall, id)
+		redis.call('HSET', P .. 'j:' .. id, 'stuck', level)
+		event('job', j.run, id, '{"state":"running","stuck":true,' .. job_place(j) .. ',"worker":"' ..
+			j.worker .. '","note":"no progress for ' .. int(j.stall / 1000) .. ' s"}')
+		if j.stuck == '2' then
+			lease_lost(j, 'no progress, and it was not handed back')
+			run_settle(j.run)
+		end
+	end
+	return #ids
+end
+
+-- Waiting improves a run's class, one for every AGE_MS without a claim.
+local function age(lc)
+	local last = tonumber(redis.call('HGET', M, 'aged') or '0')
+	if lc - last < AGE_LOOK_MS then
+		return
+	end
+	redis.call('HSET', M, 'aged', int(lc))
+	for _, run in ipairs(redis.call('SMEMBERS', P .. 'openruns')) do
+		local v = redis.call('HMGET', P .. 'r:' .. run, 'since', 'aged')
+		local aged = math.min(math.floor((lc - (tonumber(v[1]) or lc)) / AGE_MS), 9)
+		if redis.call('EXISTS', P .. 'rs:' .. run) == 1 and aged ~= tonumber(v[2]) then
+			redis.call('HSET', P .. 'r:' .. run, 'aged', aged)
+			pools_sync(run)
+		end
+	end
+end
+
+-- A new day gives owners their GPU-hours back.
+local function new_day(now)
+	local day = int(math.floor(now / DAY_MS))
+	if redis.call('HGET', M, 'day') == day then
+		return
+	end
+	redis.call('HSET', M, 'day', day)
+	for _, owner in ipairs(redis.call('SMEMBERS', P .. 'quotas')) do
+		owner_sync(owner)
+	end
 end
 
 local function wake(lc)
@@ -100,8 +149,12 @@ register('tick', function(a)
 		frozen, step = math.max(frozen - adv, 0), 0
 	end
 	lc = lc + step
+	lc_memo = lc
 	redis.call('HSET', M, 'lclock', int(lc), 'lasttick', int(now), 'frozen', int(frozen), 'run_id', a[2])
 	idem_trim(now)
+	new_day(now_ms())
+	age(lc)
+	stalled(lc)
 	local cancelled = grace_over(lc)
 	return {lc, step, frozen, expire(lc), wake(lc), cancelled, workers_lost(lc - a[3])}
 end)

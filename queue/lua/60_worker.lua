@@ -4,6 +4,8 @@ local function worker_event(id, state)
 	event('worker', '', '', cjson.encode({id = id, state = state}))
 end
 
+local WORKER_STATE = {gone = 'gone', drain = 'draining', take = 'idle'}
+
 -- The oldest workers that said good-bye are forgotten beyond `keep`.
 local function workers_trim(keep)
 	local over = redis.call('ZCARD', P .. 'wa') - keep
@@ -19,11 +21,12 @@ local function workers_trim(keep)
 	end
 end
 
--- worker_register id info name keep -> 1
+-- worker_register id info name keep price_per_hour -> 1
 register('worker_register', function(a)
 	local now, w = now_ms(), P .. 'w:' .. a[2]
 	workers_trim(tonumber(a[5]))
-	redis.call('HSET', w, 'info', a[3], 'name', a[4], 'lb', now, 'drain', '0', 'gone', '0', 'lost', '0')
+	redis.call('HSET', w, 'info', a[3], 'name', a[4], 'lb', now, 'drain', '0', 'gone', '0', 'lost', '0',
+		'price', a[6])
 	if redis.call('HSETNX', w, 'started', now) == 1 then
 		redis.call('HSET', w, 'done', 0, 'pre', 0)
 		redis.call('ZADD', P .. 'wa', redis.call('HINCRBY', M, 'seq', 1), a[2])
@@ -43,16 +46,18 @@ register('worker_beat', function(a)
 	return v[3] == '1' and 'drain' or 'continue'
 end)
 
--- worker_set id drain|gone -> 1
+-- worker_set id drain|gone|take -> 1; take ends a drain
 register('worker_set', function(a)
 	if redis.call('EXISTS', P .. 'w:' .. a[2]) == 0 then
 		return fail('NOTFOUND', 'no worker ' .. a[2])
 	end
-	redis.call('HSET', P .. 'w:' .. a[2], a[3], '1')
+	redis.call('HSET', P .. 'w:' .. a[2], a[3] == 'take' and 'drain' or a[3], a[3] == 'take' and '0' or '1')
 	if a[3] == 'gone' then
 		redis.call('ZREM', P .. 'wz', a[2])
+	else
+		audit('worker', '', '', a[2] .. ' ' .. a[3])
 	end
-	worker_event(a[2], a[3] == 'gone' and 'gone' or 'draining')
+	worker_event(a[2], WORKER_STATE[a[3]])
 	return 1
 end)
 
@@ -99,7 +104,7 @@ register('kv_list', function(a)
 	return out
 end, {'no-writes'})
 
--- moves -> from, to, from, to…: the table above, for the test that compares it with states.def
+-- moves -> from, to, from, to…: the table this library goes by
 register('moves', function()
 	local out = {}
 	for from, tos in pairs(MOVES) do

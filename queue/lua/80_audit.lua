@@ -72,7 +72,7 @@ end
 
 -- What each index must hold.
 local function derive(all)
-	local d = {lease = {}, delayed = {}, grace = {}, rq = {}, wj = {}, n = {}}
+	local d = {lease = {}, delayed = {}, grace = {}, stall = {}, rq = {}, wj = {}, n = {}, rs = {}}
 	for id, h in pairs(all) do
 		local n = d.n[h.run] or {}
 		n[h.state] = (n[h.state] or 0) + 1
@@ -84,10 +84,15 @@ local function derive(all)
 			if h.cancel == '1' then
 				d.grace[id] = true
 			end
+			if (tonumber(h.stall) or 0) > 0 then
+				d.stall[id] = true
+			end
 		elseif h.state == 'delayed' then
 			d.delayed[id] = true
 		elseif h.state == 'ready' then
-			local q = h.stage .. ':' .. h.run
+			local q = h.queue .. ':' .. h.run
+			d.rs[h.run] = d.rs[h.run] or {}
+			d.rs[h.run][h.queue] = true
 			d.rq[q] = d.rq[q] or {}
 			d.rq[q][id] = true
 		end
@@ -102,6 +107,61 @@ local function audit_tokens(say, all)
 		end
 		if h.state ~= 'running' and (h.token or '') ~= '' then
 			say(id .. ' is ' .. h.state .. ' and has a token')
+		end
+	end
+end
+
+-- A limited run stands in no pool while it, or its owner, has all that may run.
+local function at_limit(run, d)
+	local v = redis.call('HMGET', P .. 'r:' .. run, 'max_running', 'owner')
+	local most, n = tonumber(v[1]), d.n[run] or {}
+	if most > 0 and (n.running or 0) >= most then
+		return true
+	end
+	local q = redis.call('HMGET', P .. 'quota:' .. v[2], 'running', 'gpu_hours')
+	local use = redis.call('HMGET', P .. 'own:' .. v[2], 'running', 'day', 'seconds')
+	if not q[1] then
+		return false
+	end
+	local t = redis.call('TIME')
+	local spent = tonumber(use[2]) == math.floor(t[1] / 86400) and tonumber(use[3]) or 0
+	return tonumber(q[1]) > 0 and tonumber(use[1] or '0') >= tonumber(q[1]) or
+		tonumber(q[2]) > 0 and spent >= 3600 * tonumber(q[2])
+end
+
+local function audit_pools(say, run, queues, served)
+	same(say, 'rs:' .. run, members(P .. 'rs:' .. run, 'set'), queues)
+	for _, key in ipairs(redis.call('KEYS', P .. 'pool:*')) do
+		local q = string.sub(key, #P + 6)
+		local want = queues[q] and served
+		local got = redis.call('ZSCORE', key, run)
+		if (got and true or false) ~= (want and true or false) then
+			say('pool ' .. q .. ' is wrong about ' .. run)
+		end
+		if redis.call('SISMEMBER', P .. 'aq', q) == 0 then
+			say('aq lacks ' .. q)
+		end
+	end
+	for q in pairs(queues) do
+		if served and redis.call('EXISTS', P .. 'pool:' .. q) == 0 then
+			say('pool ' .. q .. ' is missing')
+		end
+	end
+end
+
+-- What an owner with a quota has running.
+local function audit_owners(say, all)
+	local running = {}
+	for _, h in pairs(all) do
+		local owner = redis.call('HGET', P .. 'r:' .. h.run, 'owner')
+		if h.state == 'running' then
+			running[owner] = (running[owner] or 0) + 1
+		end
+	end
+	for _, owner in ipairs(redis.call('SMEMBERS', P .. 'quotas')) do
+		local got = tonumber(redis.call('HGET', P .. 'own:' .. owner, 'running') or '0')
+		if got ~= (running[owner] or 0) then
+			say(owner .. ' counts ' .. got .. ' running jobs, there are ' .. (running[owner] or 0))
 		end
 	end
 end
@@ -129,13 +189,7 @@ local function audit_runs(say, d)
 		if (redis.call('SISMEMBER', P .. 'openruns', run) == 0) ~= (RUN_TERMINAL[state] == 1) then
 			say(run .. ' is ' .. state .. ', openruns disagrees')
 		end
-		for _, s in ipairs(STAGES) do
-			local want = d.rq[s .. ':' .. run] and hold ~= '1'
-			local got = redis.call('ZSCORE', P .. 'pool:' .. s, run)
-			if (got and true or false) ~= (want and true or false) then
-				say('pool ' .. s .. ' is wrong about ' .. run)
-			end
-		end
+		audit_pools(say, run, d.rs[run] or {}, hold == '0' and not at_limit(run, d))
 	end
 end
 
@@ -165,7 +219,13 @@ register('audit', function()
 	end
 	audit_tokens(say, all)
 	audit_runs(say, d)
-	for _, z in ipairs({'lease', 'delayed', 'grace'}) do
+	audit_owners(say, all)
+	for _, q in ipairs(redis.call('SMEMBERS', P .. 'aq')) do
+		if redis.call('EXISTS', P .. 'pool:' .. q) == 0 then
+			say('aq holds ' .. q .. ' wrongly')
+		end
+	end
+	for _, z in ipairs({'lease', 'delayed', 'grace', 'stall'}) do
 		same(say, z, members(P .. z), d[z])
 	end
 	audit_keys(say, 'rq', 'zset', d.rq)

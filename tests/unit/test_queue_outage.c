@@ -3,6 +3,7 @@
 #include "base/jsonx.h"
 #include "base/str.h"
 #include "migrations/migrations.h"
+#include "queue/keys.h"
 #include "queue/redis.h"
 #include "tests/queue_fixture.h"
 #include "tests/test.h"
@@ -148,7 +149,7 @@ void test_queue_outage__a_lost_or_older_library_is_loaded_again(void)
 	bool existed;
 
 	qf_open(&f, true);
-	CHECK_RC(words("FUNCTION DELETE pawl_v1"), RC_OK);
+	CHECK_RC(words("FUNCTION DELETE " QUEUE_LIB), RC_OK);
 	CHECK_RC(queue_submit(f.q, record, NULL, NULL, id, &existed, &e), RC_UNREACHABLE);
 	CHECK_RC(queue_submit(f.q, record, NULL, NULL, id, &existed, &e), RC_OK);
 	CHECK_RC(queue_run(f.q, "ra", &run, &e), RC_OK);
