@@ -135,7 +135,7 @@ void test_queue_outage__migrations_may_run_twice_and_refuse_the_future(void)
 	CHECK(strstr(e.text, "newer pawl-server") != NULL);
 	CHECK_RC(queue_retry_run(f.q, "ra", &n, &e),
 		 RC_UNSUPPORTED);			  /* no writes with another schema */
-	CHECK_RC(words("HSET {pawl}:m schema 0"), RC_OK); /* a step that was not marked done */
+	CHECK_RC(words("HSET {pawl}:m schema -1"), RC_OK); /* a step that was not marked done */
 	CHECK_RC(queue_open(f.redis.url, &o, &q, &e), RC_OK);
 	CHECK_RC(queue_finish_run(q, "ra", 0, NULL, &finished, &e), RC_OK);
 	queue_close(q);
