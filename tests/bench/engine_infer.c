@@ -191,7 +191,8 @@ void bench_prefill(const struct bench_args *a, struct kern_pool *pool)
 
 struct work {
 	struct opened op;
-	int prompts, head, prompt, answer, verdict; /* lengths in tokens; head: judge template */
+	int prompts, prompt, answer, verdict; /* lengths in tokens */
+	int head, tail;			      /* the judge template before and behind */
 	int32_t *ids;
 };
 
@@ -228,12 +229,13 @@ static double run_work(struct work *w)
 	run_all(w);
 	infer_clear(w->op.f);
 	for (int p = 0; p < w->prompts * CANDIDATES; p++) {
-		int n = w->head + w->prompt + w->answer;
+		int behind = w->head + w->prompt + w->answer;
 
 		fill_ids(w->ids, w->head, w->op.vocab, 1);
 		fill_ids(w->ids + w->head, w->prompt, w->op.vocab, 5000 + (uint32_t)p / CANDIDATES);
 		fill_ids(w->ids + w->head + w->prompt, w->answer, w->op.vocab, 9000 + (uint32_t)p);
-		ask(w, n, w->verdict, JUDGEMENTS, 100000 + (uint64_t)p);
+		fill_ids(w->ids + behind, w->tail, w->op.vocab, 2);
+		ask(w, behind + w->tail, w->verdict, JUDGEMENTS, 100000 + (uint64_t)p);
 	}
 	run_all(w);
 	infer_clear(w->op.f);
@@ -243,20 +245,21 @@ static double run_work(struct work *w)
 void bench_workload(const struct bench_args *a, struct kern_pool *pool)
 {
 	struct work w = {.prompts = bench_int(a, "prompts", 4),
-			 .head = bench_int(a, "head", 200),
-			 .prompt = bench_int(a, "prompt", 60),
-			 .answer = bench_int(a, "answer", 190),
+			 .head = bench_int(a, "head", 300),
+			 .tail = bench_int(a, "tail", 110),
+			 .prompt = bench_int(a, "prompt", 64),
+			 .answer = bench_int(a, "answer", 250),
 			 .verdict = bench_int(a, "verdict", 100)};
-	int context = w.head + w.prompt + w.answer + w.verdict;
+	int context = w.head + w.prompt + w.answer + w.tail + w.verdict;
 	const struct infer_stats *s;
 	double seconds;
 
-	bench_known(a, "threads dir format prompts head prompt answer verdict share batch");
+	bench_known(a, "threads dir format prompts head tail prompt answer verdict share batch cache");
 	w.ids = mem_array((size_t)context, sizeof *w.ids);
 	w.op = open_engine(a, pool,
-			   (struct infer_opts){.max_batch = bench_int(a, "batch", 64),
+			   (struct infer_opts){.max_batch = bench_int(a, "batch", 0),
 					       .no_share = bench_int(a, "share", 1) == 0,
-					       .kv_tokens = 80 * (int64_t)context});
+					       .kv_tokens = bench_int(a, "cache", 0)});
 	seconds = run_work(&w);
 	s = infer_stats(w.op.f);
 	printf("seconds %.3f\nsampled %lld\nprefilled %lld\nsampled_per_s %.1f\n", seconds,

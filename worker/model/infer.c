@@ -157,6 +157,7 @@ static enum rc open_engine(const struct model *m, const struct model_source *fil
 		return rc;
 	}
 	f->active = mem_array((size_t)f->max_batch, sizeof(*f->active));
+	f->order = mem_array((size_t)f->max_batch, sizeof(*f->order));
 	f->draws = mem_array((size_t)f->max_batch, sizeof(*f->draws));
 	f->drawn = mem_array((size_t)f->max_batch, sizeof(*f->drawn));
 	*out = f;
@@ -191,6 +192,7 @@ void infer_free(struct infer *f)
 	free(f->reqs);
 	free(f->seqs);
 	free(f->active);
+	free(f->order);
 	free(f->draws);
 	free(f->drawn);
 	weights_release(&f->weights);
@@ -448,11 +450,10 @@ static bool writable_block(struct infer *f, int at, struct seq *s)
 	return true;
 }
 
-/* Rows for tokens n_done .. ; returns how many of the chunk's rows it took. */
-static int add_rows(struct infer *f, int at, int left)
+/* Finds room for tokens n_done .. ; returns how many of the chunk's rows they take. */
+static int take_rows(struct infer *f, int at, int left)
 {
 	struct seq *s = &f->seqs[f->active[at]];
-	struct pass *p = &f->pass;
 	int n_prompt = f->reqs[s->req].q.n_prompt, taken = 0;
 
 	if (f->share)
@@ -460,7 +461,6 @@ static int add_rows(struct infer *f, int at, int left)
 	bool answering = s->n_tokens - s->n_done == 1 && s->n_tokens > n_prompt;
 	int n = answering ? 1 : left;
 	for (; n && s->n_done < s->n_tokens && writable_block(f, at, s); n--, taken++) {
-		pass_add(p, s->tokens[s->n_done], s->n_done, s->blocks);
 		s->n_done++;
 		if (!f->share || s->n_done % KERN_PAGE || s->n_done > n_prompt ||
 		    s->n_chained * KERN_PAGE + KERN_PAGE != s->n_done)
@@ -471,21 +471,53 @@ static int add_rows(struct infer *f, int at, int left)
 	}
 	if (!answering)
 		f->stats.prefill_tokens += taken;
-	s->out = -1;
-	if (taken && s->n_done == s->n_tokens) {
-		s->out = p->n_out;
-		p->here.out[p->n_out++] = p->n - 1;
-	}
+	s->n_rows = taken;
 	return answering ? 0 : taken;
 }
 
+/* Texts that begin alike, and so have the same first blocks, stand side by side. */
+static int by_blocks(const void *a, const void *b)
+{
+	const struct seq *x = *(struct seq *const *)a, *y = *(struct seq *const *)b;
+	int n = x->n_blocks < y->n_blocks ? x->n_blocks : y->n_blocks, i = 0;
+
+	while (i < n && x->blocks[i] == y->blocks[i])
+		i++;
+	if (i < n)
+		return x->blocks[i] < y->blocks[i] ? -1 : 1;
+	if (x->n_blocks != y->n_blocks)
+		return x->n_blocks < y->n_blocks ? -1 : 1;
+	return x < y ? -1 : x > y;
+}
+
+static void add_rows(struct infer *f, struct seq *s)
+{
+	struct pass *p = &f->pass;
+
+	for (int i = s->n_done - s->n_rows; i < s->n_done; i++)
+		pass_add(p, s->tokens[i], i, s->blocks);
+	s->out = -1;
+	if (s->n_rows && s->n_done == s->n_tokens) {
+		s->out = p->n_out;
+		p->here.out[p->n_out++] = p->n - 1;
+	}
+}
+
+/* The old come first when blocks are given out; in the pass, who shares blocks stands together:
+ * attention then reads them once. */
 static void fill_pass(struct infer *f)
 {
 	int left = f->chunk;
 
 	f->pass.n = f->pass.n_out = 0;
 	for (int i = 0; i < f->n_active; i++)
-		left -= add_rows(f, i, left);
+		left -= take_rows(f, i, left);
+	for (int i = 0; i < f->n_active; i++)
+		f->order[i] = &f->seqs[f->active[i]];
+	if (f->share)
+		qsort(f->order, (size_t)f->n_active, sizeof(*f->order), by_blocks);
+	for (int i = 0; i < f->n_active; i++)
+		add_rows(f, f->order[i]);
 }
 
 /* --- drawing ---------------------------------------------------------------------------------- */

@@ -96,6 +96,7 @@ struct seq {
 	double logp;
 	enum infer_finish finish;
 	/* of the current pass */
+	int n_rows;        /* the last of its n_done tokens */
 	int out;           /* row of logits, -1 none */
 };
 
@@ -121,6 +122,7 @@ struct infer {
 	int n_seqs, cap_seqs;
 	int n_started;    /* seqs before this one were taken up at least once */
 	int *active, n_active; /* owned; oldest first */
+	struct seq **order; /* owned; the active ones as they stand in the pass */
 	int n_reserved;   /* batch places taken: active ones and those that wait for them */
 	int *draws, n_draws; /* owned; sequences that draw from the logits of this pass */
 	struct kern_draw *drawn; /* owned; what each of them drew */

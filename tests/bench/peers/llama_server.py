@@ -1,7 +1,7 @@
 """The N-candidates-and-judgements work of bench_engine's `workload`, asked of llama.cpp's server.
 
-    llama_server.py BIN_DIR MODEL.gguf vocab=V [threads= prompts= head= prompt= answer= verdict=
-                    slots= multi=0|1]
+    llama_server.py BIN_DIR MODEL.gguf vocab=V [threads= prompts= head= tail= prompt= answer=
+                    verdict= slots= multi=0|1]
 
 Starts the server on a free port of the loopback, gives it the same token ids bench_engine uses, all
 requests of a stage at once over `slots` connections with cache_prompt on, and stops it. multi=1 asks
@@ -56,13 +56,13 @@ def stage(port, requests, keys):
 
 def work(port, k):
     v = k["vocab"]
-    head = ids(k["head"], v, 1)
+    head, tail = ids(k["head"], v, 1), ids(k["tail"], v, 2)
     prompts = [ids(k["prompt"], v, 5000 + p) for p in range(k["prompts"])]
     start = time.perf_counter()
     n = stage(port, [(p, CANDIDATES, k["answer"]) for p in prompts], k)
     judge = []
     for c in range(k["prompts"] * CANDIDATES):
-        text = head + prompts[c // CANDIDATES] + ids(k["answer"], v, 9000 + c)
+        text = head + prompts[c // CANDIDATES] + ids(k["answer"], v, 9000 + c) + tail
         judge.append((text, JUDGEMENTS, k["verdict"]))
     n += stage(port, judge, k)
     return time.perf_counter() - start, n
@@ -84,13 +84,13 @@ def wait_for(port, server):
 
 
 def main():
-    k = {"threads": 2, "prompts": 4, "head": 200, "prompt": 60, "answer": 190, "verdict": 100,
-         "slots": 32, "multi": 0}
+    k = {"threads": 2, "prompts": 4, "head": 300, "tail": 110, "prompt": 64, "answer": 250,
+         "verdict": 100, "slots": 32, "multi": 0}
     k.update((a.split("=")[0], int(a.split("=")[1])) for a in sys.argv[3:])
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    context = k["head"] + k["prompt"] + k["answer"] + k["verdict"] + 32
+    context = k["head"] + k["prompt"] + k["answer"] + k["tail"] + k["verdict"] + 32
     server = subprocess.Popen(
         [sys.argv[1] + "/llama-server", "-m", sys.argv[2], "--host", "127.0.0.1",
          "--port", str(port), "-t", str(k["threads"]), "-np", str(k["slots"]),
