@@ -2,6 +2,7 @@
 # Switches: DEBUG=1, SANITIZE=address,undefined (or thread), UNIT="test_tar" for a subset.
 
 CC      ?= cc
+CXX     ?= c++
 BUILD   ?= build$(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))$(if $(DEBUG),-debug)
 comma   := ,
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0)
@@ -30,11 +31,25 @@ LIBS_store  := -larchive
 LIBS_queue  := -lhiredis
 LIBS_server := -lcivetweb
 
+# The CUDA back end: a shared object for the device when nvcc is here (NVCC= leaves it out), and the
+# same sources through the emulator of tests/cuemu for the tests. FMA only where it is written.
+NVCC      ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA_ARCH ?= 80 89 90
+SRC_cuda  := $(wildcard kernels/cuda/*.cu)
+CUDA_SO   := $(if $(NVCC),$(BUILD)/pawl-cuda.so)
+NVCCFLAGS_:= -std=c++17 -O3 -I. -fmad=false -Xptxas -v -Xcompiler -fPIC,-Wall -lineinfo \
+             $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
+             -gencode arch=compute_90,code=compute_90
+SRC_cuemu := $(wildcard tests/cuemu/*.cpp tests/cuemu/*.cu)
+CXXFLAGS_ := -std=c++17 -D_GNU_SOURCE -DPAWL_CUEMU -I. -Itests/cuemu/include -Wall -Wextra -Wshadow \
+             -Werror -Wno-unknown-pragmas -g -fno-omit-frame-pointer -ffp-contract=off \
+             $(if $(DEBUG),-O0,-O2) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all)
+
 PROGRAMS := $(foreach p,server worker,$(if $(wildcard $(p)/main.c),$(BUILD)/pawl-$(p))) \
             $(if $(wildcard cli/main.c),$(BUILD)/pawl)
 
 .PHONY: all demo check check-unit check-flow bench bench-engine bench-gemm web fuzz headers tidy install clean deps deps-test web-absent
-all: $(PROGRAMS) $(call LIB,$(PARTS))
+all: $(PROGRAMS) $(call LIB,$(PARTS)) $(CUDA_SO)
 
 $(BUILD)/obj/%.c.o: %.c Makefile
 	@mkdir -p $(dir $@)
@@ -49,6 +64,7 @@ avx2_flags   := -mavx2 -mfma -mf16c
 avx512_flags := $(avx2_flags) -mavx512f -mavx512bw -mavx512vl -mavx512dq
 extra_flags = $(if $(filter kernels/%,$(1)),-Wno-psabi $(if $(DEBUG),,-O3)) \
               $(if $(filter tests/unit/% tests/fuzz/%,$(1)),-Wno-missing-prototypes) \
+              $(if $(filter tests/unit/test_cuda_%,$(1)),-Itests/cuemu/include) \
               $(if $(findstring _avx2.c,$(1)),$(avx2_flags)) \
               $(if $(findstring _avx512.c,$(1)),$(avx512_flags)) \
               $(if $(findstring _avx512bf16.c,$(1)),$(avx512_flags) -mavx512bf16 -mavx512vnni) \
@@ -91,6 +107,26 @@ $(BUILD)/pawl-worker: $(call OBJ,worker/main.c) $(call LIB,worker kernels store 
 $(BUILD)/pawl: $(call OBJ,cli/main.c) $(call LIB,cli store base)
 	$(CC) $(LDFLAGS_) -o $@ $^ $(LIBS_store) $(LIBS_base) -lm
 
+# --- CUDA ----------------------------------------------------------------------------------------
+$(BUILD)/obj/%.cu.o: %.cu Makefile
+	@mkdir -p $(dir $@)
+	$(NVCC) $(NVCCFLAGS_) $(NVCCFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@ 2> $@.ptxas || \
+	  { cat $@.ptxas >&2; exit 1; }
+$(BUILD)/pawl-cuda.so: $(call OBJ,$(SRC_cuda))
+	$(NVCC) -shared -o $@ $^ -lcublasLt
+# Registers of every kernel beside kernels/cuda/registers.txt; no kernel may spill.
+.PHONY: check-cuda cuda-registers
+check-cuda: $(CUDA_SO)
+	@sh tests/cuda-registers.sh check $(addsuffix .ptxas,$(if $(NVCC),$(call OBJ,$(SRC_cuda))))
+cuda-registers: $(CUDA_SO)
+	@sh tests/cuda-registers.sh write $(addsuffix .ptxas,$(call OBJ,$(SRC_cuda)))
+$(BUILD)/obj/cuemu/%.o: % Makefile
+	@mkdir -p $(dir $@)
+	$(CXX) $(CXXFLAGS_) $(CXXFLAGS) -MMD -MP -x c++ -c $< -o $@
+$(BUILD)/libcuemu.a: $(patsubst %,$(BUILD)/obj/cuemu/%.o,$(SRC_cuda) $(SRC_cuemu))
+	@rm -f $@
+	$(AR) rcs $@ $^
+
 # --- tests -------------------------------------------------------------------------------------
 UNIT ?= $(sort $(notdir $(basename $(wildcard tests/unit/test_*.c))))
 # ASan and UBSan see every suite (two minutes); TSan those with threads of their own.
@@ -108,6 +144,10 @@ $(BUILD)/libtests.a: $(call OBJ,$(filter-out tests/runner.c,$(wildcard tests/*.c
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.c.o $(BUILD)/tests/%.list.c $(BUILD)/obj/tests/runner.c.o \
                   $(BUILD)/libtests.a $(call LIB,server cli worker kernels migrations queue store base)
 	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ $(LIBS_server) $(LIBS_queue) $(LIBS_store) $(LIBS_base) -lm
+$(BUILD)/tests/test_cuda_%: $(BUILD)/obj/tests/unit/test_cuda_%.c.o $(BUILD)/tests/test_cuda_%.list.c \
+                  $(BUILD)/obj/tests/runner.c.o $(BUILD)/libtests.a \
+                  $(call LIB,worker kernels migrations queue store base) $(BUILD)/libcuemu.a
+	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ $(LIBS_queue) $(LIBS_store) $(LIBS_base) -lstdc++ -lm
 .SECONDARY:
 
 check-unit: $(UNIT_BIN)
@@ -185,6 +225,7 @@ check: deps-test
 	  unit      '$(MAKE) --no-print-directory check-unit' \
 	  sanitized '$(MAKE) --no-print-directory check-unit SANITIZE=address,undefined UNIT="$(UNIT_SANITIZED)"' \
 	  threads   '$(MAKE) --no-print-directory check-unit SANITIZE=thread UNIT="$(UNIT_THREADS)"' \
+	  cuda      '$(MAKE) --no-print-directory check-cuda' \
 	  tidy      'sh tests/tidy.sh' \
 	  headers   'CC=$(CC) sh tests/headers.sh' \
 	  browser   'BUILD=$(BUILD) sh tests/browser/run.sh' \

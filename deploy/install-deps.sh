@@ -8,14 +8,14 @@ set -eu
 
 packages='gcc make libc6-dev pkg-config libjansson-dev libhiredis-dev libarchive-dev libcivetweb-dev
 libcurl4-openssl-dev zlib1g-dev redis-server ca-certificates'
-[ "${1:-}" = test ] && packages="$packages python3 procps chromium-headless-shell fonts-dejavu-core clang-format curl"
+[ "${1:-}" = test ] && packages="$packages g++ python3 procps chromium-headless-shell fonts-dejavu-core clang-format curl"
 
 have() { dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
 
 # A tool built by hand or from elsewhere counts as well as Debian's package of it.
 satisfied() {
 	case "$1" in
-	gcc | make | pkg-config | clang-format | curl) command -v "$1" >/dev/null || have "$1" ;;
+	gcc | g++ | make | pkg-config | clang-format | curl) command -v "$1" >/dev/null || have "$1" ;;
 	redis-server) command -v redis-server >/dev/null ;;
 	chromium-headless-shell)
 		command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null ||
