@@ -261,6 +261,11 @@ struct kern {
 	/* y = silu(gate) * up, rows of width F with strides ldg (gate and up) and F (y). */
 	void (*swiglu)(struct kern_pool *, void *y, const void *gate, const void *up, int ldg,
 		       int rows, int width);
+	/* Product and SwiGLU in one: y[M][F] = silu(A Wg^T) * (A Wu^T), Wg the first F rows of the
+	 * packed W[2 F][K], Wu the others. The bits of gemm_packed() into gu[M][2 F] and swiglu();
+	 * gu may be written or not. NULL where that saves nothing. */
+	void (*swiglu_packed)(struct kern_pool *, enum kern_format, void *y, void *gu,
+			      const void *a, int lda, const void *wp, int m, int width, int k);
 	/* dgate =, dup = (both stride ldg); may overwrite gate and up in place. */
 	void (*swiglu_back)(struct kern_pool *, void *dgate, void *dup, const void *dy,
 			    const void *gate, const void *up, int ldg, int rows, int width);
@@ -333,7 +338,7 @@ static inline size_t kern_kv_bytes(enum kern_format kv, int kv_heads, int head_d
 }
 
 /* The best back end this processor runs; PAWL_KERNELS=plain|avx2|avx512|avx512bf16 forces one (an unknown or
- * unsupported name is ignored with a line on stderr, that of a GPU table silently). Static storage. */
+ * unsupported name is ignored with a line on stderr). Static storage. */
 const struct kern *kern_cpu(void);
 /* By name; NULL when this processor or this build lacks it. */
 const struct kern *kern_cpu_named(const char *name);

@@ -545,3 +545,34 @@ void test_kernels_gemm__packed_back_is_the_product_with_what_is_kept(void)
 	guarded_free(kept);
 	kern_pool_free(pool);
 }
+
+void test_kernels_gemm__gated_product_is_product_then_swiglu(void)
+{
+	static const int rows[] = {1, 3, 13, 200}, widths[] = {32, 96, 100};
+	enum { M = 200, F = 100, K = 352 };
+	struct kern_pool *pool = kern_pool_new(2);
+	float *a = numbers(M * K, 1), *w = numbers(2 * F * K, 2);
+
+	EACH_BACKEND(k)
+	EACH_FORMAT(f)
+	for (int i = 0; i < 12; i++) {
+		int m = rows[i % 4], width = widths[i / 4];
+		size_t n = (size_t)(m * width);
+		struct slab wp = packed(k, pool, f, w, K, 2 * width, K);
+		float *gu = guarded(2 * n), *want = guarded(n), *y = guarded(n);
+
+		k->gemm_packed(pool, f, gu, 2 * width, a, K, wp.p, m, 2 * width, K, false);
+		k->swiglu(pool, want, gu, gu + width, 2 * width, m, width);
+		k->swiglu_packed(pool, f, y, gu, a, K, wp.p, m, width, K);
+		check_same(want, y, n);
+		check_guard(y, n);
+		check_guard(gu, 2 * n);
+		guarded_free(gu);
+		guarded_free(want);
+		guarded_free(y);
+		slab_free(wp);
+	}
+	guarded_free(a);
+	guarded_free(w);
+	kern_pool_free(pool);
+}

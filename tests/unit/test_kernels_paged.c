@@ -358,3 +358,45 @@ void test_kernels_paged__bf16_cache_layout_and_rounding(void)
 	guarded_free(x);
 	kern_pool_free(pool);
 }
+
+/* Rows of a chunk that begins and ends inside pages, between rows of other sequences, leave the
+ * cache as the same rows do one by one. */
+void test_kernels_paged__a_chunk_is_stored_as_its_rows_are(void)
+{
+	enum { KV = 2, DIM = 40, LD = 2 * KV * DIM, BLOCKS = 9, MAX = 80 };
+	static const struct {
+		int first, pos, rows;
+	} parts[] = {{0, 30, 1}, {3, 5, 50}, {2, 8, 1}, {7, 0, 20}};
+	struct kern_pool *pool = kern_pool_new(2);
+	float *x = numbers((size_t)MAX * LD, 7);
+	static const int32_t blocks[BLOCKS] = {4, 1, 0, 8, 2, 6, 3, 7, 5};
+	int32_t first[MAX], pos[MAX], n = 0;
+
+	for (size_t p = 0; p < sizeof parts / sizeof parts[0]; p++)
+		for (int i = 0; i < parts[p].rows; i++, n++) {
+			first[n] = parts[p].first;
+			pos[n] = parts[p].pos + i;
+		}
+	EACH_BACKEND(k)
+	for (enum kern_format kv = KERN_F32; kv <= KERN_BF16; kv++) {
+		size_t size = BLOCKS * kern_kv_bytes(kv, KV, DIM) / sizeof(float);
+		float *kc[2] = {guarded(size), guarded(size)};
+		float *vc[2] = {guarded(size), guarded(size)};
+
+		k->kv_store(pool, kv, kc[0], vc[0], x, LD, x + KV * DIM, LD, blocks, first, pos, n,
+			    KV, DIM);
+		for (int i = 0; i < n; i++)
+			k->kv_store(pool, kv, kc[1], vc[1], x + i * LD, LD, x + i * LD + KV * DIM,
+				    LD, blocks, first + i, pos + i, 1, KV, DIM);
+		check_same(kc[0], kc[1], size);
+		check_same(vc[0], vc[1], size);
+		for (int i = 0; i < 2; i++) {
+			check_guard(kc[i], size);
+			check_guard(vc[i], size);
+			guarded_free(kc[i]);
+			guarded_free(vc[i]);
+		}
+	}
+	guarded_free(x);
+	kern_pool_free(pool);
+}

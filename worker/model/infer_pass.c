@@ -202,9 +202,14 @@ static void feed_forward(struct infer *f, int l)
 
 	k->rmsnorm(f->pool, p->xn, NULL, p->x, w->norm_ffn, p->n, c->dim,
 		   c->rms_eps);
-	k->gemm_packed(f->pool, format, p->gu, 2 * ff, p->xn, c->dim, w->w13, p->n, 2 * ff, c->dim,
-		       false);
-	k->swiglu(f->pool, p->y, p->gu, kern_at(k, p->gu, (size_t)ff), 2 * ff, p->n, ff);
+	if (k->swiglu_packed) {
+		k->swiglu_packed(f->pool, format, p->y, p->gu, p->xn, c->dim, w->w13, p->n, ff,
+				 c->dim);
+	} else {
+		k->gemm_packed(f->pool, format, p->gu, 2 * ff, p->xn, c->dim, w->w13, p->n, 2 * ff,
+			       c->dim, false);
+		k->swiglu(f->pool, p->y, p->gu, kern_at(k, p->gu, (size_t)ff), 2 * ff, p->n, ff);
+	}
 	k->gemm_packed(f->pool, format, p->x, c->dim, p->y, ff, w->w2, p->n, c->dim, ff, true);
 }
 
