@@ -232,6 +232,16 @@ int cmd_job_cancel(struct cli *c, int argc, char **argv)
 	return post_verb(c, argc, argv, "jobs", "cancel");
 }
 
+int cmd_job_invalidate(struct cli *c, int argc, char **argv)
+{
+	return post_verb(c, argc, argv, "jobs", "invalidate");
+}
+
+int cmd_worker_resume(struct cli *c, int argc, char **argv)
+{
+	return post_verb(c, argc, argv, "workers", "resume");
+}
+
 int cmd_worker_drain(struct cli *c, int argc, char **argv)
 {
 	return post_verb(c, argc, argv, "workers", "drain");

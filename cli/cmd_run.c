@@ -354,6 +354,11 @@ int cmd_run_pause(struct cli *c, int argc, char **argv)
 	return post_verb(c, argc, argv, "runs", "pause");
 }
 
+int cmd_run_drain(struct cli *c, int argc, char **argv)
+{
+	return post_verb(c, argc, argv, "runs", "drain");
+}
+
 int cmd_run_resume(struct cli *c, int argc, char **argv)
 {
 	return post_verb(c, argc, argv, "runs", "resume");

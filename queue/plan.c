@@ -92,6 +92,21 @@ static json_t *parents_of(const json_t *inputs)
 	return parents;
 }
 
+/* The kind of worker a stage asks for ("pools": ["dpo=h100"]); NULL for any. */
+static const char *pool_of(const json_t *spec, const char *stage)
+{
+	size_t i, n = strlen(stage);
+	json_t *p;
+
+	json_array_foreach(json_object_get(spec, "pools"), i, p) {
+		const char *text = json_string_value(p);
+
+		if (text && !strncmp(text, stage, n) && text[n] == '=')
+			return text + n + 1;
+	}
+	return NULL;
+}
+
 struct where {
 	int64_t iter;
 	const char *stage;
@@ -106,12 +121,15 @@ static void add(struct planner *p, struct where w, json_t *inputs, json_t *param
 
 	job_id(p, w.iter, w.stage, w.shard, w.pass, id);
 	json_array_append_new(
-		p->jobs, json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:I, s:o, s:o, s:f, s:b}", "id", id,
+		p->jobs, json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:I, s:o, s:o, s:f, s:b, s:s*, s:I, s:b}",
+				   "id", id,
 				   "stage", w.stage, "iter", (json_int_t)w.iter, "shard",
 				   (json_int_t)w.shard, "pass", (json_int_t)w.pass, "parents", parents,
 				   "need", (json_int_t)json_array_size(parents), "inputs", inputs,
 				   "params", params ? params : json_object(), "cost_hint", cost,
-				   "optional", 0));
+				   "optional", 0, "pool", pool_of(p->spec, w.stage), "stall_ms",
+				   (json_int_t)(1000 * jx_get_i64(p->spec, "stall_s", 0)), "stall_requeue",
+				   jx_get_bool(p->spec, "stall_requeue", false)));
 }
 
 /* --- the stages before the first iteration ----------------------------------------------------- */

@@ -57,7 +57,8 @@ enum rc queue_lib_load(struct queue *q, struct err *e);
 enum rc queue_submit(struct queue *q, const json_t *record, const char *idem_key,
 		     const char *body_digest, char run[RUN_ID_MAX], bool *existed, struct err *e);
 /* Jobs as plan() makes them, with "pool" (kind of worker; absent = any), "priority" (-9..9), "stall_ms"
- * (alarm after so long without progress; 0 = never) and "stall_requeue" beside the rest: a parent stands before its children, or is known already.
+ * (alarm after so long without progress; 0 = never) and "stall_requeue" beside the rest: a parent
+ * stands before its children, or is known already.
  * Adding twice adds once. All or nothing. Refused (RC_CONFLICT) when the run is terminal or being
  * cancelled. */
 enum rc queue_add_jobs(struct queue *q, const char *run, const json_t *jobs, int64_t *n_new,

@@ -3,7 +3,9 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "queue/internal.h"
 #include "queue/limits.h"
+#include "queue/states.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -343,6 +345,24 @@ static void check_targets(const json_t *spec, const char *pointer, struct spec_e
 	}
 }
 
+static void check_pools(const json_t *spec, struct spec_errors *s)
+{
+	const json_t *p;
+	size_t i;
+
+	json_array_foreach(at(spec, "/pools"), i, p) {
+		const char *text = json_string_value(p), *eq = strchr(text, '=');
+		char stage[STAGE_NAME_MAX] = "";
+
+		if (eq && (size_t)(eq - text) < sizeof(stage))
+			str_fmt(stage, sizeof(stage), "%.*s", (int)(eq - text), text);
+		if (!stage_known(stage))
+			complain(s, "/pools", "\"%s\": expected stage=pool, as dpo=h100", text);
+		else if (!word_valid(eq + 1, POOL_NAME_MAX))
+			complain(s, "/pools", "\"%s\": expected a short word as the pool's name", text);
+	}
+}
+
 /* Rules that need more than one field. Runs on a document whose single fields are right. */
 static void check_together(const json_t *spec, struct spec_errors *s)
 {
@@ -372,6 +392,7 @@ static void check_together(const json_t *spec, struct spec_errors *s)
 		complain(s, "/sft/lr_min", "more than lr");
 	if (number_at(spec, "/dpo/lr_min") > number_at(spec, "/dpo/lr"))
 		complain(s, "/dpo/lr_min", "more than lr");
+	check_pools(spec, s);
 	check_targets(spec, "/sft/lora_targets", s);
 	check_targets(spec, "/dpo/lora_targets", s);
 	if (number_at(spec, "/lease_ms") > 0 && number_at(spec, "/lease_ms") < LEASE_MS_MIN)

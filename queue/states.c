@@ -18,6 +18,19 @@ static const bool moves[JOB_N_STATES][JOB_N_STATES] = {
 #include "queue/states.def"
 };
 
+const char *const stage_names[] = {
+#define STAGE(name) #name,
+#include "queue/states.def"
+	NULL};
+
+bool stage_known(const char *name)
+{
+	for (const char *const *s = stage_names; *s; s++)
+		if (!strcmp(*s, name))
+			return true;
+	return false;
+}
+
 const char *job_state_text(enum job_state s)
 {
 	return job_states[s].name;

@@ -15,6 +15,10 @@ enum run_state {
 	RUN_N_STATES
 };
 
+/* Names of the stages in the order of a run; ends with NULL. */
+extern const char *const stage_names[];
+bool stage_known(const char *name);
+
 const char *job_state_text(enum job_state s);
 bool job_state_of(const char *text, enum job_state *out);
 bool job_state_terminal(enum job_state s);

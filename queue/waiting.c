@@ -10,8 +10,8 @@
 #include <string.h>
 
 struct waiting {
-	struct redis_reply *run;       /* owned; its hash */
-	json_t *workers, *quotas;      /* owned; as queue_workers, queue_quotas */
+	struct redis_reply *run;  /* owned; its hash */
+	json_t *workers, *quotas; /* owned; as queue_workers, queue_quotas */
 	int64_t lease_clock_ms;
 };
 
@@ -50,16 +50,16 @@ void waiting_free(struct waiting *w)
 	free(w);
 }
 
-/* --- ready ------------------------------------------------------------------------------------- */
+/* --- ready -------------------------------------------------------------------------------------
+ */
 
 static bool has_word(const json_t *list, const char *word)
 {
 	size_t i;
 	json_t *s;
 
-	json_array_foreach(list, i, s)
-		if (json_is_string(s) && !strcmp(json_string_value(s), word))
-			return true;
+	json_array_foreach(list, i, s) if (json_is_string(s) &&
+					   !strcmp(json_string_value(s), word)) return true;
 	return false;
 }
 
@@ -78,7 +78,8 @@ static char *no_worker(const struct waiting *w, const char *stage, const char *p
 	size_t i;
 	json_t *worker;
 
-	json_array_foreach(w->workers, i, worker) {
+	json_array_foreach(w->workers, i, worker)
+	{
 		const char *state = jx_get_str(worker, "state", "");
 
 		if (!strcmp(state, "draining"))
@@ -93,8 +94,8 @@ static char *no_worker(const struct waiting *w, const char *stage, const char *p
 	if (!alive)
 		return mem_str("no worker is connected");
 	if (!taking && pool[0])
-		return mem_printf("none of %d workers takes the stage \"%s\" in the pool \"%s\"", alive,
-				  stage, pool);
+		return mem_printf("none of %d workers takes the stage \"%s\" in the pool \"%s\"",
+				  alive, stage, pool);
 	if (!taking)
 		return mem_printf("none of %d workers takes the stage \"%s\"", alive, stage);
 	return mem_printf("waits for one of %d workers", taking);
@@ -105,7 +106,8 @@ static char *run_at_limit(const struct waiting *w)
 {
 	const char *owner = hash_get(w->run, "owner", "");
 	const json_t *quota = json_object_get(w->quotas, owner);
-	int64_t most = hash_i64(w->run, "max_running", 0), running = hash_i64(w->run, "n:running", 0);
+	int64_t most = hash_i64(w->run, "max_running", 0),
+		running = hash_i64(w->run, "n:running", 0);
 	int64_t all = jx_get_i64(quota, "running", 0);
 	double hours = jx_get_f64(quota, "gpu_hours", 0);
 
@@ -132,7 +134,8 @@ static char *ready_reason(const struct waiting *w, const struct redis_reply *h)
 	return limit ? limit : no_worker(w, hash_get(h, "stage", ""), pool ? pool + 1 : "");
 }
 
-/* --- the other states -------------------------------------------------------------------------- */
+/* --- the other states --------------------------------------------------------------------------
+ */
 
 /* Heap sentence, or NULL for a job that does not wait. */
 static char *reason(const struct waiting *w, const json_t *job, const struct redis_reply *h)
@@ -143,18 +146,21 @@ static char *reason(const struct waiting *w, const json_t *job, const struct red
 	if (!strcmp(state, "ready"))
 		return ready_reason(w, h);
 	if (!strcmp(state, "blocked"))
-		return mem_printf("waits for %lld of %zu earlier jobs", (long long)hash_i64(h, "left", 0),
+		return mem_printf("waits for %lld of %zu earlier jobs",
+				  (long long)hash_i64(h, "left", 0),
 				  json_array_size(json_object_get(job, "parents")));
 	if (!strcmp(state, "delayed")) {
 		ms = hash_i64(h, "due", 0) - w->lease_clock_ms;
-		return mem_printf("tries again in %lld s after: %s", (long long)(ms > 0 ? ms / 1000 + 1 : 0),
-				  jx_get_str(json_object_get(job, "error"), "message", "a failure"));
+		return mem_printf(
+			"tries again in %lld s after: %s", (long long)(ms > 0 ? ms / 1000 + 1 : 0),
+			jx_get_str(json_object_get(job, "error"), "message", "a failure"));
 	}
 	if (!strcmp(state, "skipped"))
 		return mem_str("an earlier job did not succeed");
 	if (!strcmp(state, "failed"))
-		return mem_printf("waits for a person: %s",
-				  jx_get_str(json_object_get(job, "error"), "message", "see its log"));
+		return mem_printf(
+			"waits for a person: %s",
+			jx_get_str(json_object_get(job, "error"), "message", "see its log"));
 	return NULL;
 }
 

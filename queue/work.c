@@ -5,12 +5,11 @@
 #include "base/str.h"
 #include "queue/internal.h"
 #include "queue/keys.h"
+#include "queue/states.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const all_stages[] = {"import", "eft", "sft", "prompts", "generate",
-					 "judge",  "pair", "dpo", "eval",    NULL};
 static const char *const actions[] = {"continue", "cancel", "pause", "drain", "checkpoint_now"};
 static const char *const fail_kinds[] = {"retry", "fatal", "preempted"};
 
@@ -44,7 +43,7 @@ bool queue_fail_kind_of(const char *text, enum queue_fail_kind *out)
 static enum rc claim_arguments(struct queue *q, struct redis_cmd *c, const struct queue_claim_req *r,
 			       struct err *e)
 {
-	const char *const *stages = r->stages && *r->stages ? r->stages : all_stages;
+	const char *const *stages = r->stages && *r->stages ? r->stages : stage_names;
 	struct buf queues = BUF_INIT;
 	char nonce[17];
 	uint8_t bytes[8];

@@ -21,16 +21,21 @@ void api_run_submit(struct req *r);
 void api_run_list(struct req *r);
 void api_run_get(struct req *r);
 void api_run_act(struct req *r);
+void api_run_tune(struct req *r);
 void api_run_stages(struct req *r);
 void api_run_jobs(struct req *r);
 void api_run_attempts(struct req *r);
 /* api_job.c */
 void api_job_get(struct req *r);
 void api_job_act(struct req *r);
+void api_job_tune(struct req *r);
 void api_job_attempts(struct req *r);
 void api_job_log(struct req *r);
 void api_worker_list(struct req *r);
-void api_worker_drain(struct req *r);
+void api_worker_act(struct req *r);
+
+void api_quota_list(struct req *r);
+void api_quota_put(struct req *r);
 /* api_metrics.c */
 void api_job_metrics(struct req *r);
 void api_run_metrics(struct req *r);

@@ -5,9 +5,11 @@
 #include "base/jsonx.h"
 #include "base/log.h"
 #include "queue/queue.h"
+#include "server/decision.h"
 #include "server/logs.h"
 #include "server/reconcile.h"
 #include "server/reply.h"
+#include "server/run_view.h"
 #include "server/server.h"
 #include "server/view.h"
 
@@ -46,13 +48,11 @@ void api_job_get(struct req *r)
 	json_decref(job);
 }
 
-void api_job_act(struct req *r)
+static void job_decide(struct req *r, const char *what)
 {
-	const char *name = strrchr(r->path, '/') + 1;
 	json_t *job, *body = req_json(r), *again = NULL;
 	struct err e = {0};
 	const char *run;
-	int64_t n = 0;
 	enum rc rc;
 
 	if (!body || !(job = job_arg(r))) {
@@ -60,24 +60,30 @@ void api_job_act(struct req *r)
 		return;
 	}
 	run = jx_get_str(job, "run", "");
-	rc = decision_append(r->srv, run, name, r->args[0], r->who.name, &e);
-	if (!rc && strcmp(name, "cancel") == 0)
-		rc = queue_cancel_job(r->srv->queue, r->args[0], &e);
-	else if (!rc)
-		rc = queue_retry_job(r->srv->queue, r->args[0], jx_get_bool(body, "subtree", true),
-				     &n, &e);
+	rc = decision_make(r->srv, run, what, r->args[0], body, r->who.name, &e);
 	if (!rc)
 		rc = queue_job(r->srv->queue, r->args[0], &again, &e);
 	if (rc) {
 		reply_err(r, &e);
 	} else {
-		log_info("job", name, "job=%s by=%s", r->args[0], r->who.name);
+		log_info("job", what, "job=%s by=%s", r->args[0], r->who.name);
 		reconcile_poke(r->srv->reconcile, run);
+		run_view_forget(run);
 		reply_json(r, 202, view_job(again, NULL));
 	}
 	json_decref(again);
 	json_decref(job);
 	json_decref(body);
+}
+
+void api_job_act(struct req *r)
+{
+	job_decide(r, strrchr(r->path, '/') + 1);
+}
+
+void api_job_tune(struct req *r)
+{
+	job_decide(r, "priority");
 }
 
 void api_job_attempts(struct req *r)
@@ -186,14 +192,16 @@ void api_worker_list(struct req *r)
 	reply_list(r, items, NULL);
 }
 
-void api_worker_drain(struct req *r)
+void api_worker_act(struct req *r)
 {
+	bool drain = strcmp(strrchr(r->path, '/') + 1, "drain") == 0;
 	struct err e = {0};
 
-	if (queue_worker_drain(r->srv->queue, r->args[0], &e)) {
+	if (drain ? queue_worker_drain(r->srv->queue, r->args[0], &e)
+		  : queue_worker_take(r->srv->queue, r->args[0], &e)) {
 		reply_err(r, &e);
 		return;
 	}
-	log_info("worker", "drain", "worker=%s by=%s", r->args[0], r->who.name);
-	reply_json(r, 202, json_pack("{s:s, s:s}", "id", r->args[0], "state", "draining"));
+	log_info("worker", drain ? "drain" : "resume", "worker=%s by=%s", r->args[0], r->who.name);
+	reply_json(r, 202, json_pack("{s:s, s:s}", "id", r->args[0], "state", drain ? "draining" : "idle"));
 }

@@ -11,7 +11,9 @@
 #include "queue/plan.h"
 #include "queue/queue.h"
 #include "queue/spec.h"
+#include "server/decision.h"
 #include "server/logs.h"
+#include "server/quota.h"
 #include "server/reconcile.h"
 #include "server/reply.h"
 #include "server/run_view.h"
@@ -19,6 +21,7 @@
 #include "server/view.h"
 #include "store/store.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -80,11 +83,24 @@ static void answer_dry_run(struct req *r, json_t *spec, json_t *errors)
 		json_pack("{s:o?, s:O?, s:O}", "plan", plan_json, "spec", spec, "errors", errors));
 }
 
+/* A token's name as the owner of its runs: what is not a letter, digit, dot or dash becomes a dash. */
+static void owner_of(const char *name, char out[OWNER_MAX])
+{
+	size_t n = 0;
+
+	for (; name[n] && n < OWNER_MAX - 1; n++)
+		out[n] = isalnum((unsigned char)name[n]) || strchr("._-", name[n]) ? name[n] : '-';
+	out[n] = 0;
+}
+
 static json_t *record_make(struct req *r, const char *run, json_t *spec, const char *key,
 			   const char *digest)
 {
-	return json_pack("{s:i, s:s, s:s, s:O, s:s?, s:s, s:s, s:I, s:s}", "format", 1, "id", run,
-			 "name", jx_get_str(spec, "name", ""), "spec", spec, "idem_key", key,
+	char owner[OWNER_MAX];
+
+	owner_of(r->who.name, owner);
+	return json_pack("{s:i, s:s, s:s, s:s, s:O, s:s?, s:s, s:s, s:I, s:s}", "format", 1, "id", run,
+			 "owner", owner, "name", jx_get_str(spec, "name", ""), "spec", spec, "idem_key", key,
 			 "body_digest", digest, "by", r->who.name, "created_ms",
 			 (json_int_t)clk_now_ms(), "code", version_text());
 }
@@ -133,6 +149,15 @@ static void submit(struct req *r, json_t *spec, const char *key, const char *dig
 
 	run_id_make(key, id);
 	record = record_make(r, id, spec, key, digest);
+	rc = quota_allows_run(r->srv, jx_get_str(record, "owner", ""), &e);
+	if (rc) {
+		json_decref(record);
+		if (rc == RC_FULL)
+			reply_problem(r, 429, "quota", "%s", e.text);
+		else
+			reply_err(r, &e);
+		return;
+	}
 	rc = record_store(r->srv, id, &record, &e);
 	if (!rc)
 		rc = queue_submit(r->srv->queue, record, key, digest, run, &existed, &e);
@@ -143,7 +168,8 @@ static void submit(struct req *r, json_t *spec, const char *key, const char *dig
 	} else if (rc) {
 		/* Refused for good: a rebuild must not bring it to life. */
 		if (!key && rc != RC_UNREACHABLE && rc != RC_TIMEOUT)
-			decision_append(r->srv, id, "abandoned", NULL, r->who.name, NULL);
+			decision_append(r->srv, id, "abandoned", NULL, NULL, r->who.name,
+					NULL);
 		reply_err(r, &e);
 	} else {
 		log_info("run", existed ? "replayed" : "submitted", "run=%s by=%s", run,
@@ -378,47 +404,37 @@ void api_run_attempts(struct req *r)
 
 /* --- actions ------------------------------------------------------------------------------- */
 
-static enum rc act_retry(struct queue *q, const char *run, struct err *e)
+static void run_decide(struct req *r, const char *what, const json_t *detail)
 {
-	int64_t n;
-
-	return queue_retry_run(q, run, &n, e);
-}
-
-static const struct {
-	const char *name;
-	enum rc (*act)(struct queue *q, const char *run, struct err *e);
-} actions[] = {
-	{"cancel", queue_cancel_run},
-	{"pause", queue_pause_run},
-	{"resume", queue_resume_run},
-	{"retry", act_retry},
-};
-
-void api_run_act(struct req *r)
-{
-	const char *name = strrchr(r->path, '/') + 1, *run = r->args[0];
+	const char *run = r->args[0];
 	struct err e = {0};
 	json_t *info = NULL;
-	enum rc rc;
-	size_t i = 0;
+	enum rc rc = queue_run(r->srv->queue, run, &info, &e);
 
-	if (!run_arg(r))
-		return;
-	while (strcmp(actions[i].name, name) != 0)
-		i++; /* The route table lets no other name through. */
-	rc = queue_run(r->srv->queue, run, &info, &e);
 	json_decref(info);
 	if (!rc)
-		rc = decision_append(r->srv, run, name, NULL, r->who.name, &e);
-	if (!rc)
-		rc = actions[i].act(r->srv->queue, run, &e);
+		rc = decision_make(r->srv, run, what, NULL, detail, r->who.name, &e);
 	if (rc) {
 		reply_err(r, &e);
 		return;
 	}
-	log_info("run", name, "run=%s by=%s", run, r->who.name);
+	log_info("run", what, "run=%s by=%s", run, r->who.name);
 	reconcile_poke(r->srv->reconcile, run);
 	run_view_forget(run);
 	answer_run(r, run, 202);
+}
+
+void api_run_act(struct req *r)
+{
+	if (run_arg(r))
+		run_decide(r, strrchr(r->path, '/') + 1, NULL);
+}
+
+void api_run_tune(struct req *r)
+{
+	json_t *body = run_arg(r) ? req_json(r) : NULL;
+
+	if (body)
+		run_decide(r, "tune", body);
+	json_decref(body);
 }

@@ -31,6 +31,7 @@
 #define CLAIM_LOOK_MS 2000 /* delayed jobs become ready without waking us through this server */
 #define REUSE_MAX 1000	   /* jobs settled from the store within one claim */
 #define STAGES_MAX 16
+#define POOLS_MAX 16
 
 /* --- register ------------------------------------------------------------------------------ */
 
@@ -98,26 +99,33 @@ static json_t *worker_info(struct req *r, const json_t *body)
 struct claim_ctx {
 	struct req *r;
 	const char *worker, *engine, *code;
-	const char *stages[STAGES_MAX + 1];
+	const char *stages[STAGES_MAX + 1], *pools[POOLS_MAX + 1];
 	const json_t *info;
 };
+
+/* The strings of a list; `out` ends with NULL. */
+static void words_of(const json_t *list, const char **out, size_t max)
+{
+	const json_t *v;
+	size_t i, n = 0;
+
+	json_array_foreach(list, i, v) if (json_is_string(v) && n < max) out[n++] =
+		json_string_value(v);
+	out[n] = NULL;
+}
 
 static void claim_ctx_open(struct claim_ctx *c, struct req *r, const json_t *body,
 			   const json_t *info)
 {
-	const json_t *list = json_object_get(body, "stages"), *v;
-	size_t i, n = 0;
+	const json_t *list = json_object_get(body, "stages");
 
-	if (!list)
-		list = json_object_get(info, "stages");
+	words_of(list ? list : json_object_get(info, "stages"), c->stages, STAGES_MAX);
+	words_of(json_object_get(info, "pools"), c->pools, POOLS_MAX);
 	c->r = r;
 	c->info = info;
 	c->worker = jx_get_str(body, "worker", "");
 	c->engine = jx_get_str(info, "engine", "");
 	c->code = jx_get_str(info, "code", "");
-	json_array_foreach(list, i, v) if (json_is_string(v) && n < STAGES_MAX) c->stages[n++] =
-		json_string_value(v);
-	c->stages[n] = NULL;
 }
 
 /* {"job": {...}, "token", "attempt", "lease_ms"} as workers get it. */
@@ -230,7 +238,7 @@ static bool claim_reused(struct claim_ctx *c, const json_t *claim, const char *k
 /* One look at the queue; jobs that are settled by reuse are passed over. */
 static enum rc claim_once(struct claim_ctx *c, json_t **claim, char key[65], struct err *e)
 {
-	struct queue_claim_req q = {.worker = c->worker, .stages = c->stages};
+	struct queue_claim_req q = {.worker = c->worker, .stages = c->stages, .pools = c->pools};
 	const json_t *spec;
 
 	for (int i = 0; i < REUSE_MAX; i++) {
@@ -240,7 +248,9 @@ static enum rc claim_once(struct claim_ctx *c, json_t **claim, char key[65], str
 			return rc;
 		spec = json_object_get(json_object_get(*claim, "record"), "spec");
 		reuse_key(spec, json_object_get(*claim, "job"), c->engine, c->code, key);
-		if (!claim_reused(c, *claim, key))
+		/* What was declared invalid is really done again. */
+		if (jx_get_i64(json_object_get(*claim, "job"), "generation", 0) > 0 ||
+		    !claim_reused(c, *claim, key))
 			return RC_OK;
 		json_decref(*claim);
 		*claim = NULL;

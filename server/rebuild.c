@@ -5,8 +5,10 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "queue/queue.h"
+#include "server/decision.h"
 #include "server/index.h"
 #include "server/logs.h"
+#include "server/quota.h"
 #include "server/reconcile.h"
 #include "server/server.h"
 #include "store/store.h"
@@ -16,6 +18,7 @@
 
 #define NS_REBUILD "rebuild" /* runs whose decisions were not replayed yet */
 #define WORKER "rebuild-0"
+#define POOLS_MAX 64
 
 struct ctx {
 	struct server *s;
@@ -23,6 +26,8 @@ struct ctx {
 	json_t *runs;	   /* ids made or continued here */
 	json_t *manifests; /* {job: path of its newest manifest} */
 	json_t *held;	   /* [{job, token}] claimed without a result to give */
+	json_t *invalid;   /* {job: when it was last declared invalid, ms} */
+	json_t *pools;	   /* {name: true}: every pool a run asks for */
 };
 
 /* "<job>.<fence>.json" -> job and fence. */
@@ -90,12 +95,49 @@ static bool was_abandoned(const json_t *decisions)
 	return false;
 }
 
-static enum rc decisions_of(struct server *s, const char *run, json_t **out, struct err *e)
+/* The class, weight and limit a run was submitted with; while results are handed out it has no limit. */
+static enum rc tune_as_submitted(struct queue *q, const char *run, bool limits, struct err *e)
 {
-	char path[64];
+	json_t *now = NULL, *spec;
+	struct queue_tuning t;
+	enum rc rc = queue_run(q, run, &now, e);
 
-	str_fmt(path, sizeof path, "runs/%s/decisions.jsonl", run);
-	return store_doc_lines(s->store, path, out, e);
+	if (rc)
+		return rc;
+	spec = json_object_get(json_object_get(now, "record"), "spec");
+	t = (struct queue_tuning){(int)jx_get_i64(now, "class", 5), jx_get_f64(now, "weight", 1),
+				  limits ? (int)jx_get_i64(spec, "max_running", 0) : 0};
+	json_decref(now);
+	rc = queue_tune_run(q, run, &t, e);
+	return rc == RC_CONFLICT ? RC_OK : rc; /* it has ended */
+}
+
+/* Results made before their job was declared invalid are not results. */
+static enum rc gather_invalidations(struct ctx *c, const char *run, struct err *e)
+{
+	json_t *decisions = NULL, *d;
+	size_t i;
+	enum rc rc = decision_list(c->s, run, &decisions, e);
+
+	json_array_foreach(decisions, i, d) if (strcmp(jx_get_str(d, "what", ""), "invalidate") == 0)
+		json_object_set(c->invalid, jx_get_str(d, "job", ""), json_object_get(d, "at_ms"));
+	json_decref(decisions);
+	return rc;
+}
+
+/* Jobs of a pool are claimed by naming it. */
+static void note_pools(struct ctx *c, const json_t *spec)
+{
+	const json_t *p;
+	size_t i;
+
+	json_array_foreach(json_object_get(spec, "pools"), i, p)
+	{
+		const char *eq = strchr(json_string_value(p), '=');
+
+		if (eq)
+			json_object_set_new(c->pools, eq + 1, json_true());
+	}
 }
 
 /* A run that Redis does not know is submitted; the mark says that its decisions are still to come.
@@ -120,9 +162,14 @@ static enum rc revive_run(struct ctx *c, const char *run, const json_t *record, 
 		rc = queue_submit(q, record, jx_get_str(record, "idem_key", NULL),
 				  jx_get_str(record, "body_digest", ""), got, &existed, e);
 	if (!rc)
+		rc = tune_as_submitted(q, run, false, e);
+	if (!rc)
 		rc = gather_manifests(c, run, e);
 	if (!rc)
+		rc = gather_invalidations(c, run, e);
+	if (!rc)
 		rc = reconcile_run(c->s, run, e);
+	note_pools(c, json_object_get(record, "spec"));
 	json_array_append_new(c->runs, json_string(run));
 	c->sum->n_runs += fresh;
 	return rc;
@@ -139,12 +186,29 @@ static enum rc one_run(struct ctx *c, const char *run, struct err *e)
 	if (rc == RC_NOTFOUND)
 		return RC_OK;
 	if (!rc)
-		rc = decisions_of(c->s, run, &decisions, e);
+		rc = decision_list(c->s, run, &decisions, e);
 	if (!rc && !was_abandoned(decisions))
 		rc = revive_run(c, run, record, e);
 	json_decref(record);
 	json_decref(decisions);
 	return rc;
+}
+
+/* Made from the very inputs the job has now, and after any invalidation. */
+static bool still_valid(const struct ctx *c, const json_t *job, const json_t *manifest)
+{
+	const json_t *was = json_object_get(manifest, "inputs"), *is = json_object_get(job, "inputs"), *in;
+	int64_t since = jx_get_i64(c->invalid, jx_get_str(job, "id", ""), 0);
+	size_t i;
+
+	if (jx_get_i64(manifest, "ended_ms", 0) < since)
+		return false;
+	if (json_is_array(was) && json_array_size(was) != json_array_size(is))
+		return false;
+	json_array_foreach(was ? is : NULL, i, in) if (strcmp(jx_get_str(in, "digest", ""),
+						 jx_get_str(json_array_get(was, i), "digest", "")) != 0)
+		return false;
+	return true;
 }
 
 /* Gives a claimed job its result of old. *done tells whether there was one. */
@@ -159,7 +223,9 @@ static enum rc settle(struct ctx *c, const json_t *claim, bool *done, struct err
 
 	*done = false;
 	if (path && store_doc_get(c->s->store, path, &m, NULL) == RC_OK) {
-		if (outputs_present(c->s, m)) {
+		if (!still_valid(c, json_object_get(claim, "job"), m)) {
+			log_info("rebuild", "result_outdated", "job=%s", job);
+		} else if (outputs_present(c->s, m)) {
 			for (int i = 0; names[i]; i++)
 				if (json_object_get(m, names[i]))
 					json_object_set(info, names[i],
@@ -185,12 +251,15 @@ static enum rc settle(struct ctx *c, const json_t *claim, bool *done, struct err
 /* Claims everything that can be claimed; *progress when anything was settled. */
 static enum rc sweep(struct ctx *c, bool *progress, struct err *e)
 {
-	struct queue_claim_req req = {.worker = WORKER};
-	json_t *run;
+	const char *pools[POOLS_MAX + 1] = {NULL}, *pool;
+	struct queue_claim_req req = {.worker = WORKER, .pools = pools};
+	json_t *run, *known;
+	size_t n = 0;
 	size_t i;
 	enum rc rc = RC_OK;
 
 	*progress = false;
+	json_object_foreach(c->pools, pool, known) if (n < POOLS_MAX) pools[n++] = pool;
 	for (;;) {
 		json_t *claim = NULL;
 		bool done = false;
@@ -226,32 +295,22 @@ static void release_held(struct ctx *c)
 	queue_worker_gone(c->s->queue, WORKER, NULL);
 }
 
-/* A decision that no longer applies (a cancelled job that is done) is history. */
+/* A decision that no longer applies (a cancelled job that is done) is history; results older than an
+ * invalidation were not handed out (settle). */
 static void replay_decision(struct queue *q, const char *run, const json_t *d)
 {
-	const char *what = jx_get_str(d, "what", ""), *job = jx_get_str(d, "job", NULL);
-	int64_t n;
-
-	if (job && strcmp(what, "cancel") == 0)
-		queue_cancel_job(q, job, NULL);
-	else if (job && strcmp(what, "retry") == 0)
-		queue_retry_job(q, job, true, &n, NULL);
-	else if (strcmp(what, "cancel") == 0)
-		queue_cancel_run(q, run, NULL);
-	else if (strcmp(what, "pause") == 0)
-		queue_pause_run(q, run, NULL);
-	else if (strcmp(what, "resume") == 0)
-		queue_resume_run(q, run, NULL);
-	else if (strcmp(what, "retry") == 0)
-		queue_retry_run(q, run, &n, NULL);
+	if (strcmp(jx_get_str(d, "what", ""), "invalidate") != 0)
+		decision_apply(q, run, d, NULL);
 }
 
 static enum rc replay_decisions(struct ctx *c, const char *run, struct err *e)
 {
 	json_t *decisions = NULL, *d;
 	size_t i;
-	enum rc rc = decisions_of(c->s, run, &decisions, e);
+	enum rc rc = decision_list(c->s, run, &decisions, e);
 
+	if (!rc)
+		rc = tune_as_submitted(c->s->queue, run, true, e);
 	json_array_foreach(decisions, i, d) replay_decision(c->s->queue, run, d);
 	json_decref(decisions);
 	if (!rc)
@@ -280,7 +339,7 @@ static enum rc rebuild_all(struct ctx *c, char **names, size_t n, struct err *e)
 
 enum rc rebuild(struct server *s, struct rebuild_sum *sum, struct err *e)
 {
-	struct ctx c = {s, sum, json_array(), json_object(), json_array()};
+	struct ctx c = {s, sum, json_array(), json_object(), json_array(), json_object(), json_object()};
 	char **names = NULL;
 	size_t n = 0;
 	enum rc rc = store_doc_list(s->store, "runs", &names, &n, e);
@@ -288,10 +347,14 @@ enum rc rebuild(struct server *s, struct rebuild_sum *sum, struct err *e)
 	memset(sum, 0, sizeof *sum);
 	if (!rc) {
 		rc = rebuild_all(&c, names, n, e);
+		if (!rc)
+			rc = quotas_restore(s, e);
 		fs_list_free(names);
 	}
 	json_decref(c.runs);
 	json_decref(c.manifests);
 	json_decref(c.held);
+	json_decref(c.invalid);
+	json_decref(c.pools);
 	return rc;
 }

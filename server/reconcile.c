@@ -313,17 +313,3 @@ void reconcile_stop(struct reconcile *rc)
 }
 
 /* --- decisions ----------------------------------------------------------------------------- */
-
-enum rc decision_append(struct server *s, const char *run, const char *what, const char *job,
-			const char *who, struct err *e)
-{
-	char path[64];
-	json_t *d = json_pack("{s:s, s:s, s:I, s:s*}", "what", what, "by", who, "at_ms",
-			      (json_int_t)clk_now_ms(), "job", job);
-	enum rc rc;
-
-	str_fmt(path, sizeof path, "runs/%s/decisions.jsonl", run);
-	rc = store_doc_append(s->store, path, d, e);
-	json_decref(d);
-	return rc;
-}

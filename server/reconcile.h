@@ -17,6 +17,3 @@ void reconcile_stop(struct reconcile *rc);
 /* One pass over one run, now: queue_done_outputs -> plan -> queue_add_jobs -> maybe
  * queue_finish_run. */
 enum rc reconcile_run(struct server *s, const char *run, struct err *e);
-/* Appends an operator's decision to the run's record in the store: before Redis hears of it. */
-enum rc decision_append(struct server *s, const char *run, const char *what, const char *job,
-			const char *who, struct err *e);

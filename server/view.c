@@ -212,7 +212,10 @@ json_t *view_models(const json_t *spec, const json_t *jobs, const char *run)
 
 json_t *view_run(const json_t *run, const json_t *jobs, bool single)
 {
-	static const char *const names[] = {"id", "name", "state", "final_digest", "error", NULL};
+	static const char *const names[] = {"id",	    "name",	  "state",    "final_digest",
+					    "error",	    "owner",	  "class",    "weight",
+					    "max_running",  "useful_s",	  "lost_s",   "useful_cost",
+					    "lost_cost",    NULL};
 	const json_t *record = json_object_get(run, "record"),
 		     *spec = json_object_get(record, "spec");
 	json_t *out = json_object();
@@ -244,7 +247,8 @@ json_t *view_job(const json_t *job, const json_t *done)
 		"id",	    "run",	    "iter",	   "stage",   "shard",	    "pass",
 		"state",    "losses",	    "preemptions", "worker",  "progress",   "wait_reason",
 		"error",    "outputs",	    "params",	   "metrics", "checkpoint", "parents",
-		"log_size", "max_attempts", "optional",	   NULL};
+		"log_size", "max_attempts", "optional",	   "pool",    "priority",   "generation",
+		"stuck",    NULL};
 	json_t *out = json_object();
 
 	copy_members(out, job, names);
@@ -262,7 +266,7 @@ json_t *view_job(const json_t *job, const json_t *done)
 json_t *view_attempt(const json_t *a, const json_t *job, int64_t log_size)
 {
 	static const char *const names[] = {"n",	   "worker", "end", "from_progress",
-					    "to_progress", NULL};
+					    "to_progress", "useful_ms", "lost_ms", NULL};
 	static const char *const job_names[] = {"iter", "stage", "shard", "pass", NULL};
 	const json_t *reason = json_object_get(a, "reason");
 	json_t *out = json_object();
@@ -287,7 +291,7 @@ json_t *view_worker(const json_t *w)
 					    "jobs_done", "preemptions", NULL};
 	static const char *const info_names[] = {
 		"engine",	"code",	  "host",	    "pid",    "threads",
-		"memory_bytes", "labels", "price_per_hour", "stages", NULL};
+		"memory_bytes", "labels", "price_per_hour", "stages", "pools", NULL};
 	json_t *out = json_object();
 
 	copy_members(out, w, names);

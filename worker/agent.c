@@ -94,6 +94,7 @@ static void read_conf(struct agent *a, const struct conf *c)
 		str_copy(a->name, sizeof a->name, "worker");
 	a->labels = mem_str(conf_str(c, "worker.labels"));
 	a->stages = mem_str(conf_str(c, "worker.stages"));
+	a->pools = mem_str(conf_str(c, "worker.pools"));
 	a->price_per_hour = conf_f64(c, "worker.price_per_hour");
 	a->threads = (int)conf_i64(c, "worker.threads");
 	a->cache_bytes = conf_i64(c, "worker.cache_bytes");
@@ -187,13 +188,13 @@ static json_t *introduction(const struct agent *a)
 
 	gethostname(host, sizeof host - 1);
 	(void)sysinfo(&si);
-	return json_pack("{s:s, s:I, s:s, s:s, s:s, s:i, s:I, s:o, s:f, s:o}", "name", a->name, "pid",
+	return json_pack("{s:s, s:I, s:s, s:s, s:s, s:i, s:I, s:o, s:f, s:o, s:o}", "name", a->name, "pid",
 			 (json_int_t)getpid(), "host", host, "engine", stage_engine_name(), "code",
 			 version_text(), "threads",
 			 a->threads > 0 ? a->threads : (int)sysconf(_SC_NPROCESSORS_ONLN),
 			 "memory_bytes", (json_int_t)si.totalram * si.mem_unit, "labels",
 			 split_labels(a->labels), "price_per_hour", a->price_per_hour, "stages",
-			 split_list(a->stages));
+			 split_list(a->stages), "pools", split_list(a->pools));
 }
 
 /* The server's store as files, if it is the same store and not another folder of that name. */
@@ -383,5 +384,6 @@ int agent_main(const struct conf *c)
 	store_close(a->local);
 	free(a->labels);
 	free(a->stages);
+	free(a->pools);
 	return code;
 }

@@ -39,7 +39,7 @@ struct agent {
 	struct client client;
 	char work[AGENT_PATH_MAX];
 	char name[128];
-	char *labels, *stages; /* owned */
+	char *labels, *stages, *pools; /* owned */
 	double price_per_hour;
 	int threads;
 	int64_t cache_bytes, idle_exit_ms;

@@ -36,5 +36,3 @@ local JOBS_MAX = 10000
 local IDEM_MS = 2592000000
 local BATCH = 500
 local PRIORITY = 1e12
-local IS_STAGE = {import = 1, eft = 1, sft = 1, prompts = 1, generate = 1, judge = 1, pair = 1,
-	dpo = 1, eval = 1}

@@ -1,7 +1,10 @@
--- What every verb uses. JOB_STATES, RUN_STATES and JOB_MOVES are made from queue/states.def and stand
+-- What every verb uses. JOB_STATES, RUN_STATES, JOB_MOVES and STAGES are made from queue/states.def and stand
 -- between the head and this file.
 
-local TERMINAL, RUN_TERMINAL, MOVES = {}, {}, {}
+local TERMINAL, RUN_TERMINAL, MOVES, IS_STAGE = {}, {}, {}, {}
+for i = 1, #STAGES do
+	IS_STAGE[STAGES[i]] = 1
+end
 for i = 1, #JOB_STATES do
 	MOVES[JOB_STATES[i][1]] = {}
 	TERMINAL[JOB_STATES[i][1]] = JOB_STATES[i][2] == 1 and 1 or nil

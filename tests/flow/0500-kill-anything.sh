@@ -63,7 +63,7 @@ print(sum((x.get("counts") or {}).get("done", 0) for x in s))' 2>/dev/null || ec
 moved() { [ "$(units)" -gt "$1" ] || ended; }
 
 stack calm
-wait_for 300 ended
+wait_for 1200 ended
 is "$(run_state)" done "undisturbed run"
 want_digest=$(cli run show "$RUN" --json | field final_digest)
 [ -n "$want_digest" ] || fail "no final digest"
@@ -85,10 +85,10 @@ while [ $killed -lt "$KILLS" ] && ! ended; do
 	wait_for 60 up_ready
 	# The next blow falls after some progress, at a moment of its own.
 	before=$(units)
-	[ $((RANDOM % 3)) -eq 0 ] || wait_for 120 moved "$before"
+	[ $((RANDOM % 3)) -eq 0 ] || wait_for 300 moved "$before"
 	sleep "0.$((RANDOM % 10))"
 done
-wait_for 300 ended
+wait_for 1200 ended
 is "$(run_state)" done "run after $killed kills"
 is "$(cli run show "$RUN" --json | field final_digest)" "$want_digest" "digest after $killed kills"
 [ $killed -eq "$KILLS" ] || fail "the run ended after $killed of $KILLS kills"

@@ -25,7 +25,7 @@ for path, ops in doc["paths"].items():
         for have, token in tokens.items():
             if op["operationId"] in ("events", "workerClaim", "logout") and covers(have, need): continue
             target = url + re.sub(r"\{\w+\}", "0", path)
-            body = b"{}" if method in ("post", "put") else None
+            body = b"{}" if method in ("post", "put", "patch") else None
             req = urllib.request.Request(target, data=body, method=method.upper())
             if body: req.add_header("Content-Type", "application/json")
             if token: req.add_header("Authorization", "Bearer " + token)

@@ -1,6 +1,6 @@
-/* Keyspaces of every schema ever released (tests/golden/queue) become today's: whole, after the migrator
- * or Redis was killed at any point, and with servers of the old version still about. The jobs in them
- * can then be worked off.
+/* Keyspaces of every schema ever released (tests/golden/queue) become today's: whole, after the
+ * migrator or Redis was killed at any point, and with servers of the old version still about. The
+ * jobs in them can then be worked off.
  */
 #include "base/clk.h"
 #include "base/jsonx.h"
@@ -87,7 +87,8 @@ static void work_off(void)
 	qf_pass(&f, 90000, 2000);
 	CHECK_RC(queue_runs(f.q, NULL, NULL, 100, &runs, &next, &e), RC_OK);
 	CHECK(json_array_size(runs) > 0);
-	json_array_foreach(runs, i, run) {
+	json_array_foreach(runs, i, run)
+	{
 		const char *id = jx_get_str(run, "id", "");
 
 		queue_resume_run(f.q, id, &e);
@@ -105,13 +106,16 @@ static void work_off(void)
 		}
 	CHECK(n_done > 0);
 	qf_audit(&f);
-	json_array_foreach(runs, i, run) {
+	json_array_foreach(runs, i, run)
+	{
 		json_t *done = NULL;
 		bool finished;
 		const char *id = jx_get_str(run, "id", "");
 
 		CHECK_RC(queue_done_outputs(f.q, id, &done, &e), RC_OK);
-		CHECK_RC(queue_finish_run(f.q, id, (int64_t)json_object_size(done), NULL, &finished, &e), RC_OK);
+		CHECK_RC(queue_finish_run(f.q, id, (int64_t)json_object_size(done), NULL, &finished,
+					  &e),
+			 RC_OK);
 		qf_run_state(&f, id, "done");
 		json_decref(done);
 	}

@@ -1,5 +1,5 @@
-/* Who may run what, how much at a time, and in what order: pools, priorities, quotas, draining, ageing;
- * work invalidated or stuck; what was useful and what was lost.
+/* Who may run what, how much at a time, and in what order: pools, priorities, quotas, draining,
+ * ageing; work invalidated or stuck; what was useful and what was lost.
  */
 #include "base/jsonx.h"
 #include "base/str.h"
@@ -22,7 +22,8 @@ static void add(const char *run, const char *text)
 	int64_t n = 0;
 
 	CHECK(jobs != NULL);
-	json_array_foreach(jobs, i, j) {
+	json_array_foreach(jobs, i, j)
+	{
 		str_fmt(id, sizeof(id), "%s.1.%s.%lld.0", run, jx_get_str(j, "stage", ""),
 			(long long)jx_get_i64(j, "shard", 0));
 		json_object_set_new(j, "id", json_string(id));
@@ -90,8 +91,11 @@ void test_queue_limits__a_pool_is_for_its_workers_alone(void)
 	add("ra", "[{\"stage\":\"generate\"}]");
 	CHECK(claim_in("w", pools));
 	CHECK_STR(job, "ra.1.generate.0.0");
-	CHECK_RC(queue_claim(f.q, &(struct queue_claim_req){.worker = "w", .pools = (const char *[]){"a,b", NULL}},
-			     &(json_t *){NULL}, &e), RC_INVALID);
+	CHECK_RC(queue_claim(f.q,
+			     &(struct queue_claim_req){.worker = "w",
+						       .pools = (const char *[]){"a,b", NULL}},
+			     &(json_t *){NULL}, &e),
+		 RC_INVALID);
 	qf_close(&f);
 }
 
@@ -100,8 +104,10 @@ void test_queue_limits__priority_goes_before_age(void)
 	qf_open(&f, true);
 	qf_worker(&f, "w");
 	qf_run(&f, "ra", NULL);
-	add("ra", "[{\"stage\":\"generate\",\"shard\":0},{\"stage\":\"generate\",\"shard\":1,\"priority\":2},"
-		  "{\"stage\":\"generate\",\"shard\":2},{\"stage\":\"generate\",\"shard\":3,\"priority\":-1}]");
+	add("ra", "[{\"stage\":\"generate\",\"shard\":0},{\"stage\":\"generate\",\"shard\":1,"
+		  "\"priority\":2},"
+		  "{\"stage\":\"generate\",\"shard\":2},{\"stage\":\"generate\",\"shard\":3,"
+		  "\"priority\":-1}]");
 	CHECK_RC(queue_prioritize_job(f.q, "ra.1.generate.2.0", 9, &e), RC_OK);
 	CHECK_RC(queue_prioritize_job(f.q, "ra.1.generate.2.0", 10, &e), RC_INVALID);
 	for (const char *want = "2103"; *want; want++) {
@@ -229,7 +235,8 @@ void test_queue_limits__invalid_work_is_done_again_and_all_that_came_of_it(void)
 	qf_open(&f, true);
 	qf_worker(&f, "w");
 	qf_run(&f, "ra", NULL);
-	qf_jobs(&f, "ra", "generate.0 generate.1 judge.0<generate.0 pair.0<judge.0,generate.1 eval.0<pair.0");
+	qf_jobs(&f, "ra",
+		"generate.0 generate.1 judge.0<generate.0 pair.0<judge.0,generate.1 eval.0<pair.0");
 	for (int i = 0; i < 4; i++) {
 		CHECK(claim());
 		CHECK_RC(qf_complete(&f, job, token, 'a'), RC_OK);
@@ -247,7 +254,8 @@ void test_queue_limits__invalid_work_is_done_again_and_all_that_came_of_it(void)
 	qf_state(&f, "ra.1.eval.0.0", "blocked");
 	CHECK_RC(qf_complete(&f, "ra.1.eval.0.0", old, 'b'), RC_STALE);
 	CHECK_EQ(qf_number(&f, "ra.1.judge.0.0", "generation"), 1);
-	for (const char *const *want = (const char *const[]){"judge", "pair", "eval", NULL}; *want; want++) {
+	for (const char *const *want = (const char *const[]){"judge", "pair", "eval", NULL}; *want;
+	     want++) {
 		CHECK(claim());
 		CHECK(strstr(job, *want) != NULL);
 		CHECK_RC(qf_complete(&f, job, token, 'c'), RC_OK);
@@ -258,7 +266,8 @@ void test_queue_limits__invalid_work_is_done_again_and_all_that_came_of_it(void)
 
 static enum rc beat_at(int done, enum queue_action *action)
 {
-	json_t *beat = json_pack("{s:{s:i, s:i, s:s}}", "progress", "done", done, "total", 10, "unit", "rows");
+	json_t *beat = json_pack("{s:{s:i, s:i, s:s}}", "progress", "done", done, "total", 10,
+				 "unit", "rows");
 	enum rc rc = queue_beat(f.q, job, token, beat, action, &e);
 
 	json_decref(beat);
@@ -312,7 +321,8 @@ void test_queue_limits__beats_do_not_keep_a_stuck_job(void)
 
 void test_queue_limits__work_is_useful_up_to_the_last_checkpoint(void)
 {
-	json_t *info = json_pack("{s:s, s:f}", "name", "dear", "price_per_hour", 3.6), *beat, *list = NULL;
+	json_t *info = json_pack("{s:s, s:f}", "name", "dear", "price_per_hour", 3.6), *beat,
+	       *list = NULL;
 	enum queue_action action;
 
 	qf_open(&f, true);

@@ -1,0 +1,27 @@
+/* What operators decide about a run: one table of verbs for the API and for `pawl-server rebuild`.
+ *
+ * A decision is durable in the run's record (runs/<run>/decisions.jsonl) before Redis hears of it, so
+ * Redis may be lost and nobody's word with it. {"what","by","at_ms","job"?,"detail"?}
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+
+struct queue;
+struct server;
+
+/* Refuses a detail of the wrong shape before anything is written (RC_INVALID names the field), then
+ * makes the decision durable and carries it out. job and detail may be NULL; detail is borrowed. */
+enum rc decision_make(struct server *s, const char *run, const char *what, const char *job,
+		      const json_t *detail, const char *who, struct err *e);
+/* Only the record: "abandoned", a submission that was refused for good. */
+enum rc decision_append(struct server *s, const char *run, const char *what, const char *job,
+			const json_t *detail, const char *who, struct err *e);
+/* A run's decisions in order; an empty list when there are none. New reference. */
+enum rc decision_list(struct server *s, const char *run, json_t **out, struct err *e);
+/* Carries out one more time. RC_CONFLICT and RC_NOTFOUND: it no longer applies. */
+enum rc decision_apply(struct queue *q, const char *run, const json_t *decision, struct err *e);
+bool decision_known(const char *what, bool of_job);
