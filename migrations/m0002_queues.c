@@ -1,8 +1,9 @@
-/* 0002: jobs know the queue they wait in, runs the queues they have ready jobs in, who owns them and
- * what limits them.
+/* 0002: jobs know the queue they wait in, runs the queues they have ready jobs in, who owns them
+ * and what limits them.
  *
  * Goes through the runs in order of creation and through the jobs of each, PORTION at a time; where
- * it stands is kept in the meta hash, so that a killed step goes on. Every portion is safe to repeat.
+ * it stands is kept in the meta hash, so that a killed step goes on. Every portion is safe to
+ * repeat.
  */
 #include "migrations/step.h"
 

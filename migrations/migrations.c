@@ -14,8 +14,8 @@
 #include <string.h>
 
 #define LOCK_KEY KEY_TAG "migrate"
-#define LOCK_MS 30000       /* renewed before each step; a step must be shorter */
-#define LOCK_WAIT_MS 60000  /* another server migrates */
+#define LOCK_MS 30000	   /* renewed before each step; a step must be shorter */
+#define LOCK_WAIT_MS 60000 /* another server migrates */
 
 /* 0001: the meta hash. Every field that functions read has a value from here on. */
 enum rc m0001_meta(const struct migration_step *s, struct err *e)
@@ -59,7 +59,8 @@ static enum rc schema_read(struct redis *r, int64_t *schema, struct err *e)
 	return rc;
 }
 
-/* --- lock: a random value with an expiry, so that a killed migrator does not block for ever ----- */
+/* --- lock: a random value with an expiry, so that a killed migrator does not block for ever -----
+ */
 
 static enum rc lock_take(struct redis *r, const char *token, struct err *e)
 {
@@ -136,7 +137,8 @@ static enum rc lock_alive(void *ctx, struct err *e)
 	return lock_renew(l->redis, l->token, e);
 }
 
-/* --- run --------------------------------------------------------------------------------------- */
+/* --- run ---------------------------------------------------------------------------------------
+ */
 
 static enum rc steps_run(struct redis *r, const char *token, struct err *e)
 {
@@ -174,7 +176,8 @@ enum rc migrations_run(struct queue *q, struct err *e)
 
 	if (!rc && schema > ours)
 		return err_set(e, RC_UNSUPPORTED,
-			       "redis holds schema %lld, this program knows %lld: start a newer pawl-server",
+			       "redis holds schema %lld, this program knows %lld: start a newer "
+			       "pawl-server",
 			       (long long)schema, (long long)ours);
 	if (!rc && schema < ours) {
 		random_bytes(bytes, sizeof(bytes));
