@@ -120,9 +120,9 @@ struct llama_loss {
 /* logp[i] of target i; hit[i] 1 when it is the likeliest. Both [n_targets], the program's. */
 void llama_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d,
 		   float *logp, uint8_t *hit);
-/* Forward and backward. `grads` is a slab like the model's in the back end's memory: the gradient is added to it with `acc`,
- * else it is the gradient of this pack alone, gaps left as they are. With an adapter the slab is
- * like the adapter's. */
+/* Forward and backward. `grads` is a slab like the model's in the back end's memory: the gradient is
+ * added to it with `acc`, else it is the gradient of this pack alone, gaps left as they are. With an
+ * adapter the slab is like the adapter's. */
 void llama_train(struct llama *l, const struct pack *p, const struct llama_dropout *d,
 		 const struct llama_loss *loss, float *grads, bool acc, float *logp, uint8_t *hit);
 /* Logits of every row, [T][V] "=", the program's; for tests and small tools. */

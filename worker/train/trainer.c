@@ -61,7 +61,7 @@ struct llama_opts train_llama_opts(const struct train_opts *o)
 
 bool train_base_format(const struct train_opts *o, const struct kern *k, enum kern_format *f)
 {
-	*f = o->base == TRAIN_BASE_Q8 ? KERN_Q8 : k->act;
+	*f = o->base == TRAIN_BASE_Q8 ? KERN_Q8 : k->act == KERN_BF16 ? KERN_BF16 : o->format;
 	return o->lora && (o->base == TRAIN_BASE_Q8 || !k->host);
 }
 
