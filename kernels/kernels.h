@@ -338,7 +338,7 @@ static inline size_t kern_kv_bytes(enum kern_format kv, int kv_heads, int head_d
 }
 
 /* The best back end this processor runs; PAWL_KERNELS=plain|avx2|avx512|avx512bf16 forces one (an unknown or
- * unsupported name is ignored with a line on stderr). Static storage. */
+ * unsupported name is ignored with a line on stderr, that of a GPU table silently). Static storage. */
 const struct kern *kern_cpu(void);
 /* By name; NULL when this processor or this build lacks it. */
 const struct kern *kern_cpu_named(const char *name);

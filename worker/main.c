@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "base/version.h"
 #include "worker/agent.h"
+#include "worker/engine.h"
 #include "worker/executor.h"
 #include "worker/stage.h"
 #include "worker/tools.h"
@@ -112,6 +113,7 @@ int main(int argc, char **argv)
 	if (conf_load(conf, &argc, argv, true, &e) != RC_OK)
 		die("%s", e.text);
 	log_init("pawl-worker", level_of(conf_str(conf, "log.level")), conf_bool(conf, "log.json"));
+	engine_settings(conf_str(conf, "worker.kernels"), (int)conf_i64(conf, "worker.device"));
 	if (argc > 1)
 		name = argv[1];
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)

@@ -1,5 +1,6 @@
 #include "worker/stage.h"
 
+#include "base/check.h"
 #include "base/clk.h"
 #include "base/fs.h"
 #include "base/jsonl.h"
@@ -242,32 +243,42 @@ enum rc stage_stopped(const struct stage_ctx *ctx, struct err *e)
 
 /* --- engine ---------------------------------------------------------------------------------- */
 
+enum rc stage_engine_open(struct stage_ctx *ctx, enum kern_format format, struct err *e)
+{
+	return ctx->compute.pool ? RC_OK : engine_open(&ctx->compute, format, ctx->threads, e);
+}
+
 const struct kern *stage_kern(struct stage_ctx *ctx)
 {
-	if (!ctx->kern)
-		ctx->kern = kern_cpu();
-	return ctx->kern;
+	ASSERT(ctx->compute.pool);
+	return ctx->compute.kern;
 }
 
 struct kern_pool *stage_pool(struct stage_ctx *ctx)
 {
-	if (!ctx->pool)
-		ctx->pool = kern_pool_new(ctx->threads);
-	return ctx->pool;
+	ASSERT(ctx->compute.pool);
+	return ctx->compute.pool;
 }
 
 const char *stage_engine_name(void)
 {
 	static char name[64];
+	const struct kern *k;
 
-	str_fmt(name, sizeof name, "%s/%d", kern_cpu()->name, ENGINE_REVISION);
+	if (engine_table(KERN_BF16, &k, NULL) != RC_OK)
+		k = kern_cpu();
+	str_fmt(name, sizeof name, "%s/%d", k->name, ENGINE_REVISION);
 	return name;
 }
 
+/* A stage that computes nothing is the CPU's. */
 const char *stage_engine(struct stage_ctx *ctx)
 {
-	(void)stage_kern(ctx);
-	return stage_engine_name();
+	static char name[352];
+	const char *table = ctx->compute.pool ? ctx->compute.name : kern_cpu()->name;
+
+	str_fmt(name, sizeof name, "%s/%d", table, ENGINE_REVISION);
+	return name;
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -383,7 +394,6 @@ void stage_ctx_close(struct stage_ctx *ctx)
 	json_decref(ctx->resume);
 	json_decref(ctx->metrics);
 	json_decref(ctx->outputs);
-	if (ctx->pool)
-		kern_pool_free(ctx->pool);
+	engine_close(&ctx->compute);
 	memset(ctx, 0, sizeof *ctx);
 }

@@ -22,6 +22,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "worker/engine.h"
 
 #include <jansson.h>
 #include <limits.h>
@@ -29,8 +30,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct kern;
-struct kern_pool;
 
 /* What stage_ctx.stop may hold. */
 enum stage_stop { STAGE_GO, STAGE_PREEMPTED, STAGE_CANCEL, STAGE_PAUSE };
@@ -46,8 +45,7 @@ struct stage_ctx {
 	json_t *metrics; /* final metrics of the job (flat names); owned */
 	json_t *outputs; /* [{role,kind,digest,size,meta,path}]; owned */
 	/* below: the executor's own */
-	const struct kern *kern;
-	struct kern_pool *pool;
+	struct engine compute;
 	_Atomic int stop;              /* enum stage_stop */
 	_Atomic bool want_checkpoint;
 	_Atomic int64_t deadline_ms;   /* clk_mono_ms() by which a stop must have been followed */
@@ -168,6 +166,9 @@ const char *stage_resume_dir(const struct stage_ctx *ctx, const char *role);
 
 /* --- engine ---------------------------------------------------------------------------------- */
 
+/* Opens the back end that suits weights or training in `format`; the first call settles it. */
+enum rc stage_engine_open(struct stage_ctx *ctx, enum kern_format format, struct err *e);
+/* What was opened. */
 const struct kern *stage_kern(struct stage_ctx *ctx);
 struct kern_pool *stage_pool(struct stage_ctx *ctx);
 /* Fingerprint such as "cpu-avx512/1". */

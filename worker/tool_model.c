@@ -149,8 +149,9 @@ static enum rc open_session(struct tool_session *s, int parts, struct err *e)
 		rc = weights_format_parse(a->weights ? a->weights : "f32", &o.weights, e);
 	if (rc || !(parts & TOOL_ENGINE))
 		return rc;
-	s->pool = kern_pool_new((int)a->threads);
-	rc = infer_open(a->model, kern_cpu(), s->pool, &o, &s->infer, e);
+	rc = engine_open(&s->compute, o.weights, (int)a->threads, e);
+	if (!rc)
+		rc = infer_open(a->model, s->compute.kern, s->compute.pool, &o, &s->infer, e);
 	if (!rc && tokenizer_vocab(s->tok) > infer_config(s->infer)->vocab)
 		rc = err_set(e, RC_INVALID, "%s: the tokenizer has ids up to %d, the model only %d",
 			     a->model, tokenizer_vocab(s->tok) - 1, infer_config(s->infer)->vocab);
@@ -161,8 +162,7 @@ static void close_session(struct tool_session *s)
 {
 	if (s->infer)
 		infer_free(s->infer);
-	if (s->pool)
-		kern_pool_free(s->pool);
+	engine_close(&s->compute);
 	if (s->tmpl)
 		template_free(s->tmpl);
 	tokenizer_free(s->tok);

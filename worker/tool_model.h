@@ -5,7 +5,7 @@
 
 #include "base/err.h"
 #include "base/jsonl.h"
-#include "kernels/kernels.h"
+#include "worker/engine.h"
 #include "worker/model/infer.h"
 #include "worker/model/model_export.h"
 #include "worker/model/template.h"
@@ -33,7 +33,7 @@ struct tool_session {
 	struct tool_args args;
 	struct tokenizer *tok;
 	struct template *tmpl;
-	struct kern_pool *pool; /* with TOOL_ENGINE */
+	struct engine compute; /* with TOOL_ENGINE */
 	struct infer *infer;
 	struct jsonl *lines;
 	int64_t n_lines;

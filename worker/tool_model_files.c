@@ -172,8 +172,10 @@ enum rc tool_merge(struct tool_session *s, struct err *e)
 	if (rc == RC_OK)
 		rc = lora_load(a->adapter, &m->cfg, &l, e);
 	if (rc == RC_OK) {
-		s->pool = kern_pool_new((int)a->threads);
-		lora_merge(l, m, kern_cpu(), s->pool);
+		struct kern_pool *threads = kern_pool_new((int)a->threads);
+
+		lora_merge(l, m, kern_cpu(), threads);
+		kern_pool_free(threads);
 		rc = model_save(m, a->out, e);
 	}
 	if (rc == RC_OK)

@@ -33,7 +33,7 @@ const struct kern *kern_cpu(void)
 	const char *forced = getenv("PAWL_KERNELS");
 	const struct kern *k = NULL;
 
-	if (forced && *forced) {
+	if (forced && *forced && strncmp(forced, "cuda", 4) != 0) {
 		k = kern_cpu_named(forced);
 		if (k)
 			return k;

@@ -57,6 +57,8 @@ enum rc textgen_open(struct stage_ctx *ctx, const char *model_dir, const char *t
 	if (rc == RC_OK)
 		rc = template_open(template_name, g->tok, &g->tmpl, e);
 	if (rc == RC_OK)
+		rc = stage_engine_open(ctx, opts.weights, e);
+	if (rc == RC_OK)
 		rc = infer_open(model_dir, stage_kern(ctx), stage_pool(ctx), &opts, &g->infer, e);
 	if (rc == RC_OK && tokenizer_vocab(g->tok) > infer_config(g->infer)->vocab)
 		rc = err_set(e, RC_INVALID, "%s: the tokenizer has ids up to %d, the model only %d",

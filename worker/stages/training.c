@@ -34,6 +34,9 @@ enum rc training_open(struct training *t, struct stage_ctx *ctx, const char *sec
 	t->format = jx_get_str(stage_section(ctx, "engine"), "train", "f32");
 	t->resumed = stage_resume_dir(ctx, "state") != NULL;
 	enum rc rc = read_adapter(t, e);
+	if (rc == RC_OK)
+		rc = stage_engine_open(
+			ctx, strcmp(t->format, "bf16") == 0 ? KERN_BF16 : KERN_F32, e);
 	if (rc != RC_OK)
 		return rc;
 	const char *dir = t->adapter.r > 0 ? NULL : stage_resume_dir(ctx, "model");
