@@ -118,8 +118,8 @@ struct kern_paged {
 /* Output head fused with the log-softmax: logp[t] = logits[t][target[t]] - logsumexp(logits[t]),
  * logits = h . w^T. With `g` (dL/dlogp per row) the same pass writes the gradients too. Logits are
  * made chunk by chunk and never kept, unless the caller lends `probs` and `sum`: then a call
- * without g leaves exp(logit - largest) and the sums of it there, and a later call with g and
- * `kept` starts from them instead of multiplying again. The bits are the same on all three ways. */
+ * without g leaves there what a later call with g and `kept` starts from instead of multiplying
+ * again. The bits are the same on all three ways. */
 struct kern_logprob {
 	enum kern_format format; /* of the products: F32 or BF16 */
 	int rows, width, vocab;
@@ -131,7 +131,7 @@ struct kern_logprob {
 	const float *g;	       /* [rows] or NULL: forward only */
 	void *dh;	       /* [rows][C] "=" */
 	float *dw;	       /* [V][C] "+="; or NULL */
-	float *probs, *sum;    /* [rows][V] and [rows], the caller's; or NULL */
+	float *probs, *sum;    /* [rows][V] and [rows][2], the caller's; or NULL */
 	bool kept;	       /* `probs` and `sum` are from the same call without g */
 };
 

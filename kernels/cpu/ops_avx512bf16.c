@@ -21,6 +21,7 @@
 #include "kernels/cpu/body_block.inc"
 #include "kernels/cpu/body_attn.inc"
 #include "kernels/cpu/body_paged.inc"
+#include "kernels/cpu/body_head.inc"
 #include "kernels/cpu/body_step.inc"
 #include "kernels/cpu/body_draw.inc"
 #include "kernels/cpu/body_table.inc"

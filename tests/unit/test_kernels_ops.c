@@ -278,7 +278,7 @@ static void check_kept_softmax(const struct kern *k, struct kern_pool *pool, str
 			       const float *dw0)
 {
 	size_t vocab = (size_t)a.vocab;
-	float *probs = guarded(ROWS * vocab), *sum = guarded(ROWS), *logp = guarded(ROWS);
+	float *probs = guarded(ROWS * vocab), *sum = guarded(2 * ROWS), *logp = guarded(ROWS);
 	float *dh = guarded(ROWS * WIDTH), *dw = copy_of(dw0, vocab * WIDTH);
 	struct kern_logprob b = a;
 
@@ -299,7 +299,7 @@ static void check_kept_softmax(const struct kern *k, struct kern_pool *pool, str
 	check_same(dh, a.dh, ROWS * WIDTH);
 	check_same(dw, a.dw, vocab * WIDTH);
 	check_guard(probs, ROWS * vocab);
-	check_guard(sum, ROWS);
+	check_guard(sum, 2 * ROWS);
 	check_guard(dh, ROWS * WIDTH);
 }
 

@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* Of the softmax kept between the way there and back: rows enough that packing the head for a
- * product costs little beside it. 128 MiB. */
+ * product costs little beside it: 128 MiB, or 64 of floats. */
 #define PROBS_FLOATS (32 << 20)
 
 static int larger(int a, int b)
@@ -102,7 +102,7 @@ static void place_head(struct llama *l, size_t *at)
 	if (l->o.forward_only)
 		return;
 	l->g = place_floats(l, at, n);
-	l->sum = place_floats(l, at, n);
+	l->sum = place_floats(l, at, 2 * n);
 	l->probs = place_floats(l, at, (size_t)l->probs_rows * (size_t)l->m->cfg.vocab);
 	l->dh = place_acts(l, at, (n > t ? n : t) * width);
 }
@@ -141,6 +141,7 @@ static struct llama *shaped(const struct model *m, const struct kern *k, const s
 {
 	const struct model_config *c = &m->cfg;
 	struct llama *l = mem_new(sizeof *l);
+	int rows;
 
 	*l = (struct llama){.m = m, .k = k, .o = *o};
 	l->q_dim = c->n_heads * c->head_dim;
@@ -149,7 +150,8 @@ static struct llama *shaped(const struct model *m, const struct kern *k, const s
 	l->acts = mem_array((size_t)c->n_layers, sizeof *l->acts);
 	l->xs = mem_array((size_t)c->n_layers + 1, sizeof *l->xs);
 	l->n_targets = larger(o->max_targets, o->max_tokens);
-	l->probs_rows = smaller(l->n_targets, larger(PROBS_FLOATS / c->vocab / 96 * 96, 96));
+	rows = PROBS_FLOATS / (o->format == KERN_BF16 ? 1 : 2) / c->vocab / 96 * 96;
+	l->probs_rows = smaller(l->n_targets, larger(rows, 96));
 	l->lists_bytes = sizeof(int32_t) *
 			 (7 * (size_t)o->max_tokens + 1 + 2 * (size_t)l->n_targets);
 	return l;

@@ -73,7 +73,7 @@ struct llama {
 	float *logp;	    /* [N] */
 	float *slopes;	    /* [N], owned; the program's: g as the loss gives it */
 	uint8_t *hit;	    /* [N] */
-	float *probs, *sum; /* [probs_rows][V], [N]: the softmax of the answers at work */
+	float *probs, *sum; /* [probs_rows][V], [N][2]: the softmax of the answers at work */
 	int n_targets, probs_rows;
 	/* Backward only. */
 	void *dx;	 /* [T][C] */

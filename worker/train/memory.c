@@ -3,8 +3,8 @@
 #include "worker/model/lora.h"
 #include "worker/train/trainer_inner.h"
 
-/* What operations take beside the left factor of a product: packed panels, the gradients of
- * attention's blocks, sums. A few MiB each, whatever the model. */
+/* What operations take whatever the model: packed panels, the gradients of attention's blocks,
+ * sums. A few MiB each. */
 #define SCRATCH_BYTES ((size_t)24 << 20)
 #define LEFT_FLOATS ((size_t)32 << 20) /* of a left factor that are brought in form at a time */
 
@@ -13,24 +13,17 @@ static size_t mib(size_t bytes)
 	return (bytes + (1 << 19)) >> 20;
 }
 
-static size_t larger(size_t a, size_t b)
-{
-	return a > b ? a : b;
-}
-
-/* A left factor that lies across (gradients of weights) or is not BF16 yet is copied; the largest
- * are those of the head and of the feed-forward part. */
+/* A left factor that is not BF16 yet is copied: the largest is that of the feed-forward part. The
+ * output head's slopes, for a chunk of the vocabulary and the next one, and its rows. */
 static size_t scratch_bytes(const struct model *m, const struct train_opts *o, int rows,
 			    int softmax_rows)
 {
 	const struct model_config *c = &m->cfg;
-	size_t wide = (size_t)(2 * c->ffn_dim), floats;
+	size_t left = o->format == KERN_BF16 ? (size_t)c->ffn_dim * (size_t)rows : 0;
+	size_t head = (size_t)softmax_rows * (1024 + (size_t)c->dim);
 
-	if (o->lora && o->format == KERN_F32)
-		return SCRATCH_BYTES;
-	floats = larger((size_t)c->vocab * (size_t)softmax_rows, wide * (size_t)rows);
-	floats = floats / (o->format == KERN_BF16 ? 2 : 1);
-	return SCRATCH_BYTES + sizeof(float) * (floats < LEFT_FLOATS ? floats : LEFT_FLOATS);
+	left = left < LEFT_FLOATS ? left : LEFT_FLOATS;
+	return SCRATCH_BYTES + sizeof(float) * (left + head);
 }
 
 static void choose(struct memory_plan *p, bool recompute)
