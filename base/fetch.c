@@ -3,12 +3,15 @@
 #include "base/str.h"
 
 #include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define TIMEOUT_MS_DEFAULT 30000
 #define CONNECT_MS 10000
@@ -41,6 +44,38 @@ static CURL *handle(void)
 	if (h)
 		curl_easy_reset(h);
 	return h;
+}
+
+struct slice {
+	int fd;
+	int64_t from, size, at; /* at: of the bytes already given */
+};
+
+static size_t on_upload(char *out, size_t size, size_t n, void *ctx)
+{
+	struct slice *s = ctx;
+	ssize_t got;
+
+	n *= size;
+	if ((int64_t)n > s->size - s->at)
+		n = (size_t)(s->size - s->at);
+	do {
+		got = pread(s->fd, out, n, s->from + s->at);
+	} while (got < 0 && errno == EINTR);
+	if (got < 0 || (got == 0 && n > 0)) /* Unreadable, or shorter than it was. */
+		return CURL_READFUNC_ABORT;
+	s->at += got;
+	return (size_t)got;
+}
+
+static int on_rewind(void *ctx, curl_off_t at, int origin)
+{
+	struct slice *s = ctx;
+
+	if (origin != SEEK_SET || at < 0 || at > s->size)
+		return CURL_SEEKFUNC_FAIL;
+	s->at = at;
+	return CURL_SEEKFUNC_OK;
 }
 
 struct call {
@@ -126,18 +161,34 @@ static struct curl_slist *headers_of(const struct fetch_req *q)
 	return list;
 }
 
-static enum rc set_body(CURL *h, const struct fetch_req *q, FILE **file, struct err *e)
+static enum rc set_file(CURL *h, const struct fetch_req *q, struct slice *up, struct err *e)
 {
 	struct stat st;
 
+	up->fd = open(q->body_file, O_RDONLY | O_CLOEXEC);
+	if (up->fd < 0 || fstat(up->fd, &st))
+		return err_set(e, RC_IO, "open %s: %m", q->body_file);
+	up->from = q->body_offset;
+	up->size = q->body_size ? q->body_size : st.st_size - q->body_offset;
+	if (up->from < 0 || up->size < 0 || up->size > st.st_size - up->from)
+		return err_set(e, RC_INVALID, "%s: %lld bytes, asked for %lld from %lld", q->body_file,
+			       (long long)st.st_size, (long long)up->size, (long long)up->from);
+	curl_easy_setopt(h, CURLOPT_UPLOAD, 1L);
+	curl_easy_setopt(h, CURLOPT_READFUNCTION, on_upload);
+	curl_easy_setopt(h, CURLOPT_READDATA, up);
+	curl_easy_setopt(h, CURLOPT_SEEKFUNCTION, on_rewind);
+	curl_easy_setopt(h, CURLOPT_SEEKDATA, up);
+	curl_easy_setopt(h, CURLOPT_INFILESIZE_LARGE, (curl_off_t)up->size);
+	curl_easy_setopt(h, CURLOPT_UPLOAD_BUFFERSIZE, 1L << 20);
+	return RC_OK;
+}
+
+static enum rc set_body(CURL *h, const struct fetch_req *q, struct slice *up, struct err *e)
+{
+	enum rc rc = RC_OK;
+
 	if (q->body_file) {
-		*file = fopen(q->body_file, "rbe");
-		if (!*file || fstat(fileno(*file), &st))
-			return err_set(e, RC_IO, "open %s: %m", q->body_file);
-		curl_easy_setopt(h, CURLOPT_UPLOAD, 1L);
-		curl_easy_setopt(h, CURLOPT_READDATA, *file);
-		curl_easy_setopt(h, CURLOPT_INFILESIZE_LARGE, (curl_off_t)st.st_size);
-		curl_easy_setopt(h, CURLOPT_UPLOAD_BUFFERSIZE, 1L << 20);
+		rc = set_file(h, q, up, e);
 	} else if (q->body) {
 		curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body_len);
 		curl_easy_setopt(h, CURLOPT_POSTFIELDS, q->body);
@@ -149,7 +200,7 @@ static enum rc set_body(CURL *h, const struct fetch_req *q, FILE **file, struct 
 		curl_easy_setopt(h, CURLOPT_NOBODY, 1L);
 	else
 		curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, q->method);
-	return RC_OK;
+	return rc;
 }
 
 static bool loopback(const char *url)
@@ -173,7 +224,7 @@ static void set_options(CURL *h, const struct fetch_req *q, struct call *c, char
 	curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS,
 			 (long)(ms > 0 && ms < CONNECT_MS ? ms : CONNECT_MS));
 	curl_easy_setopt(h, CURLOPT_LOW_SPEED_LIMIT, 1L);
-	curl_easy_setopt(h, CURLOPT_LOW_SPEED_TIME, (long)STALL_S);
+	curl_easy_setopt(h, CURLOPT_LOW_SPEED_TIME, (long)(q->stall_s ? q->stall_s : STALL_S));
 	curl_easy_setopt(h, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(h, CURLOPT_BUFFERSIZE, 256L << 10);
 	curl_easy_setopt(h, CURLOPT_USERAGENT, "pawl");
@@ -199,6 +250,9 @@ static enum rc outcome(const struct call *c, CURLcode code, const char *why, str
 	if (c->aborted)
 		return err_set(e, RC_CANCELLED, "%s %s: stopped by the receiver", c->q->method,
 			       c->q->url);
+	if (code == CURLE_ABORTED_BY_CALLBACK && c->q->body_file)
+		return err_set(e, RC_IO, "%s %s: %s could not be read", c->q->method, c->q->url,
+			       c->q->body_file);
 	if (code == CURLE_OUT_OF_MEMORY)
 		return err_set(e, RC_NOMEM, "%s %s: %s", c->q->method, c->q->url, text);
 	if (code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL)
@@ -211,7 +265,7 @@ enum rc fetch(const struct fetch_req *q, struct fetch_resp *r, struct err *e)
 {
 	char why[CURL_ERROR_SIZE] = "";
 	struct call c = {q, r, q->resp_max ? q->resp_max : RESP_MAX_DEFAULT, false, false};
-	FILE *file = NULL;
+	struct slice up = {.fd = -1};
 	long status = 0;
 
 	*r = (struct fetch_resp){.retry_after_s = -1};
@@ -222,17 +276,17 @@ enum rc fetch(const struct fetch_req *q, struct fetch_resp *r, struct err *e)
 	struct curl_slist *list = headers_of(q);
 	set_options(h, q, &c, why);
 	curl_easy_setopt(h, CURLOPT_HTTPHEADER, list);
-	enum rc rc = set_body(h, q, &file, e);
+	enum rc rc = set_body(h, q, &up, e);
 	if (!rc) {
 		rc = outcome(&c, curl_easy_perform(h), why, e);
 		curl_easy_getinfo(h, CURLINFO_RESPONSE_CODE, &status);
 		r->status = (int)status;
 	}
-	/* The handle outlives `why`, `list` and `file`. */
+	/* The handle outlives `why`, `list` and `up`. */
 	curl_easy_reset(h);
 	curl_slist_free_all(list);
-	if (file)
-		fclose(file);
+	if (up.fd >= 0)
+		close(up.fd);
 	return rc;
 }
 

@@ -17,7 +17,9 @@ struct fetch_req {
 	const void *body;         /* NULL for none */
 	size_t body_len;
 	const char *content_type; /* default application/json when a body is given */
-	const char *body_file;    /* instead of body: streamed from disk */
+	const char *body_file;    /* instead of body: streamed from disk, read as it is sent */
+	int64_t body_offset, body_size; /* the part of body_file to send; size 0: all after offset */
+	int stall_s;              /* no byte either way for so long ends it; 0 = 120 */
 	int64_t timeout_ms;       /* whole request; 0 = 30 s, -1 = until it stalls */
 	size_t resp_max;          /* bound on the collected body; 0 = 64 MiB */
 	/* When set the body goes here instead of resp->body; non-zero return aborts. */

@@ -217,6 +217,33 @@ void sha256_of(const void *data, size_t len, char out[SHA256_HEX_SIZE])
 	sha256_hex(digest, out);
 }
 
+void hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
+		 uint8_t out[SHA256_SIZE])
+{
+	uint8_t pad[64] = {0};
+	struct sha256 s;
+
+	if (key_len > sizeof(pad)) {
+		sha256_init(&s);
+		sha256_add(&s, key, key_len);
+		sha256_end(&s, pad);
+	} else {
+		memcpy(pad, key, key_len);
+	}
+	for (size_t i = 0; i < sizeof(pad); i++)
+		pad[i] ^= 0x36;
+	sha256_init(&s);
+	sha256_add(&s, pad, sizeof(pad));
+	sha256_add(&s, data, len);
+	sha256_end(&s, out);
+	for (size_t i = 0; i < sizeof(pad); i++)
+		pad[i] ^= 0x36 ^ 0x5c;
+	sha256_init(&s);
+	sha256_add(&s, pad, sizeof(pad));
+	sha256_add(&s, out, SHA256_SIZE);
+	sha256_end(&s, out);
+}
+
 int sha256_hex_valid(const char *s)
 {
 	return strspn(s, "0123456789abcdef") == 64 && !s[64];

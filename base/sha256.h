@@ -21,6 +21,9 @@ void sha256_hex(const uint8_t digest[SHA256_SIZE], char out[SHA256_HEX_SIZE]);
 /* 1 switches to plain C, for tests and comparison; 0 back to the best. Not thread safe. */
 void sha256_use_portable(int portable);
 void sha256_of(const void *data, size_t len, char out[SHA256_HEX_SIZE]);
+/* RFC 2104. */
+void hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
+		 uint8_t out[SHA256_SIZE]);
 int sha256_hex_valid(const char *s); /* 64 lower-case hex digits and nothing else */
 int ct_equal(const void *a, const void *b, size_t len); /* constant time */
 /* From the kernel; aborts when the kernel has none. */

@@ -1,20 +1,14 @@
 #include "server/range.h"
 
 #include "base/log.h"
-#include "base/mem.h"
 #include "base/str.h"
 #include "server/reply.h"
 #include "server/server.h"
+#include "store/store.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#define SLICE (256u * 1024)
 
 /* Digits up to `end`; false when there are none, too many, or others between. */
 static bool digits(const char *p, const char *end, int64_t *out)
@@ -66,25 +60,36 @@ enum range_kind range_parse(const char *header, int64_t size, int64_t *from, int
 	return RANGE_PART;
 }
 
-static void send_bytes(struct req *r, int fd, int64_t from, int64_t len)
+struct sending {
+	struct req *r;
+	int64_t left;
+};
+
+static enum rc send_piece(void *ctx, const void *data, size_t len, struct err *e)
 {
-	char *slice = mem_new(SLICE);
+	struct sending *s = ctx;
 
-	while (len > 0) {
-		ssize_t n = pread(fd, slice, len < (int64_t)SLICE ? (size_t)len : SLICE, from);
+	if (atomic_load(&s->r->srv->stopping) || !req_write(s->r, data, len))
+		return err_set(e, RC_CANCELLED, "the client is gone");
+	s->left -= (int64_t)len;
+	return RC_OK;
+}
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0 || atomic_load(&r->srv->stopping)) {
-			req_abort(r);
-			break;
-		}
-		if (!req_write(r, slice, (size_t)n))
-			break;
-		from += n;
-		len -= n;
+/* The head is out: what fails from here on cuts the connection, so that no one takes it for all. */
+static void send_bytes(struct req *r, const char *digest, int64_t from, int64_t len)
+{
+	struct sending s = {r, len};
+	const struct store_sink sink = {send_piece, &s};
+	struct err e = {0};
+	enum rc rc = store_read(r->srv->store, digest, from, len, &sink, &e);
+
+	if (!rc && s.left)
+		rc = err_set(&e, RC_CORRUPT, "%lld bytes are missing", (long long)s.left);
+	if (rc) {
+		if (rc != RC_CANCELLED)
+			log_warn("server", "download_cut", "digest=%.12s reason=%s", digest, e.text);
+		req_abort(r);
 	}
-	free(slice);
 }
 
 /* If-Range with another ETag (or a date, which we do not keep) asks for the whole file. */
@@ -99,7 +104,7 @@ static const char *range_header(const struct req *r, const char *etag)
 	return req_header(r, "Range");
 }
 
-static void answer(struct req *r, int fd, int64_t size, const char *etag)
+static void answer(struct req *r, int64_t size, const char *etag)
 {
 	const char *none = req_header(r, "If-None-Match");
 	int64_t from = 0, to = size - 1;
@@ -124,20 +129,18 @@ static void answer(struct req *r, int fd, int64_t size, const char *etag)
 			       (long long)to, (long long)size);
 	req_begin(r, kind == RANGE_PART ? 206 : 200, "application/x-tar", to - from + 1);
 	if (!r->head)
-		send_bytes(r, fd, from, to - from + 1);
+		send_bytes(r, etag, from, to - from + 1);
 }
 
-void range_send(struct req *r, const char *path, const char *etag, const char *name)
+void range_send(struct req *r, const char *digest, const char *name)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct stat st;
+	struct err e = {0};
+	int64_t size;
 
-	if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-		reply_problem(r, 404, "not-found", "no artifact %s", etag);
+	if (store_has(r->srv->store, digest, &size, &e)) {
+		reply_err(r, &e);
 	} else {
 		req_add_header(r, "Content-Disposition", "attachment; filename=\"%s\"", name);
-		answer(r, fd, st.st_size, etag);
+		answer(r, size, digest);
 	}
-	if (fd >= 0)
-		close(fd);
 }

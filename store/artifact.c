@@ -479,7 +479,7 @@ enum rc artifact_open_file(const char *path, const char *digest, struct artifact
 enum rc artifact_open(struct store *s, const char *digest, struct artifact **out, struct err *e)
 {
 	char path[PATH_MAX];
-	enum rc rc = store_path(s, digest, path, sizeof(path), e);
+	enum rc rc = store_local(s, digest, path, sizeof(path), e);
 
 	*out = NULL;
 	return rc ? rc : artifact_open_file(path, digest, out, e);
@@ -590,7 +590,7 @@ enum rc artifact_unpack_file(const char *path, const char *digest, const char *d
 enum rc artifact_unpack(struct store *s, const char *digest, const char *dest_dir, struct err *e)
 {
 	char path[PATH_MAX];
-	enum rc rc = store_path(s, digest, path, sizeof(path), e);
+	enum rc rc = store_local(s, digest, path, sizeof(path), e);
 
 	return rc ? rc : artifact_unpack_file(path, digest, dest_dir, e);
 }
@@ -655,7 +655,7 @@ enum rc artifact_verify_file(const char *path, const char *digest, struct err *e
 enum rc artifact_verify(struct store *s, const char *digest, struct err *e)
 {
 	char path[PATH_MAX];
-	enum rc rc = store_path(s, digest, path, sizeof(path), e);
+	enum rc rc = store_local(s, digest, path, sizeof(path), e);
 
 	return rc ? rc : artifact_verify_file(path, digest, e);
 }

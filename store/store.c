@@ -19,7 +19,7 @@ struct store {
 	char id[33];
 };
 
-static const struct store_ops *const kinds[] = {&store_file};
+static const struct store_ops *const kinds[] = {&store_file, &store_s3};
 
 enum rc store_open(const char *url, bool create, struct store **out, struct err *e)
 {
@@ -33,7 +33,8 @@ enum rc store_open(const char *url, bool create, struct store **out, struct err 
 			place = url + strlen(ops->scheme);
 		}
 	if (!ops)
-		return err_set(e, RC_UNSUPPORTED, "store \"%s\": expected file:///folder", url);
+		return err_set(e, RC_UNSUPPORTED,
+			       "store \"%s\": expected file:///folder or s3://bucket/prefix", url);
 	struct store *s = mem_new(sizeof(*s));
 	enum rc rc = ops->open(place, create, &s->ctx, s->id, e);
 	if (rc) {
@@ -101,12 +102,26 @@ enum rc store_take(struct store *s, const char *tmp_path, char digest_out[SHA256
 	enum rc rc = fs_sha256(tmp_path, digest_out, &n, e);
 
 	if (!rc)
-		rc = s->ops->take(s->ctx, tmp_path, digest_out, n, e);
-	else
-		unlink(tmp_path);
+		rc = s->ops->put(s->ctx, tmp_path, digest_out, n, true, e);
+	unlink(tmp_path);
 	if (!rc && size)
 		*size = n;
 	return rc;
+}
+
+enum rc store_put(struct store *s, const char *digest, const char *path, struct err *e)
+{
+	char got[SHA256_HEX_SIZE];
+	int64_t size, have;
+	enum rc rc = check_digest(digest, e);
+
+	if (!rc && s->ops->has(s->ctx, digest, &have, NULL) == RC_OK && have == fs_size(path))
+		return RC_OK;
+	if (!rc)
+		rc = fs_sha256(path, got, &size, e);
+	if (!rc && strcmp(got, digest) != 0)
+		rc = err_set(e, RC_CORRUPT, "%s: digest is %s, expected %s", path, got, digest);
+	return rc ? rc : s->ops->put(s->ctx, path, digest, size, false, e);
 }
 
 enum rc store_path(struct store *s, const char *digest, char *out, size_t size, struct err *e)
@@ -114,6 +129,21 @@ enum rc store_path(struct store *s, const char *digest, char *out, size_t size, 
 	enum rc rc = check_digest(digest, e);
 
 	return rc ? rc : s->ops->path(s->ctx, digest, out, size, e);
+}
+
+enum rc store_local(struct store *s, const char *digest, char *out, size_t size, struct err *e)
+{
+	enum rc rc = check_digest(digest, e);
+
+	return rc ? rc : s->ops->local(s->ctx, digest, out, size, e);
+}
+
+enum rc store_read(struct store *s, const char *digest, int64_t offset, int64_t len,
+		   const struct store_sink *sink, struct err *e)
+{
+	enum rc rc = check_digest(digest, e);
+
+	return rc ? rc : s->ops->read(s->ctx, digest, offset, len, sink, e);
 }
 
 enum rc store_fetch_file(struct store *s, const char *digest, const char *dest, struct err *e)

@@ -1,5 +1,5 @@
 /* Where artifacts and small documents lie. One table of functions per kind of place, chosen by
- * URL: file:///folder (a plain path means the same).
+ * URL: file:///folder (a plain path means the same) or s3://bucket/prefix (see s3.h).
  *
  * Blobs are immutable and named by the SHA-256 of their bytes. Documents are small JSON files that
  * may be replaced or appended to. What a function reports as done is durable: bytes, then name,
@@ -35,8 +35,23 @@ enum rc store_tmp(struct store *s, char *out, size_t size, struct err *e);
  * tmp_path is gone afterwards, also on failure. Taking the same bytes twice is fine. */
 enum rc store_take(struct store *s, const char *tmp_path, char digest_out[SHA256_HEX_SIZE],
 		   int64_t *size, struct err *e);
+/* The same for a file that stays where it is and whose digest is known: it is checked on the way.
+ * Nothing is sent or written when the store has the blob. */
+enum rc store_put(struct store *s, const char *digest, const char *path, struct err *e);
 /* Local path of a blob (which may not exist); RC_UNSUPPORTED when the store is not a folder. */
 enum rc store_path(struct store *s, const char *digest, char *out, size_t size, struct err *e);
+/* Path of a local file with the blob's bytes: where it lies, or a copy in a folder of limited size
+ * that stays for STORE_COPY_KEEP_S after its last use. RC_NOTFOUND when absent. */
+#define STORE_COPY_KEEP_S 900
+enum rc store_local(struct store *s, const char *digest, char *out, size_t size, struct err *e);
+/* `len` bytes from `offset` (-1: all that follow), in order. The digest is not checked: whoever gets
+ * the whole does that. data()'s non-zero return ends the call with that code. */
+struct store_sink {
+	enum rc (*data)(void *ctx, const void *data, size_t len, struct err *e);
+	void *ctx;
+};
+enum rc store_read(struct store *s, const char *digest, int64_t offset, int64_t len,
+		   const struct store_sink *sink, struct err *e);
 /* A copy of the blob's bytes, digest checked. */
 enum rc store_fetch_file(struct store *s, const char *digest, const char *dest, struct err *e);
 
@@ -57,8 +72,13 @@ struct store_ops {
 	void (*close)(void *ctx);
 	enum rc (*has)(void *ctx, const char *digest, int64_t *size, struct err *e);
 	enum rc (*tmp)(void *ctx, char *out, size_t size, struct err *e);
-	enum rc (*take)(void *ctx, const char *tmp, const char *digest, int64_t size, struct err *e);
+	/* Keeps the file at `path`, which has this digest and size; `move`: it may be taken away. */
+	enum rc (*put)(void *ctx, const char *path, const char *digest, int64_t size, bool move,
+		       struct err *e);
 	enum rc (*path)(void *ctx, const char *digest, char *out, size_t size, struct err *e);
+	enum rc (*local)(void *ctx, const char *digest, char *out, size_t size, struct err *e);
+	enum rc (*read)(void *ctx, const char *digest, int64_t offset, int64_t len,
+			const struct store_sink *sink, struct err *e);
 	enum rc (*fetch)(void *ctx, const char *digest, const char *dest, struct err *e);
 	enum rc (*doc_put)(void *ctx, const char *path, const void *data, size_t len, struct err *e);
 	enum rc (*doc_append)(void *ctx, const char *path, const void *data, size_t len,
@@ -66,4 +86,4 @@ struct store_ops {
 	enum rc (*doc_get)(void *ctx, const char *path, struct buf *out, struct err *e);
 	enum rc (*doc_list)(void *ctx, const char *folder, char ***names, size_t *n, struct err *e);
 };
-extern const struct store_ops store_file;
+extern const struct store_ops store_file, store_s3;

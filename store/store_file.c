@@ -27,6 +27,7 @@
 
 #define FORMAT 1
 #define TMP_AGE_S (24 * 3600)
+#define CHUNK ((size_t)1 << 20)
 #define ROOT_MAX (PATH_MAX - 400) /* room for the longest name below */
 
 struct place {
@@ -190,31 +191,79 @@ static bool same_device(const char *a, const char *b)
 	return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev;
 }
 
-static enum rc file_take(void *ctx, const char *tmp, const char *digest, int64_t size, struct err *e)
+/* A name of our own for the file, on our file system: a second link, or a copy. */
+static enum rc second_name(const char *path, const char *tmp, struct err *e)
+{
+	unlink(tmp);
+	if (link(path, tmp) == 0)
+		return RC_OK;
+	enum rc rc = fs_copy(path, tmp, e);
+	if (rc)
+		unlink(tmp);
+	return rc;
+}
+
+static enum rc file_put(void *ctx, const char *from, const char *digest, int64_t size, bool move,
+			struct err *e)
 {
 	const struct place *p = ctx;
-	char path[PATH_MAX], near[PATH_MAX];
+	char path[PATH_MAX], tmp[PATH_MAX];
 	enum rc rc = file_path(ctx, digest, path, sizeof(path), e);
 
 	(void)size;
 	/* Bytes that are there already are replaced all the same: a rename heals a rotten copy. */
-	if (!rc && !same_device(tmp, p->root)) {
-		rc = file_tmp(ctx, near, sizeof(near), e);
+	if (!rc && (!move || !same_device(from, p->root))) {
+		rc = file_tmp(ctx, tmp, sizeof(tmp), e);
 		if (!rc)
-			rc = fs_copy(tmp, near, e);
-		unlink(tmp);
-		tmp = near;
+			rc = second_name(from, tmp, e);
+		from = tmp;
 	}
-	if (!rc && chmod(tmp, 0644))
-		rc = err_set(e, err_from_errno(errno), "chmod %s: %m", tmp);
+	if (!rc && move && chmod(from, 0644))
+		rc = err_set(e, err_from_errno(errno), "chmod %s: %m", from);
 	if (!rc)
 		rc = make_parents(path, strlen(p->root), e);
 	if (!rc)
-		rc = fs_commit(tmp, path, e);
-	if (rc)
+		rc = fs_commit(from, path, e);
+	if (rc && from == tmp)
 		unlink(tmp);
-	else
+	if (!rc)
 		(void)!chmod(path, 0444); /* A guard against accidents, not a promise. */
+	return rc;
+}
+
+static enum rc file_local(void *ctx, const char *digest, char *out, size_t size, struct err *e)
+{
+	int64_t ignored;
+	enum rc rc = file_path(ctx, digest, out, size, e);
+
+	return rc ? rc : file_has(ctx, digest, &ignored, e);
+}
+
+static enum rc file_read(void *ctx, const char *digest, int64_t offset, int64_t len,
+			 const struct store_sink *sink, struct err *e)
+{
+	char path[PATH_MAX], *chunk;
+	enum rc rc = file_path(ctx, digest, path, sizeof(path), e);
+
+	if (rc)
+		return rc;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return err_set(e, err_from_errno(errno), "blob %s: %m", digest);
+	chunk = mem_new(CHUNK);
+	for (ssize_t n = 1; !rc && len && n;) {
+		n = pread(fd, chunk, len < 0 || len > (int64_t)CHUNK ? CHUNK : (size_t)len, offset);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			rc = err_set(e, RC_IO, "read %s: %m", path);
+		else if (n > 0)
+			rc = sink->data(sink->ctx, chunk, (size_t)n, e);
+		offset += n;
+		len -= len > 0 ? n : 0;
+	}
+	free(chunk);
+	close(fd);
 	return rc;
 }
 
@@ -312,8 +361,10 @@ const struct store_ops store_file = {
 	.close = file_close,
 	.has = file_has,
 	.tmp = file_tmp,
-	.take = file_take,
+	.put = file_put,
 	.path = file_path,
+	.local = file_local,
+	.read = file_read,
 	.fetch = file_fetch,
 	.doc_put = file_doc_put,
 	.doc_append = file_doc_append,

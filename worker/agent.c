@@ -197,7 +197,7 @@ static json_t *introduction(const struct agent *a)
 			 split_list(a->stages), "pools", split_list(a->pools));
 }
 
-/* The server's store as files, if it is the same store and not another folder of that name. */
+/* The server's store without the server, if it is the same one and not another of that name. */
 static void reach_store(struct agent *a, const char *url, const char *id)
 {
 	struct err e = {0};
@@ -207,7 +207,7 @@ static void reach_store(struct agent *a, const char *url, const char *id)
 	a->store = NULL;
 	if (a->store_url[0])
 		url = a->store_url;
-	if (!str_starts(url, "file://"))
+	if (!str_starts(url, "file://") && !str_starts(url, "s3://"))
 		return;
 	if (store_open(url, false, &s, &e) != RC_OK) {
 		log_info("agent", "store_by_server", "url=%s reason=%s", url, e.text);

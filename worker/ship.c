@@ -21,36 +21,12 @@
 
 /* --- blobs ----------------------------------------------------------------------------------- */
 
-/* The store takes files by renaming them on its own file system; the first link saves the copy
- * when that is ours too. */
-static enum rc put_directly(struct store *s, const char *digest, const char *path, struct err *e)
-{
-	char tmp[PATH_MAX], got[SHA256_HEX_SIZE];
-	int64_t size;
-
-	if (store_has(s, digest, &size, NULL) == RC_OK)
-		return RC_OK;
-	enum rc rc = store_tmp(s, tmp, sizeof tmp, e);
-	if (rc != RC_OK)
-		return rc;
-	(void)unlink(tmp);
-	if (link(path, tmp) != 0 && (rc = fs_copy(path, tmp, e)) != RC_OK) {
-		(void)unlink(tmp);
-		return rc;
-	}
-	if ((rc = store_take(s, tmp, got, &size, e)) != RC_OK)
-		return rc;
-	if (strcmp(got, digest) != 0)
-		return err_set(e, RC_CORRUPT, "%s: digest is %.12s, expected %.12s", path, got, digest);
-	return RC_OK;
-}
-
 enum rc ship_blob(struct agent *a, const char *digest, const char *path, struct err *e)
 {
 	bool has = false;
 
 	if (a->store)
-		return put_directly(a->store, digest, path, e);
+		return store_put(a->store, digest, path, e);
 	enum rc rc = client_blob_has(&a->client, digest, &has, e);
 	if (rc != RC_OK || has)
 		return rc;

@@ -65,7 +65,7 @@ void test_store__open_needs_a_store_or_leave_to_make_one(void)
 
 	str_fmt(url, sizeof(url), "file://%s/store", test_tmpdir());
 	CHECK_RC(store_open(url, false, &s, &e), RC_NOTFOUND);
-	CHECK_RC(store_open("s3://bucket", true, &s, &e), RC_UNSUPPORTED);
+	CHECK_RC(store_open("ftp://bucket", true, &s, &e), RC_UNSUPPORTED);
 	CHECK_RC(store_open("file://relative", true, &s, &e), RC_INVALID);
 	CHECK_RC(store_open(url, true, &s, &e), RC_OK);
 	CHECK_RC(store_open(url + 7, false, &again, &e), RC_OK);
