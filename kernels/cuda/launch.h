@@ -26,6 +26,15 @@ typedef struct CUstream_st *cu_stream; /* cudaStream_t */
 void cu_launched(const char *kernel, int cuda_error);
 void cu_on_error(void (*fn)(const char *kernel, const char *why));
 
+/* --- attention over packed sequences (attn.cu) --- */
+
+/* act F32: multiplied one by one in float. act BF16: tensor cores, float sums. Heads of any even size
+ * up to KERN_HEAD_MAX; 16-byte aligned rows of heads (head_dim and strides multiples of 8) are twice
+ * as fast to read. scale > 0. */
+void cu_attn(cu_stream, enum kern_format act, const struct kern_attn *);
+size_t cu_attn_back_scratch(const struct kern_attn *); /* bytes */
+void cu_attn_back(cu_stream, enum kern_format act, const struct kern_attn *, void *scratch);
+
 #ifdef __cplusplus
 }
 #endif
