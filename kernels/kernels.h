@@ -98,7 +98,8 @@ struct kern_attn {
 /* Attention over a paged cache. A row's bits do not depend on the other rows: decoding, and prefill
  * in any chunks, give the same. Row r belongs to the sequence whose blocks are blocks[first[r]],
  * blocks[first[r] + 1], ...; neighbouring rows with the same first[], or whose texts begin with the
- * same blocks, read what they share once. Blocks are kern_kv_bytes() long, those of `k` and of `v`; what lies where in one is the back end's own. */
+ * same blocks, read what they share once. Blocks are kern_kv_bytes() long, those of `k` and of `v`;
+ * what lies where in one is the back end's own. */
 struct kern_paged {
 	enum kern_format kv; /* F32 or BF16: then scaled queries and weights are rounded as well */
 	int rows;

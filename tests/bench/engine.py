@@ -332,19 +332,38 @@ def prefill(shapes, formats):
                 times(mine, peer), ", ".join(x for x in bars if x))
 
 
+# Tokens of the paper's judge template before the prompt and behind the answer (Llama 2), of prompts and
+# answers as a real self-rewarding run has them in the middle, and of "up to 100 words". Those of
+# bench_workload and llama_server.py.
+WORK = {"head": 300, "tail": 110, "prompt": 64, "answer": 250, "verdict": 100}
+
+
+def work_keys(k, prompts, shared):
+    """Pairs of a token and a key it sees, in all of the work."""
+    seen = lambda start, end: (end * end - start * start) / 2.0
+    asked = k["head"] + k["prompt"]
+    whole = asked + k["answer"] + k["tail"]
+    verdicts = 12 * seen(whole, whole + k["verdict"])
+    answers = 4 * seen(k["prompt"], k["prompt"] + k["answer"])
+    if not shared:
+        return prompts * (answers + verdicts + 4 * seen(0, k["prompt"]) + 12 * seen(0, whole))
+    return seen(0, k["head"]) + prompts * (answers + verdicts + seen(0, k["prompt"]) +
+                                           seen(k["head"], asked) + 4 * seen(asked, whole))
+
+
 def work(shapes):
-    """A drawn token costs more than a prefilled one (the output head, small batches), so the gain in
-    seconds stays below the gain in tokens, which is printed beside it."""
-    m = heading("4 candidates of each prompt, each judged 3 times, bf16 (template 200, prompt 60, answer "
-                "190 tokens): seconds")
-    row("model", "prompts", "judgement", "shared", "unshared", "gain", "in tokens", "server", "ratio", "bar")
+    """The gain in seconds is bounded by the gain in operations, which is below that in tokens: a drawn
+    token needs the output head, a prefilled one does not, and sharing saves none of the drawn."""
+    m = heading("4 candidates of each prompt, each judged 3 times, bf16 (template %(head)d + %(tail)d, "
+                "prompt %(prompt)d, answer %(answer)d tokens): seconds" % WORK)
+    row("model", "prompts", "judgement", "shared", "unshared", "gain", "operations", "server", "ratio",
+        "bar")
     for shape in shapes:
         path = model_dir(shape)
-        prompts = {"15M": 4, "110M": 4, "1.1B": 1}[shape.name]
+        prompts = {"15M": 8 if QUICK else 16, "110M": 8, "1.1B": 2}[shape.name]
         for verdict_tokens in (100, 25) if path and shape.name == "15M" and not QUICK else (100,):
-            keys = {"prompts": max(1, prompts // 2) if QUICK else prompts, "verdict": verdict_tokens}
             if path:
-                work_row(shape, path, keys, m)
+                work_row(shape, path, {"prompts": prompts, "verdict": verdict_tokens}, m)
 
 
 def work_row(shape, path, keys, m):
@@ -358,16 +377,19 @@ def work_row(shape, path, keys, m):
     got = interleave(sides, None if shape.name == "15M" else 1)
     mine, alone = got["ours"].get("seconds", 0), got["alone"].get("seconds", 0)
     server = got.get("server", {}).get("seconds", 0)
-    tokens = [got[k].get("prefilled", 0) + got[k].get("sampled", 0) for k in ("ours", "alone")]
+    drawn = got["ours"].get("sampled", 0)
+    tokens = {k: got[k].get("prefilled", 0) + drawn for k in ("ours", "alone")}
+    flop = {k: 2.0 * shape.body * tokens[k] + 2.0 * shape.head * drawn + shape.attention(1) *
+            work_keys(dict(WORK, **keys), keys["prompts"], k == "ours") for k in tokens}
     name = "workload %s" % shape.name
     bars = [verdict(name + " / unshared", alone / mine if mine else 0, 2.5, 4) if barred else "",
             verdict(name + " / llama-server", server / mine if mine else 0, 6)]
     row(shape.name, keys["prompts"], keys["verdict"], "%.2f" % mine, "%.2f" % alone, times(alone, mine),
-        times(tokens[1], tokens[0]), num(server), times(server, mine), ", ".join(x for x in bars if x))
-    prefilled, drawn = got["ours"].get("prefilled", 0), got["ours"].get("sampled", 0)
-    flop = (2.0 * shape.body + shape.attention(300)) * (prefilled + drawn) + 2.0 * shape.head * drawn
-    print("  %d tokens prefilled and %d drawn; %.2f s at the bf16 peak"
-          % (prefilled, drawn, flop / m["bf16"] / 1e9))
+        times(flop["alone"], flop["ours"]), num(server), times(server, mine),
+        ", ".join(x for x in bars if x))
+    print("  %d tokens prefilled instead of %d, %d drawn: %s in tokens; %.2f s at the bf16 peak"
+          % (tokens["ours"] - drawn, tokens["alone"] - drawn, drawn, times(tokens["alone"], tokens["ours"]),
+             flop["ours"] / m["bf16"] / 1e9))
 
 
 TORCH_FORMS = {"f32": ("f32",), "bf16": ("amp", "bf16")}

@@ -29,7 +29,8 @@ struct infer;
 
 struct infer_opts {
 	enum kern_format weights; /* keys and values are kept as F32 with F32, else as BF16 */
-	int64_t kv_tokens; /* bound of the cache in tokens; 0: 262,144 or a gibibyte, at least 16,384 */
+	int64_t kv_tokens; /* bound of the cache in tokens; 0: 262,144 or a quarter of the memory (1 to 4
+			    * GiB), at least 16,384 */
 	int max_batch;     /* answers at once; 0: 256 */
 	int chunk;         /* prompt tokens in one pass; 0: 512 */
 	bool no_share;     /* every sample computes its own prompt: to measure what sharing is worth */
