@@ -1,4 +1,5 @@
-/* 0002: jobs know the queue they wait in, runs the queues they have ready jobs in, who owns them
+/* 0002: jobs know the queue they wait in, where their inputs come from and
+ * when their attempt began; runs know the queues they have ready jobs in, who owns them
  * and what limits them.
  *
  * Goes through the runs in order of creation and through the jobs of each, PORTION at a time; where
@@ -29,8 +30,21 @@ static const char script[] =
 	"local jobs = redis.call('ZRANGE', P .. 'rj:' .. run, from, from + n - 1)\n"
 	"for _, id in ipairs(jobs) do\n"
 	"  local j = P .. 'j:' .. id\n"
-	"  local v = redis.call('HMGET', j, 'stage', 'state')\n"
-	"  redis.call('HSET', j, 'queue', v[1], 'prio', 0, 'stall', 0, 'requeue', 0)\n"
+	"  local v = redis.call('HMGET', j, 'stage', 'state', 'def', 'queue')\n"
+	"  local seen, src = {}, {}\n"
+	"  for _, i in ipairs(cjson.decode(v[3]).inputs or {}) do\n"
+	"    if i.job and not seen[i.job] then\n"
+	"      seen[i.job] = 1\n"
+	"      src[#src + 1] = i.job\n"
+	"    end\n"
+	"  end\n"
+	/* The open attempt moves from the end of the list into the job. */
+	"  if v[2] == 'running' and not v[4] then\n"
+	"    local a = cjson.decode(redis.call('RPOP', P .. 'at:' .. id))\n"
+	"    redis.call('HSET', j, 'ast', string.format('%.0f', a.started_ms), 'fpd', a.from_progress)\n"
+	"  end\n"
+	"  redis.call('HSET', j, 'queue', v[1], 'prio', 0, 'stall', 0, 'requeue', 0, 'src',\n"
+	"    table.concat(src, ' '))\n"
 	"  if v[2] == 'ready' then\n"
 	"    redis.call('SADD', P .. 'rs:' .. run, v[1])\n"
 	"    if redis.call('ZSCORE', P .. 'pool:' .. v[1], run) then\n"

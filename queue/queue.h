@@ -106,7 +106,7 @@ struct queue_claim_req {
 	const char *const *pools;  /* kinds of jobs it takes beside those that any worker may; or NULL */
 };
 /* *claim = NULL when there is nothing to do, else
- * {"job":{…as queue_job, inputs resolved to [{"role","digest","kind","size","meta","job"}]},
+ * {"job":{…what work needs of queue_job, inputs resolved to [{"role","digest","kind","size","meta","job"}]},
  *  "token","attempt","lease_ms","resume":{…last checkpoint…}|null,"record":{…run record…}}. */
 enum rc queue_claim(struct queue *q, const struct queue_claim_req *r, json_t **claim, struct err *e);
 

@@ -399,27 +399,47 @@ enum rc queue_open_runs(struct queue *q, json_t **out, struct err *e)
 
 /* --- lists of a job ---------------------------------------------------------------------------- */
 
+/* The attempt that runs now, from the job's fields; NULL when none does. */
+static json_t *open_attempt(const struct redis_reply *v)
+{
+	const char *token = reply_text(reply_at(v, 3));
+
+	if (strcmp(reply_text(reply_at(v, 0)), "running") != 0)
+		return NULL;
+	return json_pack("{s:I, s:s, s:I, s:I, s:I}", "n", (json_int_t)reply_i64(reply_at(v, 1)),
+			 "worker", reply_text(reply_at(v, 2)), "started_ms",
+			 (json_int_t)reply_i64(reply_at(v, 4)), "fence",
+			 (json_int_t)strtoll(token, NULL, 10), "from_progress",
+			 (json_int_t)reply_i64(reply_at(v, 5)));
+}
+
 enum rc queue_attempts(struct queue *q, const char *job, json_t **out, struct err *e)
 {
-	struct redis_cmd c = REDIS_CMD_INIT;
-	struct redis_reply *p = NULL;
+	static const char *const later[] = {"ended_ms", "end", "reason", "to_progress"};
+	struct redis_cmd c[2] = {REDIS_CMD_INIT, REDIS_CMD_INIT};
+	struct redis_reply *p[2] = {NULL, NULL};
+	json_t *a;
+	size_t i;
 	enum rc rc;
 
 	*out = NULL;
-	cmd_key(&c, "LRANGE", KEY_ATTEMPTS, job, "0 -1");
-	rc = redis_call(q->redis, &c, &p, e);
+	cmd_key(&c[0], "LRANGE", KEY_ATTEMPTS, job, "0 -1");
+	cmd_key(&c[1], "HMGET", KEY_JOB, job, "state starts worker token ast fpd");
+	rc = redis_pipe(q->redis, c, 2, p, e);
 	if (rc)
 		return rc;
 	*out = json_array();
-	for (size_t i = 0; i < reply_n(p); i++) {
-		json_t *a = json_of_text(reply_text(reply_at(p, i)), reply_len(reply_at(p, i)));
-		static const char *const later[] = {"ended_ms", "end", "reason", "to_progress"};
+	for (i = 0; i < reply_n(p[0]); i++)
+		json_array_append_new(*out, json_of_text(reply_text(reply_at(p[0], i)),
+							 reply_len(reply_at(p[0], i))));
+	if ((a = open_attempt(p[1])))
+		json_array_append_new(*out, a);
+	json_array_foreach(*out, i, a)
 		for (size_t k = 0; k < N_OF(later); k++)
 			if (!json_object_get(a, later[k]))
 				json_object_set_new(a, later[k], json_null());
-		json_array_append_new(*out, a);
-	}
-	reply_free(p);
+	reply_free(p[0]);
+	reply_free(p[1]);
 	return RC_OK;
 }
 

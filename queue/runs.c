@@ -83,6 +83,26 @@ enum rc queue_submit(struct queue *q, const json_t *record, const char *idem_key
 
 /* --- adding jobs ------------------------------------------------------------------------------- */
 
+/* The jobs whose outputs it takes in, once each, separated by spaces. */
+static void sources_argument(struct redis_cmd *c, const json_t *inputs)
+{
+	json_t *seen = json_object(), *in;
+	struct buf text = BUF_INIT;
+	const char *job;
+	size_t i;
+
+	json_array_foreach(inputs, i, in) {
+		job = jx_get_str(in, "job", NULL);
+		if (!job || json_object_get(seen, job))
+			continue;
+		json_object_set_new(seen, job, json_true());
+		buf_printf(&text, "%s%s", text.len ? " " : "", job);
+	}
+	redis_cmd_addn(c, text.data, text.len);
+	buf_release(&text);
+	json_decref(seen);
+}
+
 static enum rc job_arguments(struct redis_cmd *c, const char *run, const json_t *job, struct err *e)
 {
 	const char *id = jx_get_str(job, "id", ""), *stage = jx_get_str(job, "stage", "");
@@ -115,6 +135,7 @@ static enum rc job_arguments(struct redis_cmd *c, const char *run, const json_t 
 	redis_cmd_i64(c, priority);
 	redis_cmd_i64(c, stall);
 	redis_cmd_add(c, jx_get_bool(job, "stall_requeue", false) ? "1" : "0");
+	sources_argument(c, json_object_get(job, "inputs"));
 	redis_cmd_i64(c, (int64_t)n);
 	for (size_t i = 0; i < n; i++) {
 		const char *p = json_string_value(json_array_get(parents, i));

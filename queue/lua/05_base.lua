@@ -45,6 +45,104 @@ local function event(kind, run, job, data)
 		'd', data)
 end
 
+-- --- run hashes, read and written once in a call -------------------------------------------------
+-- A verb may look at a run many times and change it many times. run_of() reads the fields that verbs
+-- decide by, run_put() and run_add() change them here, and register() writes what changed when the
+-- verb is over. Counters are read only where somebody asks; else their sum of changes is added.
+-- Nobody else reads or writes these fields.
+
+local RUN_FIELDS = {'state', 'ending', 'hold', 'owner', 'limited', 'class', 'aged', 'vt', 'weight',
+	'max_running', 'lease'}
+local RUN_NUMBERS = {'class', 'aged', 'vt', 'weight', 'max_running', 'lease'}
+local RUN_REAL = {vt = 1, weight = 1}
+local runs_memo, meta_memo
+
+-- nil when there is no such run.
+local function run_of(id)
+	local r = runs_memo[id]
+	if r then
+		return r
+	end
+	local v = redis.call('HMGET', P .. 'r:' .. id, unpack(RUN_FIELDS))
+	if not v[1] then
+		return nil
+	end
+	r = {id = id, changed = {}, added = {}}
+	for i = 1, #RUN_FIELDS do
+		r[RUN_FIELDS[i]] = v[i] or ''
+	end
+	for i = 1, #RUN_NUMBERS do
+		r[RUN_NUMBERS[i]] = tonumber(r[RUN_NUMBERS[i]]) or 0
+	end
+	runs_memo[id] = r
+	return r
+end
+
+local function run_put(r, field, value)
+	r[field] = value
+	r.changed[field] = true
+end
+
+-- Counters: n:<state>, total, useful_ms, lost_ms, useful_cost, lost_cost.
+local function run_add(r, field, by)
+	r.added[field] = (r.added[field] or 0) + by
+end
+
+local function run_count(r, field)
+	return (tonumber(redis.call('HGET', P .. 'r:' .. r.id, field)) or 0) + (r.added[field] or 0)
+end
+
+-- The score of a run in its pools: strict class first, then least virtual time (seconds of work by
+-- weight). Waiting improves the class.
+local function pool_score(r)
+	return math.max(r.class - r.aged, 0) * 1e13 + r.vt
+end
+
+local function runs_flush()
+	for id, r in pairs(runs_memo) do
+		local words = {}
+		for field in pairs(r.changed) do
+			local value = r[field]
+			words[#words + 1] = field
+			if type(value) == 'number' then
+				value = RUN_REAL[field] and string.format('%.3f', value) or int(value)
+			end
+			words[#words + 1] = value
+		end
+		if #words > 0 then
+			redis.call('HSET', P .. 'r:' .. id, unpack(words))
+		end
+		for field, by in pairs(r.added) do
+			if by ~= 0 then
+				redis.call('HINCRBY', P .. 'r:' .. id, field, int(by))
+			end
+		end
+		if r.changed.vt or r.changed.class or r.changed.aged then
+			for _, q in ipairs(redis.call('SMEMBERS', P .. 'rs:' .. id)) do
+				redis.call('ZADD', P .. 'pool:' .. q, 'XX', pool_score(r), id)
+			end
+		end
+	end
+end
+
+-- Counters of the meta hash, the same way.
+local function meta_next(field)
+	local n = (meta_memo[field] or tonumber(redis.call('HGET', M, field) or '0')) + 1
+	meta_memo[field] = n
+	return n
+end
+
+local function meta_flush()
+	local words = {}
+	for field, value in pairs(meta_memo) do
+		words[#words + 1] = field
+		words[#words + 1] = type(value) == 'number' and int(value) or value
+	end
+	if #words > 0 then
+		redis.call('HSET', M, unpack(words))
+	end
+end
+
 local function register(name, body, flags)
 	redis.register_function{
 		function_name = 'pawl2_' .. name,
@@ -55,7 +153,11 @@ local function register(name, body, flags)
 					', the library ' .. SCHEMA .. ', the caller ' .. args[1])
 			end
 			now_memo, lc_memo = nil, tonumber(v[2] or '0')
-			return body(args)
+			runs_memo, meta_memo = {}, {}
+			local answer = body(args)
+			runs_flush()
+			meta_flush()
+			return answer
 		end,
 		flags = flags or {},
 	}

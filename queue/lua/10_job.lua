@@ -3,9 +3,9 @@
 local FIELDS = {'state', 'run', 'stage', 'iter', 'shard', 'pass', 'seq', 'worker', 'token', 'att',
 	'max', 'lost', 'cancel', 'starts', 'cost', 'charged', 'slc', 'ttl', 'left', 'succ', 'need',
 	'pd', 'ck', 'opt', 'dtok', 'ftok', 'losses', 'pre', 'queue', 'prio', 'ckl', 'stall', 'stuck',
-	'gen'}
+	'gen', 'ast', 'fpd', 'price'}
 local NUMBERS = {'iter', 'shard', 'pass', 'seq', 'att', 'max', 'lost', 'starts', 'cost', 'charged',
-	'slc', 'ttl', 'left', 'succ', 'need', 'pd', 'losses', 'pre', 'prio', 'ckl', 'stall', 'gen'}
+	'slc', 'ttl', 'left', 'succ', 'need', 'pd', 'losses', 'pre', 'prio', 'ckl', 'stall', 'gen', 'ast', 'fpd', 'price'}
 
 local function job_load(id)
 	local v = redis.call('HMGET', P .. 'j:' .. id, unpack(FIELDS))
@@ -21,6 +21,7 @@ local function job_load(id)
 	end
 	return j
 end
+
 
 local function job_place(j)
 	return '"stage":"' .. j.stage .. '","iter":' .. int(j.iter) .. ',"shard":' .. int(j.shard) ..
@@ -40,11 +41,6 @@ local function job_event(j, from, note)
 end
 
 -- --- which runs may be served -------------------------------------------------------------------
-
--- Strict class first, then least virtual time (seconds of work by weight). Waiting improves the class.
-local function pool_score(class, aged, vt)
-	return math.max(class - aged, 0) * 1e13 + vt
-end
 
 -- Why an owner may not have another job run; nil when he may. GPU-hours count by the day.
 local function owner_full(owner)
@@ -78,43 +74,37 @@ local function pools_set(run, score)
 	end
 end
 
--- The run's score, or nil when it may not be served now.
-local function run_score(run)
-	local v = redis.call('HMGET', P .. 'r:' .. run, 'hold', 'class', 'aged', 'vt', 'limited',
-		'max_running', 'n:running', 'owner')
-	if v[1] ~= '0' then
-		return nil
+-- Whether the run may be served now.
+local function run_served(r)
+	if r.hold ~= '0' then
+		return false
 	end
-	if v[5] == '1' then
-		local most = tonumber(v[6])
-		if most > 0 and tonumber(v[7]) >= most or owner_full(v[8]) then
-			return nil
-		end
+	if r.limited ~= '1' then
+		return true
 	end
-	return pool_score(tonumber(v[2]), tonumber(v[3]), tonumber(v[4]))
+	return not (r.max_running > 0 and run_count(r, 'n:running') >= r.max_running or owner_full(r.owner))
 end
 
-local function pools_sync(run)
-	pools_set(run, run_score(run))
+local function pools_sync(r)
+	pools_set(r.id, run_served(r) and pool_score(r))
 end
 
 -- After a limited run began or ended a job, or its owner's quota changed.
 local function owner_sync(owner)
 	for _, run in ipairs(redis.call('SMEMBERS', P .. 'orun:' .. owner)) do
-		pools_sync(run)
+		pools_sync(run_of(run))
 	end
 end
 
-local function running_count(run, by)
-	local v = redis.call('HMGET', P .. 'r:' .. run, 'limited', 'owner')
-	if v[1] ~= '1' then
+local function running_count(r, by)
+	if r.limited ~= '1' then
 		return
 	end
-	if v[2] ~= '' then
-		redis.call('HINCRBY', P .. 'own:' .. v[2], 'running', by)
-		owner_sync(v[2])
+	if r.owner ~= '' then
+		redis.call('HINCRBY', P .. 'own:' .. r.owner, 'running', by)
+		owner_sync(r.owner)
 	else
-		pools_sync(run)
+		pools_sync(r)
 	end
 end
 
@@ -122,27 +112,26 @@ end
 
 -- A run that comes back with work after having none starts at its class's present virtual time:
 -- idleness earns no credit.
-local function run_wakes(run)
-	local r = P .. 'r:' .. run
-	local v = redis.call('HMGET', r, 'class', 'vt')
-	local floor = tonumber(redis.call('HGET', M, 'v:' .. v[1]) or '0')
-	redis.call('HSET', r, 'since', lclock(), 'aged', 0, 'vt',
-		string.format('%.3f', math.max(floor, tonumber(v[2]))))
+local function run_wakes(r)
+	local floor = tonumber(meta_memo['v:' .. r.class] or
+		redis.call('HGET', M, 'v:' .. r.class) or '0')
+	run_put(r, 'since', lclock())
+	run_put(r, 'aged', 0)
+	run_put(r, 'vt', math.max(floor, r.vt))
 end
 
 local function ready_in(j)
-	local rq = P .. 'rq:' .. j.queue .. ':' .. j.run
+	local rq, r = P .. 'rq:' .. j.queue .. ':' .. j.run, run_of(j.run)
 	redis.call('ZADD', rq, j.seq - j.prio * PRIORITY, j.id)
 	if redis.call('ZCARD', rq) > 1 then
 		return
 	end
 	if redis.call('SCARD', P .. 'rs:' .. j.run) == 0 then
-		run_wakes(j.run)
+		run_wakes(r)
 	end
 	redis.call('SADD', P .. 'rs:' .. j.run, j.queue)
-	local score = run_score(j.run)
-	if score then
-		redis.call('ZADD', P .. 'pool:' .. j.queue, score, j.run)
+	if run_served(r) then
+		redis.call('ZADD', P .. 'pool:' .. j.queue, pool_score(r), j.run)
 		redis.call('SADD', P .. 'aq', j.queue)
 	end
 end
@@ -185,18 +174,18 @@ local function move(j, to, fields, note)
 	elseif from == 'delayed' then
 		redis.call('ZREM', P .. 'delayed', j.id)
 	end
-	local r = P .. 'r:' .. j.run
-	redis.call('HINCRBY', r, 'n:' .. from, -1)
-	redis.call('HINCRBY', r, 'n:' .. to, 1)
+	local r = run_of(j.run)
+	run_add(r, 'n:' .. from, -1)
+	run_add(r, 'n:' .. to, 1)
 	redis.call('HSET', P .. 'j:' .. j.id, 'state', to, unpack(fields or {}))
 	j.state = to
 	if to == 'ready' then
 		ready_in(j)
 	end
 	if from == 'running' then
-		running_count(j.run, -1)
+		running_count(r, -1)
 	elseif to == 'running' then
-		running_count(j.run, 1)
+		running_count(r, 1)
 	end
 	job_event(j, from, note)
 	if from == 'running' then
@@ -269,44 +258,27 @@ end
 
 -- Adds to the run's useful and lost time, and to their cost in millionths of the price's unit.
 local function account(j, spent, useful)
-	local r = P .. 'r:' .. j.run
-	local price = tonumber(redis.call('HGET', P .. 'w:' .. j.worker, 'price') or '0') or 0
-	local function add(field, ms)
+	local r = run_of(j.run)
+	local function add(kind, ms)
 		if ms > 0 then
-			redis.call('HINCRBY', r, field .. '_ms', int(ms))
-			if price > 0 then
-				redis.call('HINCRBY', r, field .. '_cost', int(ms * price / 3.6))
-			end
+			run_add(r, kind .. '_ms', ms)
+			run_add(r, kind .. '_cost', ms * j.price / 3.6)
 		end
 	end
 	add('useful', useful)
 	add('lost', spent - useful)
-	return price
 end
 
--- Attempts are kept as text; closing one replaces the last brace.
+-- Ended attempts are kept as text; the open one is in the job's fields.
 local function attempt_close(j, how, reason)
-	local key = P .. 'at:' .. j.id
-	local a = redis.call('LINDEX', key, -1)
 	local spent, useful = attempt_work(j, how)
-	local price = account(j, spent, useful)
-	redis.call('LSET', key, -1, string.sub(a, 1, -2) .. ',"ended_ms":' .. int(now_ms()) ..
+	account(j, spent, useful)
+	redis.call('RPUSH', P .. 'at:' .. j.id, '{"n":' .. int(j.starts) .. ',"worker":"' .. j.worker ..
+		'","started_ms":' .. int(j.ast) .. ',"fence":' .. (string.match(j.token, '^%d+') or 'null') ..
+		',"from_progress":' .. int(j.fpd) .. ',"ended_ms":' .. int(now_ms()) ..
 		',"end":"' .. how .. '","reason":' .. (reason ~= '' and reason or 'null') ..
 		',"to_progress":' .. int(j.pd) .. ',"useful_ms":' .. int(useful) .. ',"lost_ms":' ..
-		int(spent - useful) .. (price > 0 and ',"price_per_hour":' .. price or '') .. '}')
-end
-
--- Sets a run's virtual time, in the run and in every pool it stands in. Returns what it was before.
-local function charge(run, seconds, v, more)
-	local r = P .. 'r:' .. run
-	v = v or redis.call('HMGET', r, 'class', 'aged', 'vt', 'weight', 'owner', 'limited')
-	local vt = tonumber(v[3]) + seconds / tonumber(v[4])
-	redis.call('HSET', r, 'vt', string.format('%.3f', vt), unpack(more or {}))
-	local score = pool_score(tonumber(v[1]), more and 0 or tonumber(v[2]), vt)
-	for _, q in ipairs(redis.call('SMEMBERS', P .. 'rs:' .. run)) do
-		redis.call('ZADD', P .. 'pool:' .. q, 'XX', score, run)
-	end
-	return v
+		int(spent - useful) .. (j.price > 0 and ',"price_per_hour":' .. j.price or '') .. '}')
 end
 
 -- What an owner with a quota has used today.
@@ -319,18 +291,18 @@ end
 
 -- The estimate charged at claim gives way to what the attempt really took.
 local function settle_charge(j)
-	local took = (lclock() - j.slc) / 1000
-	local v = charge(j.run, took - j.charged)
-	if v[6] == '1' and v[5] ~= '' then
-		owner_charge(v[5], took)
+	local took, r = (lclock() - j.slc) / 1000, run_of(j.run)
+	run_put(r, 'vt', r.vt + (took - j.charged) / r.weight)
+	if r.limited == '1' and r.owner ~= '' then
+		owner_charge(r.owner, took)
 	end
 end
 
 -- --- the end of a run ----------------------------------------------------------------------------
 
-local function open_count(run)
-	local v = redis.call('HMGET', P .. 'r:' .. run, 'n:blocked', 'n:ready', 'n:running', 'n:delayed')
-	return v[1] + v[2] + v[3] + v[4]
+local function open_count(r)
+	return run_count(r, 'n:blocked') + run_count(r, 'n:ready') + run_count(r, 'n:running') +
+		run_count(r, 'n:delayed')
 end
 
 local function run_event(run, state, extra)
@@ -339,22 +311,24 @@ local function run_event(run, state, extra)
 	event('run', run, '', cjson.encode(d))
 end
 
-local function run_end(run, state, err, digest)
-	local r = P .. 'r:' .. run
-	redis.call('HSET', r, 'state', state, 'ended', now_ms(), 'ending', '', 'error', err, 'digest', digest)
-	redis.call('SREM', P .. 'openruns', run)
-	local owner = redis.call('HGET', r, 'owner')
-	if owner and owner ~= '' then
-		redis.call('SREM', P .. 'orun:' .. owner, run)
+local function run_end(r, state, err, digest)
+	run_put(r, 'state', state)
+	run_put(r, 'ended', int(now_ms()))
+	run_put(r, 'ending', '')
+	run_put(r, 'error', err)
+	run_put(r, 'digest', digest)
+	redis.call('SREM', P .. 'openruns', r.id)
+	if r.owner ~= '' then
+		redis.call('SREM', P .. 'orun:' .. r.owner, r.id)
 	end
-	run_event(run, state, err ~= '' and {error = err} or nil)
+	run_event(r.id, state, err ~= '' and {error = err} or nil)
 end
 
 -- A cancelled or failing run ends with its last open job.
 local function run_settle(run)
-	local v = redis.call('HMGET', P .. 'r:' .. run, 'ending', 'error')
-	if v[1] ~= '' and open_count(run) == 0 then
-		run_end(run, v[1], v[2] or '', '')
+	local r = run_of(run)
+	if r.ending ~= '' and open_count(r) == 0 then
+		run_end(r, r.ending, r.error or redis.call('HGET', P .. 'r:' .. run, 'error') or '', '')
 	end
 end
 

@@ -58,13 +58,13 @@ local function jobs_parse(a, run)
 		local j = {id = a[i], stage = a[i + 1], iter = a[i + 2], shard = a[i + 3], pass = a[i + 4],
 			need = tonumber(a[i + 5]), opt = a[i + 6], cost = a[i + 7], max = a[i + 8],
 			def = a[i + 9], pool = a[i + 10], prio = a[i + 11], stall = a[i + 12],
-			requeue = a[i + 13], parents = {}, left = 0, succ = 0}
-		local n = tonumber(a[i + 14])
+			requeue = a[i + 13], src = a[i + 14], parents = {}, left = 0, succ = 0}
+		local n = tonumber(a[i + 15])
 		if not IS_STAGE[j.stage] then
 			return nil, fail('INVALID', 'job ' .. j.id .. ': unknown stage ' .. j.stage)
 		end
 		for k = 1, n do
-			local p = a[i + 14 + k]
+			local p = a[i + 15 + k]
 			local s = redis.call('HMGET', P .. 'j:' .. p, 'state', 'run')
 			if s[1] and s[2] ~= run or not s[1] and not seen[p] then
 				return nil, fail('INVALID', 'job ' .. j.id .. ': unknown parent ' .. p)
@@ -76,7 +76,7 @@ local function jobs_parse(a, run)
 			end
 			j.parents[k] = p
 		end
-		i = i + 15 + n
+		i = i + 16 + n
 		if not seen[j.id] and redis.call('EXISTS', P .. 'j:' .. j.id) == 0 then
 			jobs[#jobs + 1] = j
 		end
@@ -106,13 +106,13 @@ local function job_make(run, j, seq, now)
 		'need', j.need, 'opt', j.opt, 'cost', j.cost, 'max', j.max, 'def', j.def, 'created', now,
 		'token', '', 'worker', '', 'cancel', '0', 'att', 0, 'lost', 0, 'losses', 0, 'pre', 0,
 		'starts', 0, 'queue', j.pool ~= '' and j.stage .. '@' .. j.pool or j.stage, 'prio', j.prio,
-		'stall', j.stall, 'requeue', j.requeue)
+		'stall', j.stall, 'requeue', j.requeue, 'src', j.src)
 	redis.call('ZADD', P .. 'rj:' .. run, seq, j.id)
 	for _, p in ipairs(j.parents) do
 		redis.call('SADD', P .. 'ch:' .. p, j.id)
 	end
 	local full = job_load(j.id)
-	redis.call('HINCRBY', P .. 'r:' .. run, 'n:' .. state, 1)
+	run_add(run_of(run), 'n:' .. state, 1)
 	if state == 'ready' then
 		ready_in(full)
 	end
@@ -120,22 +120,23 @@ local function job_make(run, j, seq, now)
 end
 
 -- add_jobs run (id stage iter shard pass need optional cost max def pool prio stall_ms requeue
---   n parent…)… -> number added
+--   sources n parent…)… -> number added
 register('add_jobs', function(a)
 	local run = a[2]
-	local r = redis.call('HMGET', P .. 'r:' .. run, 'state', 'ending', 'total')
-	if not r[1] then
+	local r = run_of(run)
+	if not r then
 		return fail('NOTFOUND', 'no run ' .. run)
 	end
-	if RUN_TERMINAL[r[1]] or r[2] ~= '' then
-		return fail('CONFLICT', 'run ' .. run .. ' is ' .. r[1])
+	if RUN_TERMINAL[r.state] or r.ending ~= '' then
+		return fail('CONFLICT', 'run ' .. run .. ' is ' .. r.state)
 	end
 	local jobs, err = jobs_parse(a, run)
 	if not jobs then
 		return err
 	end
-	if r[3] + #jobs > JOBS_MAX then
-		return fail('FULL', 'run ' .. run .. ' would have ' .. r[3] + #jobs ..
+	local total = run_count(r, 'total') + #jobs
+	if total > JOBS_MAX then
+		return fail('FULL', 'run ' .. run .. ' would have ' .. total ..
 			' jobs, the limit is ' .. JOBS_MAX)
 	end
 	if #jobs == 0 then
@@ -145,7 +146,7 @@ register('add_jobs', function(a)
 	for k, j in ipairs(jobs) do
 		job_make(run, j, seq + k, now)
 	end
-	redis.call('HINCRBY', P .. 'r:' .. run, 'total', #jobs)
+	run_add(r, 'total', #jobs)
 	return #jobs
 end)
 
@@ -164,28 +165,31 @@ end
 -- finish run n_done digest -> 1 when it ended the run
 register('finish', function(a)
 	local run = a[2]
-	local v = redis.call('HMGET', P .. 'r:' .. run, 'state', 'ending', 'total', 'n:done', 'n:failed',
-		'n:cancelled', 'n:skipped')
-	if not v[1] then
+	local r = run_of(run)
+	if not r then
 		return fail('NOTFOUND', 'no run ' .. run)
 	end
-	if RUN_TERMINAL[v[1]] or v[2] ~= '' or v[3] == '0' or v[4] ~= a[3] or open_count(run) > 0 then
+	local total, done = run_count(r, 'total'), run_count(r, 'n:done')
+	if RUN_TERMINAL[r.state] or r.ending ~= '' or total == 0 or done ~= tonumber(a[3]) or
+		open_count(r) > 0 then
 		return 0
 	end
-	local bad = v[3] == v[4] and 0 or bad_count(run)
+	local bad = total == done and 0 or bad_count(run)
 	if bad > 0 then
-		run_end(run, 'failed', v[5] .. ' jobs failed, ' .. v[6] .. ' cancelled, ' .. v[7] ..
+		run_end(r, 'failed', run_count(r, 'n:failed') .. ' jobs failed, ' ..
+			run_count(r, 'n:cancelled') .. ' cancelled, ' .. run_count(r, 'n:skipped') ..
 			' skipped', '')
 	else
-		run_end(run, 'done', '', a[4])
+		run_end(r, 'done', '', a[4])
 	end
 	return 1
 end)
 
 -- The end of a run before its time: cancels what is open, and waits for what runs.
 local function run_stop(run, ending, err)
-	local r = P .. 'r:' .. run
-	redis.call('HSET', r, 'ending', ending, 'error', err)
+	local r = run_of(run)
+	run_put(r, 'ending', ending)
+	run_put(r, 'error', err)
 	-- Children first, so that they end as cancelled and not as skipped.
 	for _, id in ipairs(redis.call('ZREVRANGE', P .. 'rj:' .. run, 0, -1)) do
 		local j = job_load(id)
@@ -193,8 +197,8 @@ local function run_stop(run, ending, err)
 			job_cancel(j, 'the run was stopped')
 		end
 	end
-	if open_count(run) > 0 then
-		redis.call('HSET', r, 'state', 'draining')
+	if open_count(r) > 0 then
+		run_put(r, 'state', 'draining')
 		run_event(run, 'draining', {ending = ending})
 	end
 	run_settle(run)
@@ -202,15 +206,15 @@ end
 
 -- stop run ending error -> 1, or 0 when it had ended or was ending that way
 register('stop', function(a)
-	local v = redis.call('HMGET', P .. 'r:' .. a[2], 'state', 'ending')
-	if not v[1] then
+	local r = run_of(a[2])
+	if not r then
 		return fail('NOTFOUND', 'no run ' .. a[2])
 	end
-	if v[1] == a[3] or v[2] == a[3] then
+	if r.state == a[3] or r.ending == a[3] then
 		return 0
 	end
-	if RUN_TERMINAL[v[1]] then
-		return fail('CONFLICT', 'run ' .. a[2] .. ' is ' .. v[1] .. ' already')
+	if RUN_TERMINAL[r.state] then
+		return fail('CONFLICT', 'run ' .. a[2] .. ' is ' .. r.state .. ' already')
 	end
 	run_stop(a[2], a[3], a[4])
 	audit('stop', a[2], '', a[3])
@@ -222,20 +226,20 @@ local HOLD_STATE = {['0'] = 'active', ['1'] = 'paused', ['2'] = 'draining'}
 -- hold run 0|1|2: resume, pause (what runs is asked to stop), drain (what runs may finish)
 --   -> 1 when it changed something
 register('hold', function(a)
-	local r = P .. 'r:' .. a[2]
-	local v = redis.call('HMGET', r, 'state', 'ending', 'hold')
-	if not v[1] then
+	local r = run_of(a[2])
+	if not r then
 		return fail('NOTFOUND', 'no run ' .. a[2])
 	end
-	if RUN_TERMINAL[v[1]] or v[2] ~= '' then
-		return fail('CONFLICT', 'run ' .. a[2] .. ' is ' .. v[1])
+	if RUN_TERMINAL[r.state] or r.ending ~= '' then
+		return fail('CONFLICT', 'run ' .. a[2] .. ' is ' .. r.state)
 	end
-	if v[3] == a[3] then
+	if r.hold == a[3] then
 		return 0
 	end
 	local state = HOLD_STATE[a[3]]
-	redis.call('HSET', r, 'hold', a[3], 'state', state)
-	pools_sync(a[2])
+	run_put(r, 'hold', a[3])
+	run_put(r, 'state', state)
+	pools_sync(r)
 	run_event(a[2], state)
 	audit('hold', a[2], '', state)
 	return 1
@@ -245,13 +249,12 @@ local TUNABLE = {class = 1, weight = 1, max_running = 1}
 
 -- tune run (field value)…: class, weight, max_running
 register('tune', function(a)
-	local r = P .. 'r:' .. a[2]
-	local v = redis.call('HMGET', r, 'state', 'owner')
-	if not v[1] then
+	local r = run_of(a[2])
+	if not r then
 		return fail('NOTFOUND', 'no run ' .. a[2])
 	end
-	if RUN_TERMINAL[v[1]] then
-		return fail('CONFLICT', 'run ' .. a[2] .. ' is ' .. v[1])
+	if RUN_TERMINAL[r.state] then
+		return fail('CONFLICT', 'run ' .. a[2] .. ' is ' .. r.state)
 	end
 	for i = 3, #a, 2 do
 		if not TUNABLE[a[i]] then
@@ -259,14 +262,13 @@ register('tune', function(a)
 		end
 	end
 	for i = 3, #a, 2 do
-		redis.call('HSET', r, a[i], a[i + 1])
+		run_put(r, a[i], tonumber(a[i + 1]))
 		audit('tune', a[2], '', a[i] .. '=' .. a[i + 1])
 	end
-	local quota = v[2] ~= '' and redis.call('EXISTS', P .. 'quota:' .. v[2]) == 1
-	local most = tonumber(redis.call('HGET', r, 'max_running'))
-	redis.call('HSET', r, 'limited', (quota or most > 0) and '1' or '0')
-	pools_sync(a[2])
-	run_event(a[2], v[1], {tuned = true})
+	local quota = r.owner ~= '' and redis.call('EXISTS', P .. 'quota:' .. r.owner) == 1
+	run_put(r, 'limited', (quota or r.max_running > 0) and '1' or '0')
+	pools_sync(r)
+	run_event(a[2], r.state, {tuned = true})
 	return 1
 end)
 
@@ -282,10 +284,9 @@ register('quota_set', function(a)
 		redis.call('SADD', P .. 'quotas', owner)
 	end
 	for _, run in ipairs(redis.call('SMEMBERS', P .. 'orun:' .. owner)) do
-		local v = redis.call('HMGET', P .. 'r:' .. run, 'max_running', 'n:running')
-		redis.call('HSET', P .. 'r:' .. run, 'limited',
-			(not none or tonumber(v[1]) > 0) and '1' or '0')
-		running = running + tonumber(v[2])
+		local r = run_of(run)
+		run_put(r, 'limited', (not none or r.max_running > 0) and '1' or '0')
+		running = running + run_count(r, 'n:running')
 	end
 	redis.call('HSET', P .. 'own:' .. owner, 'running', running)
 	owner_sync(owner)

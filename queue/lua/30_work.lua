@@ -2,20 +2,35 @@
 
 local function worker_seen(worker)
 	local w = P .. 'w:' .. worker
-	redis.call('ZADD', P .. 'wz', lclock(), worker)
 	redis.call('HSET', w, 'lb', now_ms())
-	if redis.call('HGET', w, 'lost') == '1' then
+	-- Only those that were given up, or said good-bye, are not in wz.
+	if redis.call('ZADD', P .. 'wz', lclock(), worker) == 1 and redis.call('HGET', w, 'lost') == '1' then
 		redis.call('HSET', w, 'lost', '0')
 		event('worker', '', '', cjson.encode({id = worker, state = 'idle'}))
 	end
 end
 
+-- A worker names the same queues every time.
+local queue_lists, n_queue_lists = {}, 0
+local function queue_names(text)
+	local names = queue_lists[text]
+	if not names then
+		if n_queue_lists > 1000 then
+			queue_lists, n_queue_lists = {}, 0
+		end
+		names = {}
+		for q in string.gmatch(text, '[^,]+') do
+			names[#names + 1] = q
+		end
+		queue_lists[text] = names
+		n_queue_lists = n_queue_lists + 1
+	end
+	return names
+end
+
 -- The run with the least score over the queues this worker takes; within it the first job.
 local function pick(queues)
-	local names, run, score, id, first = {}, nil, nil, nil, nil
-	for q in string.gmatch(queues, '[^,]+') do
-		names[#names + 1] = q
-	end
+	local names, run, score, id, first = queue_names(queues), nil, nil, nil, nil
 	local live = redis.call('SMISMEMBER', P .. 'aq', unpack(names))
 	for i = 1, #names do
 		local top = live[i] == 1 and redis.call('ZRANGE', P .. 'pool:' .. names[i], 0, 0, 'WITHSCORES')
@@ -32,61 +47,57 @@ local function pick(queues)
 	return id
 end
 
--- All a worker needs to begin: the job's hash, the run's record, and the outputs of the jobs whose
--- outputs it takes in (id, outputs, …).
-local function briefing(id, run)
-	local hash, sources = redis.call('HGETALL', P .. 'j:' .. id), {}
-	for i = 1, #hash, 2 do
-		if hash[i] == 'def' then
-			for _, input in ipairs(cjson.decode(hash[i + 1]).inputs or {}) do
-				if type(input) == 'table' and input.job then
-					sources[#sources + 1] = input.job
-					sources[#sources + 1] = redis.call('HGET', P .. 'j:' .. input.job,
-						'outputs') or ''
-				end
-			end
-		end
+-- What the jobs have made whose outputs are taken in: id, outputs, id, outputs…
+local function sources_of(src)
+	local out = {}
+	for id in string.gmatch(src or '', '%S+') do
+		out[#out + 1] = id
+		out[#out + 1] = redis.call('HGET', P .. 'j:' .. id, 'outputs') or ''
 	end
-	return hash, redis.call('HGET', P .. 'r:' .. run, 'rec'), sources
+	return out
 end
 
--- worker nonce ttl queues -> {job, token, starts, ttl, hash, record, sources} or false
-local function grant(worker, nonce, ttl, queues)
-	local w = redis.call('HMGET', P .. 'w:' .. worker, 'info', 'drain', 'gone')
+-- worker nonce ttl queues -> all the worker needs to begin: {job, token, starts, ttl, what of the
+-- job's hash matters now, the run's record, sources}, or false when there is nothing for it
+local function grant(worker, nonce, ttl, queues, seen)
+	local w = redis.call('HMGET', P .. 'w:' .. worker, 'info', 'drain', 'gone', 'price')
 	if not w[1] or w[3] == '1' then
 		return fail('NOTFOUND', 'no worker ' .. worker .. ', register first')
 	end
-	worker_seen(worker)
+	if not seen then
+		worker_seen(worker)
+	end
 	local id = w[2] ~= '1' and pick(queues)
 	if not id then
 		return false
 	end
 	local j = job_load(id)
-	local v = redis.call('HMGET', P .. 'r:' .. j.run, 'class', 'aged', 'vt', 'weight', 'owner',
-		'limited', 'lease')
-	local own = tonumber(v[7]) or 0
-	ttl = own > 0 and own or tonumber(ttl)
-	local lc, now = lclock(), now_ms()
-	charge(j.run, j.cost, v, {'since', lc, 'aged', 0})
-	local fence = redis.call('HINCRBY', M, 'fence', 1)
-	redis.call('HSET', M, 'v:' .. v[1], v[3])
-	j.token, j.worker, j.starts = fence .. '.' .. nonce, worker, j.starts + 1
+	local more = redis.call('HMGET', P .. 'j:' .. id, 'def', 'src')
+	local r, lc, now = run_of(j.run), lclock(), now_ms()
+	ttl = r.lease > 0 and r.lease or tonumber(ttl)
+	meta_memo['v:' .. r.class] = string.format('%.3f', r.vt)
+	run_put(r, 'vt', r.vt + j.cost / r.weight)
+	run_put(r, 'since', lc)
+	run_put(r, 'aged', 0)
+	j.token, j.worker, j.starts = int(meta_next('fence')) .. '.' .. nonce, worker, j.starts + 1
 	redis.call('ZADD', P .. 'lease', lc + ttl, id)
 	redis.call('SADD', P .. 'wj:' .. worker, id)
 	if j.stall > 0 then
 		redis.call('ZADD', P .. 'stall', lc + j.stall, id)
 	end
 	local fields = {'token', j.token, 'worker', worker, 'starts', j.starts, 'slc', lc,
-		'ttl', ttl, 'charged', j.cost, 'lb', now, 'ended', '', 'ckl', '', 'stuck', ''}
+		'ttl', ttl, 'charged', j.cost, 'lb', now, 'ended', '', 'ckl', '', 'stuck', '',
+		'ast', now, 'fpd', j.pd, 'price', w[4] or 0}
 	if j.starts == 1 then
 		fields[#fields + 1] = 'started'
 		fields[#fields + 1] = now
 	end
 	move(j, 'running', fields)
-	redis.call('RPUSH', P .. 'at:' .. id, '{"n":' .. int(j.starts) .. ',"worker":"' .. worker ..
-		'","started_ms":' .. int(now) .. ',"fence":' .. int(fence) .. ',"from_progress":' ..
-		int(j.pd) .. '}')
-	return {id, j.token, j.starts, ttl, briefing(id, j.run)}
+	local brief = {'def', more[1], 'run', j.run, 'stage', j.stage, 'state', 'running', 'iter', int(j.iter),
+		'shard', int(j.shard), 'pass', int(j.pass), 'need', int(j.need), 'starts', int(j.starts),
+		'ck', j.ck, 'gen', int(j.gen), 'att', int(j.att), 'max', int(j.max), 'worker', worker}
+	return {id, j.token, j.starts, ttl, brief, redis.call('HGET', P .. 'r:' .. j.run, 'rec'),
+		sources_of(more[2])}
 end
 
 -- claim worker nonce ttl queues -> {job, token, starts, ttl, hash, record, sources} or nil
@@ -116,7 +127,7 @@ local function beat_action(j)
 	if j.cancel == '1' then
 		return 'cancel'
 	end
-	if redis.call('HGET', P .. 'r:' .. j.run, 'hold') == '1' or j.stuck == '2' then
+	if run_of(j.run).hold == '1' or j.stuck == '2' then
 		return 'pause'
 	end
 	if redis.call('HGET', P .. 'w:' .. j.worker, 'drain') == '1' then
@@ -205,7 +216,7 @@ register('complete', function(a)
 	release(j.id, true)
 	run_settle(j.run)
 	if a[7] then
-		local g = grant(a[7], a[8], a[9], a[10])
+		local g = grant(a[7], a[8], a[9], a[10], a[7] == worker)
 		return {0, g and not g.err and g or false}
 	end
 	return {0}

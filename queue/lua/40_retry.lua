@@ -42,15 +42,16 @@ local function hold_back(id, seen)
 end
 
 local function run_reopen(run)
-	local r = P .. 'r:' .. run
-	local v = redis.call('HMGET', r, 'state', 'hold')
-	if RUN_TERMINAL[v[1]] then
-		local state = HOLD_STATE[v[2]]
-		redis.call('HSET', r, 'state', state, 'ended', '', 'error', '', 'digest', '')
+	local r = run_of(run)
+	if RUN_TERMINAL[r.state] then
+		local state = HOLD_STATE[r.hold]
+		run_put(r, 'state', state)
+		for _, field in ipairs({'ended', 'error', 'digest'}) do
+			run_put(r, field, '')
+		end
 		redis.call('SADD', P .. 'openruns', run)
-		local owner = redis.call('HGET', r, 'owner')
-		if owner and owner ~= '' then
-			redis.call('SADD', P .. 'orun:' .. owner, run)
+		if r.owner ~= '' then
+			redis.call('SADD', P .. 'orun:' .. r.owner, run)
 		end
 		run_event(run, state)
 	end
@@ -73,11 +74,11 @@ local function retry(run, roots, subtree)
 end
 
 local function run_may_retry(run)
-	local v = redis.call('HMGET', P .. 'r:' .. run, 'state', 'ending')
-	if not v[1] then
+	local r = run_of(run)
+	if not r then
 		return fail('NOTFOUND', 'no run ' .. run)
 	end
-	if v[2] ~= '' then
+	if r.ending ~= '' then
 		return fail('CONFLICT', 'run ' .. run .. ' is still ending')
 	end
 end

@@ -86,11 +86,11 @@ local function age(lc)
 	end
 	redis.call('HSET', M, 'aged', int(lc))
 	for _, run in ipairs(redis.call('SMEMBERS', P .. 'openruns')) do
-		local v = redis.call('HMGET', P .. 'r:' .. run, 'since', 'aged')
-		local aged = math.min(math.floor((lc - (tonumber(v[1]) or lc)) / AGE_MS), 9)
-		if redis.call('EXISTS', P .. 'rs:' .. run) == 1 and aged ~= tonumber(v[2]) then
-			redis.call('HSET', P .. 'r:' .. run, 'aged', aged)
-			pools_sync(run)
+		local r = run_of(run)
+		local since = tonumber(redis.call('HGET', P .. 'r:' .. run, 'since')) or lc
+		local aged = math.min(math.floor((lc - since) / AGE_MS), 9)
+		if redis.call('EXISTS', P .. 'rs:' .. run) == 1 and aged ~= r.aged then
+			run_put(r, 'aged', aged)
 		end
 	end
 end
