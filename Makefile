@@ -48,7 +48,7 @@ CXXFLAGS_ := -std=c++17 -D_GNU_SOURCE -DPAWL_CUEMU -I. -Itests/cuemu/include -Wa
 PROGRAMS := $(foreach p,server worker,$(if $(wildcard $(p)/main.c),$(BUILD)/pawl-$(p))) \
             $(if $(wildcard cli/main.c),$(BUILD)/pawl)
 
-.PHONY: all demo check check-unit check-flow bench bench-engine bench-gemm web fuzz headers tidy install clean deps deps-test web-absent
+.PHONY: all demo check check-unit check-flow bench bench-engine bench-gemm bench-queue web fuzz headers tidy install clean deps deps-test web-absent
 all: $(PROGRAMS) $(call LIB,$(PARTS)) $(CUDA_SO)
 
 $(BUILD)/obj/%.c.o: %.c Makefile
@@ -197,6 +197,10 @@ $(BUILD)/bench/peers-gemm: $(BUILD)/obj/tests/bench/peers/bench_gemm.c.o $(call 
 bench-engine: $(BUILD)/bench/engine
 	@BENCH_ENGINE=$< PEERS=$(PEERS) LLAMA=$(LLAMA) GGUF=$(GGUF) QUICK=$(QUICK) ONLY=$(ONLY) \
 	  python3 tests/bench/engine.py
+
+# The queue beside BullMQ (BULLMQ=DIR with node_modules/bullmq and ioredis), beanstalkd and a bare LMOVE.
+bench-queue: $(BUILD)/bench/queue
+	@BENCH_QUEUE=$< BULLMQ=$(BULLMQ) python3 tests/bench/queue.py
 
 # Each target twice: with our own driver (any compiler), and with libFuzzer when clang is here.
 # FUZZ_SRC_<target> names sources it needs beyond base and store. RUNS inputs per target.

@@ -1,6 +1,7 @@
 /* Claim and complete through a real redis-server (append-only file, fsync of every write, and
- * without): jobs per second for one thread and for many, two calls a job and with the next claim
- * inside complete. bench/queue [jobs]
+ * of every second): jobs per second for one thread and for many, two calls a job and with the next
+ * claim inside complete. bench/queue [jobs]; with four arguments one figure for
+ * tests/bench/queue.py.
  */
 #include "base/clk.h"
 #include "base/fs.h"
@@ -9,12 +10,14 @@
 #include "base/str.h"
 #include "migrations/migrations.h"
 #include "queue/queue.h"
+#include "queue/redis.h"
 
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -82,18 +85,19 @@ static void *work(void *name)
 	return NULL;
 }
 
-static void cell(const char *sync, int threads, int n)
+/* Jobs per second. */
+static double cell(int threads, int n, double *submit)
 {
 	static int runs;
 	static char names[THREADS_MAX][16];
 	pthread_t t[THREADS_MAX];
 	char run[RUN_ID_MAX];
-	double at, filled;
+	double at;
 
-	str_fmt(run, sizeof(run), "r%d", runs++);
+	str_fmt(run, sizeof(run), "r%d", runs++ * 100000 + getpid() % 100000);
 	at = clk_mono_s();
 	fill(run, n);
-	filled = clk_mono_s() - at;
+	*submit = n / (clk_mono_s() - at);
 	n_done = 0;
 	at = clk_mono_s();
 	for (int i = 0; i < threads; i++) {
@@ -102,38 +106,116 @@ static void cell(const char *sync, int threads, int n)
 	}
 	for (int i = 0; i < threads; i++)
 		pthread_join(t[i], NULL);
-	at = clk_mono_s() - at;
-	printf("fsync %-7s threads %2d %-14s %8.0f jobs/s   (submit %.0f jobs/s)\n", sync, threads,
-	       chain ? "chained" : "claim+complete", n_done / at, n / filled);
+	return n_done / (clk_mono_s() - at);
 }
 
-int main(int argc, char **argv)
+/* The least a queue in Redis can do: an element moved from one list to another and then removed. */
+static void *move(void *arg)
 {
-	static const char *const syncs[] = {"always", "no"};
-	int64_t n = 2000;
+	int n = *(int *)arg;
 	struct err e;
 
-	log_init("bench", LOG_ERROR, 0);
-	if (argc > 1 && !str_to_i64(argv[1], &n))
-		die("bench_queue [jobs]");
+	for (int i = 0; i < n; i++) {
+		struct redis_cmd c = REDIS_CMD_INIT, d = REDIS_CMD_INIT;
+		redis_cmd_words(&c, "LMOVE bench:ready bench:running LEFT RIGHT");
+		redis_cmd_words(&d, "LPOP bench:running");
+		if (redis_call(queue_redis(q), &c, NULL, &e) ||
+		    redis_call(queue_redis(q), &d, NULL, &e))
+			die("%s", e.text);
+	}
+	return NULL;
+}
+
+static double cell_move(int threads, int n)
+{
+	pthread_t t[THREADS_MAX];
+	struct redis_cmd c = REDIS_CMD_INIT;
+	int each = n / threads;
+	struct err e;
+	double at;
+
+	redis_cmd_words(&c, "RPUSH bench:ready");
+	for (int i = 0; i < n; i++)
+		redis_cmd_add(&c, "x");
+	if (redis_call(queue_redis(q), &c, NULL, &e))
+		die("%s", e.text);
+	at = clk_mono_s();
+	for (int i = 0; i < threads; i++)
+		pthread_create(&t[i], NULL, move, &each);
+	for (int i = 0; i < threads; i++)
+		pthread_join(t[i], NULL);
+	return each * threads / (clk_mono_s() - at);
+}
+
+static bool open_queue(const char *url, struct err *e)
+{
+	struct queue_opts o = {
+		.accept_loss = true, .migrate = migrations_run, .pool_max = THREADS_MAX};
+
+	return !queue_open(url, &o, &q, e);
+}
+
+/* One figure against a Redis that runs already: for queue.py. */
+static void one(char **argv)
+{
+	int64_t threads, n;
+	double submit;
+	struct err e;
+
+	if (!str_to_i64(argv[3], &threads) || threads < 1 || threads > THREADS_MAX ||
+	    !str_to_i64(argv[4], &n) || n < threads)
+		die("bench_queue URL chained|two|lmove THREADS JOBS");
+	if (!open_queue(argv[1], &e))
+		die("%s", e.text);
+	chain = !strcmp(argv[2], "chained");
+	printf("%.0f\n", strcmp(argv[2], "lmove") ? cell((int)threads, (int)n, &submit)
+						  : cell_move((int)threads, (int)n));
+	queue_close(q);
+}
+
+static void table(int n)
+{
+	static const char *const syncs[] = {"always", "everysec"};
+
 	for (int s = 0; s < 2; s++) {
-		struct queue_opts o = {.accept_loss = true, .migrate = migrations_run};
 		char dir[] = "/tmp/pawl-bench-XXXXXX", url[600];
+		int64_t until = clk_mono_ms() + 10000;
+		struct err e;
 		pid_t pid;
 		if (!mkdtemp(dir))
 			die("mkdtemp: %m");
 		pid = start(dir, syncs[s]);
 		str_fmt(url, sizeof(url), "unix:%s/s", dir);
-		if (queue_open(url, &o, &q, &e) && (clk_sleep_ms(500), queue_open(url, &o, &q, &e)))
-			die("%s", e.text);
+		while (!open_queue(url, &e))
+			if (clk_mono_ms() > until)
+				die("%s", e.text);
 		for (int i = 0; i < 4; i++) {
+			int threads = i < 2 ? 1 : THREADS_MAX;
+			double submit, done;
 			chain = i & 1;
-			cell(syncs[s], i < 2 ? 1 : THREADS_MAX, (int)n);
+			done = cell(threads, n, &submit);
+			printf("fsync %-8s threads %2d %-14s %8.0f jobs/s   (submit %.0f jobs/s)\n",
+			       syncs[s], threads, chain ? "chained" : "claim+complete", done,
+			       submit);
 		}
 		queue_close(q);
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);
 		fs_remove_tree(dir, NULL);
 	}
+}
+
+int main(int argc, char **argv)
+{
+	int64_t n = 2000;
+
+	log_init("bench", LOG_ERROR, 0);
+	if (argc == 5) {
+		one(argv);
+		return 0;
+	}
+	if (argc > 1 && !str_to_i64(argv[1], &n))
+		die("bench_queue [jobs]");
+	table((int)n);
 	return 0;
 }

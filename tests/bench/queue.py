@@ -1,0 +1,146 @@
+"""Claim and complete: ours beside BullMQ, beanstalkd and a bare LMOVE, interleaved, on one Redis.
+
+    BENCH_QUEUE=build/bench/queue python3 tests/bench/queue.py
+
+BULLMQ=DIR holds node_modules/bullmq and ioredis; beanstalkd is taken from the PATH. A peer that is
+not there leaves its column empty. JOBS, REPS. The best of the repetitions counts, theirs as ours.
+"""
+import os, shutil, socket, subprocess, sys, tempfile, time
+
+BENCH = os.environ.get("BENCH_QUEUE", "build/bench/queue")
+BULLMQ = os.environ.get("BULLMQ", "")
+REPS = int(os.environ.get("REPS", "3"))
+JOBS = int(os.environ.get("JOBS", "4000"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def wait_for(ready, what):
+    end = time.monotonic() + 20
+    while not ready():
+        if time.monotonic() > end:
+            sys.exit(f"{what} did not start")
+        time.sleep(0.02)
+
+
+def figure(*cmd, **env):
+    p = subprocess.run(cmd, capture_output=True, text=True, env={**os.environ, **env})
+    if p.returncode:
+        sys.exit(f"{' '.join(cmd)}: {p.stderr[-500:]}")
+    return float(p.stdout.split()[-1])
+
+
+class Redis:
+    def __init__(self, sync):
+        self.dir = tempfile.mkdtemp(prefix="pawl-bench-")
+        self.sock = self.dir + "/s"
+        self.p = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", self.sock, "--dir", self.dir,
+                                   "--save", "", "--appendonly", "yes", "--appendfsync", sync, "--loglevel",
+                                   "warning"], stdout=subprocess.DEVNULL)
+        wait_for(lambda: os.path.exists(self.sock), "redis-server")
+
+    def close(self):
+        self.p.kill()
+        self.p.wait()
+        shutil.rmtree(self.dir)
+
+
+def bean_worker(port, n):
+    """Reserve and delete n jobs over one connection."""
+    s = socket.create_connection(("127.0.0.1", port))
+    f = s.makefile("rb")
+    for _ in range(n):
+        s.sendall(b"reserve\r\n")
+        job = f.readline().split()
+        f.read(int(job[2]) + 2)
+        s.sendall(b"delete " + job[1] + b"\r\n")
+        f.readline()
+    s.close()
+
+
+def beanstalkd(sync, connections, jobs):
+    """Its log fsynced after every write (-f0) or every second. Clients are processes: Python's threads
+    would share one processor."""
+    if not shutil.which("beanstalkd"):
+        return None
+    d = tempfile.mkdtemp(prefix="pawl-bench-")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    p = subprocess.Popen(["beanstalkd", "-l", "127.0.0.1", "-p", str(port), "-b", d, "-f",
+                          "0" if sync == "always" else "1000"])
+
+    def up():
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return True
+        except OSError:
+            return False
+    wait_for(up, "beanstalkd")
+    each = jobs // connections
+    with socket.create_connection(("127.0.0.1", port)) as s:
+        f = s.makefile("rb")
+        for _ in range(each * connections):
+            s.sendall(b"put 0 0 60 1\r\nx\r\n")
+        for _ in range(each * connections):
+            f.readline()
+    start = time.monotonic()
+    pids = []
+    for _ in range(connections):
+        pid = os.fork()
+        if pid == 0:
+            bean_worker(port, each)
+            os._exit(0)
+        pids.append(pid)
+    for pid in pids:
+        os.waitpid(pid, 0)
+    took = time.monotonic() - start
+    p.kill()
+    p.wait()
+    shutil.rmtree(d)
+    return each * connections / took
+
+
+def bullmq(redis, workers, concurrency, jobs):
+    if not BULLMQ:
+        return None
+    return figure("node", HERE + "/peers/bullmq.mjs", redis.sock, str(workers), str(concurrency), str(jobs))
+
+
+def best(old, new):
+    return new if old is None else old if new is None else max(old, new)
+
+
+def cell(sync, connections):
+    jobs = JOBS if sync == "everysec" or connections > 1 else max(JOBS // 4, 200)
+    got = {}
+    for _ in range(REPS):
+        redis = Redis(sync)
+        url = "unix:" + redis.sock
+        ours = lambda how: figure(BENCH, url, how, str(connections), str(jobs))
+        once = {"ours": ours("chained"), "bullmq": bullmq(redis, connections, 1, jobs), "two": ours("two"),
+                "pipelined": bullmq(redis, 1, connections, jobs) if connections > 1 else None,
+                "lmove": ours("lmove"), "beanstalkd": beanstalkd(sync, connections, jobs)}
+        redis.close()
+        for k, v in once.items():
+            got[k] = best(got.get(k), v)
+    return got
+
+
+def text(v):
+    return f"{v:,.0f}" if v else ""
+
+
+def ratio(a, b):
+    return f"{a / b:.2f}" if a and b else ""
+
+
+print("| fsync | connections | ours | ours, two calls | BullMQ | ratio | BullMQ, one connection for all | ratio | "
+      "beanstalkd | ratio | LMOVE + LPOP | share |")
+print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+for sync in ("everysec", "always"):
+    for connections in (1, 32):
+        g = cell(sync, connections)
+        print(f"| {sync} | {connections} | {text(g['ours'])} | {text(g['two'])} | {text(g['bullmq'])} | "
+              f"{ratio(g['ours'], g['bullmq'])} | {text(g['pipelined'])} | {ratio(g['ours'], g['pipelined'])} | "
+              f"{text(g['beanstalkd'])} | {ratio(g['ours'], g['beanstalkd'])} | {text(g['lmove'])} | "
+              f"{ratio(g['ours'], g['lmove'])} |", flush=True)
