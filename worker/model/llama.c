@@ -150,7 +150,7 @@ static struct llama *shaped(const struct model *m, const struct kern *k, const s
 	l->acts = mem_array((size_t)c->n_layers, sizeof *l->acts);
 	l->xs = mem_array((size_t)c->n_layers + 1, sizeof *l->xs);
 	l->n_targets = larger(o->max_targets, o->max_tokens);
-	rows = PROBS_FLOATS / (o->format == KERN_BF16 ? 1 : 2) / c->vocab / 96 * 96;
+	rows = PROBS_FLOATS / (o->format == KERN_BF16 ? 1 : 2) / c->vocab;
 	l->probs_rows = smaller(l->n_targets, larger(rows, 96));
 	l->lists_bytes = sizeof(int32_t) *
 			 (7 * (size_t)o->max_tokens + 1 + 2 * (size_t)l->n_targets);

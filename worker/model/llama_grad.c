@@ -150,11 +150,12 @@ static int group_end(const struct llama *l, const struct pack *p, int from, int 
 static void head_known(struct back *b, const float *g, float *logp, uint8_t *hit)
 {
 	struct llama *l = b->l;
-	int n = b->p->n_targets;
+	int n = b->p->n_targets, parts = (n + l->probs_rows - 1) / l->probs_rows;
+	int rows = parts > 0 ? (n + parts - 1) / parts : 0;
 
 	put_slopes(l, g, 0, n);
-	for (int at = 0; at < n; at += l->probs_rows)
-		head_pass(b, at, smaller(n, at + l->probs_rows), true, false);
+	for (int at = 0; at < n; at += rows)
+		head_pass(b, at, smaller(n, at + rows), true, false);
 	llama_head_results(l, 0, n, logp, hit);
 }
 
