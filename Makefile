@@ -131,7 +131,7 @@ $(BUILD)/libcuemu.a: $(patsubst %,$(BUILD)/obj/cuemu/%.o,$(SRC_cuda) $(SRC_cuemu
 UNIT ?= $(sort $(notdir $(basename $(wildcard tests/unit/test_*.c))))
 # ASan and UBSan see every suite (two minutes); TSan those with threads of their own.
 UNIT_SANITIZED ?= $(UNIT)
-UNIT_THREADS ?= $(filter test_kernels% test_infer% test_log test_queue%,$(UNIT))
+UNIT_THREADS ?= $(filter test_kernels% test_collective test_infer% test_log test_queue%,$(UNIT))
 UNIT_BIN := $(addprefix $(BUILD)/tests/,$(UNIT))
 
 $(BUILD)/tests/%.list.c: tests/unit/%.c tests/unit/collect.sh

@@ -184,6 +184,9 @@ struct kern {
 	/* Why nothing computed since can be trusted, or NULL while all is well. Errors stay. Known at
 	 * the latest when get(), draw() or sumsq() returns. */
 	const char *(*fault)(struct kern_pool *);
+	/* The queue its operations run in (cudaStream_t), for kernels/collective_nccl.c; NULL, or
+	 * returning NULL, where there is none. */
+	void *(*stream)(struct kern_pool *);
 	size_t (*room)(struct kern_pool *); /* bytes alloc() may still take; 0: ask the machine */
 	/* Zeros, 64-byte aligned; NULL when memory is short. */
 	void *(*alloc)(struct kern_pool *, size_t bytes);
