@@ -127,8 +127,11 @@ struct kern_logprob {
 	const void *h;	       /* [rows][C] */
 	const void *w;	       /* [V][C] */
 	const int32_t *target; /* [rows], in [0, V) */
-	float *logp;	       /* [rows] "="; not touched when kept */
-	uint8_t *hit;	       /* [rows] "=" 1 when the target has the largest logit; or NULL */
+	/* What a row's logits say, all "=" and not touched when kept. */
+	float *logp;	       /* [rows] */
+	uint8_t *hit;	       /* [rows] 1 when the target has the largest logit; or NULL */
+	float *entropy;	       /* [rows] of the softmax, in nats; or NULL */
+	float *logit;	       /* [rows] mean over the vocabulary; NULL where entropy is */
 	const float *g;	       /* [rows] or NULL: forward only */
 	void *dh;	       /* [rows][C] "=" */
 	float *dw;	       /* [V][C] "+="; or NULL */

@@ -7,7 +7,7 @@ enum { ROWS = 99, WIDTH = 18, VOCAB = 22003 }; /* over 8 MiB of logits, nothing 
 struct head {
 	float *h, *w, *g, *dw0; /* owned */
 	int32_t target[ROWS];
-	double *logp, *dh, *dw; /* owned; dw without dw0 */
+	double *logp, *entropy, *logit, *dh, *dw; /* owned; dw without dw0 */
 };
 
 static void *zeros(size_t n, size_t size)
@@ -42,6 +42,12 @@ static void exact_row(struct head *c, int r, double *x)
 	for (int v = 0; v < VOCAB; v++)
 		sum += exp(x[v] - max);
 	c->logp[r] = x[mine] - max - log(sum);
+	c->entropy[r] = log(sum);
+	c->logit[r] = 0;
+	for (int v = 0; v < VOCAB; v++) {
+		c->entropy[r] -= exp(x[v] - max) / sum * (x[v] - max);
+		c->logit[r] += x[v] / VOCAB;
+	}
 	for (int v = 0; v < VOCAB; v++) {
 		double slope = (double)c->g[r] * ((v == mine) - exp(x[v] - max) / sum);
 
@@ -61,6 +67,8 @@ static struct head head_new(void)
 	c.g = numbers(ROWS, 3);
 	c.dw0 = numbers(VOCAB * WIDTH, 4);
 	c.logp = zeros(ROWS, sizeof *c.logp);
+	c.entropy = zeros(ROWS, sizeof *c.entropy);
+	c.logit = zeros(ROWS, sizeof *c.logit);
 	c.dh = zeros(ROWS * WIDTH, sizeof *c.dh);
 	c.dw = zeros(VOCAB * WIDTH, sizeof *c.dw);
 	for (int r = 0; r < ROWS; r++) {
@@ -78,19 +86,23 @@ static void head_free(struct head *c)
 	guarded_free(c->g);
 	guarded_free(c->dw0);
 	free(c->logp);
+	free(c->entropy);
+	free(c->logit);
 	free(c->dh);
 	free(c->dw);
 }
 
 /* What one call gives. */
 struct result {
-	float *logp, *dh, *dw;
+	float *logp, *entropy, *logit, *dh, *dw;
 	uint8_t hit[ROWS];
 };
 
 static struct result result_new(const struct head *c)
 {
 	return (struct result){.logp = guarded(ROWS),
+			       .entropy = guarded(ROWS),
+			       .logit = guarded(ROWS),
 			       .dh = guarded(ROWS * WIDTH),
 			       .dw = copy_of(c->dw0, VOCAB * WIDTH)};
 }
@@ -98,9 +110,13 @@ static struct result result_new(const struct head *c)
 static void result_free(struct result *r)
 {
 	check_guard(r->logp, ROWS);
+	check_guard(r->entropy, ROWS);
+	check_guard(r->logit, ROWS);
 	check_guard(r->dh, ROWS * WIDTH);
 	check_guard(r->dw, VOCAB * WIDTH);
 	guarded_free(r->logp);
+	guarded_free(r->entropy);
+	guarded_free(r->logit);
 	guarded_free(r->dh);
 	guarded_free(r->dw);
 }
@@ -116,6 +132,8 @@ static struct kern_logprob args(struct head *c, struct result *r, enum kern_form
 				     .target = c->target,
 				     .logp = r->logp,
 				     .hit = r->hit,
+				     .entropy = r->entropy,
+				     .logit = r->logit,
 				     .g = c->g,
 				     .dh = r->dh,
 				     .dw = r->dw};
@@ -136,6 +154,7 @@ static void run_kept(const struct kern *k, struct kern_pool *pool, struct head *
 	a.kept = true;
 	a.logp = NULL;
 	a.hit = NULL;
+	a.entropy = a.logit = NULL;
 	k->logprob(pool, &a);
 	check_guard(sum, 2 * ROWS);
 	guarded_free(sum);
@@ -145,6 +164,8 @@ static void run_kept(const struct kern *k, struct kern_pool *pool, struct head *
 static void check_same_result(const struct result *a, const struct result *b)
 {
 	check_same(a->logp, b->logp, ROWS);
+	check_same(a->entropy, b->entropy, ROWS);
+	check_same(a->logit, b->logit, ROWS);
 	check_same(a->dh, b->dh, ROWS * WIDTH);
 	check_same(a->dw, b->dw, VOCAB * WIDTH);
 	CHECK(memcmp(a->hit, b->hit, ROWS) == 0);
@@ -173,6 +194,7 @@ static void check_rows_alone(const struct kern *k, struct kern_pool *pool, struc
 	a.h = c->h + 94 * WIDTH;
 	a.target = c->target + 94;
 	a.g = c->g + 94;
+	a.entropy = a.logit = NULL; /* and whether they are wanted changes no bit */
 	k->logprob(pool, &a);
 	check_same(r.logp, all->logp + 94, 4);
 	check_same(r.dh, all->dh + 94 * WIDTH, 4 * WIDTH);
@@ -187,6 +209,8 @@ static void check_head(const struct kern *k, struct head *c, enum kern_format f,
 
 	k->logprob(three, &a);
 	check_close(r.logp, c->logp, ROWS, tol);
+	check_close(r.entropy, c->entropy, ROWS, tol);
+	check_close(r.logit, c->logit, ROWS, tol);
 	check_close(r.dh, c->dh, ROWS * WIDTH, tol);
 	check_dw(c, r.dw, tol);
 	run_kept(k, one, c, &kept, f);

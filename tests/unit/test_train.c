@@ -615,11 +615,65 @@ void test_train__bad_batches_are_refused(void)
 	kern_pool_free(pool);
 }
 
+struct spread {
+	double entropy, logit;
+	int n;
+};
+
+/* Of all targets of answer a, from the logits of every row. */
+static void add_spread(struct spread *s, const struct pack *p, int a, const float *logits)
+{
+	for (int i = p->answer[a]; i < p->answer[a + 1]; i++, s->n++) {
+		const float *x = logits + (size_t)p->row[i] * VOCAB;
+		double sum = 0;
+
+		for (int v = 0; v < VOCAB; v++)
+			sum += exp((double)x[v]);
+		for (int v = 0; v < VOCAB; v++) {
+			double q = exp((double)x[v]) / sum;
+
+			s->entropy -= q * log(q);
+			s->logit += (double)x[v] / VOCAB;
+		}
+	}
+}
+
+void test_train__entropy_and_mean_logits_are_those_of_the_logits(void)
+{
+	struct kern_pool *pool = kern_pool_new(2);
+	struct model *m = toy_model(true);
+	struct train_opts o = toy_opts();
+	struct trainer *tr = toy_trainer(m, pool, &o);
+	struct train_pair p[N_EX];
+	struct train_metrics out;
+	struct spread side[2] = {{0, 0, 0}, {0, 0, 0}};
+	float *logits = calloc((size_t)o.max_length * 4 * N_EX * VOCAB, sizeof *logits);
+	struct err e = {0};
+
+	make_pairs(p);
+	pack_clear(&tr->pack);
+	for (int i = 0; i < N_EX; i++)
+		train_add_pair(&tr->pack, i, &p[i], tr->fork);
+	CHECK_RC(llama_logits(tr->llama, &tr->pack, logits, &e), RC_OK);
+	for (int a = 0; a < 2 * N_EX; a++)
+		add_spread(&side[a % 2], &tr->pack, a, logits);
+	CHECK_RC(trainer_dpo_step(tr, p, N_EX, NULL, 0, 0, &out, &e), RC_OK);
+	CHECK_NEAR(out.logit_chosen, side[0].logit / side[0].n, 1e-6);
+	CHECK_NEAR(out.logit_rejected, side[1].logit / side[1].n, 1e-6);
+	CHECK_NEAR(out.entropy,
+		   (side[0].entropy + side[1].entropy) / (side[0].n + side[1].n), 1e-5);
+	free(logits);
+	trainer_free(tr);
+	model_free(m);
+	kern_pool_free(pool);
+}
+
 void test_train__metrics_have_the_usual_names(void)
 {
 	json_t *o = train_metrics_json(&(struct train_metrics){.loss = 0.5, .accuracy = 1}, true);
 
 	CHECK(json_real_value(json_object_get(o, "rewards/accuracies")) == 1);
 	CHECK(json_object_get(o, "logps/rejected") && json_object_get(o, "learning_rate"));
+	CHECK(json_object_get(o, "logits/chosen") && json_object_get(o, "entropy"));
 	json_decref(o);
 }

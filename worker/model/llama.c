@@ -102,6 +102,8 @@ static void place_head(struct llama *l, size_t *at)
 	if (l->o.forward_only)
 		return;
 	l->g = place_floats(l, at, n);
+	l->entropy = place_floats(l, at, n);
+	l->logit = place_floats(l, at, n);
 	l->sum = place_floats(l, at, 2 * n);
 	l->probs = place_floats(l, at, (size_t)l->probs_rows * (size_t)l->m->cfg.vocab);
 	l->dh = place_acts(l, at, (n > t ? n : t) * width);
@@ -183,6 +185,18 @@ static enum rc make_rope(struct llama *l, struct err *e)
 	return rc;
 }
 
+/* Until a back end says otherwise they are not known. */
+static void forget_spread(struct llama *l)
+{
+	float *none = mem_array((size_t)l->n_targets, sizeof *none);
+
+	for (int i = 0; i < l->n_targets; i++)
+		none[i] = NAN;
+	l->k->put(l->pool, l->entropy, none, (size_t)l->n_targets * sizeof *none);
+	l->k->put(l->pool, l->logit, none, (size_t)l->n_targets * sizeof *none);
+	free(none);
+}
+
 enum rc llama_new(const struct model *m, const struct kern *k, struct kern_pool *pool,
 		  const struct llama_opts *o, struct llama **out, struct err *e)
 {
@@ -205,6 +219,8 @@ enum rc llama_new(const struct model *m, const struct kern *k, struct kern_pool 
 	l->here.ids = l->lists;
 	split_lists(l, &l->here);
 	split_lists(l, &l->there);
+	if (!o->forward_only)
+		forget_spread(l);
 	rc = make_rope(l, e);
 	if (rc == RC_OK)
 		rc = llama_weights_bind(l, e);
@@ -384,7 +400,9 @@ struct kern_logprob llama_head_args(struct llama *l, int from, int to)
 				     .w = l->head,
 				     .target = l->there.target + from,
 				     .logp = l->logp + from,
-				     .hit = l->hit + from};
+				     .hit = l->hit + from,
+				     .entropy = l->entropy ? l->entropy + from : NULL,
+				     .logit = l->entropy ? l->logit + from : NULL};
 }
 
 void llama_head_results(struct llama *l, int from, int to, float *logp, uint8_t *hit)
@@ -393,6 +411,12 @@ void llama_head_results(struct llama *l, int from, int to, float *logp, uint8_t 
 
 	l->k->get(l->pool, logp + from, l->logp + from, n * sizeof *logp);
 	l->k->get(l->pool, hit + from, l->hit + from, n * sizeof *hit);
+}
+
+void llama_spread(struct llama *l, int n, float *entropy, float *logit)
+{
+	l->k->get(l->pool, entropy, l->entropy, (size_t)n * sizeof *entropy);
+	l->k->get(l->pool, logit, l->logit, (size_t)n * sizeof *logit);
 }
 
 void llama_forward(struct llama *l, const struct pack *p, const struct llama_dropout *d,

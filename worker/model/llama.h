@@ -125,5 +125,8 @@ void llama_forward(struct llama *l, const struct pack *p, const struct llama_dro
  * adapter the slab is like the adapter's. */
 void llama_train(struct llama *l, const struct pack *p, const struct llama_dropout *d,
 		 const struct llama_loss *loss, float *grads, bool acc, float *logp, uint8_t *hit);
+/* Of the first n targets of the pack that llama_train() took last: the entropy of the softmax in
+ * nats, and the mean logit. Both [n], the program's; NaN where the back end does not say. */
+void llama_spread(struct llama *l, int n, float *entropy, float *logit);
 /* Logits of every row, [T][V] "=", the program's; for tests and small tools. */
 enum rc llama_logits(struct llama *l, const struct pack *p, float *logits, struct err *e);

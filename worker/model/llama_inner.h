@@ -52,10 +52,10 @@ struct llama {
 	struct llama_weights *w; /* owned; [n_layers] */
 	const void *embed, *head;
 	const float *norm_out;
-	bool packed;		  /* the products of the layers are */
+	bool packed; /* the products of the layers are */
 	enum kern_format packed_as;
-	struct weights own;	  /* of a frozen model that nobody brought to the back end */
-	const void *lora;	  /* the adapter's slab in `act` */
+	struct weights own; /* of a frozen model that nobody brought to the back end */
+	const void *lora;   /* the adapter's slab in `act` */
 	void *own_lora;
 
 	char *slab; /* owned, of the back end; everything below points into it */
@@ -68,12 +68,13 @@ struct llama {
 	int32_t *lists;			/* owned; `here` points into it */
 	size_t lists_bytes;
 	/* Head rows, one per target (N of them at most). */
-	void *hx, *hn;	    /* [N][C] before and after the norm */
-	float *rf, *g;	    /* [N] 1/rms; slopes */
-	float *logp;	    /* [N] */
-	float *slopes;	    /* [N], owned; the program's: g as the loss gives it */
-	uint8_t *hit;	    /* [N] */
-	float *probs, *sum; /* [probs_rows][V], [N][2]: the softmax of the answers at work */
+	void *hx, *hn;		/* [N][C] before and after the norm */
+	float *rf, *g;		/* [N] 1/rms; slopes */
+	float *logp;		/* [N] */
+	float *slopes;		/* [N], owned; the program's: g as the loss gives it */
+	uint8_t *hit;		/* [N] */
+	float *entropy, *logit; /* [N]; not of one that goes forward only */
+	float *probs, *sum;	/* [probs_rows][V], [N][2]: the softmax of the answers at work */
 	int n_targets, probs_rows;
 	/* Backward only. */
 	void *dx;	 /* [T][C] */

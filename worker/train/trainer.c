@@ -149,6 +149,8 @@ static enum rc allocate(struct trainer *tr, struct err *e)
 	if (!tr->grads || !tr->adam_m || !tr->adam_v)
 		return err_set(e, RC_NOMEM, "gradients and moments need 3 x %zu MiB", bytes >> 20);
 	tr->logp = mem_array(targets, sizeof *tr->logp);
+	tr->entropy = mem_array(targets, sizeof *tr->entropy);
+	tr->logit = mem_array(targets, sizeof *tr->logit);
 	tr->g = mem_array(targets, sizeof *tr->g);
 	tr->hit = mem_array(targets, sizeof *tr->hit);
 	if ((rc = pack_new(lo.max_tokens, TRAIN_SEQS_PER_PACK, &tr->pack, e)) != RC_OK)
@@ -205,6 +207,8 @@ void trainer_free(struct trainer *tr)
 	mirror_free(tr->k, tr->pool, tr->master, bytes);
 	weights_release(&tr->base);
 	free(tr->logp);
+	free(tr->entropy);
+	free(tr->logit);
 	free(tr->g);
 	free(tr->hit);
 	free(tr);
@@ -225,6 +229,7 @@ void trainer_run_pack(struct trainer *tr, const struct llama_loss *loss, int ste
 	struct llama_dropout d = trainer_dropout(tr, step);
 
 	llama_train(tr->llama, &tr->pack, &d, loss, tr->grads, !tr->fresh, tr->logp, tr->hit);
+	llama_spread(tr->llama, tr->pack.n_targets, tr->entropy, tr->logit);
 	tr->fresh = false;
 }
 
@@ -283,9 +288,11 @@ enum rc trainer_pull(struct trainer *tr, struct err *e)
 	return mirror_fault(tr->k, tr->pool, e);
 }
 
+/* What is not known is left out. */
 static void set(json_t *o, const char *key, double v)
 {
-	json_object_set_new(o, key, json_real(v));
+	if (!isnan(v))
+		json_object_set_new(o, key, json_real(v));
 }
 
 json_t *train_metrics_json(const struct train_metrics *m, bool preference)
@@ -297,6 +304,7 @@ json_t *train_metrics_json(const struct train_metrics *m, bool preference)
 	set(o, "grad_norm", m->grad_norm);
 	set(o, "num_tokens", m->num_tokens);
 	set(o, "mean_token_accuracy", m->mean_token_accuracy);
+	set(o, "entropy", m->entropy);
 	if (!preference)
 		return o;
 	set(o, "rewards/chosen", m->reward_chosen);
@@ -305,6 +313,8 @@ json_t *train_metrics_json(const struct train_metrics *m, bool preference)
 	set(o, "rewards/margins", m->margin);
 	set(o, "logps/chosen", m->logp_chosen);
 	set(o, "logps/rejected", m->logp_rejected);
+	set(o, "logits/chosen", m->logit_chosen);
+	set(o, "logits/rejected", m->logit_rejected);
 	set(o, "nll_loss", m->nll_loss);
 	set(o, "extra_loss", m->extra_loss);
 	set(o, "tokens_saved", m->tokens_saved);

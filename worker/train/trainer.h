@@ -29,13 +29,13 @@ struct train_opts {
 	double clip_norm;			/* 0: no clipping */
 	double dropout;				/* 0 for none */
 	uint64_t seed;				/* of the masks */
-	int max_length;	     /* longest prompt + response in tokens; longer is refused */
-	int micro_tokens;    /* 0: TRAIN_MICRO_TOKENS. Part of the settings: never by machine */
-	bool recompute;	     /* always; else when only that fits. Changes no bit */
-	size_t memory_bytes; /* that may be taken; 0: what the machine has left */
-	struct lora *lora;   /* borrowed; it alone is trained then, the model is frozen. Or NULL */
+	int max_length;	      /* longest prompt + response in tokens; longer is refused */
+	int micro_tokens;     /* 0: TRAIN_MICRO_TOKENS. Part of the settings: never by machine */
+	bool recompute;	      /* always; else when only that fits. Changes no bit */
+	size_t memory_bytes;  /* that may be taken; 0: what the machine has left */
+	struct lora *lora;    /* borrowed; it alone is trained then, the model is frozen. Or NULL */
 	enum train_base base; /* with an adapter: how the frozen matrices are kept */
-	bool pairs;	     /* preference steps will be taken */
+	bool pairs;	      /* preference steps will be taken */
 	enum kern_format format; /* of the factors of products with weights: F32 or BF16 */
 	struct dpo_settings dpo; /* for preference steps only */
 };
@@ -60,11 +60,13 @@ struct train_metrics {
 	double num_tokens;	    /* rows fed through the model */
 	double tokens_saved;	    /* rows more, had each pair's prompt been fed twice */
 	double mean_token_accuracy; /* over target tokens (of chosen ones in pairs) */
+	double entropy;		    /* mean over target tokens, in nats; NaN: not known */
 	/* Preference steps only. */
 	double reward_chosen, reward_rejected, accuracy, margin;
 	double logp_chosen, logp_rejected;
-	double nll_loss;   /* mean over pairs of -logp / length of the chosen */
-	double extra_loss; /* mean over target tokens of the extra examples */
+	double logit_chosen, logit_rejected; /* mean over tokens and vocabulary; NaN: not known */
+	double nll_loss;		     /* mean over pairs of -logp / length of the chosen */
+	double extra_loss;		     /* mean over target tokens of the extra examples */
 };
 
 struct trainer;

@@ -11,7 +11,7 @@ struct pair_run {
 	const struct train_pair *pairs;
 	int n, first;		   /* pairs in all, first of the pack */
 	struct train_metrics *out; /* sums until the end */
-	double chosen_tokens, chosen_hits;
+	double chosen_tokens, chosen_hits, rejected_tokens;
 	int bad; /* first pair whose policy and reference differ, or -1 */
 	double bad_by;
 };
@@ -111,6 +111,20 @@ static void compare_reference(struct pair_run *r, int pair, const struct dpo_pai
 	}
 }
 
+/* Entropy and mean logits of both answers of every pair. */
+static void add_spread(struct pair_run *r, const struct pack *p)
+{
+	const struct trainer *tr = r->tr;
+	struct train_metrics *m = r->out;
+
+	for (int a = 0; a < p->n_answers; a += 2) {
+		m->logit_chosen += train_sum(p, tr->logit, a);
+		m->logit_rejected += train_sum(p, tr->logit, a + 1);
+		m->entropy += train_sum(p, tr->entropy, a) + train_sum(p, tr->entropy, a + 1);
+		r->rejected_tokens += p->answer[a + 2] - p->answer[a + 1];
+	}
+}
+
 static void train_pack(struct pair_run *r, int step)
 {
 	struct trainer *tr = r->tr;
@@ -118,6 +132,7 @@ static void train_pack(struct pair_run *r, int step)
 
 	trainer_run_pack(tr, &loss, step);
 	r->out->num_tokens += tr->pack.n_tokens;
+	add_spread(r, &tr->pack);
 }
 
 static void check_pack(struct pair_run *r, int step)
@@ -157,8 +172,11 @@ static void run_pairs(struct pair_run *r, void (*run)(struct pair_run *, int), i
 	pack_clear(p);
 }
 
-static void average(struct train_metrics *m, int n)
+static void average(const struct pair_run *r)
 {
+	struct train_metrics *m = r->out;
+	int n = r->n;
+
 	m->loss /= n;
 	m->nll_loss /= n;
 	m->reward_chosen /= n;
@@ -167,6 +185,10 @@ static void average(struct train_metrics *m, int n)
 	m->accuracy /= n;
 	m->logp_chosen /= n;
 	m->logp_rejected /= n;
+	m->mean_token_accuracy = r->chosen_hits / r->chosen_tokens;
+	m->logit_chosen /= r->chosen_tokens;
+	m->logit_rejected /= r->rejected_tokens;
+	m->entropy /= r->chosen_tokens + r->rejected_tokens;
 }
 
 /* Supervised examples mixed in; their weights stand on their own. */
@@ -206,8 +228,7 @@ enum rc trainer_dpo_step(struct trainer *tr, const struct train_pair *pairs, int
 		return rc;
 	tr->fresh = true;
 	run_pairs(&r, train_pack, step);
-	average(out, n);
-	out->mean_token_accuracy = r.chosen_hits / r.chosen_tokens;
+	average(&r);
 	if ((rc = run_extra(&r, extra, n_extra, step, e)) != RC_OK)
 		return rc;
 	return trainer_update(tr, step, out, e);

@@ -28,11 +28,12 @@ struct trainer {
 	bool fresh;	     /* the gradient of this step has not begun: the next pack writes it */
 	/* Slabs like the set's in the back end's memory, owned: */
 	float *grads, *adam_m, *adam_v;
-	float *master;	     /* the set's own where memory is the program's */
-	void *work;	     /* what products read; the master where `act` is F32 */
-	struct weights base; /* of a frozen model that is packed */
-	float *logp, *g;     /* owned, the program's; one per target of the pack */
-	uint8_t *hit;	     /* owned, likewise */
+	float *master;		/* the set's own where memory is the program's */
+	void *work;		/* what products read; the master where `act` is F32 */
+	struct weights base;	/* of a frozen model that is packed */
+	float *logp, *g;	/* owned, the program's; one per target of the pack */
+	float *entropy, *logit; /* likewise, of the last pack */
+	uint8_t *hit;		/* owned, likewise */
 	int64_t adam_steps;
 };
 
@@ -65,6 +66,8 @@ static inline int train_common(const struct train_pair *q)
 {
 	return q->n_chosen < q->n_rejected ? q->n_chosen : q->n_rejected;
 }
+/* Sum of x over the targets of an answer. */
+double train_sum(const struct pack *p, const float *x, int answer);
 /* Refuses ids outside the vocabulary, empty parts, sequences over `max_length`. */
 enum rc train_check_sequence(const struct model *m, int max_length, const char *what, int index,
 			     const int32_t *prompt, int n_prompt, const int32_t *response,
@@ -75,11 +78,11 @@ enum rc train_check_pair(const struct model *m, int max_length, int index,
 /* --- Steps ------------------------------------------------------------------------------------ */
 
 struct llama_dropout trainer_dropout(const struct trainer *tr, int step);
-/* Forward and backward of the pack as it stands; logp and hit are filled. */
+/* Forward and backward of the pack as it stands; logp, hit, entropy and logit are filled. */
 void trainer_run_pack(struct trainer *tr, const struct llama_loss *loss, int step);
 /* Adds the gradients of weighted examples, scaled: g = -weight * scale. Sequence ids from `id0`. */
 struct example_sums {
-	double nll_weighted, rows, targets, hits;
+	double nll_weighted, rows, targets, hits, entropy;
 };
 void trainer_run_examples(struct trainer *tr, const struct train_example *ex, int n, int id0,
 			  double scale, int step, struct example_sums *sums);

@@ -52,6 +52,15 @@ struct answer_sums train_sums(const struct pack *p, const float *logp, const uin
 	return r;
 }
 
+double train_sum(const struct pack *p, const float *x, int answer)
+{
+	double sum = 0;
+
+	for (int i = p->answer[answer]; i < p->answer[answer + 1]; i++)
+		sum += (double)x[i];
+	return sum;
+}
+
 enum rc train_check_sequence(const struct model *m, int max_length, const char *what, int index,
 			     const int32_t *prompt, int n_prompt, const int32_t *response,
 			     int n_response, struct err *e)

@@ -20,6 +20,7 @@ static void run_pack(struct trainer *tr, const struct train_example *ex, int fir
 		sums->nll_weighted -= (double)ex[first + a].weight * r.logp;
 		sums->targets += r.n;
 		sums->hits += r.hits;
+		sums->entropy += train_sum(p, tr->entropy, a);
 	}
 	sums->rows += p->n_tokens;
 	pack_clear(p);
@@ -72,5 +73,6 @@ enum rc trainer_sft_step(struct trainer *tr, const struct train_example *ex, int
 	out->loss = sums.nll_weighted / weights;
 	out->num_tokens = sums.rows;
 	out->mean_token_accuracy = sums.hits / sums.targets;
+	out->entropy = sums.entropy / sums.targets;
 	return trainer_update(tr, step, out, e);
 }
