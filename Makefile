@@ -36,6 +36,8 @@ LIBS_server := -lcivetweb
 NVCC      ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 CUDA_ARCH ?= 80 89 90
 SRC_cuda  := $(wildcard kernels/cuda/*.cu)
+SRC_cuda_c := $(wildcard kernels/cuda/*.c)
+CUDA_HOME := $(abspath $(if $(NVCC),$(dir $(realpath $(NVCC)))..))
 CUDA_SO   := $(if $(NVCC),$(BUILD)/pawl-cuda.so)
 NVCCFLAGS_:= -std=c++17 -O3 -I. -fmad=false -Xptxas -v -Xcompiler -fPIC,-Wall -lineinfo \
              $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
@@ -65,6 +67,7 @@ avx512_flags := $(avx2_flags) -mavx512f -mavx512bw -mavx512vl -mavx512dq
 extra_flags = $(if $(filter kernels/%,$(1)),-Wno-psabi $(if $(DEBUG),,-O3)) \
               $(if $(filter tests/unit/% tests/fuzz/%,$(1)),-Wno-missing-prototypes) \
               $(if $(filter tests/unit/test_cuda_%,$(1)),-Itests/cuemu/include) \
+              $(if $(filter kernels/cuda/%,$(1)),-fPIC -isystem $(CUDA_HOME)/include) \
               $(if $(findstring _avx2.c,$(1)),$(avx2_flags)) \
               $(if $(findstring _avx512.c,$(1)),$(avx512_flags)) \
               $(if $(findstring _avx512bf16.c,$(1)),$(avx512_flags) -mavx512bf16 -mavx512vnni) \
@@ -112,8 +115,8 @@ $(BUILD)/obj/%.cu.o: %.cu Makefile
 	@mkdir -p $(dir $@)
 	$(NVCC) $(NVCCFLAGS_) $(NVCCFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@ 2> $@.ptxas || \
 	  { cat $@.ptxas >&2; exit 1; }
-$(BUILD)/pawl-cuda.so: $(call OBJ,$(SRC_cuda))
-	$(NVCC) -shared -o $@ $^ -lcublasLt
+$(BUILD)/pawl-cuda.so: $(call OBJ,$(SRC_cuda) $(SRC_cuda_c))
+	$(NVCC) -shared -o $@ $^ -L$(CUDA_HOME)/lib64 -lcublasLt -Xlinker -rpath,$(CUDA_HOME)/lib64
 # Registers of every kernel beside kernels/cuda/registers.txt; no kernel may spill.
 .PHONY: check-cuda cuda-registers
 check-cuda: $(CUDA_SO)
@@ -123,7 +126,10 @@ cuda-registers: $(CUDA_SO)
 $(BUILD)/obj/cuemu/%.o: % Makefile
 	@mkdir -p $(dir $@)
 	$(CXX) $(CXXFLAGS_) $(CXXFLAGS) -MMD -MP -x c++ -c $< -o $@
-$(BUILD)/libcuemu.a: $(patsubst %,$(BUILD)/obj/cuemu/%.o,$(SRC_cuda) $(SRC_cuemu))
+$(BUILD)/obj/cuemu/%.c.o: %.c Makefile
+	@mkdir -p $(dir $@)
+	$(CC) $(CFLAGS_) $(CFLAGS) -Itests/cuemu/include -MMD -MP -c $< -o $@
+$(BUILD)/libcuemu.a: $(patsubst %,$(BUILD)/obj/cuemu/%.o,$(SRC_cuda) $(SRC_cuda_c) $(SRC_cuemu))
 	@rm -f $@
 	$(AR) rcs $@ $^
 

@@ -14,6 +14,8 @@ struct kern_gpu {
 	int (*devices)(char *why, size_t size);
 };
 
+extern const struct kern_gpu pawl_gpu; /* of the shared object, and of the tests' emulator */
+
 /* Loaded once, kept. NULL says why: no such file, a library it needs is missing, another version. */
 const struct kern_gpu *kern_gpu(char *why, size_t size);
 /* NULL when it has none of that name. */

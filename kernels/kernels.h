@@ -113,6 +113,7 @@ struct kern_paged {
 	const int32_t *first;  /* [rows] */
 	const int32_t *n_keys; /* [rows] keys seen: positions 0 .. n_keys-1 */
 	int most_keys;	       /* the largest of them, or more */
+	int runs; /* how often first[] changes from row to row, plus one; 0: not known */
 	void *out;	       /* [rows][H*D] "=" */
 };
 

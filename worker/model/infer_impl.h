@@ -62,7 +62,7 @@ struct pass {
 	int n, cap;
 	struct pass_lists here, there; /* the same lists in the program and in the back end */
 	const int32_t **table; /* [n] block numbers of the row's sequence */
-	int n_out, cap_out, n_blocks, most_keys;
+	int n_out, cap_out, n_blocks, most_keys, runs;
 	void *x, *xn, *qkv, *att, *gu, *y; /* activations, [cap][...] */
 	void *xo;                          /* [cap_out][C] */
 	float *logits, *lse;               /* [cap_out][V], [2][cap_out] */

@@ -125,13 +125,14 @@ void pass_add(struct pass *p, int32_t id, int32_t pos, const int32_t *table)
 /* The blocks of each sequence once: its rows stand side by side, the last one sees most. */
 static void list_blocks(struct pass *p)
 {
-	p->n_blocks = p->most_keys = 0;
+	p->n_blocks = p->most_keys = p->runs = 0;
 	for (int r = 0, end; r < p->n; r = end) {
 		for (end = r; end < p->n && p->table[end] == p->table[r]; end++)
 			p->here.first[end] = p->n_blocks;
 		int keys = p->here.n_keys[end - 1], n = (keys + KERN_PAGE - 1) / KERN_PAGE;
 		memcpy(p->here.blocks + p->n_blocks, p->table[r], (size_t)n * sizeof(int32_t));
 		p->n_blocks += n;
+		p->runs++;
 		p->most_keys = keys > p->most_keys ? keys : p->most_keys;
 	}
 }
@@ -185,6 +186,7 @@ static void attention(struct infer *f, int l)
 		.first = p->there.first,
 		.n_keys = p->there.n_keys,
 		.most_keys = p->most_keys,
+		.runs = p->runs,
 		.out = p->att,
 	};
 	k->attn_paged(f->pool, &a);

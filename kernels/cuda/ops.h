@@ -1,0 +1,49 @@
+/* Operations that are made of several launches or need the context's scratch; table.c lists them. */
+#pragma once
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "kernels/cuda/context.h"
+
+/* head.cu: logits[rows][vocab] to log-probabilities of `target`; sum and hit may be NULL. With `keep`
+ * exp(logit - largest) stays in place of the logits. */
+void cu_head_rows(cu_stream, float *x, const int32_t *target, float *logp, uint8_t *hit, float *sum,
+		  int rows, int vocab, bool keep);
+/* d[rows][vocab] in `act` = g (onehot - x / sum); d may be x when act is F32. */
+void cu_head_slope(cu_stream, enum kern_format act, void *d, const float *x, const float *sum,
+		   const float *g, const int32_t *target, int rows, int vocab);
+
+/* Attention over the block cache; see struct kern_paged. Scratch of so many bytes; `counts` are zeros
+ * at first and left as zeros. */
+size_t cu_attn_paged_scratch(enum kern_format act, const struct kern_paged *, int runs);
+size_t cu_attn_paged_counts(int rows, int heads);
+void cu_attn_paged(cu_stream, enum kern_format act, const struct kern_paged *, int runs,
+		   void *scratch, unsigned *counts);
+
+/* unpack.cu: W[n][k] of int8 (see cu_pack_size()) in `act`. */
+void cu_unpack_q8(cu_stream, enum kern_format act, void *out, const void *wp, int n, int k);
+
+/* products.c: as in struct kern; `c` is in `out`. */
+void cu_product_nt(struct kern_pool *p, enum kern_format f, enum kern_format out, void *c, int ldc,
+		   const void *a, int lda, const void *w, int ldw, int m, int n, int k, bool acc);
+void cu_gemm_nt(struct kern_pool *p, enum kern_format f, void *c, int ldc, const void *a, int lda,
+		const void *w, int ldw, int m, int n, int k, bool acc);
+void cu_gemm_nn(struct kern_pool *p, enum kern_format f, void *c, int ldc, const void *a, int lda,
+		const void *w, int ldw, int m, int n, int k, bool acc);
+void cu_gemm_tn(struct kern_pool *p, enum kern_format f, float *c, int ldc, const void *b, int ldb,
+		const void *a, int lda, int m, int n, int k, bool acc);
+void cu_gemm_packed(struct kern_pool *p, enum kern_format f, void *c, int ldc, const void *a,
+		    int lda, const void *wp, int m, int n, int k, bool acc);
+void cu_gemm_logits(struct kern_pool *p, enum kern_format f, float *c, int ldc, const void *a,
+		    int lda, const void *wp, int m, int n, int k);
+void cu_gemm_packed_back(struct kern_pool *p, enum kern_format f, void *c, int ldc, const void *a,
+			 int lda, const void *wp, int m, int n, int k, bool acc);
+
+/* head.c */
+void cu_logprob(struct kern_pool *p, const struct kern_logprob *a);
+
+#ifdef __cplusplus
+}
+#endif

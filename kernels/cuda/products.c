@@ -1,0 +1,141 @@
+/* Products in all formats, brought to those of blas.h: factors that are not in the format asked for are
+ * rounded into scratch first, int8 weights are widened. */
+#include "kernels/cuda/blas.h"
+#include "kernels/cuda/ops.h"
+
+static size_t bytes_of(enum kern_format f)
+{
+	return f == KERN_BF16 ? 2 : 4;
+}
+
+/* What a factor in `act` spans; gaps between rows go along. */
+static size_t span(int rows, int cols, int ld)
+{
+	return ((size_t)rows - 1) * (size_t)ld + (size_t)cols;
+}
+
+/* Where the two factors are found in format `in`, which is `act` or, on a float table, bfloat16. */
+static bool bring(struct kern_pool *p, struct cu_gemm *g, size_t n_a, size_t n_b)
+{
+	size_t room_a = (n_a * 2 + 255) / 256 * 256;
+	char *there;
+
+	if (g->in == p->act)
+		return true;
+	there = cu_scratch(p, CU_SCRATCH_FACTOR, room_a + n_b * 2);
+	if (!there)
+		return false;
+	cu_narrow(p->stream, there, g->a, n_a);
+	cu_narrow(p->stream, there + room_a, g->b, n_b);
+	g->a = there;
+	g->b = there + room_a;
+	return true;
+}
+
+static void multiply(struct kern_pool *p, struct cu_gemm *g)
+{
+	size_t n_a, n_b;
+
+	if (g->m <= 0 || g->n <= 0 || g->k <= 0)
+		return;
+	n_a = g->kind == CU_TN ? span(g->k, g->m, g->lda) : span(g->m, g->k, g->lda);
+	n_b = g->kind == CU_NT ? span(g->n, g->k, g->ldb) : span(g->k, g->n, g->ldb);
+	if (bring(p, g, n_a, n_b))
+		cu_gemm(p->blas, p->stream, g);
+}
+
+/* How factors are multiplied: a table of bfloat16 has nothing else. */
+static enum kern_format factors(const struct kern_pool *p, enum kern_format f)
+{
+	return p->act == KERN_BF16 ? KERN_BF16 : f;
+}
+
+void cu_product_nt(struct kern_pool *p, enum kern_format f, enum kern_format out, void *c, int ldc,
+		   const void *a, int lda, const void *w, int ldw, int m, int n, int k, bool acc)
+{
+	struct cu_gemm g = {CU_NT, factors(p, f), out, m, n, k, a, w, lda, ldw, c, ldc, acc};
+
+	multiply(p, &g);
+}
+
+void cu_gemm_nt(struct kern_pool *p, enum kern_format f, void *c, int ldc, const void *a, int lda,
+		const void *w, int ldw, int m, int n, int k, bool acc)
+{
+	cu_product_nt(p, f, p->act, c, ldc, a, lda, w, ldw, m, n, k, acc);
+}
+
+void cu_gemm_nn(struct kern_pool *p, enum kern_format f, void *c, int ldc, const void *a, int lda,
+		const void *w, int ldw, int m, int n, int k, bool acc)
+{
+	struct cu_gemm g = {CU_NN, factors(p, f), p->act, m, k, n, a, w, lda, ldw, c, ldc, acc};
+
+	multiply(p, &g);
+}
+
+void cu_gemm_tn(struct kern_pool *p, enum kern_format f, float *c, int ldc, const void *b, int ldb,
+		const void *a, int lda, int m, int n, int k, bool acc)
+{
+	struct cu_gemm g = {CU_TN, factors(p, f), KERN_F32, n, k, m, b, a, ldb, lda, c, ldc, acc};
+
+	multiply(p, &g);
+}
+
+/* --- packed weights --------------------------------------------------------------------------- */
+
+/* The weight as an array in format `*f` with rows of k: as it lies, or widened into scratch. */
+static const void *opened(struct kern_pool *p, enum kern_format *f, const void *wp, int n, int k)
+{
+	enum kern_format as = *f == KERN_Q8 ? p->act : *f;
+	void *there;
+
+	if (*f != KERN_Q8)
+		return wp;
+	*f = as;
+	there = cu_scratch(p, CU_SCRATCH_FACTOR, (size_t)n * (size_t)k * bytes_of(as));
+	if (there)
+		cu_unpack_q8(p->stream, as, there, wp, n, k);
+	return there;
+}
+
+/* On a float table a bfloat16 weight is there already, and the other factor alone is rounded. */
+static void with_weight(struct kern_pool *p, enum cu_product kind, enum kern_format f,
+			enum kern_format out, void *c, int ldc, const void *a, int lda,
+			const void *wp, int m, int n, int k, bool acc)
+{
+	int inner = kind == CU_NT ? k : n, cols = kind == CU_NT ? n : k;
+	struct cu_gemm g = {kind, f, out, m, cols, inner, a, NULL, lda, k, c, ldc, acc};
+
+	if (m <= 0)
+		return;
+	g.b = opened(p, &g.in, wp, n, k);
+	if (!g.b)
+		return;
+	if (g.in != p->act) {
+		size_t n_a = span(m, inner, lda);
+		void *there = cu_scratch(p, CU_SCRATCH_FACTOR, n_a * 2);
+
+		if (!there)
+			return;
+		cu_narrow(p->stream, there, a, n_a);
+		g.a = there;
+	}
+	cu_gemm(p->blas, p->stream, &g);
+}
+
+void cu_gemm_packed(struct kern_pool *p, enum kern_format f, void *c, int ldc, const void *a,
+		    int lda, const void *wp, int m, int n, int k, bool acc)
+{
+	with_weight(p, CU_NT, f, p->act, c, ldc, a, lda, wp, m, n, k, acc);
+}
+
+void cu_gemm_logits(struct kern_pool *p, enum kern_format f, float *c, int ldc, const void *a,
+		    int lda, const void *wp, int m, int n, int k)
+{
+	with_weight(p, CU_NT, f, KERN_F32, c, ldc, a, lda, wp, m, n, k, false);
+}
+
+void cu_gemm_packed_back(struct kern_pool *p, enum kern_format f, void *c, int ldc, const void *a,
+			 int lda, const void *wp, int m, int n, int k, bool acc)
+{
+	with_weight(p, CU_NN, f, p->act, c, ldc, a, lda, wp, m, n, k, acc);
+}
