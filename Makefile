@@ -135,6 +135,8 @@ $(BUILD)/libcuemu.a: $(patsubst %,$(BUILD)/obj/cuemu/%.o,$(SRC_cuda) $(SRC_cuda_
 
 # --- tests -------------------------------------------------------------------------------------
 UNIT ?= $(sort $(notdir $(basename $(wildcard tests/unit/test_*.c))))
+# The queue against its model: 100,000 operations, fewer under sanitizers; PAWL_QUEUE_OPS=10000000 is the
+# long form.
 # ASan and UBSan see every suite (two minutes); TSan those with threads of their own.
 UNIT_SANITIZED ?= $(UNIT)
 UNIT_THREADS ?= $(filter test_kernels% test_collective test_infer% test_log test_queue%,$(UNIT))
@@ -233,8 +235,8 @@ check: deps-test
 	@$(MAKE) --no-print-directory all
 	@sh tests/check.sh \
 	  unit      '$(MAKE) --no-print-directory check-unit' \
-	  sanitized '$(MAKE) --no-print-directory check-unit SANITIZE=address,undefined UNIT="$(UNIT_SANITIZED)"' \
-	  threads   '$(MAKE) --no-print-directory check-unit SANITIZE=thread UNIT="$(UNIT_THREADS)"' \
+	  sanitized 'PAWL_QUEUE_OPS=6000 $(MAKE) --no-print-directory check-unit SANITIZE=address,undefined UNIT="$(UNIT_SANITIZED)"' \
+	  threads   'PAWL_QUEUE_OPS=6000 $(MAKE) --no-print-directory check-unit SANITIZE=thread UNIT="$(UNIT_THREADS)"' \
 	  cuda      '$(MAKE) --no-print-directory check-cuda' \
 	  tidy      'sh tests/tidy.sh' \
 	  headers   'CC=$(CC) sh tests/headers.sh' \

@@ -57,6 +57,13 @@ local RUN_NUMBERS = {'class', 'aged', 'vt', 'weight', 'max_running', 'lease'}
 local RUN_REAL = {vt = 1, weight = 1}
 local runs_memo, meta_memo
 
+-- The score of a run in its pools: strict class first, then least virtual time (seconds of work by
+-- weight). Waiting improves the class. What stands in the pools is r.score until register() writes the
+-- new one to all of them at once: pools must not disagree about a run while one is picked.
+local function pool_score(r)
+	return math.max(r.class - r.aged, 0) * 1e13 + r.vt
+end
+
 -- nil when there is no such run.
 local function run_of(id)
 	local r = runs_memo[id]
@@ -74,6 +81,7 @@ local function run_of(id)
 	for i = 1, #RUN_NUMBERS do
 		r[RUN_NUMBERS[i]] = tonumber(r[RUN_NUMBERS[i]]) or 0
 	end
+	r.score = pool_score(r)
 	runs_memo[id] = r
 	return r
 end
@@ -90,12 +98,6 @@ end
 
 local function run_count(r, field)
 	return (tonumber(redis.call('HGET', P .. 'r:' .. r.id, field)) or 0) + (r.added[field] or 0)
-end
-
--- The score of a run in its pools: strict class first, then least virtual time (seconds of work by
--- weight). Waiting improves the class.
-local function pool_score(r)
-	return math.max(r.class - r.aged, 0) * 1e13 + r.vt
 end
 
 local function runs_flush()

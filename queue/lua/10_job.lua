@@ -74,6 +74,12 @@ local function pools_set(run, score)
 	end
 end
 
+-- Whether anything limits the run at all.
+local function run_limit(r)
+	local quota = r.owner ~= '' and redis.call('EXISTS', P .. 'quota:' .. r.owner) == 1
+	run_put(r, 'limited', (quota or r.max_running > 0) and '1' or '0')
+end
+
 -- Whether the run may be served now.
 local function run_served(r)
 	if r.hold ~= '0' then
@@ -86,7 +92,8 @@ local function run_served(r)
 end
 
 local function pools_sync(r)
-	pools_set(r.id, run_served(r) and pool_score(r))
+	r.score = pool_score(r)
+	pools_set(r.id, run_served(r) and r.score)
 end
 
 -- After a limited run began or ended a job, or its owner's quota changed.
@@ -118,6 +125,7 @@ local function run_wakes(r)
 	run_put(r, 'since', lclock())
 	run_put(r, 'aged', 0)
 	run_put(r, 'vt', math.max(floor, r.vt))
+	r.score = pool_score(r)
 end
 
 local function ready_in(j)
@@ -131,7 +139,7 @@ local function ready_in(j)
 	end
 	redis.call('SADD', P .. 'rs:' .. j.run, j.queue)
 	if run_served(r) then
-		redis.call('ZADD', P .. 'pool:' .. j.queue, pool_score(r), j.run)
+		redis.call('ZADD', P .. 'pool:' .. j.queue, r.score, j.run)
 		redis.call('SADD', P .. 'aq', j.queue)
 	end
 end

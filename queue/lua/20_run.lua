@@ -265,8 +265,7 @@ register('tune', function(a)
 		run_put(r, a[i], tonumber(a[i + 1]))
 		audit('tune', a[2], '', a[i] .. '=' .. a[i + 1])
 	end
-	local quota = r.owner ~= '' and redis.call('EXISTS', P .. 'quota:' .. r.owner) == 1
-	run_put(r, 'limited', (quota or r.max_running > 0) and '1' or '0')
+	run_limit(r)
 	pools_sync(r)
 	run_event(a[2], r.state, {tuned = true})
 	return 1
@@ -285,7 +284,7 @@ register('quota_set', function(a)
 	end
 	for _, run in ipairs(redis.call('SMEMBERS', P .. 'orun:' .. owner)) do
 		local r = run_of(run)
-		run_put(r, 'limited', (not none or r.max_running > 0) and '1' or '0')
+		run_limit(r)
 		running = running + run_count(r, 'n:running')
 	end
 	redis.call('HSET', P .. 'own:' .. owner, 'running', running)

@@ -53,6 +53,7 @@ local function run_reopen(run)
 		if r.owner ~= '' then
 			redis.call('SADD', P .. 'orun:' .. r.owner, run)
 		end
+		run_limit(r) -- quotas may have come and gone since it ended
 		run_event(run, state)
 	end
 end
@@ -152,7 +153,6 @@ local function again(j)
 		attempt_close(j, 'preempted', cjson.encode({message = 'an input was invalidated'}))
 		settle_charge(j)
 	end
-	j.cancel = '0'
 	if j.state == to then
 		redis.call('HSET', P .. 'j:' .. j.id, unpack(fields))
 	else

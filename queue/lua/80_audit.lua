@@ -129,24 +129,31 @@ local function at_limit(run, d)
 		tonumber(q[2]) > 0 and spent >= 3600 * tonumber(q[2])
 end
 
-local function audit_pools(say, run, queues, served)
+local function audit_pools(say, run, queues, served, pools)
 	same(say, 'rs:' .. run, members(P .. 'rs:' .. run, 'set'), queues)
-	for _, key in ipairs(redis.call('KEYS', P .. 'pool:*')) do
-		local q = string.sub(key, #P + 6)
-		local want = queues[q] and served
-		local got = redis.call('ZSCORE', key, run)
-		if (got and true or false) ~= (want and true or false) then
+	for q, runs in pairs(pools) do
+		if (runs[run] and true or false) ~= (queues[q] and served and true or false) then
 			say('pool ' .. q .. ' is wrong about ' .. run)
 		end
+	end
+	for q in pairs(queues) do
+		if served and not pools[q] then
+			say('pool ' .. q .. ' is missing')
+		end
+	end
+end
+
+-- Every pool there is, with its runs.
+local function pools_all(say)
+	local pools = {}
+	for _, key in ipairs(redis.call('KEYS', P .. 'pool:*')) do
+		local q = string.sub(key, #P + 6)
+		pools[q] = members(key)
 		if redis.call('SISMEMBER', P .. 'aq', q) == 0 then
 			say('aq lacks ' .. q)
 		end
 	end
-	for q in pairs(queues) do
-		if served and redis.call('EXISTS', P .. 'pool:' .. q) == 0 then
-			say('pool ' .. q .. ' is missing')
-		end
-	end
+	return pools
 end
 
 -- What an owner with a quota has running.
@@ -167,6 +174,7 @@ local function audit_owners(say, all)
 end
 
 local function audit_runs(say, d)
+	local pools = pools_all(say)
 	for _, run in ipairs(redis.call('ZRANGE', P .. 'runs', 0, -1)) do
 		local n, total, open = d.n[run] or {}, 0, 0
 		local state = redis.call('HGET', P .. 'r:' .. run, 'state')
@@ -189,7 +197,7 @@ local function audit_runs(say, d)
 		if (redis.call('SISMEMBER', P .. 'openruns', run) == 0) ~= (RUN_TERMINAL[state] == 1) then
 			say(run .. ' is ' .. state .. ', openruns disagrees')
 		end
-		audit_pools(say, run, d.rs[run] or {}, hold == '0' and not at_limit(run, d))
+		audit_pools(say, run, d.rs[run] or {}, hold == '0' and not at_limit(run, d), pools)
 	end
 end
 

@@ -1,0 +1,676 @@
+/* Random operations on a real Redis and on the model of tests/queue_model.h, compared after each
+ * one: live and stale workers, lost replies, duplicate submits, operators, clock jumps of an hour,
+ * restarts. PAWL_QUEUE_OPS sets the number of operations in all (100,000; the long form is
+ * 10,000,000).
+ */
+#include "base/clk.h"
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "base/str.h"
+#include "queue/internal.h"
+#include "queue/keys.h"
+#include "tests/queue_fixture.h"
+#include "tests/queue_model.h"
+#include "tests/test.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define WORKERS 4
+#define JOBS_PER_RUN 9
+#define STALL_MS 25000
+#define OPS 100000
+
+static struct queue_fixture f;
+static struct err e;
+static struct rng r;
+static struct qm m;
+static const char *const workers[WORKERS] = {"w0", "w1", "w2", "w3"};
+static const char *const big[] = {"big", NULL};
+static bool drains[WORKERS];
+static int64_t last_fence, n_made;
+static char events_at[EVENT_ID_MAX];
+static enum job_state seen[QM_JOBS]; /* as the events tell */
+static bool moved[JOB_N_STATES][JOB_N_STATES];
+static int n_ok, n_stale, n_lost, n_burnt_by_preemption;
+
+static int pick(int n)
+{
+	return (int)rng_below(&r, (uint32_t)n);
+}
+
+/* --- runs --------------------------------------------------------------------------------------
+ */
+
+/* The jobs of a run: parents by number within it; p: only workers of the pool; !n: so many suffice.
+ */
+static const struct shape {
+	const char *name;
+	int parents[4], n_parents, need;
+	int pool, prio;
+	bool optional, stall;
+} shape[JOBS_PER_RUN] = {
+	{"generate.0", {0}, 0, 0, 0, 0, false, true},
+	{"generate.1", {0}, 0, 0, 0, 2, false, false},
+	{"judge.0", {0}, 1, 1, 0, 0, false, false},
+	{"judge.1", {1}, 1, 1, 1, 0, false, false},
+	{"judge.2", {0, 1}, 2, 1, 0, 0, true, false},
+	{"pair.0", {2, 3, 4}, 3, 2, 0, 0, false, false},
+	{"dpo.0", {5}, 1, 1, 1, 0, false, true},
+	{"dpo.1", {6}, 1, 1, 1, -3, false, false},
+	{"eval.0", {7, 0}, 2, 2, 0, 0, false, false},
+};
+
+static json_t *job_json_of(const struct qm_job *j, const struct shape *s)
+{
+	char stage[16];
+	json_t *parents = json_array();
+
+	str_fmt(stage, sizeof(stage), "%.*s", (int)strcspn(s->name, "."), s->name);
+	for (int i = 0; i < j->n_parents; i++)
+		json_array_append_new(parents, json_string(m.jobs[j->parents[i]].id));
+	return json_pack("{s:s, s:s, s:i, s:o, s:i, s:b, s:i, s:I, s:b, s:s*, s:i}", "id", j->id,
+			 "stage", stage, "iter", 1, "parents", parents, "need", (int)j->need,
+			 "optional", (int)j->optional, "priority", (int)j->prio, "stall_ms",
+			 (json_int_t)j->stall, "stall_requeue", 1, "pool", j->pool ? "big" : NULL,
+			 "cost_hint", 3);
+}
+
+static void add_jobs(int run, int first)
+{
+	json_t *list = json_array();
+	int64_t n = 0;
+
+	for (int k = 0; k < JOBS_PER_RUN; k++) {
+		const struct shape *s = &shape[k];
+		struct qm_job j = {.run = run,
+				   .n_parents = (int8_t)s->n_parents,
+				   .need = (int8_t)s->need,
+				   .pool = (int8_t)s->pool,
+				   .prio = (int8_t)s->prio,
+				   .optional = s->optional,
+				   .stall = s->stall ? STALL_MS : 0};
+
+		str_fmt(j.id, sizeof(j.id), "%s.1.%s.0", m.runs[run].id, s->name);
+		for (int p = 0; p < s->n_parents; p++)
+			j.parents[p] = (int8_t)(first + s->parents[p]);
+		json_array_append_new(list, job_json_of(&j, s));
+		if (first + k < m.n_jobs) { /* takes the place of a run that is over */
+			int n_jobs = m.n_jobs;
+			m.n_jobs = first + k;
+			qm_add(&m, &j);
+			m.n_jobs = n_jobs;
+		} else {
+			qm_add(&m, &j);
+		}
+		seen[first + k] = m.jobs[first + k].state;
+	}
+	CHECK_RC(queue_add_jobs(f.q, m.runs[run].id, list, &n, &e), RC_OK);
+	CHECK_EQ(n, JOBS_PER_RUN);
+	CHECK_RC(queue_add_jobs(f.q, m.runs[run].id, list, &n, &e), RC_OK);
+	CHECK_EQ(n, 0);
+	json_decref(list);
+}
+
+static void make_run(int k)
+{
+	struct qm_run *run = &m.runs[k];
+	char extra[64];
+
+	*run = (struct qm_run){.state = RUN_active,
+			       .class = 4 + pick(3),
+			       .max_running = pick(3) ? 0 : 1 + pick(3)};
+	str_fmt(run->id, sizeof(run->id), "r%lld", (long long)n_made++);
+	str_fmt(extra, sizeof(extra), "{\"class\":%d,\"max_running\":%d,\"owner\":\"ada\"}",
+		run->class, run->max_running);
+	qf_run(&f, run->id, extra);
+	add_jobs(k, k * JOBS_PER_RUN);
+}
+
+/* --- the comparison ----------------------------------------------------------------------------
+ */
+
+static int64_t number(const struct redis_reply *p, size_t i)
+{
+	return reply_i64(reply_at(p, i));
+}
+
+static void same_job(int i, const struct redis_reply *h, const struct redis_reply *lease)
+{
+	const struct qm_job *j = &m.jobs[i];
+	int left = 0, succ = 0;
+
+	for (int k = 0; k < j->n_parents; k++) {
+		left += !job_state_terminal(m.jobs[j->parents[k]].state);
+		succ += m.jobs[j->parents[k]].state == JOB_done;
+	}
+	CHECK_STR(reply_text(reply_at(h, 0)), job_state_text(j->state));
+	CHECK_EQ(number(h, 1), j->att);
+	CHECK_EQ(number(h, 2), j->lost);
+	CHECK_STR(reply_text(reply_at(h, 3)), j->token);
+	CHECK_EQ(number(h, 4), j->cancel);
+	CHECK_EQ(number(h, 5), j->gen);
+	if (j->state == JOB_blocked) {
+		CHECK_EQ(number(h, 6), left);
+		CHECK_EQ(number(h, 7), succ);
+	}
+	if (j->state == JOB_running)
+		CHECK_EQ(reply_i64(lease), j->lease_due);
+	else
+		CHECK_EQ(reply_kind(lease), REDIS_NIL);
+}
+
+static void same_runs(const struct redis_reply *const *p)
+{
+	for (int k = 0; k < m.n_runs; k++) {
+		CHECK_STR(reply_text(reply_at(p[k], 0)), run_state_text(m.runs[k].state));
+		CHECK_EQ(number(p[k], 1), m.runs[k].hold);
+		for (int s = 0; s < JOB_N_STATES; s++)
+			CHECK_EQ(number(p[k], (size_t)(2 + s)), qm_n(&m, k, (enum job_state)s));
+	}
+}
+
+/* I1-I4, I6, I7 and I13 by comparison, since the model has them by its making. */
+static void compare(void)
+{
+	struct redis_cmd c[2 * QM_JOBS + QM_RUNS];
+	struct redis_reply *p[2 * QM_JOBS + QM_RUNS];
+	size_t n = 0;
+
+	for (int i = 0; i < m.n_jobs; i++) {
+		c[n] = c[n + 1] = (struct redis_cmd)REDIS_CMD_INIT;
+		cmd_key(&c[n], "HMGET", KEY_JOB, m.jobs[i].id,
+			"state att lost token cancel gen left succ");
+		redis_cmd_words(&c[n + 1], "ZSCORE " KEY_TAG "lease");
+		redis_cmd_add(&c[n + 1], m.jobs[i].id);
+		n += 2;
+	}
+	for (int k = 0; k < m.n_runs; k++) {
+		c[n] = (struct redis_cmd)REDIS_CMD_INIT;
+		cmd_key(&c[n++], "HMGET", KEY_RUN, m.runs[k].id,
+			"state hold n:blocked n:ready n:running n:done n:delayed n:failed "
+			"n:cancelled n:skipped");
+	}
+	CHECK_RC(redis_pipe(queue_redis(f.q), c, n, p, &e), RC_OK);
+	for (int i = 0; i < m.n_jobs; i++)
+		same_job(i, p[2 * i], p[2 * i + 1]);
+	same_runs((const struct redis_reply *const *)(p + 2 * m.n_jobs));
+	for (size_t i = 0; i < n; i++)
+		reply_free(p[i]);
+	if (qm_broken(&m))
+		test_fail(__FILE__, __LINE__, qm_broken(&m));
+}
+
+/* I12: every change of a state is one event, in order, and the last one is the state. */
+static void read_events(void)
+{
+	json_t *items = NULL, *item;
+	bool gap, more = true;
+	size_t i;
+
+	while (more) {
+		CHECK_RC(queue_events(f.q, events_at, 0, 1000, &items, &gap, &e), RC_OK);
+		CHECK(!gap);
+		more = json_array_size(items) > 0;
+		json_array_foreach(items, i, item)
+		{
+			const json_t *d = json_object_get(item, "data");
+			const char *from = jx_get_str(d, "from", NULL),
+				   *to = jx_get_str(d, "state", "");
+
+			str_copy(events_at, sizeof(events_at), jx_get_str(item, "id", ""));
+			for (int k = 0; from && from[0] && k < m.n_jobs; k++) {
+				if (strcmp(m.jobs[k].id, jx_get_str(item, "job", "")) != 0)
+					continue;
+				CHECK_STR(from, job_state_text(seen[k]));
+				CHECK(job_state_of(to, &seen[k]));
+			}
+		}
+		json_decref(items);
+	}
+	for (int k = 0; k < m.n_jobs; k++)
+		CHECK_STR(job_state_text(seen[k]), job_state_text(m.jobs[k].state));
+}
+
+/* --- workers -----------------------------------------------------------------------------------
+ */
+
+/* Which job the worker got, told by Redis when the reply was lost. */
+static int who_got(int worker, char token[TOKEN_MAX])
+{
+	struct redis_cmd c = REDIS_CMD_INIT, d = REDIS_CMD_INIT;
+	struct redis_reply *p = NULL, *t = NULL;
+	int job = -1;
+
+	cmd_key(&c, "SMEMBERS", KEY_WORKER_JOBS, workers[worker], "");
+	CHECK_RC(redis_call(queue_redis(f.q), &c, &p, &e), RC_OK);
+	for (size_t i = 0; i < reply_n(p); i++)
+		for (int k = 0; k < m.n_jobs; k++)
+			if (m.jobs[k].state != JOB_running &&
+			    !strcmp(m.jobs[k].id, reply_text(reply_at(p, i))))
+				job = k;
+	reply_free(p);
+	if (job < 0)
+		return -1;
+	cmd_key(&d, "HGET", KEY_JOB, m.jobs[job].id, "token");
+	CHECK_RC(redis_call(queue_redis(f.q), &d, &t, &e), RC_OK);
+	str_copy(token, TOKEN_MAX, reply_text(t));
+	reply_free(t);
+	return job;
+}
+
+/* I5: fences rise. The reply may be lost: then nobody works on the job until its lease is over. */
+static void claimed(int worker, int job, const char *token)
+{
+	const char *why = qm_may_claim(&m, job, worker == 3 ? 2 : 0);
+
+	if (why[0])
+		test_fail(__FILE__, __LINE__, why);
+	CHECK(strtoll(token, NULL, 10) > last_fence);
+	last_fence = strtoll(token, NULL, 10);
+	qm_claim(&m, job, worker, token);
+}
+
+static void op_claim(void)
+{
+	int w = pick(WORKERS), job;
+	struct queue_claim_req req = {.worker = workers[w], .pools = w == 3 ? big : NULL};
+	char token[TOKEN_MAX];
+	json_t *claim = NULL;
+
+	CHECK_RC(queue_claim(f.q, &req, &claim, &e), RC_OK);
+	job = who_got(w, token);
+	CHECK_EQ(claim != NULL, job >= 0);
+	CHECK_EQ(claim != NULL, !drains[w] && qm_work_for(&m, w == 3 ? 2 : 0));
+	if (claim) {
+		CHECK_STR(jx_get_str(claim, "token", ""), token);
+		CHECK_STR(jx_get_str(json_object_get(claim, "job"), "id", ""), m.jobs[job].id);
+		claimed(w, job, token);
+	}
+	json_decref(claim);
+}
+
+/* A job and a token for it: current, of an earlier lease, of its end, or nonsense. */
+static int some_token(char token[TOKEN_MAX])
+{
+	int k = pick(m.n_jobs);
+	struct qm_job *j;
+
+	for (int i = 0; i < 30 && !m.jobs[k].token[0]; i++)
+		k = pick(m.n_jobs);
+	j = &m.jobs[k];
+	if (j->token[0] && pick(4))
+		str_copy(token, TOKEN_MAX, j->token);
+	else if (j->n_old && pick(8))
+		str_copy(token, TOKEN_MAX, j->old[pick(j->n_old < QM_OLD ? j->n_old : QM_OLD)]);
+	else
+		str_copy(token, TOKEN_MAX, pick(2) && j->done_token[0] ? j->done_token : "1.00");
+	return k;
+}
+
+static void answered(enum rc got, enum rc want)
+{
+	CHECK_EQ(got, want);
+	n_ok += want == RC_OK;
+	n_stale += want == RC_STALE;
+}
+
+static void op_beat(void)
+{
+	static int step;
+	char token[TOKEN_MAX];
+	int k = some_token(token);
+	bool progress = pick(2), save = pick(4) == 0;
+	enum queue_action action = QUEUE_CONTINUE, want = QUEUE_CONTINUE;
+	json_t *beat = json_object();
+	enum rc rc;
+
+	step++;
+	if (progress)
+		json_object_set_new(
+			beat, "progress",
+			json_pack("{s:i, s:i, s:s}", "done", step, "total", step, "unit", "rows"));
+	if (save)
+		json_object_set_new(beat, "checkpoint", json_pack("{s:i}", "n", step));
+	bool draining = m.jobs[k].worker >= 0 && drains[m.jobs[k].worker];
+	rc = qm_beat(&m, k, token, progress, save, draining, &want);
+	answered(queue_beat(f.q, m.jobs[k].id, token, beat, &action, &e), rc);
+	CHECK_EQ(action, want);
+	json_decref(beat);
+}
+
+static enum rc complete(int k, const char *token, bool *again, int next, json_t **claim)
+{
+	struct queue_claim_req req = {.worker = next >= 0 ? workers[next] : "",
+				      .pools = next == 3 ? big : NULL};
+	json_t *out = json_pack("[{s:s, s:s, s:s, s:i, s:{}}]", "role", "data", "kind", "dataset",
+				"digest",
+				"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+				"size", 1, "meta");
+	enum rc rc = queue_complete(f.q, m.jobs[k].id, token, out, NULL, NULL,
+				    next >= 0 ? &req : NULL, again, next >= 0 ? claim : NULL, &e);
+
+	json_decref(out);
+	return rc;
+}
+
+/* One time in three the reply is lost, and the worker says it again. */
+static void op_complete(void)
+{
+	char token[TOKEN_MAX], granted[TOKEN_MAX];
+	int k = some_token(token), next = pick(3) ? -1 : pick(WORKERS), got;
+	bool again = false, want;
+	json_t *claim = NULL;
+	enum rc rc = qm_complete(&m, k, token, &want);
+
+	answered(complete(k, token, &again, next, &claim), rc);
+	CHECK_EQ(rc == RC_OK && again, rc == RC_OK && want);
+	if (next >= 0 && (got = who_got(next, granted)) >= 0) {
+		CHECK(claim != NULL);
+		claimed(next, got, granted);
+	} else {
+		CHECK(claim == NULL);
+	}
+	json_decref(claim);
+	if (rc == RC_OK && pick(3) == 0) {
+		rc = qm_complete(&m, k, token, &want);
+		CHECK_EQ(complete(k, token, &again, -1, NULL), rc);
+		CHECK(rc != RC_OK || again);
+	}
+}
+
+/* When it may be tried again is drawn in Redis. */
+static void learn_due(int k)
+{
+	struct redis_cmd c = REDIS_CMD_INIT;
+	struct redis_reply *p = NULL;
+	int64_t most = (int64_t)1000 << m.jobs[k].att;
+
+	redis_cmd_words(&c, "ZSCORE " KEY_TAG "delayed");
+	redis_cmd_add(&c, m.jobs[k].id);
+	CHECK_RC(redis_call(queue_redis(f.q), &c, &p, &e), RC_OK);
+	m.jobs[k].due = reply_i64(p);
+	reply_free(p);
+	CHECK(m.jobs[k].due >= m.clock && m.jobs[k].due <= m.clock + most);
+}
+
+static void op_fail(void)
+{
+	char token[TOKEN_MAX];
+	int k = some_token(token), before = m.jobs[k].att;
+	enum queue_fail_kind kind = (enum queue_fail_kind)pick(3);
+	bool ran = m.jobs[k].state == JOB_running;
+	enum rc rc = qm_fail(&m, k, token, kind);
+
+	answered(queue_fail(f.q, m.jobs[k].id, token, kind, NULL, &e), rc);
+	if (kind == QUEUE_FAIL_PREEMPTED)
+		n_burnt_by_preemption += m.jobs[k].att != before;
+	if (ran && m.jobs[k].state == JOB_delayed)
+		learn_due(k);
+	if (rc == RC_OK && pick(3) == 0) /* the reply was lost */
+		CHECK_RC(queue_fail(f.q, m.jobs[k].id, token, kind, NULL, &e),
+			 qm_fail(&m, k, token, kind));
+}
+
+static bool run_over(int k)
+{
+	enum run_state s = m.runs[k].state;
+
+	return s == RUN_done || s == RUN_failed || s == RUN_cancelled;
+}
+
+/* --- operators ---------------------------------------------------------------------------------
+ */
+
+static void op_run(void)
+{
+	static enum rc (*const holds[])(struct queue *, const char *, struct err *) = {
+		queue_resume_run, queue_pause_run, queue_drain_run};
+	int k = pick(QM_RUNS), hold = pick(12);
+	const char *id = m.runs[k].id;
+	int64_t n;
+
+	switch (pick(24)) {
+	case 0:
+		CHECK_EQ(queue_cancel_run(f.q, id, &e), qm_stop(&m, k, false));
+		break;
+	case 1:
+		CHECK_EQ(queue_fail_run(f.q, id, "no", &e), qm_stop(&m, k, true));
+		break;
+	case 2:
+	case 3:
+	case 4:
+	case 6:
+	case 7:
+		CHECK_EQ(queue_retry_run(f.q, id, &n, &e), qm_retry_run(&m, k));
+		break;
+	case 5: {
+		struct queue_tuning t = {3 + pick(4), 1 + pick(3), pick(3)};
+		bool over = run_over(k);
+		CHECK_EQ(queue_tune_run(f.q, id, &t, &e), over ? RC_CONFLICT : RC_OK);
+		m.runs[k].class = over ? m.runs[k].class : t.class;
+		m.runs[k].max_running = over ? m.runs[k].max_running : t.max_running;
+		break;
+	}
+	default:
+		hold = hold < 3 ? hold : 0;
+		CHECK_EQ(holds[hold](f.q, id, &e), qm_hold(&m, k, hold));
+	}
+}
+
+static void op_job(void)
+{
+	int k = pick(m.n_jobs);
+	bool subtree = pick(2);
+	int64_t n;
+
+	switch (pick(12)) {
+	case 0:
+		CHECK_RC(queue_cancel_job(f.q, m.jobs[k].id, &e), RC_OK);
+		qm_cancel_job(&m, k);
+		break;
+	case 1:
+		CHECK_EQ(queue_invalidate_job(f.q, m.jobs[k].id, &n, &e), qm_invalidate(&m, k));
+		break;
+	case 2: {
+		int prio = pick(19) - 9;
+		bool over = job_state_terminal(m.jobs[k].state);
+		CHECK_EQ(queue_prioritize_job(f.q, m.jobs[k].id, prio, &e),
+			 over ? RC_CONFLICT : RC_OK);
+		m.jobs[k].prio = (int8_t)(over ? m.jobs[k].prio : prio);
+		break;
+	}
+	default:
+		CHECK_EQ(queue_retry_job(f.q, m.jobs[k].id, subtree, &n, &e),
+			 qm_retry_job(&m, k, subtree));
+	}
+}
+
+static void op_limits(void)
+{
+	int w = pick(WORKERS);
+	struct queue_quota quota = {.running = pick(4) ? 0 : 1 + pick(3)};
+
+	if (pick(2)) {
+		CHECK_RC(queue_quota_set(f.q, "ada", &quota, &e), RC_OK);
+		m.owner_running = (int)quota.running;
+		return;
+	}
+	drains[w] = pick(5) == 0;
+	CHECK_RC(drains[w] ? queue_worker_drain(f.q, workers[w], &e)
+			   : queue_worker_take(f.q, workers[w], &e),
+		 RC_OK);
+}
+
+/* I11: the same submission is the same run. */
+static void op_submit_again(void)
+{
+	const char *id = m.runs[pick(QM_RUNS)].id;
+	json_t *record = json_pack("{s:s}", "id", id);
+	char run[RUN_ID_MAX];
+	bool existed = false;
+
+	CHECK_RC(queue_submit(f.q, record, NULL, NULL, run, &existed, &e), RC_OK);
+	CHECK(existed);
+	CHECK_STR(run, id);
+	json_decref(record);
+}
+
+/* I9: the lease clock moves by 2 s at most, whatever the wall clock does, and never back. */
+static void op_tick(void)
+{
+	static const int64_t steps[] = {300, 1000, 1000, 2500, 4000, 3600000, -3600000};
+	int64_t step = steps[pick(7)], want = step < 0			   ? 0
+					      : step < TICK_ADVANCE_MS_MAX ? step
+									   : TICK_ADVANCE_MS_MAX;
+	struct queue_tick t;
+
+	f.now_ms += step;
+	t = qf_pass(&f, 0, 1);
+	CHECK_EQ(t.lease_clock_ms - m.clock, want);
+	qm_tick(&m, want);
+	CHECK_EQ(t.n_expired, m.n_expired);
+	CHECK_EQ(t.n_due, m.n_due);
+	CHECK_EQ(t.n_cancelled, m.n_cancelled);
+	n_lost += m.n_expired;
+}
+
+/* All workers are away for longer than a lease. */
+static void op_away(void)
+{
+	for (int i = 0; i < 7; i++)
+		op_tick();
+}
+
+static void op_finish(void)
+{
+	int k = pick(QM_RUNS), n = qm_n(&m, k, JOB_done) - (pick(4) == 0);
+	bool finished;
+
+	CHECK_RC(queue_finish_run(f.q, m.runs[k].id, n, NULL, &finished, &e), RC_OK);
+	CHECK_EQ(finished, qm_finish(&m, k, n));
+	if (run_over(k) && pick(3) == 0)
+		make_run(k);
+}
+
+static void (*const ops[])(void) = {
+	op_claim,  op_claim,	op_claim,    op_claim,	  op_beat,	   op_beat,
+	op_beat,   op_complete, op_complete, op_fail,	  op_run,	   op_job,
+	op_limits, op_tick,	op_tick,     op_finish,	  op_submit_again, op_claim,
+	op_claim,  op_complete, op_beat,     op_complete, op_away,
+};
+
+/* --- all together ------------------------------------------------------------------------------
+ */
+
+/* Liveness: with workers of every kind, and nobody to interfere, everything ends (I19). */
+static void comes_to_an_end(void)
+{
+	struct queue_claim_req req = {.worker = "w3", .pools = big};
+	int64_t n;
+
+	CHECK_RC(queue_quota_set(f.q, "ada", &(struct queue_quota){0}, &e), RC_OK);
+	CHECK_RC(queue_worker_take(f.q, "w3", &e), RC_OK);
+	for (int k = 0; k < m.n_runs; k++)
+		queue_resume_run(f.q, m.runs[k].id, &e);
+	m.clock = qf_pass(&f, 200000, 2000).lease_clock_ms;
+	for (int k = 0; k < m.n_runs; k++) {
+		CHECK_RC(queue_retry_run(f.q, m.runs[k].id, &n, &e), RC_OK);
+		queue_resume_run(f.q, m.runs[k].id, &e);
+	}
+	for (int idle = 0; idle < 5; idle++) {
+		json_t *claim = NULL;
+
+		CHECK_RC(queue_claim(f.q, &req, &claim, &e), RC_OK);
+		if (claim) {
+			CHECK_RC(qf_complete(&f,
+					     jx_get_str(json_object_get(claim, "job"), "id", ""),
+					     jx_get_str(claim, "token", ""), 'a'),
+				 RC_OK);
+			idle = 0;
+		}
+		json_decref(claim);
+	}
+	for (int i = 0; i < m.n_jobs; i++)
+		qf_state(&f, m.jobs[i].id, "done");
+}
+
+static int64_t n_ops(void)
+{
+	const char *text = getenv("PAWL_QUEUE_OPS");
+	int64_t n = OPS;
+
+	CHECK(!text || str_to_i64(text, &n));
+	return n / 4;
+}
+
+/* An empty queue: the auditor looks at everything there ever was. */
+static void fresh(void)
+{
+	struct redis_cmd c = REDIS_CMD_INIT;
+
+	redis_cmd_words(&c, "FLUSHALL");
+	CHECK_RC(redis_call(queue_redis(f.q), &c, NULL, &e), RC_OK);
+	queue_close(f.q);
+	f.q = redis_fixture_queue(&f.redis, 10000);
+	qf_pass(&f, 0, 1);
+}
+
+static void one_seed(uint64_t seed)
+{
+	int64_t n = n_ops();
+
+	rng_open(&r, seed, RNG_TEST, 1, 0, 0);
+
+	fresh();
+	memset(&m, 0, sizeof(m));
+	memset(drains, 0, sizeof(drains));
+	m.ttl = queue_lease_ms(f.q);
+	m.grace = CANCEL_GRACE_MS;
+	m.poison = LOSSES_PER_ATTEMPT;
+	m.max_att = ATTEMPTS_MAX_DEFAULT;
+	m.n_runs = QM_RUNS;
+	last_fence = n_made = 0;
+	for (int i = 0; i < WORKERS; i++)
+		qf_worker(&f, workers[i]);
+	for (int k = 0; k < QM_RUNS; k++)
+		make_run(k);
+	str_copy(events_at, sizeof(events_at), "0-0");
+	CHECK_RC(queue_snapshot_id(f.q, events_at, &e), RC_OK);
+	for (int64_t i = 0; i < n; i++) {
+		ops[pick((int)(sizeof(ops) / sizeof(*ops)))]();
+		compare();
+		if (i % 10 == 0)
+			read_events();
+		if (i % 200 == 0)
+			qf_audit(&f);
+	}
+	for (int k = 0; k < JOB_N_STATES * JOB_N_STATES; k++)
+		(&moved[0][0])[k] |= (&m.moved[0][0])[k];
+	printf("# seed %llu: %lld operations, %lld runs, %d accepted, %d stale, %d leases lost\n",
+	       (unsigned long long)seed, (long long)n, (long long)n_made, n_ok, n_stale, n_lost);
+	CHECK_EQ(n_burnt_by_preemption, 0);
+	comes_to_an_end();
+	qf_audit(&f);
+}
+
+void test_queue_model__agrees_with_redis_after_every_operation(void)
+{
+	int n_moved = 0, n_moves = 0;
+
+	qf_open(&f, true);
+	for (uint64_t seed = 1; seed <= 3; seed++)
+		one_seed(seed);
+	one_seed((uint64_t)(clk_now_ms() / 86400000));
+	for (int k = 0; k < JOB_N_STATES * JOB_N_STATES; k++) {
+		n_moved += (&moved[0][0])[k];
+		n_moves += job_may_move((enum job_state)(k / JOB_N_STATES),
+					(enum job_state)(k % JOB_N_STATES));
+	}
+	qf_close(&f);
+	printf("# %d of %d moves\n", n_moved, n_moves);
+	CHECK(n_ok > 0 && n_stale > 0 && n_lost > 0);
+	if (n_ops() >= OPS / 4)
+		CHECK_EQ(n_moved, n_moves);
+}
