@@ -109,6 +109,33 @@ void cu_attn(cu_stream, enum kern_format act, const struct kern_attn *);
 size_t cu_attn_back_scratch(const struct kern_attn *); /* bytes */
 void cu_attn_back(cu_stream, enum kern_format act, const struct kern_attn *, void *scratch);
 
+/* --- attention over the block cache (paged.cu) --- */
+
+/* Layout of a block, F32 and BF16 alike, keys and values alike: [kv_heads][KERN_PAGE][head_dim], so
+ * that a key of a head is one run of memory, as it comes from the product, and all of a head's block
+ * is one run for those who read it. Blocks are 16-byte aligned.
+ *
+ * runs: how often first[] changes from row to row, plus one; 0: not known, then many; negative: splits
+ * of keys never run beside each other. It steers how work is cut, not a bit of the result. */
+size_t cu_attn_paged_scratch(enum kern_format act, const struct kern_paged *, int runs); /* bytes */
+/* Bytes of `counts` for calls of up to so many rows and heads: zeros at first, left as zeros. */
+size_t cu_attn_paged_counts(int rows, int heads);
+void cu_attn_paged(cu_stream, enum kern_format act, const struct kern_paged *, int runs,
+		   void *scratch, unsigned *counts);
+
+/* --- products of few rows (small.cu) --- */
+
+/* C[M,N] = A[M,K] . W[N,K]^T of bfloat16 activations with a packed BF16 or Q8 weight, read once at the
+ * speed of memory: best up to about 64 rows (BF16) or 256 (Q8). A row's bits do not depend on m, for
+ * any m: sums over slices of K, which n and k alone decide, are added in ascending order. */
+bool cu_small_takes(enum kern_format act, enum kern_format f, const void *a, int lda, const void *wp,
+		    int k); /* else cuBLAS has to */
+size_t cu_small_scratch(int m, int n, int k); /* bytes */
+#define CU_SMALL_COUNTS (64 << 10) /* bytes of `counts`: zeros at first, left as zeros */
+/* `out`: the format of c. */
+void cu_small(cu_stream, enum kern_format f, enum kern_format out, void *c, int ldc, const void *a,
+	      int lda, const void *wp, int m, int n, int k, bool acc, void *scratch, unsigned *counts);
+
 #ifdef __cplusplus
 }
 #endif
