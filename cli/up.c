@@ -300,7 +300,8 @@ static void prepare_server(struct up *u, const struct up_opts *o)
 	words[n++] = mem_printf("--listen=%s", u->listen);
 	words[n++] = mem_printf("--admin-listen=%s", u->admin_listen);
 	words[n++] = mem_printf("--redis=unix:%s", u->socket);
-	words[n++] = mem_printf("--store=file://%s/store", u->dir);
+	if (!getenv("PAWL_SERVER_STORE")) /* Else a bucket, say. */
+		words[n++] = mem_printf("--store=file://%s/store", u->dir);
 	words[n++] = mem_printf("--data-dir=%s", u->dir);
 	if (!getenv("PAWL_SERVER_PUBLIC_URL"))
 		words[n++] = mem_printf("--public-url=%s", u->url);
