@@ -221,6 +221,11 @@ static enum rc parse_lines(const char *path, const struct buf *b, json_t *out, s
 			return RC_OK;
 		}
 		size_t n = (size_t)(nl - b->data) - at;
+		/* Blocks of the last record that a power cut kept from the disk read as zeros. */
+		if (at + n + 1 == b->len && memchr(b->data + at, 0, n)) {
+			log_warn("store", "torn_line", "document=%s line=%d", path, number);
+			return RC_OK;
+		}
 		if (jx_parse(b->data + at, n, path, &v, e)) {
 			if (e)
 				e->code = RC_CORRUPT;

@@ -298,16 +298,39 @@ static enum rc file_doc_get(void *ctx, const char *path, struct buf *out, struct
 	return fs_read(full, STORE_DOC_MAX, out, e);
 }
 
-/* Removes what follows the last newline: a record that a crash cut short. */
+/* Where the last record that is whole ends. A power cut may leave half a record, or one with its end
+ * and without its middle: blocks that were never written read as zeros, which JSON never holds. Only
+ * the last record can be torn, for each is durable before the next begins. */
+static enum rc whole_end(int fd, const char *path, off_t end, off_t *whole, struct err *e)
+{
+	char chunk[4096];
+	bool torn = false;
+
+	*whole = end;
+	for (off_t at = end; at > 0;) {
+		size_t n = at < (off_t)sizeof(chunk) ? (size_t)at : sizeof(chunk);
+		if (pread(fd, chunk, n, at - (off_t)n) != (ssize_t)n)
+			return err_set(e, RC_IO, "read %s: %m", path);
+		at -= (off_t)n;
+		while (n--) {
+			if (chunk[n] == '\n' && at + (off_t)n + 1 != end) {
+				*whole = torn ? at + (off_t)n + 1 : end;
+				return RC_OK;
+			}
+			torn |= !chunk[n] || (chunk[n] != '\n' && at + (off_t)n + 1 == end);
+		}
+	}
+	*whole = torn ? 0 : end;
+	return RC_OK;
+}
+
 static enum rc cut_torn_tail(int fd, const char *path, struct err *e)
 {
-	off_t end = lseek(fd, 0, SEEK_END), at = end;
-	char c;
+	off_t end = lseek(fd, 0, SEEK_END), at;
+	enum rc rc = whole_end(fd, path, end, &at, e);
 
-	while (at > 0 && pread(fd, &c, 1, at - 1) == 1 && c != '\n')
-		at--;
-	if (at == end)
-		return RC_OK;
+	if (rc || at == end)
+		return rc;
 	log_warn("store", "torn_tail_cut", "file=%s bytes=%lld", path, (long long)(end - at));
 	if (ftruncate(fd, at))
 		return err_set(e, err_from_errno(errno), "truncate %s: %m", path);
