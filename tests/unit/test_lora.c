@@ -98,6 +98,8 @@ static struct run run(const struct model *m, const struct lora *lora, int thread
 	struct pack p;
 	uint32_t seed = 77;
 
+	const struct llama_dropout masks = {0, {5, 6}};
+
 	some_pack(&p, 0, 3);
 	for (int i = 0; i < TARGETS_MAX; i++)
 		g[i] = number(&seed);
@@ -106,9 +108,9 @@ static struct run run(const struct model *m, const struct lora *lora, int thread
 		struct llama_loss loss = {.g = g, .unit = 1};
 
 		r.grads = calloc(size, sizeof *r.grads);
-		llama_train(l, &p, NULL, &loss, r.grads, false, r.logp, hit);
+		llama_train(l, &p, &masks, &loss, r.grads, false, r.logp, hit);
 	} else {
-		llama_forward(l, &p, NULL, r.logp, hit);
+		llama_forward(l, &p, &masks, r.logp, hit);
 	}
 	llama_free(l);
 	pack_release(&p);
@@ -236,6 +238,61 @@ void test_lora__threads_and_recomputation_change_no_bit(void)
 		free(r.grads);
 	}
 	free(one.grads);
+	lora_free(l);
+	model_free(m);
+}
+
+/* Sum g logp, g as in run(), of a run with gradients: only they draw masks. */
+static double loss_of(const struct model *m, const struct lora *l)
+{
+	struct run r = run(m, l, 1, false, l->n_params);
+	uint32_t seed = 77;
+	struct pack p;
+	double sum = 0;
+
+	some_pack(&p, 0, 3);
+	for (int i = 0; i < p.n_targets; i++)
+		sum += (double)number(&seed) * (double)r.logp[i];
+	pack_release(&p);
+	free(r.grads);
+	return sum;
+}
+
+/* The slope along a random direction, by differences, against the gradient; and a score is never
+ * dropped out. */
+void test_lora__dropout_and_its_gradient(void)
+{
+	struct model *m = toy_model();
+	struct lora *l = toy_lora(m, MODEL_ALL_PARTS, true);
+	struct run plain = run(m, l, 1, false, l->n_params), r, score;
+	const float by = 2e-3f;
+	float *keep = copy_of(l->params, l->n_params);
+
+	l->s.dropout = 0.3;
+	r = run(m, l, 3, true, l->n_params);
+	score = run(m, l, 1, false, 0);
+	CHECK(memcmp(plain.logp, score.logp, sizeof score.logp) == 0);
+	CHECK(memcmp(plain.logp, r.logp, sizeof r.logp) != 0);
+	for (uint32_t direction = 1; direction <= 6; direction++) {
+		double along = 0, up, down;
+
+		for (int side = 1; side >= -1; side -= 2) {
+			uint32_t seed = direction;
+
+			along = 0;
+			for (size_t i = 0; i < l->n_params; i++) {
+				float u = number(&seed);
+
+				l->params[i] = keep[i] + (float)side * by * u;
+				along += (double)u * (double)r.grads[i];
+			}
+			*(side > 0 ? &up : &down) = loss_of(m, l);
+		}
+		CHECK_NEAR((up - down) / (2 * (double)by), along, 4e-3 * (1 + fabs(along)));
+	}
+	guarded_free(keep);
+	free(plain.grads);
+	free(r.grads);
 	lora_free(l);
 	model_free(m);
 }
@@ -427,6 +484,8 @@ void test_lora__files_are_pefts_and_stable(void)
 {
 	struct model *m = toy_model();
 	struct lora *l = toy_lora(m, MODEL_Q | MODEL_DOWN, true), *again = NULL;
+
+	l->s.dropout = 0.25;
 	struct buf a = BUF_INIT, b = BUF_INIT;
 	char one[256], two[256];
 
@@ -437,6 +496,7 @@ void test_lora__files_are_pefts_and_stable(void)
 	CHECK_EQ(again->s.targets, MODEL_Q | MODEL_DOWN);
 	CHECK_EQ(again->s.r, 4);
 	CHECK_NEAR(again->scale, 1.5, 0);
+	CHECK_NEAR(again->s.dropout, 0.25, 0);
 	CHECK_RC(lora_save(again, two, "toy/base", &e), RC_OK);
 	read_all(one, "adapter_model.safetensors", &a);
 	read_all(two, "adapter_model.safetensors", &b);
@@ -450,6 +510,7 @@ void test_lora__files_are_pefts_and_stable(void)
 	read_all(two, "adapter_config.json", &b);
 	CHECK_STR(a.data, b.data);
 	CHECK(strstr(a.data, "\"peft_type\": \"LORA\"") && strstr(a.data, "\"down_proj\""));
+	CHECK(strstr(a.data, "\"lora_dropout\": 0.25"));
 	buf_release(&a);
 	buf_release(&b);
 	lora_free(l);

@@ -86,6 +86,9 @@ static void place_body(struct llama *l, size_t *at)
 	l->dqkv = place_acts(l, at, t * (size_t)l->qkv_dim);
 	if (l->o.lora)
 		l->up = place_acts(l, at, 3 * t * (size_t)l->o.lora->s.r);
+	if (l->o.lora && l->o.lora->s.dropout > 0)
+		l->dropped = place_acts(
+			l, at, t * (size_t)larger(larger(c->ffn_dim, l->q_dim), c->dim));
 }
 
 static void place_head(struct llama *l, size_t *at)
@@ -370,6 +373,8 @@ void llama_body_forward(struct llama *l, const struct pack *p, const struct llam
 {
 	const struct model_config *c = &l->m->cfg;
 
+	l->pack = p;
+	l->drop = d;
 	ASSERT_LE(p->n_tokens, l->o.max_tokens);
 	ASSERT_LE(p->n_seqs, l->o.max_tokens);
 	ASSERT_LE(p->n_targets, l->n_targets);

@@ -86,7 +86,8 @@ struct llama_opts {
 	struct llama_where at;
 };
 
-/* Off when p is 0. The same key gives the same masks on the way back. */
+/* Of the residual branches; off when p is 0. An adapter has a probability of its own, with the same
+ * key. The same key gives the same masks on the way back. */
 struct llama_dropout {
 	float p;
 	uint32_t key[2];

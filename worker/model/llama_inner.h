@@ -82,6 +82,10 @@ struct llama {
 	void *dy;	 /* [T][max(F, H D)] */
 	void *dqkv;	 /* [T][Q] */
 	void *down, *up; /* with an adapter: [T][3 r] s x A^T, and s dy B on the way back */
+	void *dropped;	 /* with an adapter's dropout: [T][max(F, H D, C)] */
+	/* Of the call at work; borrowed. */
+	const struct pack *pack;
+	const struct llama_dropout *drop;
 };
 
 /* The n-th activation from p on. */

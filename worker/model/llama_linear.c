@@ -55,6 +55,42 @@ static struct adapted adapted_of(const struct llama *l, const struct llama_linea
 	return d;
 }
 
+/* Masks of the adapter's input: those of residual branches have even and odd numbers from 0 on. */
+#define LORA_SITES 0x80000000u
+
+/* Not in what only goes forward: a score. */
+static bool drops(const struct llama *l)
+{
+	return l->drop && l->dropped;
+}
+
+/* In place, the masks of one product: the adapters that share its input share them too. */
+static void drop(struct llama *l, const struct llama_linear *a, void *x)
+{
+	const struct pack *p = l->pack;
+	size_t width = (size_t)a->in;
+	uint32_t site = LORA_SITES + (uint32_t)a->layer * (MODEL_ALL_PARTS + 1) + a->parts;
+
+	for (int s = 0; s < p->n_seqs; s++) {
+		size_t from = (size_t)p->cu[s], n = (size_t)(p->cu[s + 1] - p->cu[s]);
+		uint32_t stream[2] = {(uint32_t)p->seq_id[s], site};
+
+		l->k->dropout(l->pool, llama_at(l, x, from * width), n * width,
+			      (float)l->o.lora->s.dropout, l->drop->key, stream);
+	}
+}
+
+/* What the adapter sees of x: x itself, or with dropout a copy in l->dropped. */
+static const void *adapter_input(struct llama *l, const struct llama_linear *a, const void *x,
+				 int rows)
+{
+	if (!drops(l))
+		return x;
+	l->k->copy(l->pool, l->dropped, x, (size_t)rows * (size_t)a->in * kern_act(l->k));
+	drop(l, a, l->dropped);
+	return l->dropped;
+}
+
 /* l->down[rows][width] = s x A^T */
 static void project(struct llama *l, const struct adapted *d, const void *x, int in, int rows)
 {
@@ -82,17 +118,33 @@ void llama_linear(struct llama *l, const struct llama_linear *a, void *y, const 
 	product(l, a, y, x, rows, acc);
 	if (d.n == 0)
 		return;
-	project(l, &d, x, a->in, rows);
+	project(l, &d, adapter_input(l, a, x, rows), a->in, rows);
 	for (int i = 0; i < d.n; i++)
 		l->k->gemm_nt(l->pool, l->o.format, llama_at(l, y, (size_t)d.column[i]), a->out,
 			      llama_at(l, l->down, (size_t)(i * d.r)), d.width,
 			      llama_at(l, l->lora, d.b[i]), d.r, rows, d.out[i], d.r, true);
 }
 
-/* dB = dy^T (s x A^T), dA = (s dy B)^T x, dx += (s dy B) A; gradients lie as the adapter does. */
+/* dx += (s dy B) A, through the masks. */
+static void adapter_dx(struct llama *l, const struct llama_linear *a, const struct adapted *d,
+		       void *dx, int rows)
+{
+	bool masked = drops(l);
+	void *to = masked ? l->dropped : dx;
+
+	l->k->gemm_nn(l->pool, l->o.format, to, a->in, l->up, d->width, llama_at(l, l->lora, d->a),
+		      a->in, rows, d->width, a->in, !masked);
+	if (!masked)
+		return;
+	drop(l, a, to);
+	l->k->add(l->pool, dx, to, (size_t)rows * (size_t)a->in);
+}
+
+/* dB = dy^T (s x A^T), dA = (s dy B)^T x; gradients lie as the adapter does. */
 static void adapter_back(struct llama *l, const struct llama_linear *a, const struct adapted *d,
 			 float *grads, void *dx, const void *dy, const void *x, int rows, bool acc)
 {
+	x = adapter_input(l, a, x, rows);
 	project(l, d, x, a->in, rows);
 	for (int i = 0; i < d->n; i++) {
 		const void *dy_part = llama_at(l, dy, (size_t)d->column[i]);
@@ -107,8 +159,7 @@ static void adapter_back(struct llama *l, const struct llama_linear *a, const st
 	l->k->scale(l->pool, l->up, (size_t)rows * (size_t)d->width, d->lora->scale);
 	l->k->gemm_tn(l->pool, l->o.format, grads + d->a, a->in, l->up, d->width, x, a->in, rows,
 		      d->width, a->in, acc);
-	l->k->gemm_nn(l->pool, l->o.format, dx, a->in, l->up, d->width, llama_at(l, l->lora, d->a),
-		      a->in, rows, d->width, a->in, true);
+	adapter_dx(l, a, d, dx, rows);
 }
 
 void llama_linear_back(struct llama *l, const struct llama_linear *a, float *dw, void *dx,

@@ -101,6 +101,8 @@ static enum rc check(const struct lora_settings *s, struct err *e)
 			       LORA_RANK_MAX);
 	if (!(s->alpha > 0) || !isfinite(s->alpha))
 		return err_set(e, RC_INVALID, "LoRA alpha %g: expected above 0", s->alpha);
+	if (!(s->dropout >= 0) || !(s->dropout < 1))
+		return err_set(e, RC_INVALID, "LoRA dropout %g: expected 0 to below 1", s->dropout);
 	if (!s->targets || s->targets & ~(unsigned)MODEL_ALL_PARTS)
 		return err_set(e, RC_INVALID, "LoRA needs at least one target");
 	return RC_OK;

@@ -27,6 +27,7 @@ struct lora_settings {
 	double alpha;
 	unsigned targets; /* of enum model_part */
 	bool rslora;
+	double dropout; /* of its input while it is trained; parts with one input share the mask */
 };
 
 struct lora {

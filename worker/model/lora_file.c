@@ -36,7 +36,7 @@ static enum rc save_config(const struct lora *l, const char *dir, const char *ba
 	o = json_pack("{s:s, s:s, s:s, s:i, s:f, s:f, s:o, s:s, s:b, s:b, s:b, s:b, s:{}, s:{}, "
 		      "s:n, s:n}",
 		      "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path",
-		      base, "r", l->s.r, "lora_alpha", l->s.alpha, "lora_dropout", 0.0,
+		      base, "r", l->s.r, "lora_alpha", l->s.alpha, "lora_dropout", l->s.dropout,
 		      "target_modules", modules, "bias", "none", "use_rslora", l->s.rslora,
 		      "use_dora", 0, "fan_in_fan_out", 0, "inference_mode", 1, "rank_pattern",
 		      "alpha_pattern", "modules_to_save", "layers_to_transform");
@@ -167,6 +167,7 @@ static enum rc load_config(const char *dir, struct lora_settings *s, struct err 
 		rc = parse_targets(o, &s->targets, e);
 	s->r = (int)r;
 	s->rslora = jx_get_bool(o, "use_rslora", false);
+	s->dropout = jx_get_f64(o, "lora_dropout", 0);
 	json_decref(o);
 	return rc == RC_OK ? RC_OK : err_wrap(e, "%s", path);
 }

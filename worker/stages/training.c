@@ -24,6 +24,8 @@ static enum rc read_adapter(struct training *t, struct err *e)
 	if (t->adapter.r == 0)
 		return RC_OK;
 	t->adapter.alpha = jx_get_f64(c, "lora_alpha", 16);
+	t->adapter.dropout = jx_get_f64(c, "lora_dropout", 0);
+	t->adapter.rslora = jx_get_bool(c, "lora_rslora", false);
 	return lora_targets_parse(jx_get_str(c, "lora_targets", "all-linear"), &t->adapter.targets, e);
 }
 
@@ -119,9 +121,12 @@ static enum rc open_adapter(struct training *t, const char *state_dir, uint64_t 
 		return lora_new(&t->model->cfg, &t->adapter, seed, &t->lora, e);
 	rc = lora_load(state_dir, &t->model->cfg, &l, e);
 	if (rc == RC_OK && (l->s.r != t->adapter.r || l->s.targets != t->adapter.targets ||
-			    l->s.alpha != t->adapter.alpha))
-		rc = err_set(e, RC_INVALID, "the adapter has rank %d and alpha %g: expected %d and %g "
-			     "on the same layers", l->s.r, l->s.alpha, t->adapter.r, t->adapter.alpha);
+			    l->s.alpha != t->adapter.alpha || l->s.rslora != t->adapter.rslora))
+		rc = err_set(e, RC_INVALID, "the adapter has rank %d, alpha %g%s: expected %d, %g%s "
+			     "on the same layers", l->s.r, l->s.alpha, l->s.rslora ? ", rslora" : "",
+			     t->adapter.r, t->adapter.alpha, t->adapter.rslora ? ", rslora" : "");
+	if (rc == RC_OK)
+		l->s.dropout = t->adapter.dropout;
 	t->lora = l;
 	return rc;
 }
@@ -310,10 +315,12 @@ enum rc training_finish(struct training *t, json_t *meta, struct err *e)
 	enum rc rc = trainer_pull(t->trainer, e);
 	if (t->lora) {
 		json_object_set_new(meta, "lora",
-				    json_pack("{s:i, s:f, s:s, s:I}", "r", t->adapter.r, "alpha",
-					      t->adapter.alpha, "targets",
+				    json_pack("{s:i, s:f, s:s, s:f, s:b, s:I}", "r", t->adapter.r,
+					      "alpha", t->adapter.alpha, "targets",
 					      jx_get_str(t->section, "lora_targets", "all-linear"),
-					      "parameters", trained_parameters(t)));
+					      "dropout", t->adapter.dropout, "rslora",
+					      (int)t->adapter.rslora, "parameters",
+					      trained_parameters(t)));
 		if (rc == RC_OK)
 			merge(t);
 	}
