@@ -89,7 +89,7 @@ def ours(part, **keys):
                ["%s=%s" % (k, v) for k, v in keys.items()])
 
 
-def best(into, got, lower=("seconds", "rss_mib")):
+def best(into, got, lower=("seconds", "processor", "rss_mib")):
     for k, v in got.items():
         if isinstance(v, float) and k in into:
             v = min(v, into[k]) if k in lower else max(v, into[k])
@@ -390,6 +390,9 @@ def work_row(shape, path, keys, m):
     print("  %d tokens prefilled instead of %d, %d drawn: %s in tokens; %.2f s at the bf16 peak"
           % (tokens["ours"] - drawn, tokens["alone"] - drawn, drawn, times(tokens["alone"], tokens["ours"]),
              flop["ours"] / m["bf16"] / 1e9))
+    used = {k: v.get("processor", 0) for k, v in got.items()}
+    print("  by processor time, which neighbours change less: %s unshared, %s the server"
+          % (times(used["alone"], used["ours"]), times(used.get("server", 0), used["ours"])))
 
 
 TORCH_FORMS = {"f32": ("f32",), "bf16": ("amp", "bf16")}

@@ -6,11 +6,12 @@
 Starts the server on a free port of the loopback, gives it the same token ids bench_engine uses, all
 requests of a stage at once over `slots` connections with cache_prompt on, and stops it. multi=1 asks
 for several completions in one request (n_cmpl), so that the server itself may share the prompt.
-Prints "seconds X", "sampled_per_s X".
+Prints "seconds X", "processor X" (the server's own seconds, of all processors), "sampled_per_s X".
 """
 import concurrent.futures
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -68,6 +69,13 @@ def work(port, k):
     return time.perf_counter() - start, n
 
 
+def processor(pid):
+    """Seconds of all processors the server has used."""
+    with open("/proc/%d/stat" % pid, encoding="ascii") as f:
+        word = f.read().rsplit(")", 1)[1].split()
+    return (int(word[11]) + int(word[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def wait_for(port, server):
     for _ in range(1200):
         if server.poll() is not None:
@@ -98,11 +106,13 @@ def main():
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(port, server)
+        before = processor(server.pid)
         seconds, n = work(port, k)
+        used = processor(server.pid) - before
     finally:
         server.terminate()
         server.wait()
-    print("seconds %.3f\nsampled %d\nsampled_per_s %.1f" % (seconds, n, n / seconds))
+    print("seconds %.3f\nprocessor %.3f\nsampled %d\nsampled_per_s %.1f" % (seconds, used, n, n / seconds))
 
 
 main()
