@@ -257,7 +257,7 @@ deps-test:
 PREFIX ?= /usr/local
 install: all
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(PROGRAMS)
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/pawl deploy/redis.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/pawl deploy/redis.conf deploy/redis-users.conf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system $(wildcard deploy/*.service)
 
 clean:

@@ -37,7 +37,7 @@ struct queue_opts {
 	enum rc (*migrate)(struct queue *q, struct err *e);
 };
 
-/* url: "unix:/path", "host:port", "redis://[:password@]host[:port][/db]", or an absolute path.
+/* url: "unix:/path", "host:port", "redis://…", "sentinel://…"; see redis_url.h.
  * RC_INVALID when Redis may lose acknowledged writes as configured and accept_loss is not set. */
 enum rc queue_open(const char *url, const struct queue_opts *o, struct queue **out, struct err *e);
 void queue_close(struct queue *q);

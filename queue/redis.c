@@ -6,9 +6,16 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "queue/limits.h"
+#include "queue/redis_url.h"
 
 #include <errno.h>
 #include <hiredis/hiredis.h>
+#if defined(HIREDIS_MAJOR) && HIREDIS_MAJOR >= 1 && __has_include(<hiredis/hiredis_ssl.h>)
+#include <hiredis/hiredis_ssl.h>
+#define HAVE_TLS 1
+#else
+#define HAVE_TLS 0
+#endif
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,10 +31,7 @@ struct conn {
 };
 
 struct redis {
-	char *path;     /* Unix socket, or NULL */
-	char *host;
-	int port, db;
-	char *password; /* or NULL */
+	struct redis_url url;
 	int64_t timeout_ms;
 	int pool_max;
 	pthread_mutex_t lock; /* guards the rest */
@@ -37,62 +41,6 @@ struct redis {
 	unsigned generation;
 	int64_t backoff_ms, retry_at_ms;
 };
-
-/* --- address ----------------------------------------------------------------------------------- */
-
-static enum rc parse_host(struct redis *r, const char *text, const char *url, struct err *e)
-{
-	const char *slash = strchr(text, '/');
-	size_t len = slash ? (size_t)(slash - text) : strlen(text);
-	char *hostport = mem_strn(text, len);
-	char *colon = strrchr(hostport, ':');
-	int64_t port = 6379, db = 0;
-	bool good = true;
-
-	if (colon && strchr(colon, ']'))
-		colon = NULL;
-	if (colon) {
-		*colon = '\0';
-		good = str_to_i64(colon + 1, &port) && port > 0 && port < 65536;
-	}
-	if (slash && slash[1])
-		good = good && str_to_i64(slash + 1, &db) && db >= 0 && db < 1 << 20;
-	len = strlen(hostport);
-	if (len > 2 && hostport[0] == '[' && hostport[len - 1] == ']')
-		r->host = mem_strn(hostport + 1, len - 2);
-	else
-		r->host = mem_str(len ? hostport : "127.0.0.1");
-	free(hostport);
-	r->port = (int)port;
-	r->db = (int)db;
-	if (!good)
-		return err_set(e, RC_INVALID, "redis address \"%s\": expected unix:/path, host:port or "
-			       "redis://[:password@]host[:port][/db]", url);
-	return RC_OK;
-}
-
-static enum rc parse_url(struct redis *r, const char *url, struct err *e)
-{
-	const char *at;
-
-	if (!strncmp(url, "unix://", 7))
-		url += 6;
-	if (!strncmp(url, "unix:/", 6) || url[0] == '/') {
-		r->path = mem_str(strchr(url, '/'));
-		return RC_OK;
-	}
-	if (!strncmp(url, "redis://", 8)) {
-		url += 8;
-		at = strrchr(url, '@');
-		if (at) {
-			const char *colon = memchr(url, ':', (size_t)(at - url));
-			const char *pw = colon ? colon + 1 : url;
-			r->password = mem_strn(pw, (size_t)(at - pw));
-			url = at + 1;
-		}
-	}
-	return parse_host(r, url, url, e);
-}
 
 /* --- connections ------------------------------------------------------------------------------- */
 
@@ -116,52 +64,157 @@ static enum rc conn_error(const struct conn *c, struct err *e)
 	return err_set(e, RC_UNREACHABLE, "redis: %s", c->ctx->errstr);
 }
 
-/* One short command while setting a connection up. */
-static enum rc conn_say(struct conn *c, const char *a, const char *b, struct err *e)
+/* One short command while setting a connection up; the reply, or NULL with the error. */
+static redisReply *conn_ask(struct conn *c, int argc, const char **argv, enum rc *rc, struct err *e)
 {
-	const char *argv[2] = {a, b};
-	redisReply *rep = redisCommandArgv(c->ctx, b ? 2 : 1, argv, NULL);
-	enum rc rc = RC_OK;
+	redisReply *rep = redisCommandArgv(c->ctx, argc, argv, NULL);
 
-	if (!rep)
-		return conn_error(c, e);
-	if (rep->type == REDIS_REPLY_ERROR)
-		rc = err_set(e, !strncmp(rep->str, "LOADING", 7) ? RC_UNREACHABLE : RC_DENIED,
-			     "redis: %s: %s", a, rep->str);
+	*rc = RC_OK;
+	if (!rep) {
+		*rc = conn_error(c, e);
+	} else if (rep->type == REDIS_REPLY_ERROR) {
+		*rc = err_set(e, !strncmp(rep->str, "LOADING", 7) ? RC_UNREACHABLE : RC_DENIED,
+			      "redis: %s: %s", argv[0], rep->str);
+		freeReplyObject(rep);
+		rep = NULL;
+	}
+	return rep;
+}
+
+static enum rc conn_say(struct conn *c, const char *a, const char *b, const char *d, struct err *e)
+{
+	const char *argv[3] = {a, b, d};
+	enum rc rc;
+	redisReply *rep = conn_ask(c, b ? d ? 3 : 2 : 1, argv, &rc, e);
+
+	freeReplyObject(rep);
+	return rc;
+}
+
+static enum rc conn_tls(struct redis *r, struct conn *c, struct err *e)
+{
+	if (!r->url.tls)
+		return RC_OK;
+#if HAVE_TLS
+	{
+		redisSSLContextError why = 0;
+		redisSSLContext *ssl;
+
+		redisInitOpenSSL();
+		ssl = redisCreateSSLContext(NULL, "/etc/ssl/certs", NULL, NULL, r->url.host.name, &why);
+		if (!ssl || redisInitiateSSLWithContext(c->ctx, ssl) != REDIS_OK)
+			return err_set(e, RC_UNREACHABLE, "redis: TLS: %s",
+				       ssl ? c->ctx->errstr : redisSSLContextGetError(why));
+		/* The connection keeps what it needs of the context. */
+		redisFreeSSLContext(ssl);
+		return RC_OK;
+	}
+#else
+	(void)c;
+	return err_set(e, RC_UNSUPPORTED,
+		       "rediss://: this program was built on a hiredis without TLS (1.0 has it); use a Unix "
+		       "socket or stunnel");
+#endif
+}
+
+/* Connected, with time-outs set, nothing said yet. `host` is not used for a Unix socket. */
+static enum rc conn_dial(struct redis *r, const struct redis_host *host, int64_t timeout_ms,
+			 struct conn **out, struct err *e)
+{
+	struct timeval tv = timeval_of(timeout_ms < CONNECT_TIMEOUT_MS ? timeout_ms
+								       : CONNECT_TIMEOUT_MS);
+	struct conn *c = mem_new(sizeof(*c));
+
+	*out = c;
+	c->ctx = r->url.path ? redisConnectUnixWithTimeout(r->url.path, tv)
+			     : redisConnectWithTimeout(host->name, host->port, tv);
+	if (!c->ctx || c->ctx->err)
+		return err_set(e, RC_UNREACHABLE, "redis at %s: %s", r->url.path ? r->url.path : host->name,
+			       c->ctx ? c->ctx->errstr : "out of memory");
+	c->timeout_ms = timeout_ms;
+	redisSetTimeout(c->ctx, timeval_of(timeout_ms));
+	if (!r->url.path)
+		redisEnableKeepAlive(c->ctx);
+	return RC_OK;
+}
+
+/* --- sentinels: who is master now ------------------------------------------------------------- */
+
+static enum rc sentinel_ask(struct redis *r, const struct redis_host *s, int64_t timeout_ms,
+			    struct redis_host *master, struct err *e)
+{
+	const char *argv[] = {"SENTINEL", "get-master-addr-by-name", r->url.master};
+	struct conn *c;
+	redisReply *rep = NULL;
+	int64_t port = 0;
+	enum rc rc = conn_dial(r, s, timeout_ms, &c, e);
+
+	if (!rc)
+		rep = conn_ask(c, 3, argv, &rc, e);
+	if (!rc && (rep->type != REDIS_REPLY_ARRAY || rep->elements != 2 || !rep->element[1]->str ||
+		    !str_to_i64(rep->element[1]->str, &port)))
+		rc = err_set(e, RC_UNREACHABLE, "sentinel at %s:%d knows no master \"%s\"", s->name, s->port,
+			     r->url.master);
+	if (!rc) {
+		master->name = mem_str(rep->element[0]->str);
+		master->port = (int)port;
+	}
+	freeReplyObject(rep);
+	conn_free(c);
+	return rc;
+}
+
+/* The first sentinel that answers. */
+static enum rc sentinel_find(struct redis *r, int64_t timeout_ms, struct redis_host *master, struct err *e)
+{
+	enum rc rc = RC_UNREACHABLE;
+
+	for (int i = 0; rc && i < r->url.n_sentinels; i++)
+		rc = sentinel_ask(r, &r->url.sentinels[i], timeout_ms, master, e);
+	return rc;
+}
+
+/* An old master that has not heard of its fall says so too late; a replica says so at once. */
+static enum rc conn_is_master(struct conn *c, const struct redis_host *h, struct err *e)
+{
+	const char *argv[] = {"ROLE"};
+	enum rc rc;
+	redisReply *rep = conn_ask(c, 1, argv, &rc, e);
+
+	if (!rc && (rep->type != REDIS_REPLY_ARRAY || rep->elements < 1 || !rep->element[0]->str ||
+		    strcmp(rep->element[0]->str, "master") != 0))
+		rc = err_set(e, RC_UNREACHABLE, "redis at %s:%d is not the master (yet)", h->name, h->port);
 	freeReplyObject(rep);
 	return rc;
 }
 
 static enum rc conn_open(struct redis *r, int64_t timeout_ms, struct conn **out, struct err *e)
 {
-	struct timeval tv = timeval_of(timeout_ms < CONNECT_TIMEOUT_MS ? timeout_ms
-								       : CONNECT_TIMEOUT_MS);
-	struct conn *c = mem_new(sizeof(*c));
+	struct redis_host found = {NULL, 0}, *host = r->url.n_sentinels ? &found : &r->url.host;
+	struct conn *c = NULL;
 	char db[16];
 	enum rc rc = RC_OK;
 
-	c->ctx = r->path ? redisConnectUnixWithTimeout(r->path, tv)
-			 : redisConnectWithTimeout(r->host, r->port, tv);
-	if (!c->ctx || c->ctx->err) {
-		rc = err_set(e, RC_UNREACHABLE, "redis at %s: %s", r->path ? r->path : r->host,
-			     c->ctx ? c->ctx->errstr : "out of memory");
-		goto out;
+	if (r->url.n_sentinels)
+		rc = sentinel_find(r, timeout_ms, &found, e);
+	if (!rc)
+		rc = conn_dial(r, host, timeout_ms, &c, e);
+	if (!rc)
+		rc = conn_tls(r, c, e);
+	if (!rc && r->url.password)
+		rc = r->url.user ? conn_say(c, "AUTH", r->url.user, r->url.password, e)
+				 : conn_say(c, "AUTH", r->url.password, NULL, e);
+	if (!rc && r->url.n_sentinels)
+		rc = conn_is_master(c, host, e);
+	if (!rc && r->url.db) {
+		str_fmt(db, sizeof(db), "%d", r->url.db);
+		rc = conn_say(c, "SELECT", db, NULL, e);
 	}
-	c->timeout_ms = timeout_ms;
-	redisSetTimeout(c->ctx, timeval_of(timeout_ms));
-	if (!r->path)
-		redisEnableKeepAlive(c->ctx);
-	if (r->password)
-		rc = conn_say(c, "AUTH", r->password, e);
-	if (!rc && r->db) {
-		str_fmt(db, sizeof(db), "%d", r->db);
-		rc = conn_say(c, "SELECT", db, e);
-	}
-out:
 	if (rc) {
 		conn_free(c);
 		c = NULL;
 	}
+	free(found.name);
 	*out = c;
 	return rc;
 }
@@ -234,7 +287,7 @@ static enum rc pool_kept(struct redis *r, int64_t deadline_ms, struct conn **out
 		if (rc || !c)
 			return rc;
 		if (c->generation == generation &&
-		    (clk_mono_ms() - c->used_ms < IDLE_PING_MS || !conn_say(c, "PING", NULL, NULL)))
+		    (clk_mono_ms() - c->used_ms < IDLE_PING_MS || !conn_say(c, "PING", NULL, NULL, NULL)))
 			return RC_OK;
 		pool_forget(r, c);
 	}
@@ -574,7 +627,7 @@ enum rc redis_open(const char *url, const struct redis_opts *o, struct redis **o
 	r->pool_max = o->pool_max;
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_cond_init(&r->freed, NULL);
-	rc = parse_url(r, url, e);
+	rc = redis_url_parse(url, &r->url, e);
 	if (!rc) {
 		redis_cmd_add(&ping, "PING");
 		rc = redis_call(r, &ping, NULL, e);
@@ -598,10 +651,6 @@ void redis_close(struct redis *r)
 	}
 	pthread_mutex_destroy(&r->lock);
 	pthread_cond_destroy(&r->freed);
-	if (r->password)
-		explicit_bzero(r->password, strlen(r->password));
-	free(r->password);
-	free(r->path);
-	free(r->host);
+	redis_url_release(&r->url);
 	free(r);
 }

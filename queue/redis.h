@@ -19,7 +19,7 @@ struct redis_opts {
 	int pool_max;
 };
 
-/* Checks the address, connects once. url as queue_open. */
+/* Checks the address, connects once. url: see redis_url.h. */
 enum rc redis_open(const char *url, const struct redis_opts *o, struct redis **out, struct err *e);
 void redis_close(struct redis *r);
 

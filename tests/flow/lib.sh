@@ -69,7 +69,7 @@ start_server() {
 	URL=http://127.0.0.1:$PORT
 	DATA=$FLOW_DIR/data
 	start server "$PAWL_BUILD/pawl-server" --server-listen "127.0.0.1:$PORT" \
-		--server-admin-listen "127.0.0.1:$ADMIN_PORT" --server-redis "unix:$REDIS_SOCK" \
+		--server-admin-listen "127.0.0.1:$ADMIN_PORT" --server-redis "${REDIS_URL:-unix:${REDIS_SOCK:-}}" \
 		--server-data-dir "$DATA" "$@"
 	wait_for 20 grep -q '^login: ' "$FLOW_DIR/server.out"
 	ADMIN=$(cat "$DATA/tokens/admin" 2>/dev/null)

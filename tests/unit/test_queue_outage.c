@@ -5,6 +5,7 @@
 #include "migrations/migrations.h"
 #include "queue/keys.h"
 #include "queue/redis.h"
+#include "queue/redis_url.h"
 #include "tests/queue_fixture.h"
 #include "tests/test.h"
 
@@ -158,9 +159,40 @@ void test_queue_outage__a_lost_or_older_library_is_loaded_again(void)
 	qf_close(&f);
 }
 
+void test_queue_outage__addresses_are_taken_apart(void)
+{
+	struct redis_url u;
+
+	CHECK_RC(redis_url_parse("redis://ada:s:e@cret@db.example:7000/3", &u, &e), RC_OK);
+	CHECK_STR(u.user, "ada");
+	CHECK_STR(u.password, "s:e@cret");
+	CHECK_STR(u.host.name, "db.example");
+	CHECK_EQ(u.host.port, 7000);
+	CHECK_EQ(u.db, 3);
+	CHECK(!u.tls);
+	redis_url_release(&u);
+	CHECK_RC(redis_url_parse("rediss://[::1]", &u, &e), RC_OK);
+	CHECK_STR(u.host.name, "::1");
+	CHECK_EQ(u.host.port, 6379);
+	CHECK(u.tls && !u.user && !u.password);
+	redis_url_release(&u);
+	CHECK_RC(redis_url_parse("sentinel://pw@a:1,b,[::1]:3/main/2", &u, &e), RC_OK);
+	CHECK_EQ(u.n_sentinels, 3);
+	CHECK_STR(u.sentinels[1].name, "b");
+	CHECK_EQ(u.sentinels[1].port, 26379);
+	CHECK_EQ(u.sentinels[2].port, 3);
+	CHECK_STR(u.master, "main");
+	CHECK_STR(u.password, "pw");
+	CHECK_EQ(u.db, 2);
+	redis_url_release(&u);
+	CHECK_RC(redis_url_parse("sentinel://ada:hidden@a:1", &u, &e), RC_INVALID);
+	CHECK(!strstr(e.text, "hidden"));
+}
+
 void test_queue_outage__addresses(void)
 {
-	static const char *const bad[] = {"host:notaport", "host:70000", "redis://h:1/x"};
+	static const char *const bad[] = {"host:notaport", "host:70000", "redis://h:1/x",
+					  "sentinel://h:1", "sentinel:///m"};
 	struct redis_opts o = {.timeout_ms = 100, .pool_max = 1};
 	struct redis *r;
 	char path[600];
