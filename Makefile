@@ -139,7 +139,7 @@ UNIT ?= $(sort $(notdir $(basename $(wildcard tests/unit/test_*.c))))
 # long form.
 # ASan and UBSan see every suite (two minutes); TSan those with threads of their own.
 UNIT_SANITIZED ?= $(UNIT)
-UNIT_THREADS ?= $(filter test_kernels% test_collective test_infer% test_log test_queue%,$(UNIT))
+UNIT_THREADS ?= $(filter test_kernels% test_collective test_ranks test_infer% test_log test_queue%,$(UNIT))
 UNIT_BIN := $(addprefix $(BUILD)/tests/,$(UNIT))
 
 $(BUILD)/tests/%.list.c: tests/unit/%.c tests/unit/collect.sh

@@ -121,13 +121,18 @@ struct kern_paged {
  * logits = h . w^T. With `g` (dL/dlogp per row) the same pass writes the gradients too. Logits are
  * made chunk by chunk and never kept, unless the caller lends `probs` and `sum`: then a call
  * without g leaves there what a later call with g and `kept` starts from instead of multiplying
- * again. The bits are the same on all three ways. */
+ * again. The bits are the same on all three ways.
+ *
+ * Several ranks share a vocabulary: each calls this for its words, with -1 for targets that are
+ * not among them (their logp and hit mean nothing). `parts` is what they put together; then g is
+ * dL/dlogp times this rank's share of the whole softmax, and `hot` dL/dlogp itself, which the
+ * target's slope takes. */
 struct kern_logprob {
 	enum kern_format format; /* of the products: F32 or BF16 */
 	int rows, width, vocab;
 	const void *h;	       /* [rows][C] */
 	const void *w;	       /* [V][C] */
-	const int32_t *target; /* [rows], in [0, V) */
+	const int32_t *target; /* [rows], in [0, V), or -1 */
 	/* What a row's logits say, all "=" and not touched when kept. */
 	float *logp;	       /* [rows] */
 	uint8_t *hit;	       /* [rows] 1 when the target has the largest logit; or NULL */
@@ -138,6 +143,9 @@ struct kern_logprob {
 	float *dw;	       /* [V][C] "+="; or NULL */
 	float *probs, *sum;    /* [rows][V] and [rows][2], the caller's; or NULL */
 	bool kept;	       /* `probs` and `sum` are from the same call without g */
+	float *parts;	       /* [rows][3] "=" largest logit, log-sum-exp, the target's logit (0
+				* for -1); or NULL. Not touched when kept */
+	const float *hot;      /* [rows]; NULL: g */
 };
 
 /* One token drawn from a row of logits. Settings apply in this order: temperature, top-k, top-p of

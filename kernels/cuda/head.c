@@ -53,7 +53,7 @@ static void back(const struct head *h, int from, int n, const void *x)
 	char *dh = (char *)a->dh + (size_t)from * (size_t)a->width * act_bytes(p);
 
 	cu_head_slope(p->stream, p->act, h->slopes, h->logits, h->sum, a->g + from,
-		      a->target + from, n, a->vocab);
+		      (a->hot ? a->hot : a->g) + from, a->target + from, n, a->vocab);
 	cu_gemm_nn(p, a->format, dh, a->width, h->slopes, a->vocab, a->w, a->width, n, a->vocab,
 		   a->width, false);
 	if (a->dw)
@@ -75,7 +75,8 @@ void cu_logprob(struct kern_pool *p, const struct kern_logprob *a)
 			cu_product_nt(p, a->format, KERN_F32, h.logits, a->vocab, x, a->width, a->w,
 				      a->width, n, a->vocab, a->width, false);
 			cu_head_rows(p->stream, h.logits, a->target + from, a->logp + from,
-				     a->hit ? a->hit + from : NULL, h.sum, n, a->vocab,
+				     a->hit ? a->hit + from : NULL, h.sum,
+				     a->parts ? a->parts + 3 * (size_t)from : NULL, n, a->vocab,
 				     a->g || a->probs);
 		}
 		if (a->g)

@@ -10,10 +10,10 @@ extern "C" {
 /* head.cu: logits[rows][vocab] to log-probabilities of `target`; sum and hit may be NULL. With `keep`
  * exp(logit - largest) stays in place of the logits. */
 void cu_head_rows(cu_stream, float *x, const int32_t *target, float *logp, uint8_t *hit, float *sum,
-		  int rows, int vocab, bool keep);
-/* d[rows][vocab] in `act` = g (onehot - x / sum); d may be x when act is F32. */
+		  float *parts, int rows, int vocab, bool keep);
+/* d[rows][vocab] in `act` = hot onehot - g x / sum, a target of -1 having none; d may be x when act is F32. */
 void cu_head_slope(cu_stream, enum kern_format act, void *d, const float *x, const float *sum,
-		   const float *g, const int32_t *target, int rows, int vocab);
+		   const float *g, const float *hot, const int32_t *target, int rows, int vocab);
 
 /* Attention over the block cache; see struct kern_paged. Scratch of so many bytes; `counts` are zeros
  * at first and left as zeros. */

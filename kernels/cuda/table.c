@@ -20,6 +20,11 @@ static struct kern_pool *open_f32(const struct kern_open *o, char *why, size_t s
 	return cu_open(KERN_F32, o, why, size);
 }
 
+static void *stream(struct kern_pool *p)
+{
+	return p->stream;
+}
+
 static void narrow(struct kern_pool *p, void *act, const float *x, size_t n)
 {
 	if (p->act == KERN_BF16)
@@ -233,7 +238,8 @@ static void row_lse(struct kern_pool *p, float *max, float *lse, const float *x,
 #define TABLE(name_, act_, open_)                                                                  \
 	{                                                                                          \
 		.name = name_, .act = act_, .host = false, .open = open_, .close = cu_close,       \
-		.describe = cu_describe, .fault = cu_fault, .room = cu_room, .alloc = cu_alloc,    \
+		.describe = cu_describe, .fault = cu_fault, .stream = stream, .room = cu_room,     \
+		.alloc = cu_alloc,                                                                 \
 		.release = cu_release, .put = cu_put, .get = cu_get, .copy = cu_copy,              \
 		.zero = cu_zero, .pin = cu_pin, .unpin = cu_unpin, .snap = cu_snap,                \
 		.snapped = cu_snapped, .graph_run = cu_graph_run, .graph_begin = cu_graph_begin,   \

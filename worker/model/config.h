@@ -25,7 +25,22 @@ struct model_config {
 	int sliding_window; /* 0: none */
 	int bos_id, pad_id; /* -1: none */
 	int eos_ids[MODEL_EOS_MAX], n_eos;
+	/* A part of a model that n_ranks hold together (shard.h): heads, key/value heads and ffn_dim
+	 * are its own then, vocab the whole. n_ranks 0: all of it. */
+	int rank, n_ranks;
 };
+
+struct model_span {
+	int from, n;
+};
+/* The words whose rows of embedding and output head it has. */
+static inline struct model_span model_vocab_span(const struct model_config *c)
+{
+	int64_t n = c->n_ranks > 1 ? c->n_ranks : 1, v = c->vocab;
+	int from = (int)(v * c->rank / n);
+
+	return (struct model_span){from, (int)(v * (c->rank + 1) / n) - from};
+}
 
 /* Reads DIR/config.json, and the ids of DIR/generation_config.json where present. */
 enum rc model_config_load(const char *dir, struct model_config *cfg, struct err *e);

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "worker/model/mirror.h"
 #include "worker/model/model_source.h"
+#include "worker/model/shard.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -137,6 +138,8 @@ static enum rc open_engine(const struct model *m, const struct model_source *fil
 	enum rc rc = check_opts(opts, e);
 	struct infer *f;
 
+	coll_agree_i64(o.coll, &o.kv_tokens, 1, COLL_MIN);
+
 	*out = NULL;
 	o.memory_max = o.memory_max ? o.memory_max : mirror_room(kern, pool);
 	if (rc || (rc = weights_check(&m->cfg, kern, o.weights, e)) ||
@@ -146,6 +149,7 @@ static enum rc open_engine(const struct model *m, const struct model_source *fil
 	f->cfg = m->cfg;
 	f->kern = kern;
 	f->pool = pool;
+	f->coll = o.coll;
 	f->max_batch = o.max_batch;
 	f->chunk = o.chunk;
 	f->share = !o.no_share;
@@ -180,12 +184,19 @@ enum rc infer_open(const char *dir, const struct kern *kern, struct kern_pool *p
 		   const struct infer_opts *opts, struct infer **out, struct err *e)
 {
 	struct model_source files;
+	struct model_config cfg;
+	struct model *part = NULL;
 	enum rc rc = model_source_open(dir, &files, e);
 
 	*out = NULL;
 	if (rc)
 		return rc;
-	rc = open_engine(files.layout, &files, kern, pool, opts, out, e);
+	rc = shard_config(&files.layout->cfg, coll_rank(opts->coll), coll_ranks(opts->coll), &cfg, e);
+	if (!rc)
+		rc = model_plan(&cfg, &part, e);
+	if (!rc)
+		rc = open_engine(part, &files, kern, pool, opts, out, e);
+	model_free(part);
 	model_source_close(&files);
 	return rc ? err_wrap(e, "model %s", dir) : RC_OK;
 }
@@ -585,6 +596,23 @@ static void fork_group(struct infer *f, int first)
 	s->n_later = 0;
 }
 
+/* Ranks do as rank 0 is told. */
+static bool told_to_stop(struct infer *f, bool (*stop)(void *ctx), void *ctx)
+{
+	int64_t yes = stop && stop(ctx);
+
+	coll_tell(f->coll, &yes, sizeof yes, 0);
+	return yes;
+}
+
+/* Of the back end or of the other ranks. */
+static enum rc fault_of(struct infer *f, struct err *e)
+{
+	enum rc rc = mirror_fault(f->kern, f->pool, e);
+
+	return rc ? rc : shard_fault(f->coll, e);
+}
+
 static enum rc draw_all(struct infer *f, struct err *e)
 {
 	int n_active = f->n_active; /* fork_group() adds more */
@@ -601,7 +629,7 @@ static enum rc draw_all(struct infer *f, struct err *e)
 	for (int i = 0; i < f->n_draws; i++)
 		f->drawn[i] = draw_of(f, &f->seqs[f->draws[i]]);
 	f->kern->draw(f->pool, f->drawn, f->n_draws, f->pass.logits, f->cfg.vocab, f->cfg.vocab);
-	enum rc rc = mirror_fault(f->kern, f->pool, e);
+	enum rc rc = fault_of(f, e);
 	if (rc)
 		return rc;
 	for (int i = 0; i < f->n_draws; i++)
@@ -629,7 +657,7 @@ enum rc infer_run(struct infer *f, bool (*stop)(void *ctx), void *ctx, struct er
 	enum rc rc = RC_OK;
 
 	while (!rc && anything_queued(f)) {
-		if (stop && stop(ctx)) {
+		if (told_to_stop(f, stop, ctx)) {
 			rc = err_set(e, RC_CANCELLED, "generation was stopped");
 			break;
 		}
@@ -639,6 +667,8 @@ enum rc infer_run(struct infer *f, bool (*stop)(void *ctx), void *ctx, struct er
 		pass_run(f);
 		if (f->pass.n_out)
 			rc = draw_all(f, e);
+		else
+			rc = shard_fault(f->coll, e);
 	}
 	while (f->n_active) {
 		preempt_youngest(f);
@@ -736,7 +766,7 @@ static enum rc run_given(struct infer *f, const struct given *g,
 	while (have)
 		kv_drop(&f->kv, blocks[--have]);
 	free(blocks);
-	return mirror_fault(f->kern, f->pool, e);
+	return fault_of(f, e);
 }
 
 enum rc infer_logits(struct infer *f, const int32_t *ids, int n, float *out, struct err *e)

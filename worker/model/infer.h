@@ -15,6 +15,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "kernels/collective.h"
 #include "kernels/kernels.h"
 #include "worker/model/model.h"
 #include "worker/model/sample.h"
@@ -35,6 +36,9 @@ struct infer_opts {
 	int chunk;         /* prompt tokens in one pass; 0: 512 */
 	bool no_share;     /* every sample computes its own prompt: to measure what sharing is worth */
 	size_t memory_max; /* bytes it may take; 0: what the machine says is available */
+	/* Ranks that hold the model together (shard.h): all of them add and run the same requests, and
+	 * draw the same tokens. `stop` is rank 0's. Borrowed; NULL: alone. */
+	struct coll *coll;
 };
 
 /* What it takes, in bytes; known before anything is loaded. */
@@ -78,11 +82,11 @@ struct infer_stats {
 
 struct infer_plan infer_plan(const struct model_config *cfg, const struct kern *kern, int threads,
 			     const struct infer_opts *opts);
-/* From a model directory: its weights go straight into the chosen format. RC_NOMEM, with the plan,
+/* From a model directory: its weights (with ranks: this one's part) go straight into the chosen format. RC_NOMEM, with the plan,
  * when it does not fit. Kernels and pool are borrowed. */
 enum rc infer_open(const char *dir, const struct kern *kern, struct kern_pool *pool,
 		   const struct infer_opts *opts, struct infer **out, struct err *e);
-/* From a model in memory, which is not needed afterwards. */
+/* From a model in memory (with ranks: this one's part), which is not needed afterwards. */
 enum rc infer_new(const struct model *m, const struct kern *kern, struct kern_pool *pool,
 		  const struct infer_opts *opts, struct infer **out, struct err *e);
 void infer_free(struct infer *f);

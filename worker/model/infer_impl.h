@@ -54,6 +54,8 @@ void kv_copy(struct kv *kv, int to, int from);
 struct pass_lists {
 	int32_t *ids, *pos, *n_keys, *first; /* [cap] */
 	int32_t *out;                        /* [cap] rows whose logits are wanted */
+	int32_t *word;                       /* [cap][2] with ranks: the row, or -1 where the token
+					      * is another rank's, and -1 */
 	int32_t *blocks;                     /* block numbers, sequence after sequence */
 };
 
@@ -110,6 +112,7 @@ struct infer {
 	struct weights weights; /* owned */
 	const struct kern *kern; /* borrowed */
 	struct kern_pool *pool; /* borrowed */
+	struct coll *coll;      /* borrowed, or NULL */
 	struct kv kv;
 	struct pass pass;
 	struct rope_table rope;

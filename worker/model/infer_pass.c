@@ -20,7 +20,7 @@ static int qkv_width(const struct model_config *c)
 /* Of the lists; a pass may have as many sequences as rows, each as long as can be. */
 static size_t lists_ints(int cap, int context)
 {
-	return (size_t)cap * (5 + ((size_t)context + KERN_PAGE - 1) / KERN_PAGE);
+	return (size_t)cap * (7 + ((size_t)context + KERN_PAGE - 1) / KERN_PAGE);
 }
 
 /* With slab NULL only the size is found. */
@@ -68,7 +68,8 @@ static void split_lists(const struct pass *p, struct pass_lists *s)
 	s->n_keys = s->pos + p->cap;
 	s->first = s->n_keys + p->cap;
 	s->out = s->first + p->cap;
-	s->blocks = s->out + p->cap;
+	s->word = s->out + p->cap;
+	s->blocks = s->word + 2 * p->cap;
 }
 
 enum rc pass_init(struct infer *f, struct err *e)
@@ -137,16 +138,67 @@ static void list_blocks(struct pass *p)
 	}
 }
 
+/* Each rank has some words of the vocabulary, and counts them from 0. */
+static void list_words(struct infer *f)
+{
+	struct model_span v = model_vocab_span(&f->cfg);
+	struct pass *p = &f->pass;
+
+	for (int r = 0; r < p->n; r++) {
+		int32_t id = p->here.ids[r] - v.from;
+		bool mine = id >= 0 && id < v.n;
+
+		p->here.ids[r] = mine ? id : 0;
+		p->here.word[2 * r] = mine ? r : -1;
+		p->here.word[2 * r + 1] = -1;
+	}
+}
+
 static void put_lists(struct infer *f)
 {
 	struct pass *p = &f->pass;
 
 	list_blocks(p);
+	if (f->coll)
+		list_words(f);
 	f->kern->put(f->pool, p->there.ids, p->here.ids,
 		     (size_t)(p->here.blocks + p->n_blocks - p->here.ids) * sizeof(int32_t));
 }
 
 /* --- the network ------------------------------------------------------------------------------ */
+
+/* x += a[n][width] . w^T, the product's sum over ranks. */
+static void add_product(struct infer *f, const void *a, int width, const void *w)
+{
+	enum kern_format format = f->weights.format;
+	const struct kern *k = f->kern;
+	struct pass *p = &f->pass;
+	int dim = f->cfg.dim;
+	size_t n = (size_t)p->n * (size_t)dim;
+
+	if (!f->coll) {
+		k->gemm_packed(f->pool, format, p->x, dim, a, width, w, p->n, dim, width, true);
+		return;
+	}
+	k->gemm_packed(f->pool, format, p->xn, dim, a, width, w, p->n, dim, width, false);
+	coll_all_reduce(f->coll, p->xn, n, coll_act(k), COLL_SUM);
+	k->add(f->pool, p->x, p->xn, n);
+}
+
+static void embed(struct infer *f)
+{
+	struct pass *p = &f->pass;
+	const struct kern *k = f->kern;
+	int dim = f->cfg.dim, words = model_vocab_span(&f->cfg).n;
+	void *to = f->coll ? p->xn : p->x;
+
+	k->embed_packed(f->pool, f->weights.format, to, f->weights.embed, words, dim, p->there.ids,
+			p->n);
+	if (!f->coll)
+		return;
+	k->spread(f->pool, p->x, p->xn, p->there.word, p->n, dim);
+	coll_all_reduce(f->coll, p->x, (size_t)p->n * (size_t)dim, coll_act(k), COLL_SUM);
+}
 
 static void attention(struct infer *f, int l)
 {
@@ -190,7 +242,7 @@ static void attention(struct infer *f, int l)
 		.out = p->att,
 	};
 	k->attn_paged(f->pool, &a);
-	k->gemm_packed(f->pool, format, p->x, c->dim, p->att, hd, w->o, p->n, c->dim, hd, true);
+	add_product(f, p->att, hd, w->o);
 }
 
 static void feed_forward(struct infer *f, int l)
@@ -212,17 +264,15 @@ static void feed_forward(struct infer *f, int l)
 			       c->dim, false);
 		k->swiglu(f->pool, p->y, p->gu, kern_at(k, p->gu, (size_t)ff), 2 * ff, p->n, ff);
 	}
-	k->gemm_packed(f->pool, format, p->x, c->dim, p->y, ff, w->w2, p->n, c->dim, ff, true);
+	add_product(f, p->y, ff, w->w2);
 }
 
 void pass_run(struct infer *f)
 {
 	const struct model_config *c = &f->cfg;
-	struct pass *p = &f->pass;
 
 	put_lists(f);
-	f->kern->embed_packed(f->pool, f->weights.format, p->x, f->weights.embed, c->vocab, c->dim,
-			      p->there.ids, p->n);
+	embed(f);
 	for (int l = 0; l < c->n_layers; l++) {
 		attention(f, l);
 		feed_forward(f, l);
@@ -243,11 +293,16 @@ void pass_hidden(struct infer *f, int from, int n)
 void pass_logits(struct infer *f, int from, int n)
 {
 	const struct model_config *c = &f->cfg;
+	struct model_span v = model_vocab_span(c);
 	struct pass *p = &f->pass;
+	size_t all = (size_t)n * (size_t)c->vocab;
 
 	pass_hidden(f, from, n);
-	f->kern->logits(f->pool, f->weights.format, p->logits, c->vocab, p->xo, c->dim,
-			f->weights.head, n, c->vocab, c->dim);
+	if (f->coll) /* Each rank's words beside zeros: adding them rounds nothing. */
+		f->kern->zero(f->pool, p->logits, all * sizeof *p->logits);
+	f->kern->logits(f->pool, f->weights.format, p->logits + v.from, c->vocab, p->xo, c->dim,
+			f->weights.head, n, v.n, c->dim);
+	coll_all_reduce(f->coll, p->logits, all, COLL_F32, COLL_SUM);
 }
 
 const float *pass_logits_here(struct infer *f, int n)

@@ -101,6 +101,7 @@ static void place_head(struct llama *l, size_t *at)
 	l->rf = place_floats(l, at, n);
 	l->logp = place_floats(l, at, n);
 	l->hit = place(l, at, n, sizeof *l->hit);
+	l->parts = place_floats(l, at, l->o.coll ? 3 * n : 0);
 	l->there.ids = place(l, at, l->lists_bytes, 1);
 	if (l->o.forward_only)
 		return;
@@ -108,7 +109,8 @@ static void place_head(struct llama *l, size_t *at)
 	l->entropy = place_floats(l, at, n);
 	l->logit = place_floats(l, at, n);
 	l->sum = place_floats(l, at, 2 * n);
-	l->probs = place_floats(l, at, (size_t)l->probs_rows * (size_t)l->m->cfg.vocab);
+	l->probs = place_floats(l, at, (size_t)l->probs_rows * (size_t)l->n_words);
+	l->hot = place_floats(l, at, l->o.coll ? n : 0);
 	l->dh = place_acts(l, at, (n > t ? n : t) * width);
 }
 
@@ -123,6 +125,9 @@ static void split_lists(const struct llama *l, struct llama_lists *s)
 	s->row = s->fork + 2 * t;
 	s->target = s->row + n;
 	s->from = s->target + n;
+	s->word = s->from + 2 * t;
+	s->own_row = s->word + 2 * t;
+	s->own_id = s->own_row + t;
 }
 
 /* Once to count, then to place. */
@@ -155,10 +160,12 @@ static struct llama *shaped(const struct model *m, const struct kern *k, const s
 	l->acts = mem_array((size_t)c->n_layers, sizeof *l->acts);
 	l->xs = mem_array((size_t)c->n_layers + 1, sizeof *l->xs);
 	l->n_targets = larger(o->max_targets, o->max_tokens);
-	rows = PROBS_FLOATS / (o->format == KERN_BF16 ? 1 : 2) / c->vocab;
+	l->n_words = model_vocab_span(c).n;
+	rows = PROBS_FLOATS / (o->format == KERN_BF16 ? 1 : 2) / l->n_words;
 	l->probs_rows = smaller(l->n_targets, larger(rows, 96));
 	l->lists_bytes = sizeof(int32_t) *
-			 (7 * (size_t)o->max_tokens + 1 + 2 * (size_t)l->n_targets);
+			 ((o->coll ? 11 : 7) * (size_t)o->max_tokens + 1 +
+			  2 * (size_t)l->n_targets);
 	return l;
 }
 
@@ -219,6 +226,12 @@ enum rc llama_new(const struct model *m, const struct kern *k, struct kern_pool 
 	place_buffers(l);
 	l->lists = mem_new(l->lists_bytes);
 	l->slopes = mem_array((size_t)l->n_targets, sizeof *l->slopes);
+	if (o->coll) {
+		l->parts_here = mem_array((size_t)l->n_targets, 3 * sizeof *l->parts_here);
+		l->fade = mem_array((size_t)l->n_targets, sizeof *l->fade);
+		l->spread_here = mem_array((size_t)l->n_targets, 2 * sizeof *l->spread_here);
+		l->agreed = mem_array((size_t)l->n_targets, 6 * sizeof *l->agreed);
+	}
 	l->here.ids = l->lists;
 	split_lists(l, &l->here);
 	split_lists(l, &l->there);
@@ -248,6 +261,10 @@ void llama_free(struct llama *l)
 	llama_weights_release(l);
 	free(l->lists);
 	free(l->slopes);
+	free(l->parts_here);
+	free(l->fade);
+	free(l->spread_here);
+	free(l->agreed);
 	free(l->acts);
 	free(l->xs);
 	free(l);
@@ -299,12 +316,13 @@ struct kern_attn llama_attn_args(struct llama *l, const struct pack *p, struct l
 				  .lse = a->lse};
 }
 
-/* x_out = x + drop(part . w^T) */
+/* x_out = x + drop(part . w^T), the product's sum over ranks */
 static void join_residual(struct llama *l, const struct pack *p, const struct llama_dropout *d,
 			  const struct llama_linear *lin, void *x_out, const void *x,
 			  const void *part)
 {
 	llama_linear(l, lin, x_out, part, p->n_tokens, false);
+	llama_sum(l, x_out, (size_t)p->n_tokens * (size_t)lin->out);
 	llama_drop(l, p, d, lin->layer, lin->parts == MODEL_O ? 0 : 1, x_out);
 	l->k->add(l->pool, x_out, x, (size_t)p->n_tokens * (size_t)lin->out);
 }
@@ -366,6 +384,8 @@ static void put_lists(struct llama *l, const struct pack *p)
 	memcpy(s->row, p->row, n * sizeof *s->row);
 	memcpy(s->target, p->target, n * sizeof *s->target);
 	list_targets(l, p);
+	if (l->o.coll)
+		llama_list_words(l, p);
 	l->k->put(l->pool, l->there.ids, s->ids, l->lists_bytes);
 }
 
@@ -380,7 +400,7 @@ void llama_body_forward(struct llama *l, const struct pack *p, const struct llam
 	ASSERT_LE(p->n_targets, l->n_targets);
 	ASSERT_LE(p->n_pos, l->rope.n_pos);
 	put_lists(l, p);
-	l->k->embed(l->pool, llama_x(l, 0), l->embed, l->there.ids, p->n_tokens, c->dim);
+	llama_embed(l, p, llama_x(l, 0));
 	for (int i = 0; i < c->n_layers; i++)
 		llama_layer_forward(l, p, d, i, llama_x(l, i + 1));
 }
@@ -400,26 +420,38 @@ struct kern_logprob llama_head_args(struct llama *l, int from, int to)
 	return (struct kern_logprob){.format = l->o.format,
 				     .rows = to - from,
 				     .width = c->dim,
-				     .vocab = c->vocab,
+				     .vocab = l->n_words,
 				     .h = llama_at(l, l->hn, (size_t)from * (size_t)c->dim),
 				     .w = l->head,
 				     .target = l->there.target + from,
 				     .logp = l->logp + from,
 				     .hit = l->hit + from,
 				     .entropy = l->entropy ? l->entropy + from : NULL,
-				     .logit = l->entropy ? l->logit + from : NULL};
+				     .logit = l->entropy ? l->logit + from : NULL,
+				     .parts = l->o.coll ? l->parts + 3 * (size_t)from : NULL};
 }
 
 void llama_head_results(struct llama *l, int from, int to, float *logp, uint8_t *hit)
 {
 	size_t n = (size_t)(to - from);
 
+	if (l->o.coll) {
+		llama_head_join(l, from, to, logp, hit);
+		return;
+	}
 	l->k->get(l->pool, logp + from, l->logp + from, n * sizeof *logp);
 	l->k->get(l->pool, hit + from, l->hit + from, n * sizeof *hit);
 }
 
 void llama_spread(struct llama *l, int n, float *entropy, float *logit)
 {
+	if (l->o.coll) {
+		for (int i = 0; i < n; i++) {
+			entropy[i] = l->spread_here[2 * i];
+			logit[i] = l->spread_here[2 * i + 1];
+		}
+		return;
+	}
 	l->k->get(l->pool, entropy, l->entropy, (size_t)n * sizeof *entropy);
 	l->k->get(l->pool, logit, l->logit, (size_t)n * sizeof *logit);
 }
@@ -442,9 +474,12 @@ enum rc llama_logits(struct llama *l, const struct pack *p, float *logits, struc
 	const struct kern *k = l->k;
 	size_t n = (size_t)p->n_tokens * (size_t)c->vocab;
 	size_t bytes = mirror_round(n * kern_act(k)) + n * sizeof *logits;
-	char *there = k->alloc(l->pool, bytes);
+	char *there;
 	float *wide;
 
+	if (l->o.coll)
+		return err_set(e, RC_UNSUPPORTED, "logits of every row: one rank only");
+	there = k->alloc(l->pool, bytes);
 	if (!there)
 		return err_set(e, RC_NOMEM, "logits of %d rows need %zu MiB", p->n_tokens,
 			       bytes >> 20);

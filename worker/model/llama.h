@@ -11,6 +11,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "kernels/collective.h"
 #include "kernels/kernels.h"
 #include "worker/model/lora.h"
 #include "worker/model/model.h"
@@ -84,6 +85,10 @@ struct llama_opts {
 	const struct lora *lora; /* borrowed, or NULL. With it the model is frozen: the gradients
 				  * are those of the adapter */
 	struct llama_where at;
+	/* Of the ranks that hold the model together: `m` is this rank's part (shard.h), and all of them
+	 * call the functions below with the same packs. Borrowed; NULL: alone. Ask coll_fault() before
+	 * results are used. */
+	struct coll *coll;
 };
 
 /* Of the residual branches; off when p is 0. An adapter has a probability of its own, with the same

@@ -5,6 +5,8 @@
 #include "base/check.h"
 #include "worker/model/llama_inner.h"
 
+#include <string.h>
+
 
 static int smaller(int a, int b)
 {
@@ -72,6 +74,7 @@ static void ffn_back(struct back *b, int layer)
 	k->swiglu_back(l->pool, a->gu, up, l->dy, a->gu, up, 2 * f, b->t, f);
 	k->rmsnorm(l->pool, l->h, NULL, a->mid, l->w[layer].norm_ffn, b->t, c->dim, c->rms_eps);
 	linear_back(b, layer, LLAMA_GATE_UP, l->dh, a->gu, l->h);
+	llama_sum(l, l->dh, (size_t)b->t * (size_t)c->dim);
 	norm_back(b, a->mid, a->r2, l->w[layer].norm_ffn, y->norm_ffn);
 }
 
@@ -97,6 +100,7 @@ static void attention_back(struct back *b, int layer)
 		k->bias_back(l->pool, b->grads + y->bq, l->dqkv, l->qkv_dim, b->t, l->qkv_dim);
 	k->rmsnorm(l->pool, l->h, NULL, x, l->w[layer].norm_attn, b->t, c->dim, c->rms_eps);
 	linear_back(b, layer, LLAMA_QKV, l->dh, l->dqkv, l->h);
+	llama_sum(l, l->dh, (size_t)b->t * (size_t)c->dim);
 	norm_back(b, x, a->r1, l->w[layer].norm_attn, y->norm_attn);
 }
 
@@ -109,6 +113,7 @@ static void head_norm_back(struct back *b)
 	int width = l->m->cfg.dim;
 	void *rows = l->hn; /* The normed rows are not needed any more. */
 
+	llama_sum(l, l->dh, (size_t)p->n_targets * (size_t)width);
 	l->k->zero(l->pool, rows, (size_t)p->n_targets * (size_t)width * kern_act(l->k));
 	l->k->rmsnorm_back(l->pool, rows, weight_grads(b, l->m->norm_out), l->dh, l->hx,
 			   l->norm_out, l->rf, p->n_targets, width);
@@ -122,6 +127,7 @@ static void head_pass(struct back *b, int from, int to, bool slopes, bool kept)
 	struct kern_logprob a = llama_head_args(l, from, to);
 
 	a.g = slopes ? l->g + from : NULL;
+	a.hot = slopes && l->o.coll ? l->hot + from : NULL;
 	a.dh = llama_at(l, l->dh, (size_t)from * (size_t)l->m->cfg.dim);
 	a.dw = weight_grads(b, l->m->head);
 	if (to - from <= l->probs_rows) {
@@ -130,11 +136,6 @@ static void head_pass(struct back *b, int from, int to, bool slopes, bool kept)
 		a.kept = kept;
 	}
 	l->k->logprob(l->pool, &a);
-}
-
-static void put_slopes(struct llama *l, const float *g, int from, int to)
-{
-	l->k->put(l->pool, l->g + from, g + from, (size_t)(to - from) * sizeof *g);
 }
 
 /* As many units from answer `from` on as the room for the softmax holds, one at least. */
@@ -153,7 +154,7 @@ static void head_known(struct back *b, const float *g, float *logp, uint8_t *hit
 	int n = b->p->n_targets, parts = (n + l->probs_rows - 1) / l->probs_rows;
 	int rows = parts > 0 ? (n + parts - 1) / parts : 0;
 
-	put_slopes(l, g, 0, n);
+	llama_put_slopes(l, g, 0, n);
 	for (int at = 0; at < n; at += rows)
 		head_pass(b, at, smaller(n, at + rows), true, false);
 	llama_head_results(l, 0, n, logp, hit);
@@ -165,13 +166,17 @@ static void head_back(struct back *b, const struct llama_loss *loss, float *logp
 	const struct pack *p = b->p;
 
 	for (int a = 0, next; a < p->n_answers; a = next) {
-		next = group_end(l, p, a, loss->unit);
+		next = group_end(l, p, a, loss->g ? 1 : loss->unit);
 		int from = p->answer[a], to = p->answer[next];
 
 		head_pass(b, from, to, false, false);
 		llama_head_results(l, from, to, logp, hit);
-		loss->slopes(loss->ctx, p, a, next, logp, hit, l->slopes);
-		put_slopes(l, l->slopes, from, to);
+		if (loss->g)
+			memcpy(l->slopes + from, loss->g + from,
+			       (size_t)(to - from) * sizeof *l->slopes);
+		else
+			loss->slopes(loss->ctx, p, a, next, logp, hit, l->slopes);
+		llama_put_slopes(l, l->slopes, from, to);
 		head_pass(b, from, to, true, true);
 	}
 }
@@ -188,8 +193,7 @@ static void body_back(struct back *b)
 		attention_back(b, i);
 	}
 	if (!l->o.lora)
-		l->k->embed_back(l->pool, b->grads + l->m->embed, l->dx, l->there.ids, b->t,
-				 l->m->cfg.dim);
+		llama_embed_back(l, b->grads + l->m->embed, b->t);
 }
 
 static void clear(struct llama *l, float *grads, size_t n)
@@ -201,7 +205,7 @@ static void clear(struct llama *l, float *grads, size_t n)
 static void clear_sums(struct llama *l, float *grads)
 {
 	const struct model *m = l->m;
-	size_t width = (size_t)m->cfg.dim, table = (size_t)m->cfg.vocab * width;
+	size_t width = (size_t)m->cfg.dim, table = (size_t)l->n_words * width;
 
 	clear(l, grads + m->embed, table);
 	if (m->head != m->embed)
@@ -228,7 +232,7 @@ void llama_train(struct llama *l, const struct pack *p, const struct llama_dropo
 		clear_sums(l, grads);
 	llama_body_forward(l, p, d);
 	llama_gather_rows(l, p);
-	if (loss->g)
+	if (loss->g && !l->o.coll) /* Ranks know their share of a softmax only afterwards. */
 		head_known(&b, loss->g, logp, hit);
 	else
 		head_back(&b, loss, logp, hit);

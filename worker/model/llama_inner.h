@@ -38,6 +38,9 @@ struct llama_lists {
 	int32_t *cu, *fork;    /* [T + 1], [2 T]: sequences at most */
 	int32_t *row, *target; /* [N] */
 	int32_t *from;	       /* [T][2] targets of a row, -1 none: see kern's spread() */
+	/* With ranks: rows of the embedding that a token is, -1 where another rank has it, and -1. */
+	int32_t *word;		  /* [T][2] */
+	int32_t *own_row, *own_id; /* [T] tokens that this rank has, and their rows of it */
 };
 
 struct llama {
@@ -75,7 +78,16 @@ struct llama {
 	uint8_t *hit;		/* [N] */
 	float *entropy, *logit; /* [N]; not of one that goes forward only */
 	float *probs, *sum;	/* [probs_rows][V], [N][2]: the softmax of the answers at work */
+	/* With ranks: [N] slopes, [N][3]: see kern_logprob. The others are owned and the program's: of
+	 * the targets at work; this rank's share of the softmax, then times the slope; what the ranks
+	 * put together, [N][6]. */
+	float *hot, *parts;
+	float *parts_here, *fade;
+	float *spread_here; /* [N][2] entropy and mean logit of targets */
+	double *agreed;
+	int n_own; /* of own_row */
 	int n_targets, probs_rows;
+	int n_words;	    /* rows of embedding and head */
 	/* Backward only. */
 	void *dx;	 /* [T][C] */
 	void *dh;	 /* [max(T, N)][C] */
@@ -124,3 +136,16 @@ void llama_head_results(struct llama *l, int from, int to, float *logp, uint8_t 
 void llama_drop(struct llama *l, const struct pack *p, const struct llama_dropout *d, int layer,
 		int site, void *x);
 struct kern_attn llama_attn_args(struct llama *l, const struct pack *p, struct llama_acts *a);
+
+/* llama_ranks.c; without ranks llama_sum() does nothing. */
+/* x[n] in `act` = sum over ranks. */
+void llama_sum(struct llama *l, void *x, size_t n);
+/* Fills the lists that only ranks have, and targets as they count them. */
+void llama_list_words(struct llama *l, const struct pack *p);
+void llama_embed(struct llama *l, const struct pack *p, void *x);
+/* dw += gradient of the embedding from l->dx; l->h is overwritten. */
+void llama_embed_back(struct llama *l, float *dw, int rows);
+/* What every rank found for targets [from, to) becomes logp and hit, as llama_head_results(). */
+void llama_head_join(struct llama *l, int from, int to, float *logp, uint8_t *hit);
+/* Slopes in targets [from, to) to where the head reads them; once for each llama_head_join(). */
+void llama_put_slopes(struct llama *l, const float *g, int from, int to);

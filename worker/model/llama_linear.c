@@ -71,6 +71,10 @@ static void drop(struct llama *l, const struct llama_linear *a, void *x)
 	size_t width = (size_t)a->in;
 	uint32_t site = LORA_SITES + (uint32_t)a->layer * (MODEL_ALL_PARTS + 1) + a->parts;
 
+	/* Ranks that have different columns of x draw different masks for them. */
+	if (a->parts & (MODEL_O | MODEL_DOWN))
+		site += (uint32_t)coll_rank(l->o.coll) << 20;
+
 	for (int s = 0; s < p->n_seqs; s++) {
 		size_t from = (size_t)p->cu[s], n = (size_t)(p->cu[s + 1] - p->cu[s]);
 		uint32_t stream[2] = {(uint32_t)p->seq_id[s], site};

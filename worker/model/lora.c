@@ -59,13 +59,21 @@ enum rc lora_targets_parse(const char *text, unsigned *out, struct err *e)
 
 /* --- layout ----------------------------------------------------------------------------------- */
 
-static void place(struct lora *l, size_t *at, const struct model_shape *shape, int layer, int part,
+/* Ranks cut A where the matrix beside it is cut by columns, B where it is by rows. */
+static void place(struct lora *l, size_t *at, const struct model_config *cfg, int layer, int part,
 		  bool is_a)
 {
+	struct model_shape shape = model_part_shape(cfg, 1u << part);
+	bool by_cols = 1u << part & (MODEL_O | MODEL_DOWN), cut = by_cols == is_a;
+	int n = cut && cfg->n_ranks > 1 ? cfg->n_ranks : 1, rank = cut ? cfg->rank : 0;
 	struct tensor_ref t = {.offset = *at,
-			       .rows = is_a ? l->s.r : shape->out,
-			       .cols = is_a ? shape->in : l->s.r};
+			       .rows = is_a ? l->s.r : shape.out,
+			       .cols = is_a ? shape.in : l->s.r};
 
+	t.all_rows = is_a ? t.rows : n * t.rows;
+	t.all_cols = is_a ? n * t.cols : t.cols;
+	t.first_row = is_a ? 0 : rank * t.rows;
+	t.first_col = is_a ? rank * t.cols : 0;
 	(is_a ? l->a : l->b)[layer * MODEL_PARTS + part] = *at;
 	str_fmt(t.name, sizeof t.name, "base_model.model.model.layers.%d.%s.lora_%c.weight", layer,
 		model_part_name(1u << part), is_a ? 'A' : 'B');
@@ -85,12 +93,9 @@ static void place_product(struct lora *l, const struct model_config *cfg, size_t
 {
 	for (int which = 0; which < 2; which++) {
 		*at = aligned(*at);
-		for (int p = 0; p < MODEL_PARTS; p++) {
-			struct model_shape shape = model_part_shape(cfg, 1u << p);
-
+		for (int p = 0; p < MODEL_PARTS; p++)
 			if (parts & l->s.targets & 1u << p)
-				place(l, at, &shape, layer, p, which == 0);
-		}
+				place(l, at, cfg, layer, p, which == 0);
 	}
 }
 
@@ -139,14 +144,18 @@ static void fill(struct lora *l, uint64_t seed)
 {
 	for (int i = 0; i < l->n_tensors; i++) {
 		const struct tensor_ref *t = &l->tensors[i];
-		float *p = l->params + t->offset, bound = 1.0f / sqrtf((float)t->cols);
+		float *p = l->params + t->offset, bound = 1.0f / sqrtf((float)t->all_cols), x = 0;
 		struct rng r;
+		size_t at = 0;
 
 		if (!str_ends(t->name, "lora_A.weight"))
 			continue;
 		rng_open(&r, seed, RNG_INIT, 0, LORA_ITEMS + (uint64_t)i, 0);
-		for (size_t k = 0; k < tensor_size(t); k++)
-			p[k] = bound * (2.0f * rng_unit(&r) - 1.0f);
+		for (size_t k = 0; k < tensor_size(t); k++) {
+			for (; at <= tensor_whole_at(t, k); at++)
+				x = bound * (2.0f * rng_unit(&r) - 1.0f);
+			p[k] = x;
+		}
 	}
 }
 

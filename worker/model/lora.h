@@ -43,7 +43,8 @@ struct lora {
 /* "q_proj,v_proj", "q,v", or "all" (all-linear); RC_INVALID names the word that is none. */
 enum rc lora_targets_parse(const char *text, unsigned *out, struct err *e);
 
-/* A uniform in +-1/sqrt(in) (Kaiming with a = sqrt 5, as PEFT does), a function of the seed. */
+/* A uniform in +-1/sqrt(in) (Kaiming with a = sqrt 5, as PEFT does), a function of the seed. With the
+ * configuration of a rank's part (shard.h), its part of the adapter; lora_load() likewise. */
 enum rc lora_new(const struct model_config *cfg, const struct lora_settings *s, uint64_t seed,
 		 struct lora **out, struct err *e);
 void lora_free(struct lora *l);

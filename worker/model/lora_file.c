@@ -180,14 +180,20 @@ static enum rc load_tensor(struct lora *l, const struct tensor_ref *ref, const s
 
 	if (!t)
 		return err_set(e, RC_INVALID, "tensor %s is missing", ref->name);
-	if (!dtype_is_weight(t->dtype) || t->ndim != 2 || t->shape[0] != ref->rows ||
-	    t->shape[1] != ref->cols)
+	if (!dtype_is_weight(t->dtype) || t->ndim != 2 || t->shape[0] != ref->all_rows ||
+	    t->shape[1] != ref->all_cols)
 		return err_set(e, RC_INVALID,
 			       "tensor %s: expected %d x %d of F32, BF16 or F16; it is %s with %d "
 			       "dimensions, first %lld",
-			       ref->name, ref->rows, ref->cols, st_dtype_name(t->dtype), t->ndim,
+			       ref->name, ref->all_rows, ref->all_cols, st_dtype_name(t->dtype), t->ndim,
 			       t->ndim ? (long long)t->shape[0] : 0);
-	dtype_widen(out, t->data, t->dtype, tensor_size(ref));
+	for (size_t i = 0, n; i < tensor_size(ref); i += n) {
+		n = ref->cols == ref->all_cols ? tensor_size(ref) : (size_t)ref->cols;
+		dtype_widen(out + i,
+			    (const char *)t->data +
+				    tensor_whole_at(ref, i) * st_dtype_size(t->dtype),
+			    t->dtype, n);
+	}
 	for (size_t i = 0; i < tensor_size(ref); i++)
 		if (!isfinite(out[i]))
 			return err_set(e, RC_INVALID, "tensor %s: element %zu is not finite",

@@ -21,12 +21,27 @@ static void align_group(struct layout *l)
 	l->at = (l->at + GROUP_ALIGN - 1) / GROUP_ALIGN * GROUP_ALIGN;
 }
 
-static size_t place(struct layout *l, int rows, int cols, const char *name)
+/* How ranks share a tensor. */
+enum cut { WHOLE, ROWS, COLS, WORDS };
+
+static size_t place(struct layout *l, enum cut cut, int rows, int cols, const char *name)
 {
+	const struct model_config *c = &l->m->cfg;
 	struct tensor_ref *t = &l->m->tensors[l->m->n_tensors++];
+	int n = c->n_ranks > 1 ? c->n_ranks : 1;
 	size_t size, at = l->at;
 
-	*t = (struct tensor_ref){.offset = at, .rows = rows, .cols = cols};
+	*t = (struct tensor_ref){.offset = at,
+				 .rows = rows,
+				 .cols = cols,
+				 .first_row = cut == ROWS    ? c->rank * rows
+					      : cut == WORDS ? model_vocab_span(c).from
+							     : 0,
+				 .first_col = cut == COLS ? c->rank * cols : 0,
+				 .all_rows = cut == ROWS    ? n * rows
+					     : cut == WORDS ? c->vocab
+							    : rows,
+				 .all_cols = cut == COLS ? n * cols : cols};
 	size = tensor_size(t);
 	str_copy(t->name, sizeof t->name, name);
 	l->at += size;
@@ -34,12 +49,13 @@ static size_t place(struct layout *l, int rows, int cols, const char *name)
 	return at;
 }
 
-static size_t place_in(struct layout *l, int layer, int rows, int cols, const char *part)
+static size_t place_in(struct layout *l, int layer, enum cut cut, int rows, int cols,
+		       const char *part)
 {
 	char name[MODEL_NAME_MAX];
 
 	str_fmt(name, sizeof name, "model.layers.%d.%s", layer, part);
-	return place(l, rows, cols, name);
+	return place(l, cut, rows, cols, name);
 }
 
 static void place_layer(struct layout *l, int i)
@@ -49,42 +65,43 @@ static void place_layer(struct layout *l, int i)
 	int q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
 
 	align_group(l);
-	y->norm_attn = place_in(l, i, c->dim, 0, "input_layernorm.weight");
+	y->norm_attn = place_in(l, i, WHOLE, c->dim, 0, "input_layernorm.weight");
 	align_group(l);
-	y->wq = place_in(l, i, q, c->dim, "self_attn.q_proj.weight");
-	y->wk = place_in(l, i, kv, c->dim, "self_attn.k_proj.weight");
-	y->wv = place_in(l, i, kv, c->dim, "self_attn.v_proj.weight");
+	y->wq = place_in(l, i, ROWS, q, c->dim, "self_attn.q_proj.weight");
+	y->wk = place_in(l, i, ROWS, kv, c->dim, "self_attn.k_proj.weight");
+	y->wv = place_in(l, i, ROWS, kv, c->dim, "self_attn.v_proj.weight");
 	if (c->qkv_bias) {
 		align_group(l);
-		y->bq = place_in(l, i, q, 0, "self_attn.q_proj.bias");
-		y->bk = place_in(l, i, kv, 0, "self_attn.k_proj.bias");
-		y->bv = place_in(l, i, kv, 0, "self_attn.v_proj.bias");
+		y->bq = place_in(l, i, ROWS, q, 0, "self_attn.q_proj.bias");
+		y->bk = place_in(l, i, ROWS, kv, 0, "self_attn.k_proj.bias");
+		y->bv = place_in(l, i, ROWS, kv, 0, "self_attn.v_proj.bias");
 	}
 	align_group(l);
-	y->wo = place_in(l, i, c->dim, q, "self_attn.o_proj.weight");
+	y->wo = place_in(l, i, COLS, c->dim, q, "self_attn.o_proj.weight");
 	align_group(l);
-	y->norm_ffn = place_in(l, i, c->dim, 0, "post_attention_layernorm.weight");
+	y->norm_ffn = place_in(l, i, WHOLE, c->dim, 0, "post_attention_layernorm.weight");
 	align_group(l);
-	y->w1 = place_in(l, i, c->ffn_dim, c->dim, "mlp.gate_proj.weight");
-	y->w3 = place_in(l, i, c->ffn_dim, c->dim, "mlp.up_proj.weight");
+	y->w1 = place_in(l, i, ROWS, c->ffn_dim, c->dim, "mlp.gate_proj.weight");
+	y->w3 = place_in(l, i, ROWS, c->ffn_dim, c->dim, "mlp.up_proj.weight");
 	align_group(l);
-	y->w2 = place_in(l, i, c->dim, c->ffn_dim, "mlp.down_proj.weight");
+	y->w2 = place_in(l, i, COLS, c->dim, c->ffn_dim, "mlp.down_proj.weight");
 }
 
 static void lay_out(struct model *m)
 {
 	const struct model_config *c = &m->cfg;
 	struct layout l = {.m = m};
+	int words = model_vocab_span(c).n;
 
-	m->embed = place(&l, c->vocab, c->dim, "model.embed_tokens.weight");
+	m->embed = place(&l, WORDS, words, c->dim, "model.embed_tokens.weight");
 	for (int i = 0; i < c->n_layers; i++)
 		place_layer(&l, i);
 	align_group(&l);
-	m->norm_out = place(&l, c->dim, 0, "model.norm.weight");
+	m->norm_out = place(&l, WHOLE, c->dim, 0, "model.norm.weight");
 	m->head = m->embed;
 	if (!c->tied) {
 		align_group(&l);
-		m->head = place(&l, c->vocab, c->dim, "lm_head.weight");
+		m->head = place(&l, WORDS, words, c->dim, "lm_head.weight");
 	}
 	align_group(&l);
 	m->n_params = l.at;
@@ -203,6 +220,13 @@ size_t tensor_size(const struct tensor_ref *t)
 	return (size_t)t->rows * (t->cols ? (size_t)t->cols : 1);
 }
 
+size_t tensor_whole_at(const struct tensor_ref *t, size_t k)
+{
+	size_t cols = t->cols ? (size_t)t->cols : 1, all = t->cols ? (size_t)t->all_cols : 1;
+
+	return ((size_t)t->first_row + k / cols) * all + (size_t)t->first_col + k % cols;
+}
+
 static float init_scale(const struct model *m, const struct tensor_ref *t)
 {
 	bool writes_residual =
@@ -211,19 +235,21 @@ static float init_scale(const struct model *m, const struct tensor_ref *t)
 	return writes_residual ? 0.02f / sqrtf(2.0f * (float)m->cfg.n_layers) : 0.02f;
 }
 
+/* A part gets what it has of the whole. */
 void model_init(struct model *m, uint64_t seed)
 {
 	for (int i = 0; i < m->n_tensors; i++) {
 		const struct tensor_ref *t = &m->tensors[i];
-		size_t n = tensor_size(t);
-		float *p = m->params + t->offset, scale = init_scale(m, t);
+		size_t n = tensor_size(t), at = 0;
+		float *p = m->params + t->offset, scale = init_scale(m, t), x = 0;
 		struct rng r;
 
 		rng_open(&r, seed, RNG_INIT, 0, (uint64_t)i, 0);
-		for (size_t j = 0; j < n; j++)
-			p[j] = t->cols			    ? scale * rng_normal(&r)
-			       : str_ends(t->name, ".bias") ? 0
-							    : 1;
+		for (size_t j = 0; j < n; j++) {
+			for (; t->cols && at <= tensor_whole_at(t, j); at++)
+				x = scale * rng_normal(&r);
+			p[j] = t->cols ? x : str_ends(t->name, ".bias") ? 0 : 1;
+		}
 	}
 }
 

@@ -19,6 +19,8 @@ struct tensor_ref {
 	char name[MODEL_NAME_MAX]; /* Hugging Face name */
 	size_t offset;		   /* in floats, into the slab */
 	int rows, cols;		   /* cols = 0 for a vector */
+	/* Of the tensor that has this name, where it is cut (shard.h); else 0 and the same. */
+	int first_row, first_col, all_rows, all_cols;
 };
 
 /* Offsets into the slab, in floats. Matrices are [out, in], row-major. */
@@ -61,6 +63,8 @@ struct model {
 };
 
 size_t tensor_size(const struct tensor_ref *t); /* elements */
+/* Element k in the tensor that has the name. */
+size_t tensor_whole_at(const struct tensor_ref *t, size_t k);
 
 /* "self_attn.q_proj", ... */
 const char *model_part_name(enum model_part p);
@@ -77,6 +81,8 @@ void model_init(struct model *m, uint64_t seed);
 /* F32, BF16 or F16 safetensors, one file or shards, become F32. Every tensor must be there with the
  * right shape; unknown tensors are refused (rotary inv_freq buffers are ignored). */
 enum rc model_load(const char *dir, struct model **out, struct err *e);
+/* The part of `rank` of n, read as such; RC_UNSUPPORTED when it cannot be divided. */
+enum rc model_load_part(const char *dir, int rank, int n, struct model **out, struct err *e);
 /* Writes DIR/model.safetensors (F32) and config.json; copies tokenizer and generation files of the
  * source directory. Same weights, same bytes. */
 enum rc model_save(const struct model *m, const char *dir, struct err *e);

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "worker/model/dtype.h"
+#include "worker/model/shard.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,15 +24,23 @@ static const char *const companions[] = {
 
 enum rc model_load(const char *dir, struct model **out, struct err *e)
 {
+	return model_load_part(dir, 0, 1, out, e);
+}
+
+enum rc model_load_part(const char *dir, int rank, int n, struct model **out, struct err *e)
+{
+	struct model_config cfg;
 	struct model_source s;
 	struct model *m = NULL;
 	enum rc rc = model_source_open(dir, &s, e);
 
 	if (rc != RC_OK)
 		return rc;
-	rc = model_new(&s.layout->cfg, &m, e);
+	rc = shard_config(&s.layout->cfg, rank, n, &cfg, e);
+	if (rc == RC_OK)
+		rc = model_new(&cfg, &m, e);
 	for (int i = 0; rc == RC_OK && i < m->n_tensors; i++)
-		rc = model_source_read(&s, i, 0, tensor_size(&m->tensors[i]),
+		rc = model_source_part(&s, i, &m->tensors[i], 0, tensor_size(&m->tensors[i]),
 				       m->params + m->tensors[i].offset, e);
 	model_source_close(&s);
 	if (rc != RC_OK) {

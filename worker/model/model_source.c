@@ -106,6 +106,22 @@ enum rc model_source_read(const struct model_source *s, int i, size_t first, siz
 	return RC_OK;
 }
 
+enum rc model_source_part(const struct model_source *s, int i, const struct tensor_ref *t,
+			  size_t first, size_t n, float *out, struct err *e)
+{
+	size_t cols = (size_t)t->cols;
+	enum rc rc = RC_OK;
+
+	if (t->cols == t->all_cols)
+		return model_source_read(s, i, tensor_whole_at(t, first), n, out, e);
+	for (size_t at = first, take; at < first + n && rc == RC_OK; at += take) {
+		take = cols - at % cols;
+		take = take < first + n - at ? take : first + n - at;
+		rc = model_source_read(s, i, tensor_whole_at(t, at), take, out + (at - first), e);
+	}
+	return rc;
+}
+
 void model_source_drop(const struct model_source *s, int i)
 {
 	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)s->at[i]->data;

@@ -22,6 +22,9 @@ void model_source_close(struct model_source *s);
  * one is not finite. */
 enum rc model_source_read(const struct model_source *s, int i, size_t first, size_t n, float *out,
 			  struct err *e);
+/* The same of a part of it: elements of what `t` has of tensor i. */
+enum rc model_source_part(const struct model_source *s, int i, const struct tensor_ref *t,
+			  size_t first, size_t n, float *out, struct err *e);
 /* Tensor i is not needed again soon: its pages may leave memory. */
 void model_source_drop(const struct model_source *s, int i);
 /* The type all weights have, or ST_DTYPES when they differ. */

@@ -78,8 +78,8 @@ static size_t table_bytes(const struct weights *w, const struct model_config *c,
 			  const struct kern *k)
 {
 	if (w->use == WEIGHTS_TRAIN)
-		return (size_t)c->vocab * (size_t)c->dim * kern_act(k);
-	return k->pack_size(w->format, c->vocab, c->dim);
+		return (size_t)model_vocab_span(c).n * (size_t)c->dim * kern_act(k);
+	return k->pack_size(w->format, model_vocab_span(c).n, c->dim);
 }
 
 /* Called twice: with no slab to count, then to place. Without layers only the sum counts. */
@@ -152,8 +152,9 @@ static void read_share(void *ctx, int item, int thread)
 	size_t to = r->n * ((size_t)item + 1) / (size_t)r->shares;
 
 	(void)thread;
-	if (model_source_read(r->feed->files, r->tensor, r->first + from, to - from,
-			      r->feed->piece + from, &r->errs[item]) == RC_OK)
+	if (model_source_part(r->feed->files, r->tensor, &r->feed->m->tensors[r->tensor],
+			      r->first + from, to - from, r->feed->piece + from,
+			      &r->errs[item]) == RC_OK)
 		r->errs[item].code = RC_OK;
 }
 
@@ -270,7 +271,8 @@ static enum rc load_floats(const struct feed *feed, float *out, size_t offset, i
 	}
 	for (int i = tensor_at(m, offset); done < (size_t)n; i++) {
 		size_t size = tensor_size(&m->tensors[i]);
-		enum rc rc = model_source_read(feed->files, i, 0, size, feed->piece, e);
+		enum rc rc = model_source_part(feed->files, i, &m->tensors[i], 0, size,
+					       feed->piece, e);
 
 		if (rc != RC_OK)
 			return rc;
@@ -307,7 +309,7 @@ static enum rc load_all(const struct feed *feed, const struct weights *w, struct
 {
 	const struct model *m = feed->m;
 	const struct model_config *c = &m->cfg;
-	struct target t = {w->head, c->vocab, c->dim, w->use == WEIGHTS_TRAIN};
+	struct target t = {w->head, model_vocab_span(c).n, c->dim, w->use == WEIGHTS_TRAIN};
 	enum rc rc = load_rows(feed, w->format, &t, m->head, e);
 
 	t.p = w->embed;

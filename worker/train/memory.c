@@ -72,7 +72,7 @@ enum rc memory_plan(const struct model *m, const struct kern *k, const struct tr
 
 	*p = (struct memory_plan){.weights = m->n_params * sizeof(float) + (o->lora ? slab : 0),
 				  .gradients = slab,
-				  .moments = 2 * slab};
+				  .moments = 2 * slab / (size_t)coll_ranks(o->data)};
 	p->brought = brought_bytes(m, k, o, slab);
 	p->head = b.head;
 	p->scratch = scratch_bytes(m, o, lo.max_tokens, b.softmax_rows);

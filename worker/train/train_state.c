@@ -1,5 +1,7 @@
 /* Optimizer state on disk: optimizer.safetensors holds "m.<tensor>" and "v.<tensor>", state.json
- * the number of updates and whatever cursor the caller adds. Same state, same bytes. */
+ * the number of updates and whatever cursor the caller adds. Same state, same bytes. Ranks that
+ * divide batches leave optimizer-00001-of-0000N.safetensors instead, each with its coll_part() of
+ * the slab as "m" and "v"; state.json says how many. */
 #include "worker/train/trainer.h"
 
 #include "base/fs.h"
@@ -7,7 +9,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "store/safetensors.h"
-#include "worker/model/mirror.h"
+#include "worker/model/shard.h"
 #include "worker/train/trainer_inner.h"
 
 #include <stdlib.h>
@@ -17,15 +19,19 @@
 #define STATE_BYTES_MAX (16u << 20)
 #define PATH_SIZE 4200
 
+static size_t own_bytes(const struct trainer *tr)
+{
+	return (tr->own.to - tr->own.from) * sizeof(float);
+}
+
 /* A slab of moments in the program's memory, to be given to moments_free(); NULL when there is no
  * room for a copy. */
 static const float *moments_here(struct trainer *tr, float *slab)
 {
-	size_t bytes = tr->set.n * sizeof *slab;
-	float *here = tr->k->host ? slab : tr->k->pin(tr->pool, bytes);
+	float *here = tr->k->host ? slab : tr->k->pin(tr->pool, own_bytes(tr));
 
 	if (here && here != slab) {
-		tr->k->snap(tr->pool, here, slab, bytes);
+		tr->k->snap(tr->pool, here, slab, own_bytes(tr));
 		tr->k->snapped(tr->pool);
 	}
 	return here;
@@ -34,23 +40,20 @@ static const float *moments_here(struct trainer *tr, float *slab)
 static void moments_free(struct trainer *tr, const float *here, const float *slab)
 {
 	if (here && here != slab)
-		tr->k->unpin(tr->pool, (void *)(uintptr_t)here, tr->set.n * sizeof *here);
+		tr->k->unpin(tr->pool, (void *)(uintptr_t)here, own_bytes(tr));
 }
 
-static enum rc save_moments(struct trainer *tr, const char *dir, struct err *e)
+/* Moments of whole tensors. */
+static enum rc write_tensors(const char *dir, const struct tensor_ref *refs, size_t n,
+			     const float *m, const float *v, struct err *e)
 {
-	size_t n = (size_t)tr->set.n_tensors;
 	struct st_tensor *list = mem_array(2 * n, sizeof *list);
 	char(*names)[MODEL_NAME_MAX + 4] = mem_array(2 * n, sizeof *names);
-	const float *m = moments_here(tr, tr->adam_m), *v = moments_here(tr, tr->adam_v);
 	char path[PATH_SIZE];
-	enum rc rc = m && v ? mirror_fault(tr->k, tr->pool, e)
-			    : err_set(e, RC_NOMEM, "no memory for a copy of the moments");
+	enum rc rc;
 
-	if (rc != RC_OK)
-		goto out;
 	for (size_t i = 0; i < 2 * n; i++) {
-		const struct tensor_ref *t = &tr->set.tensors[i % n];
+		const struct tensor_ref *t = &refs[i % n];
 		const float *slab = i < n ? m : v;
 
 		str_fmt(names[i], sizeof names[i], "%c.%s", i < n ? 'm' : 'v', t->name);
@@ -63,16 +66,82 @@ static enum rc save_moments(struct trainer *tr, const char *dir, struct err *e)
 	}
 	str_fmt(path, sizeof path, "%s/optimizer.safetensors", dir);
 	rc = st_write(path, list, 2 * n, NULL, e);
-out:
-	moments_free(tr, m, tr->adam_m);
-	moments_free(tr, v, tr->adam_v);
 	free(list);
 	free(names);
 	return rc;
 }
 
-enum rc trainer_save_state(struct trainer *tr, const char *dir, const json_t *cursor,
-			   struct err *e)
+static void shard_path(char *path, const char *dir, int i, int n)
+{
+	str_fmt(path, PATH_SIZE, "%s/optimizer-%05d-of-%05d.safetensors", dir, i + 1, n);
+}
+
+/* The part of the slab that this rank of `data` keeps. */
+static enum rc write_shard(const struct trainer *tr, const char *dir, const float *m,
+			   const float *v, struct err *e)
+{
+	struct st_tensor list[2] = {{.name = "m", .data = m}, {.name = "v", .data = v}};
+	char path[PATH_SIZE];
+
+	for (int i = 0; i < 2; i++) {
+		list[i].dtype = ST_F32;
+		list[i].ndim = 1;
+		list[i].shape[0] = (int64_t)(tr->own.to - tr->own.from);
+		list[i].size_bytes = own_bytes(tr);
+	}
+	shard_path(path, dir, coll_rank(tr->o.data), coll_ranks(tr->o.data));
+	return st_write(path, list, 2, NULL, e);
+}
+
+/* The parts of `tensor` ranks are put together at rank 0, which writes them. */
+static enum rc write_joined(struct trainer *tr, const char *dir, const float *m, const float *v,
+			    struct err *e)
+{
+	struct model_config cfg = shard_whole(&tr->m->cfg);
+	bool first = coll_rank(tr->o.tensor) == 0;
+	struct model *whole = NULL;
+	struct lora *lora = NULL;
+	float *both = NULL;
+	enum rc rc = tr->o.lora ? lora_new(&cfg, &tr->o.lora->s, 0, &lora, e)
+				: model_plan(&cfg, &whole, e);
+	size_t n = lora ? lora->n_params : whole ? whole->n_params : 0;
+	const struct tensor_ref *refs = lora ? lora->tensors : whole ? whole->tensors : NULL;
+
+	if (rc == RC_OK && first && !(both = mem_try(2 * n * sizeof *both)))
+		rc = err_set(e, RC_NOMEM, "no memory to put the moments together");
+	int64_t ok = rc == RC_OK;
+	if (coll_agree_i64(tr->o.tensor, &ok, 1, COLL_MIN) && !ok && rc == RC_OK)
+		rc = err_set(e, RC_NOMEM, "another rank cannot put the moments together");
+	if (rc == RC_OK)
+		rc = shard_join(tr->o.tensor, tr->set.tensors, tr->set.n_tensors, m, refs, both, e);
+	if (rc == RC_OK)
+		rc = shard_join(tr->o.tensor, tr->set.tensors, tr->set.n_tensors, v, refs,
+				both ? both + n : NULL, e);
+	if (rc == RC_OK && first)
+		rc = write_tensors(dir, refs, (size_t)tr->set.n_tensors, both, both + n, e);
+	mem_try_free(both, 2 * n * sizeof *both);
+	lora_free(lora);
+	model_free(whole);
+	return rc;
+}
+
+static enum rc save_moments(struct trainer *tr, const char *dir, struct err *e)
+{
+	const float *m = moments_here(tr, tr->adam_m), *v = moments_here(tr, tr->adam_v);
+	enum rc rc = m && v ? trainer_fault(tr, e)
+			    : err_set(e, RC_NOMEM, "no memory for a copy of the moments");
+
+	if (rc == RC_OK)
+		rc = tr->o.tensor ? write_joined(tr, dir, m, v, e)
+		     : tr->o.data ? write_shard(tr, dir, m, v, e)
+				  : write_tensors(dir, tr->set.tensors, (size_t)tr->set.n_tensors,
+						  m, v, e);
+	moments_free(tr, m, tr->adam_m);
+	moments_free(tr, v, tr->adam_v);
+	return rc;
+}
+
+enum rc trainer_save_state(struct trainer *tr, const char *dir, const json_t *cursor, struct err *e)
 {
 	struct buf text = BUF_INIT;
 	char path[PATH_SIZE];
@@ -81,8 +150,14 @@ enum rc trainer_save_state(struct trainer *tr, const char *dir, const json_t *cu
 
 	if (rc != RC_OK || (rc = save_moments(tr, dir, e)) != RC_OK)
 		return rc;
+	/* Says that all parts are there, so it comes when they are. */
+	coll_barrier(tr->o.data);
+	if (coll_rank(tr->o.data) > 0 || coll_rank(tr->o.tensor) > 0)
+		return trainer_fault(tr, e);
 	o = json_pack("{s:i, s:I}", "format", STATE_FORMAT, "adam_steps",
 		      (json_int_t)tr->adam_steps);
+	if (tr->o.data)
+		json_object_set_new(o, "shards", json_integer(coll_ranks(tr->o.data)));
 	if (cursor)
 		json_object_set_new(o, "cursor", json_deep_copy(cursor));
 	jx_dump(o, &text);
@@ -93,27 +168,46 @@ enum rc trainer_save_state(struct trainer *tr, const char *dir, const json_t *cu
 	return rc;
 }
 
+/* Elements [from, to) of a slab of moments, as far as they are this rank's. */
+static void put_moments(struct trainer *tr, float *slab, size_t from, size_t to, const float *x)
+{
+	size_t begin = from > tr->own.from ? from : tr->own.from;
+	size_t end = to < tr->own.to ? to : tr->own.to;
+
+	if (begin < end)
+		tr->k->put(tr->pool, slab + (begin - tr->own.from), x + (begin - from),
+			   (end - begin) * sizeof *x);
+}
+
 static enum rc load_moment(struct trainer *tr, const struct st *st, int i, char which, float *out,
 			   struct err *e)
 {
 	const struct tensor_ref *ref = &tr->set.tensors[i];
+	size_t cols = ref->cols ? (size_t)ref->cols : 1, n = tensor_size(ref);
+	size_t all = (size_t)ref->all_rows * (ref->cols ? (size_t)ref->all_cols : 1);
 	const struct st_tensor *t;
 	char name[MODEL_NAME_MAX + 4];
 
 	str_fmt(name, sizeof name, "%c.%s", which, ref->name);
 	t = st_find(st, name);
-	if (!t || t->dtype != ST_F32 || t->size_bytes != tensor_size(ref) * sizeof(float))
-		return err_set(e, RC_CORRUPT, "tensor %s: expected F32 of %zu elements", name,
-			       tensor_size(ref));
-	tr->k->put(tr->pool, out + ref->offset, t->data, t->size_bytes);
+	if (!t || t->dtype != ST_F32 || t->size_bytes != all * sizeof(float))
+		return err_set(e, RC_CORRUPT, "tensor %s: expected F32 of %zu elements", name, all);
+	if (ref->cols == ref->all_cols)
+		cols = n; /* Its rows lie side by side in the whole as well. */
+	for (size_t at = 0; at < n; at += cols)
+		put_moments(tr, out, ref->offset + at, ref->offset + at + cols,
+			    (const float *)t->data + tensor_whole_at(ref, at));
 	return RC_OK;
 }
 
-static enum rc load_moments(struct trainer *tr, const char *path, struct err *e)
+static enum rc load_tensors(struct trainer *tr, const char *dir, struct err *e)
 {
+	char path[PATH_SIZE];
 	struct st *st = NULL;
-	enum rc rc = st_open(path, &st, e);
+	enum rc rc;
 
+	str_fmt(path, sizeof path, "%s/optimizer.safetensors", dir);
+	rc = st_open(path, &st, e);
 	for (int i = 0; i < tr->set.n_tensors && rc == RC_OK; i++) {
 		rc = load_moment(tr, st, i, 'm', tr->adam_m, e);
 		if (rc == RC_OK)
@@ -127,11 +221,53 @@ static enum rc load_moments(struct trainer *tr, const char *path, struct err *e)
 	return rc == RC_OK ? RC_OK : err_wrap(e, "%s", path);
 }
 
+/* Part i of n of a slab that ranks of `data` wrote. */
+static enum rc load_shard(struct trainer *tr, const char *dir, int i, int n, struct err *e)
+{
+	struct coll_span span = coll_part(tr->set.n, i, n);
+	size_t bytes = (span.to - span.from) * sizeof(float);
+	const struct st_tensor *m, *v;
+	char path[PATH_SIZE];
+	struct st *st = NULL;
+	enum rc rc;
+
+	shard_path(path, dir, i, n);
+	if ((rc = st_open(path, &st, e)) != RC_OK)
+		return rc;
+	m = st_find(st, "m");
+	v = st_find(st, "v");
+	if (!m || !v || m->dtype != ST_F32 || v->dtype != ST_F32 || m->size_bytes != bytes ||
+	    v->size_bytes != bytes) {
+		rc = err_set(e, RC_CORRUPT, "%s: expected m and v of %zu bytes", path, bytes);
+	} else {
+		put_moments(tr, tr->adam_m, span.from, span.to, m->data);
+		put_moments(tr, tr->adam_v, span.from, span.to, v->data);
+	}
+	st_close(st);
+	return rc;
+}
+
+static enum rc load_moments(struct trainer *tr, const char *dir, int shards, struct err *e)
+{
+	enum rc rc = RC_OK;
+
+	if (shards == 0)
+		return load_tensors(tr, dir, e);
+	if (tr->o.tensor)
+		return err_set(e, RC_UNSUPPORTED,
+			       "%s: ranks that hold a model together cannot read the state of %d "
+			       "that divided their batches",
+			       dir, shards);
+	for (int i = 0; i < shards && rc == RC_OK; i++)
+		rc = load_shard(tr, dir, i, shards, e);
+	return rc;
+}
+
 enum rc trainer_load_state(struct trainer *tr, const char *dir, json_t **cursor, struct err *e)
 {
 	char path[PATH_SIZE];
 	json_t *o = NULL;
-	int64_t format = 0, steps = 0;
+	int64_t format = 0, steps = 0, shards = 0;
 	enum rc rc;
 
 	str_fmt(path, sizeof path, "%s/state.json", dir);
@@ -139,12 +275,13 @@ enum rc trainer_load_state(struct trainer *tr, const char *dir, json_t **cursor,
 	if (rc != RC_OK)
 		return rc;
 	if ((rc = jx_i64(o, "format", STATE_FORMAT, STATE_FORMAT, &format, e)) != RC_OK ||
-	    (rc = jx_i64(o, "adam_steps", 0, INT32_MAX, &steps, e)) != RC_OK) {
+	    (rc = jx_i64(o, "adam_steps", 0, INT32_MAX, &steps, e)) != RC_OK ||
+	    (json_object_get(o, "shards") &&
+	     (rc = jx_i64(o, "shards", 1, COLL_RANKS_MAX, &shards, e)) != RC_OK)) {
 		err_wrap(e, "%s", path);
 		goto out;
 	}
-	str_fmt(path, sizeof path, "%s/optimizer.safetensors", dir);
-	if ((rc = load_moments(tr, path, e)) != RC_OK)
+	if ((rc = load_moments(tr, dir, (int)shards, e)) != RC_OK)
 		goto out;
 	tr->adam_steps = steps;
 	if (cursor)

@@ -39,6 +39,9 @@ static enum rc check_opts(const struct model *m, const struct train_opts *o, str
 	if (!(o->schedule.lr >= 0) || !isfinite(o->schedule.lr))
 		return err_set(e, RC_INVALID, "learning rate %g: expected 0 or more",
 			       o->schedule.lr);
+	if (o->tensor && o->data)
+		return err_set(e, RC_UNSUPPORTED,
+			       "ranks hold the model together or divide the batch, not both");
 	return dpo_settings_check(&o->dpo, e);
 }
 
@@ -56,7 +59,8 @@ struct llama_opts train_llama_opts(const struct train_opts *o)
 				   .max_pos = o->max_length,
 				   .recompute = o->recompute,
 				   .format = o->format,
-				   .lora = o->lora};
+				   .lora = o->lora,
+				   .coll = o->tensor};
 }
 
 bool train_base_format(const struct train_opts *o, const struct kern *k, enum kern_format *f)
@@ -130,6 +134,11 @@ static struct llama_where where_of(const struct trainer *tr)
 	return (struct llama_where){.work = tr->work, .master = tr->master};
 }
 
+static size_t moment_bytes(const struct trainer *tr)
+{
+	return (tr->own.to - tr->own.from) * sizeof(float);
+}
+
 static enum rc allocate(struct trainer *tr, struct err *e)
 {
 	size_t bytes = tr->set.n * sizeof(float), targets;
@@ -144,10 +153,11 @@ static enum rc allocate(struct trainer *tr, struct err *e)
 	tr->budget = budget_of(&tr->o);
 	tr->fork = train_can_fork(tr->m, tr->o.max_length);
 	tr->grads = tr->k->alloc(tr->pool, bytes);
-	tr->adam_m = tr->k->alloc(tr->pool, bytes);
-	tr->adam_v = tr->k->alloc(tr->pool, bytes);
+	tr->adam_m = tr->k->alloc(tr->pool, moment_bytes(tr));
+	tr->adam_v = tr->k->alloc(tr->pool, moment_bytes(tr));
 	if (!tr->grads || !tr->adam_m || !tr->adam_v)
-		return err_set(e, RC_NOMEM, "gradients and moments need 3 x %zu MiB", bytes >> 20);
+		return err_set(e, RC_NOMEM, "gradients and moments need %zu MiB",
+			       (bytes + 2 * moment_bytes(tr)) >> 20);
 	tr->logp = mem_array(targets, sizeof *tr->logp);
 	tr->entropy = mem_array(targets, sizeof *tr->entropy);
 	tr->logit = mem_array(targets, sizeof *tr->logit);
@@ -176,6 +186,7 @@ enum rc trainer_new(struct model *m, const struct kern *k, struct kern_pool *poo
 		return rc;
 	tr = mem_new(sizeof *tr);
 	*tr = (struct trainer){.m = m, .set = set_of(m, o->lora), .k = k, .pool = pool, .o = *o};
+	tr->own = coll_part(tr->set.n, coll_rank(o->data), coll_ranks(o->data));
 	rc = allocate(tr, e);
 	if (rc != RC_OK) {
 		trainer_free(tr);
@@ -200,8 +211,8 @@ void trainer_free(struct trainer *tr)
 	llama_free(tr->llama);
 	pack_release(&tr->pack);
 	give_back(tr, tr->grads, bytes);
-	give_back(tr, tr->adam_m, bytes);
-	give_back(tr, tr->adam_v, bytes);
+	give_back(tr, tr->adam_m, moment_bytes(tr));
+	give_back(tr, tr->adam_v, moment_bytes(tr));
 	if (tr->work != tr->master)
 		give_back(tr, tr->work, tr->set.n * kern_act(tr->k));
 	mirror_free(tr->k, tr->pool, tr->master, bytes);
@@ -247,13 +258,18 @@ static void apply_adamw(struct trainer *tr, double lr, double scale)
 
 	for (int i = 0; i < tr->set.n_tensors; i++) {
 		const struct tensor_ref *r = &tr->set.tensors[i];
+		size_t from = r->offset, to = from + tensor_size(r);
 
-		a.n = tensor_size(r);
-		a.p = tr->master + r->offset;
-		a.m = tr->adam_m + r->offset;
-		a.v = tr->adam_v + r->offset;
-		a.g = tr->grads + r->offset;
-		a.working = tr->work == tr->master ? NULL : kern_at(tr->k, tr->work, r->offset);
+		from = from > tr->own.from ? from : tr->own.from;
+		to = to < tr->own.to ? to : tr->own.to;
+		if (from >= to)
+			continue;
+		a.n = to - from;
+		a.p = tr->master + from;
+		a.m = tr->adam_m + (from - tr->own.from);
+		a.v = tr->adam_v + (from - tr->own.from);
+		a.g = tr->grads + from;
+		a.working = tr->work == tr->master ? NULL : kern_at(tr->k, tr->work, from);
 		a.decay = r->cols ? (float)tr->o.weight_decay : 0;
 		tr->k->adamw(tr->pool, &a);
 	}
@@ -261,9 +277,9 @@ static void apply_adamw(struct trainer *tr, double lr, double scale)
 
 enum rc trainer_update(struct trainer *tr, int step, struct train_metrics *out, struct err *e)
 {
-	double norm = sqrt(tr->k->sumsq(tr->pool, tr->grads, tr->set.n)), scale = 1;
+	double norm = sqrt(trainer_join_gradients(tr)), scale = 1;
 
-	enum rc rc = mirror_fault(tr->k, tr->pool, e);
+	enum rc rc = trainer_fault(tr, e);
 
 	if (rc != RC_OK)
 		return rc;
@@ -278,14 +294,15 @@ enum rc trainer_update(struct trainer *tr, int step, struct train_metrics *out, 
 	if (tr->o.clip_norm > 0 && norm > tr->o.clip_norm)
 		scale = tr->o.clip_norm / (norm + 1e-6);
 	apply_adamw(tr, out->learning_rate, scale);
-	return RC_OK;
+	trainer_spread_update(tr);
+	return trainer_fault(tr, e);
 }
 
 enum rc trainer_pull(struct trainer *tr, struct err *e)
 {
 	if (!tr->k->host)
 		tr->k->get(tr->pool, tr->set.params, tr->master, tr->set.n * sizeof(float));
-	return mirror_fault(tr->k, tr->pool, e);
+	return trainer_fault(tr, e);
 }
 
 /* What is not known is left out. */

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "kernels/collective.h"
 #include "kernels/kernels.h"
 #include "worker/model/model.h"
 #include "worker/train/dpo.h"
@@ -38,6 +39,12 @@ struct train_opts {
 	bool pairs;	      /* preference steps will be taken */
 	enum kern_format format; /* of the factors of products with weights: F32 or BF16 */
 	struct dpo_settings dpo; /* for preference steps only */
+	/* Ranks, borrowed; NULL: alone. All of a group call everything below alike.
+	 * `tensor`: they hold the model together; `m` and the adapter are this one's part (shard.h).
+	 * `data`: each has the whole model and takes its part of every batch; gradients are summed in
+	 * the order of ranks, and each keeps the moments of its coll_part() of the parameters alone
+	 * (ZeRO, Rajbhandari et al. 2020). Give a step as many examples as there are ranks, or more. */
+	struct coll *tensor, *data;
 };
 
 /* Sensible values everywhere; the caller sets learning rate, steps and length. */
@@ -94,7 +101,11 @@ enum rc trainer_check_reference(struct trainer *tr, const struct train_pair *pai
 /* What was trained is in the back end's memory. This brings it to the model's or the adapter's own
  * floats, so that they can be saved or read; nothing to do where both are the same. */
 enum rc trainer_pull(struct trainer *tr, struct err *e);
-/* optimizer.safetensors and state.json in `dir`; `cursor` (object, or NULL) is the caller's own. */
+/* optimizer.safetensors and state.json in `dir`; `cursor` (object, or NULL) is the caller's own. Ranks
+ * of `tensor` bring their parts to rank 0, which writes the file of the whole; those of `data` write
+ * optimizer-00001-of-0000N.safetensors each. The file of the whole
+ * is read by any number of ranks of either kind, the others by any number that divide batches. `dir` is
+ * the same folder for all of them. */
 enum rc trainer_save_state(struct trainer *tr, const char *dir, const json_t *cursor,
 			   struct err *e);
 /* *cursor: new reference, or NULL when none was saved; may be NULL. */

@@ -154,10 +154,11 @@ static void check_pack(struct pair_run *r, int step)
 static void run_pairs(struct pair_run *r, void (*run)(struct pair_run *, int), int step)
 {
 	struct trainer *tr = r->tr;
+	struct train_share mine = trainer_share(tr, r->n);
 	struct pack *p = &tr->pack;
 
 	pack_clear(p);
-	for (int i = 0; i < r->n; i++) {
+	for (int i = mine.from; i < mine.from + mine.n; i++) {
 		const struct train_pair *q = &r->pairs[i];
 
 		if (train_pack_full(p, tr->budget, train_pair_rows(q, tr->fork), 2)) {
@@ -168,8 +169,27 @@ static void run_pairs(struct pair_run *r, void (*run)(struct pair_run *, int), i
 		train_add_pair(p, i, q, tr->fork);
 		r->out->tokens_saved += tr->fork ? q->n_prompt : 0;
 	}
-	run(r, step);
+	if (p->n_seqs > 0)
+		run(r, step);
 	pack_clear(p);
+}
+
+/* The figures of all ranks. */
+static void add_up(struct pair_run *r)
+{
+	struct train_metrics *m = r->out;
+	double *const sums[] = {&m->loss,	   &m->nll_loss,      &m->reward_chosen,
+				&m->reward_rejected, &m->margin,    &m->accuracy,
+				&m->logp_chosen,   &m->logp_rejected, &m->num_tokens,
+				&m->tokens_saved,  &m->logit_chosen, &m->logit_rejected, &m->entropy,
+				&r->chosen_tokens, &r->chosen_hits, &r->rejected_tokens};
+	double x[sizeof sums / sizeof *sums];
+
+	for (size_t i = 0; i < sizeof x / sizeof *x; i++)
+		x[i] = *sums[i];
+	trainer_add_up(r->tr, x, sizeof x / sizeof *x);
+	for (size_t i = 0; i < sizeof x / sizeof *x; i++)
+		*sums[i] = x[i];
 }
 
 static void average(const struct pair_run *r)
@@ -228,6 +248,9 @@ enum rc trainer_dpo_step(struct trainer *tr, const struct train_pair *pairs, int
 		return rc;
 	tr->fresh = true;
 	run_pairs(&r, train_pack, step);
+	add_up(&r);
+	if ((rc = trainer_fault(tr, e)) != RC_OK)
+		return rc;
 	average(&r);
 	if ((rc = run_extra(&r, extra, n_extra, step, e)) != RC_OK)
 		return rc;

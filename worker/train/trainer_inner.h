@@ -28,6 +28,7 @@ struct trainer {
 	bool fresh;	     /* the gradient of this step has not begun: the next pack writes it */
 	/* Slabs like the set's in the back end's memory, owned: */
 	float *grads, *adam_m, *adam_v;
+	struct coll_span own;	/* of the slab: whose moments are here; all of it without `data` ranks */
 	float *master;		/* the set's own where memory is the program's */
 	void *work;		/* what products read; the master where `act` is F32 */
 	struct weights base;	/* of a frozen model that is packed */
@@ -86,5 +87,20 @@ struct example_sums {
 };
 void trainer_run_examples(struct trainer *tr, const struct train_example *ex, int n, int id0,
 			  double scale, int step, struct example_sums *sums);
+/* trainer_ranks.c: everything of several ranks. */
+/* The part of n examples (pairs) that this rank takes. */
+struct train_share {
+	int from, n;
+};
+struct train_share trainer_share(const struct trainer *tr, int n);
+/* Sums over the ranks of `data`, in double. */
+void trainer_add_up(struct trainer *tr, double *x, size_t n);
+/* What the ranks have of the gradient becomes all of it where they need it; its norm squared. */
+double trainer_join_gradients(struct trainer *tr);
+/* The ranks' parts of what was updated become everybody's. */
+void trainer_spread_update(struct trainer *tr);
+/* Of the back end or of the other ranks. */
+enum rc trainer_fault(struct trainer *tr, struct err *e);
+
 /* Clips, checks and applies the summed gradient. */
 enum rc trainer_update(struct trainer *tr, int step, struct train_metrics *out, struct err *e);

@@ -29,11 +29,13 @@ static void run_pack(struct trainer *tr, const struct train_example *ex, int fir
 void trainer_run_examples(struct trainer *tr, const struct train_example *ex, int n, int id0,
 			  double scale, int step, struct example_sums *sums)
 {
+	struct train_share mine = trainer_share(tr, n);
 	struct pack *p = &tr->pack;
+	int end = mine.from + mine.n;
 
 	*sums = (struct example_sums){0};
 	pack_clear(p);
-	for (int i = 0, first = 0; i < n; i++) {
+	for (int i = mine.from, first = mine.from; i < end; i++) {
 		int rows = pack_rows(ex[i].n_prompt, ex[i].n_response);
 
 		if (train_pack_full(p, tr->budget, rows, 1)) {
@@ -42,9 +44,10 @@ void trainer_run_examples(struct trainer *tr, const struct train_example *ex, in
 		}
 		pack_add(p, id0 + i, ex[i].prompt, ex[i].n_prompt, ex[i].response,
 			 ex[i].n_response);
-		if (i == n - 1)
+		if (i == end - 1)
 			run_pack(tr, ex, first, scale, step, sums);
 	}
+	trainer_add_up(tr, (double *)sums, sizeof *sums / sizeof(double));
 }
 
 enum rc trainer_sft_step(struct trainer *tr, const struct train_example *ex, int n, int step,
@@ -52,11 +55,11 @@ enum rc trainer_sft_step(struct trainer *tr, const struct train_example *ex, int
 {
 	struct example_sums sums;
 	double weights = 0;
+	enum rc rc;
 
 	*out = (struct train_metrics){0};
 	for (int i = 0; i < n; i++) {
-		enum rc rc =
-			train_check_sequence(tr->m, tr->o.max_length, "example", i, ex[i].prompt,
+		rc = train_check_sequence(tr->m, tr->o.max_length, "example", i, ex[i].prompt,
 					     ex[i].n_prompt, ex[i].response, ex[i].n_response, e);
 
 		if (rc != RC_OK)
@@ -70,6 +73,8 @@ enum rc trainer_sft_step(struct trainer *tr, const struct train_example *ex, int
 		return err_set(e, RC_INVALID, "step %d: no token has a weight above 0", step);
 	tr->fresh = true;
 	trainer_run_examples(tr, ex, n, 0, 1 / weights, step, &sums);
+	if ((rc = trainer_fault(tr, e)) != RC_OK)
+		return rc;
 	out->loss = sums.nll_weighted / weights;
 	out->num_tokens = sums.rows;
 	out->mean_token_accuracy = sums.hits / sums.targets;

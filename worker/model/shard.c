@@ -1,0 +1,171 @@
+#include "worker/model/shard.h"
+
+#include "base/mem.h"
+#include "base/str.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PIECE_FLOATS ((size_t)1 << 18) /* joined at a time */
+
+static enum rc refuse(const char *what, int have, int n, struct err *e)
+{
+	return err_set(e, RC_UNSUPPORTED,
+		       "%d ranks cannot share a model with %s: %d is not a multiple "
+		       "of %d",
+		       n, what, have, n);
+}
+
+enum rc shard_config(const struct model_config *whole, int rank, int n, struct model_config *part,
+		     struct err *e)
+{
+	*part = *whole;
+	if (n <= 1)
+		return RC_OK;
+	if (n > COLL_RANKS_MAX || n > whole->vocab)
+		return err_set(e, RC_UNSUPPORTED, "%d ranks: expected up to %d", n, COLL_RANKS_MAX);
+	if (whole->n_kv_heads % n != 0)
+		return refuse("so many key/value heads", whole->n_kv_heads, n, e);
+	if (whole->n_heads % n != 0)
+		return refuse("so many heads", whole->n_heads, n, e);
+	if (whole->ffn_dim % n != 0)
+		return refuse("a feed-forward part of such a width", whole->ffn_dim, n, e);
+	part->n_heads /= n;
+	part->n_kv_heads /= n;
+	part->ffn_dim /= n;
+	part->rank = rank;
+	part->n_ranks = n;
+	return RC_OK;
+}
+
+struct model_config shard_whole(const struct model_config *part)
+{
+	struct model_config c = *part;
+	int n = c.n_ranks > 1 ? c.n_ranks : 1;
+
+	c.n_heads *= n;
+	c.n_kv_heads *= n;
+	c.ffn_dim *= n;
+	c.rank = c.n_ranks = 0;
+	return c;
+}
+
+bool shard_is_cut(const struct tensor_ref *t)
+{
+	return t->rows != t->all_rows || t->cols != t->all_cols;
+}
+
+void shard_cut(const struct tensor_ref *parts, int n, float *part, const struct tensor_ref *wholes,
+	       const float *whole)
+{
+	for (int i = 0; i < n; i++) {
+		const struct tensor_ref *t = &parts[i];
+		size_t cols = t->cols ? (size_t)t->cols : 1;
+
+		for (size_t r = 0; r < (size_t)t->rows; r++)
+			memcpy(part + t->offset + r * cols,
+			       whole + wholes[i].offset + tensor_whole_at(t, r * cols),
+			       cols * sizeof *part);
+	}
+}
+
+/* What [at, at + n) of the whole tensor has of this part; the rest of `out` stays. */
+static void put_overlap(const struct tensor_ref *t, const float *part, size_t at, size_t n,
+			float *out)
+{
+	size_t cols = t->cols ? (size_t)t->cols : 1, all = t->cols ? (size_t)t->all_cols : 1;
+	size_t first = at / all, last = (at + n - 1) / all, top = (size_t)t->first_row;
+
+	for (size_t row = first > top ? first : top; row <= last && row < top + (size_t)t->rows;
+	     row++) {
+		size_t begin = row * all + (size_t)t->first_col, end = begin + cols;
+		size_t from = begin > at ? begin : at, to = end < at + n ? end : at + n;
+
+		if (from < to)
+			memcpy(out + (from - at),
+			       part + t->offset + (row - top) * cols + (from - begin),
+			       (to - from) * sizeof *out);
+	}
+}
+
+/* Bits of one rank and zeros of the others are added as whole numbers: nothing is rounded. */
+static bool join_tensor(struct coll *coll, const struct tensor_ref *t, const float *part,
+			float *whole, int64_t *words)
+{
+	size_t size = (size_t)t->all_rows * (t->cols ? (size_t)t->all_cols : 1);
+	float *piece = (float *)(void *)words;
+
+	for (size_t at = 0, n; at < size; at += n) {
+		n = size - at < PIECE_FLOATS ? size - at : PIECE_FLOATS;
+		memset(words, 0, (n + 1) / 2 * sizeof *words);
+		put_overlap(t, part, at, n, piece);
+		if (!coll_agree_i64(coll, words, (n + 1) / 2, COLL_SUM))
+			return false;
+		if (whole)
+			memcpy(whole + at, piece, n * sizeof *whole);
+	}
+	return true;
+}
+
+enum rc shard_join(struct coll *coll, const struct tensor_ref *parts, int n, const float *part,
+		   const struct tensor_ref *wholes, float *whole, struct err *e)
+{
+	int64_t *words = mem_array(PIECE_FLOATS / 2, sizeof *words);
+	bool ok = true;
+
+	for (int i = 0; i < n && ok; i++) {
+		float *to = whole ? whole + wholes[i].offset : NULL;
+
+		if (shard_is_cut(&parts[i]))
+			ok = join_tensor(coll, &parts[i], part, to, words);
+		else if (to)
+			memcpy(to, part + parts[i].offset, tensor_size(&parts[i]) * sizeof *to);
+	}
+	free(words);
+	return shard_fault(coll, e);
+}
+
+enum rc shard_model(const struct model *whole, int rank, int n, struct model **out, struct err *e)
+{
+	struct model_config part;
+	enum rc rc = shard_config(&whole->cfg, rank, n, &part, e);
+
+	if (rc != RC_OK || (rc = model_new(&part, out, e)) != RC_OK)
+		return rc;
+	str_copy((*out)->dir, sizeof(*out)->dir, whole->dir);
+	shard_cut((*out)->tensors, (*out)->n_tensors, (*out)->params, whole->tensors,
+		  whole->params);
+	return RC_OK;
+}
+
+enum rc shard_save(struct coll *coll, const struct model *part, const char *dir, struct err *e)
+{
+	struct model_config cfg = shard_whole(&part->cfg);
+	int64_t ok = 1;
+	struct model *whole = NULL;
+	enum rc rc;
+
+	if (coll_ranks(coll) == 1)
+		return model_save(part, dir, e);
+	rc = coll_rank(coll) == 0 ? model_new(&cfg, &whole, e) : model_plan(&cfg, &whole, e);
+	ok = rc == RC_OK;
+	/* All or none of the ranks go on. */
+	if (coll_agree_i64(coll, &ok, 1, COLL_MIN) && !ok && rc == RC_OK)
+		rc = err_set(e, RC_NOMEM, "rank 0 has no memory to put the model together");
+	if (rc == RC_OK)
+		rc = shard_join(coll, part->tensors, part->n_tensors, part->params, whole->tensors,
+				whole->params, e);
+	if (rc == RC_OK && coll_rank(coll) == 0) {
+		str_copy(whole->dir, sizeof whole->dir, part->dir);
+		rc = model_save(whole, dir, e);
+	}
+	model_free(whole);
+	return rc;
+}
+
+enum rc shard_fault(struct coll *coll, struct err *e)
+{
+	const char *why = coll_fault(coll);
+
+	return why ? err_set(e, RC_UNREACHABLE, "%s", why) : RC_OK;
+}
