@@ -104,7 +104,8 @@ static const char *pool_of(const json_t *spec, const char *stage)
 		if (text && !strncmp(text, stage, n) && text[n] == '=')
 			return text + n + 1;
 	}
-	return NULL;
+	/* The engine that trains computes its reference, unless told otherwise. */
+	return strcmp(stage, "reference") == 0 ? pool_of(spec, "dpo") : NULL;
 }
 
 struct where {
@@ -291,12 +292,28 @@ static int64_t dpo_steps(const struct planner *p, int64_t pairs)
 	return steps >= 1 ? (int64_t)steps : pairs > 0;
 }
 
+static struct source reference_model(const struct planner *p, struct source model)
+{
+	return spec_is(p, "dpo", "reference", "m1") ? p->m1 : model;
+}
+
+/* A job of its own, whose key has no beta, loss or learning rate in it: runs that differ in those
+ * alone find its result. */
+static void plan_reference(struct planner *p, int64_t t, int64_t pairs, struct source model)
+{
+	json_t *in = json_array();
+
+	input(in, "ref", reference_model(p, model));
+	input(in, "pairs", source(p, t, "pair", 0, 0, "pairs"));
+	add(p, (struct where){t, "reference", 0, 0}, in, NULL, 1 + (double)pairs / 50);
+}
+
 static void plan_dpo(struct planner *p, int64_t t, int64_t steps, struct source model)
 {
 	const json_t *dpo = section(p, "dpo");
 	int64_t size = jx_get_i64(dpo, "shard_steps", 200), k = 0, from = 0;
 	bool replay = jx_get_f64(dpo, "sft_replay", 0) > 0, adapter = jx_get_i64(dpo, "lora_r", 0) > 0;
-	struct source ref = spec_is(p, "dpo", "reference", "m1") ? p->m1 : model;
+	struct source ref = reference_model(p, model);
 	char name[16]; /* of the model the last shard makes */
 
 	str_fmt(name, sizeof(name), "M%lld", (long long)t + 1);
@@ -306,10 +323,10 @@ static void plan_dpo(struct planner *p, int64_t t, int64_t steps, struct source 
 		json_t *in = json_array();
 		/* An adapter is trained beside the weights the iteration began with. */
 		input(in, "model", k && !adapter ? source(p, t, "dpo", k - 1, 0, "model") : model);
-		if (k) {
+		if (k)
 			input(in, "state", source(p, t, "dpo", k - 1, 0, "state"));
-			input(in, "reflogps", source(p, t, "dpo", 0, 0, "reflogps"));
-		}
+		if (steps > 0)
+			input(in, "reflogps", source(p, t, "reference", 0, 0, "reflogps"));
 		input(in, "ref", ref);
 		input(in, "pairs", source(p, t, "pair", 0, 0, "pairs"));
 		if (replay) {
@@ -358,6 +375,8 @@ static bool plan_iteration(struct planner *p, int64_t t, struct source *model, e
 	if (pairs < 0)
 		return false;
 	steps = dpo_steps(p, pairs);
+	if (steps > 0)
+		plan_reference(p, t, pairs, *model);
 	plan_dpo(p, t, steps, *model);
 	*model = source(p, t, "dpo", dpo_last(p, steps), 0, "model");
 	str_fmt(name, sizeof(name), "M%lld", (long long)t + 1);
@@ -441,6 +460,7 @@ json_t *plan_summary(const json_t *spec, const json_t *jobs)
 		count(list, t, "generate", shards, true);
 		count(list, t, "judge", shards * samples, true);
 		count(list, t, "pair", 1, true);
+		count(list, t, "reference", 1, true);
 		count(list, t, "dpo", dpo_last(&p, steps) + 1, true);
 		if (eval)
 			count(list, t, "eval", 1, true);

@@ -101,6 +101,7 @@ static const struct {
 	{"generate", {"generate", "template", "engine/weights"}},
 	{"judge", {"judge", "template", "engine/weights"}},
 	{"pair", {"pair", "generate", "judge"}},
+	{"reference", {"dpo/max_length", "dpo/ld_alpha", "template", "engine/train"}},
 	{"dpo", {"dpo", "template", "engine/train", "engine/micro_tokens"}},
 	{"eval", {"eval", "judge", "template", "engine/weights"}},
 };

@@ -111,7 +111,8 @@ while claim 3; do
 	import) out=$(outputs "ift:$d" "eft:$d" "prompts:$d") ;;
 	eft) out=$(outputs "eft:$d" "eval:$d") ;;
 	sft) out=$(outputs "model:checkpoint:$model:" "state:train_state:$state:") ;;
-	dpo) out=$(outputs "model:checkpoint:$model:" "state:train_state:$state:" "reflogps:$d") ;;
+	reference) out=$(outputs "reflogps:$d") ;;
+	dpo) out=$(outputs "model:checkpoint:$model:" "state:train_state:$state:") ;;
 	prompts) out=$(outputs "prompts:$d") ;;
 	generate) out=$(outputs "responses:$d") ;;
 	judge) out=$(outputs "judgements:$d") ;;

@@ -1,12 +1,16 @@
-/* Preference optimisation: one slice [step_from, step_to) of the iteration's steps.
+/* Two stages. The reference: log-probabilities of every pair under a checkpoint, whatever is then
+ * made of them.
+ *
+ * in   ref (checkpoint), pairs (dataset of `pair`)
+ * out  reflogps {"id","chosen","rejected"}
+ *
+ * Preference optimisation: one slice [step_from, step_to) of the iteration's steps.
  *
  * in   model (M_t for the first shard and wherever an adapter is trained, else the previous
  *      shard's), state (previous shard's; not for the first), ref (checkpoint), pairs (dataset of
- *      `pair`), reflogps (dataset of the first shard), ift and eft (for replay); params.step_from,
- *      step_to, total_steps
- * out  model, state (with the adapter, if one is trained); the first shard also reflogps
- *      {"id","chosen","rejected"}: log-probabilities under the reference, so that it is loaded
- *      once per iteration
+ *      `pair`), reflogps, ift and eft (for replay); params.step_from, step_to, total_steps
+ * out  model, state (with the adapter, if one is trained); without an input reflogps (by hand)
+ *      these as well
  *
  * sft_replay = w > 0: every step also sees about w seed examples (IFT + EFT) per pair, whose mean
  * token loss is added w times: the model keeps the skills (judging!) that pairs do not exercise.
@@ -69,7 +73,7 @@ static struct train_pair pair_at(const struct dpo *d, uint32_t i)
 /* Pairs [at, end); those that are too long keep 0. */
 static enum rc score_chunk(struct dpo *d, struct scorer *sc, uint32_t at, uint32_t end, struct err *e)
 {
-	struct train_pair pairs[REF_CHUNK];
+	struct train_pair pairs[REF_CHUNK] = {{0}};
 	double out[2 * REF_CHUNK];
 	uint32_t at_of[REF_CHUNK];
 	int n = 0;
@@ -128,6 +132,8 @@ static enum rc take_ref(struct dpo *d, const json_t *list, struct err *e)
 /* The policy before its first step is the reference when both are the same checkpoint. */
 static bool ref_is_model(const struct dpo *d)
 {
+	if (strcmp(d->t.role, "ref") == 0)
+		return true;
 	const char *a = stage_in_digest(d->t.ctx, "model"), *b = stage_in_digest(d->t.ctx, "ref");
 	const char *da = stage_in(d->t.ctx, "model"), *db = stage_in(d->t.ctx, "ref");
 	char ra[PATH_MAX], rb[PATH_MAX];
@@ -150,6 +156,7 @@ static enum rc score_rest(struct dpo *d, const struct model *ref, struct err *e)
 		uint32_t end = at + REF_CHUNK < n_pairs(d) ? at + REF_CHUNK : n_pairs(d);
 
 		rc = score_chunk(d, sc, at, end, e);
+		stage_progress(d->t.ctx, end, n_pairs(d), "pairs");
 		if (rc == RC_OK)
 			rc = add_ref_rows(d, at, end, e);
 		if (rc == RC_OK)
@@ -183,25 +190,30 @@ static enum rc make_ref(struct dpo *d, struct err *e)
 	return rc;
 }
 
-/* What the first shard computed belongs to these pairs and this reference, or it is refused. */
-static enum rc check_origin(const struct dpo *d, struct err *e)
+/* What is said of the input reflogps; NULL without it. */
+static const json_t *origin(const struct dpo *d)
 {
-	static const char *const roles[] = {"pairs", "ref"};
 	const json_t *list = json_object_get(d->t.ctx->job, "inputs"), *in;
 	size_t i;
 
-	json_array_foreach((json_t *)list, i, in) {
-		if (strcmp(jx_get_str(in, "role", ""), "reflogps") != 0)
-			continue;
-		for (int k = 0; k < 2; k++) {
-			const char *made = jx_get_str(json_object_get(in, "meta"), roles[k], "");
-			const char *ours = stage_in_digest(d->t.ctx, roles[k]);
+	json_array_foreach((json_t *)list, i, in) if (!strcmp(jx_get_str(in, "role", ""), "reflogps"))
+		return json_object_get(in, "meta");
+	return NULL;
+}
 
-			if (*made && *ours && strcmp(made, ours) != 0)
-				return err_set(e, RC_INVALID,
-					       "reflogps were made from other %s: %.12s, not %.12s",
-					       roles[k], made, ours);
-		}
+/* It belongs to these pairs and this reference, or it is refused. */
+static enum rc check_origin(const struct dpo *d, struct err *e)
+{
+	static const char *const roles[] = {"pairs", "ref"};
+
+	for (int k = 0; k < 2; k++) {
+		const char *made = jx_get_str(origin(d), roles[k], "");
+		const char *ours = stage_in_digest(d->t.ctx, roles[k]);
+
+		if (*made && *ours && strcmp(made, ours) != 0)
+			return err_set(e, RC_INVALID,
+				       "reflogps were made from other %s: %.12s, not %.12s", roles[k],
+				       made, ours);
 	}
 	return RC_OK;
 }
@@ -348,10 +360,13 @@ static enum rc one_step(struct dpo *d, struct err *e)
 	return training_stepped(&d->t, &m, true, d->from, d->to, e);
 }
 
-/* Before anything changes: the policy is the reference, so rewards are 0 and the loss is ln 2. */
+/* Before anything changes: the policy is the reference, so rewards are 0 and the loss is ln 2. On
+ * another engine than computed the reference that holds but roughly. */
 static enum rc check_start(struct dpo *d, struct err *e)
 {
-	if (d->t.step != 0 || d->t.resumed || !ref_is_model(d))
+	const char *engine = stage_engine(d->t.ctx), *made = jx_get_str(origin(d), "engine", engine);
+
+	if (d->t.step != 0 || d->t.resumed || !ref_is_model(d) || strcmp(made, engine) != 0)
 		return RC_OK;
 	int n = fill_pairs(d, 0);
 	return n > 0 ? trainer_check_reference(d->t.trainer, d->batch, n, e) : RC_OK;
@@ -372,6 +387,16 @@ static enum rc start(struct dpo *d, struct err *e)
 	return rc == RC_OK ? check_start(d, e) : rc;
 }
 
+static enum rc finish_ref(struct dpo *d, struct err *e)
+{
+	struct stage_ctx *ctx = d->t.ctx;
+	json_t *meta = json_pack("{s:s, s:s, s:s, s:f}", "pairs", stage_in_digest(ctx, "pairs"), "ref",
+				 stage_in_digest(ctx, "ref"), "train", d->t.format, "ld_alpha",
+				 d->o.dpo.ld_alpha);
+
+	return stage_rows_finish(&d->ref_rows, meta, e);
+}
+
 static enum rc finish(struct dpo *d, struct err *e)
 {
 	struct stage_ctx *ctx = d->t.ctx;
@@ -383,13 +408,37 @@ static enum rc finish(struct dpo *d, struct err *e)
 	stage_final(ctx, "dpo.pairs", json_integer(n_pairs(d)));
 	stage_final(ctx, "dpo.too_long", json_integer(d->pairs.too_long));
 	stage_final(ctx, "dpo.tokens_saved", json_real(d->tokens_saved));
-	if (rc == RC_OK && d->makes_ref)
-		rc = stage_rows_finish(&d->ref_rows,
-				       json_pack("{s:s, s:s, s:s, s:f}", "pairs",
-						 stage_in_digest(ctx, "pairs"), "ref",
-						 stage_in_digest(ctx, "ref"), "train", d->t.format,
-						 "ld_alpha", d->o.dpo.ld_alpha),
-				       e);
+	return rc == RC_OK && d->makes_ref ? finish_ref(d, e) : rc;
+}
+
+static void release(struct dpo *d)
+{
+	stage_rows_release(&d->ref_rows);
+	training_close(&d->t);
+	examples_release(&d->pairs);
+	examples_release(&d->replay);
+	order_release(&d->order);
+	order_release(&d->replay_order);
+	json_decref(d->rows);
+	free(d->ref);
+	free(d->batch);
+	free(d->extra);
+}
+
+enum rc stage_reference(struct stage_ctx *ctx, struct err *e)
+{
+	struct dpo d = {.ref_rows.fd = -1, .total = 1};
+	enum rc rc = training_open(&d.t, ctx, "dpo", "ref", e);
+
+	if (rc == RC_OK)
+		rc = load_pairs(&d, e);
+	if (rc == RC_OK)
+		rc = read_options(&d, e);
+	if (rc == RC_OK)
+		rc = load_ref(&d, e);
+	if (rc == RC_OK)
+		rc = finish_ref(&d, e);
+	release(&d);
 	return rc;
 }
 
@@ -414,15 +463,6 @@ enum rc stage_dpo(struct stage_ctx *ctx, struct err *e)
 		rc = one_step(&d, e);
 	if (rc == RC_OK)
 		rc = finish(&d, e);
-	stage_rows_release(&d.ref_rows);
-	training_close(&d.t);
-	examples_release(&d.pairs);
-	examples_release(&d.replay);
-	order_release(&d.order);
-	order_release(&d.replay_order);
-	json_decref(d.rows);
-	free(d.ref);
-	free(d.batch);
-	free(d.extra);
+	release(&d);
 	return rc;
 }

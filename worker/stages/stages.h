@@ -14,5 +14,6 @@ enum rc stage_prompts(struct stage_ctx *ctx, struct err *e);
 enum rc stage_generate(struct stage_ctx *ctx, struct err *e);
 enum rc stage_judge(struct stage_ctx *ctx, struct err *e);
 enum rc stage_pair(struct stage_ctx *ctx, struct err *e);
+enum rc stage_reference(struct stage_ctx *ctx, struct err *e);
 enum rc stage_dpo(struct stage_ctx *ctx, struct err *e);
 enum rc stage_eval(struct stage_ctx *ctx, struct err *e);

@@ -11,6 +11,7 @@ const struct stage stage_table[] = {
 	{"generate", stage_generate},
 	{"judge", stage_judge},
 	{"pair", stage_pair},
+	{"reference", stage_reference},
 	{"dpo", stage_dpo},
 	{"eval", stage_eval},
 	{NULL, NULL},
