@@ -130,6 +130,7 @@ int cmd_data_ls(struct cli *c, int argc, char **argv);
 int cmd_data_export(struct cli *c, int argc, char **argv);
 int cmd_ckpt_ls(struct cli *c, int argc, char **argv);
 int cmd_ckpt_get(struct cli *c, int argc, char **argv);
+int cmd_ckpt_gc(struct cli *c, int argc, char **argv);
 int cmd_ckpt_verify(struct cli *c, int argc, char **argv);
 int cmd_eval_compare(struct cli *c, int argc, char **argv);
 int cmd_token_create(struct cli *c, int argc, char **argv);

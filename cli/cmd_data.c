@@ -376,6 +376,41 @@ int cmd_ckpt_get(struct cli *c, int argc, char **argv)
 	return EXIT_DONE;
 }
 
+static void print_sum(const json_t *v, const char *name, const char *text)
+{
+	const json_t *sum = json_object_get(v, name);
+
+	printf("%-8s %6lld blobs %10.1f MB  %s\n", name, (long long)jx_get_i64(sum, "blobs", 0),
+	       (double)jx_get_i64(sum, "bytes", 0) / 1e6, text);
+}
+
+int cmd_ckpt_gc(struct cli *c, int argc, char **argv)
+{
+	static const char *const texts[][2] = {
+		{"kept", "named by a run"},
+		{"young", "made or asked for in the last day"},
+		{"marked", "named by nothing; waits for a second look, a day later"},
+		{"trashed", "named by nothing for a day: put aside, and back when asked for"},
+		{"dropped", "three days in the trash: gone"}};
+	bool dry = false;
+	const struct opt opts[] = {{"--dry-run", OPT_FLAG, &dry}};
+	struct err e;
+	json_t *v;
+	int code = opt_parse(opts, 1, &argc, argv, 0, 0);
+
+	if (code)
+		return code;
+	if (api(c, dry ? "GET" : "POST", "store/garbage", NULL, &v, &e))
+		return fail(&e);
+	if (c->json)
+		json_print(v);
+	else
+		for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+			print_sum(v, texts[i][0], texts[i][1]);
+	json_decref(v);
+	return EXIT_DONE;
+}
+
 int cmd_ckpt_verify(struct cli *c, int argc, char **argv)
 {
 	struct err e;

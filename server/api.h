@@ -47,6 +47,10 @@ void api_dataset_rows(struct req *r);
 void api_dataset_row(struct req *r);
 void api_dataset_export(struct req *r);
 void api_dataset_stats(struct req *r);
+/* api_garbage.c */
+void api_garbage_get(struct req *r);
+void api_garbage_post(struct req *r);
+
 /* api_ckpt.c */
 void api_ckpt_list(struct req *r);
 void api_ckpt_get(struct req *r);

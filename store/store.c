@@ -163,6 +163,28 @@ enum rc store_fetch_file(struct store *s, const char *digest, const char *dest, 
 	return rc;
 }
 
+enum rc store_blobs(struct store *s, const struct store_lister *l, struct err *e)
+{
+	return s->ops->blobs(s->ctx, l, e);
+}
+
+bool store_has_trash(const struct store *s)
+{
+	return s->ops->trash != NULL;
+}
+
+enum rc store_trash(struct store *s, const char *digest, int64_t young_ms, struct err *e)
+{
+	enum rc rc = check_digest(digest, e);
+
+	return rc ? rc : s->ops->trash(s->ctx, digest, young_ms, e);
+}
+
+enum rc store_trash_empty(struct store *s, int64_t older_ms, struct err *e)
+{
+	return s->ops->trash_empty(s->ctx, older_ms, e);
+}
+
 enum rc store_doc_put(struct store *s, const char *path, const json_t *doc, struct err *e)
 {
 	struct buf b = BUF_INIT;

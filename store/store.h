@@ -55,6 +55,19 @@ enum rc store_read(struct store *s, const char *digest, int64_t offset, int64_t 
 /* A copy of the blob's bytes, digest checked. */
 enum rc store_fetch_file(struct store *s, const char *digest, const char *dest, struct err *e);
 
+/* For gc.h. Every blob there is and, with `trash`, what was put aside (its time then). */
+struct store_lister {
+	enum rc (*blob)(void *ctx, const char *digest, int64_t size, int64_t modified_ms, bool trash,
+			struct err *e);
+	void *ctx;
+};
+enum rc store_blobs(struct store *s, const struct store_lister *l, struct err *e);
+bool store_has_trash(const struct store *s);
+/* Puts a blob aside; whoever asks for it gets it back. RC_CONFLICT when it was asked for in the last
+ * `young_ms`. */
+enum rc store_trash(struct store *s, const char *digest, int64_t young_ms, struct err *e);
+enum rc store_trash_empty(struct store *s, int64_t older_ms, struct err *e);
+
 /* Documents: relative paths such as "runs/r1/record.json". */
 enum rc store_doc_put(struct store *s, const char *path, const json_t *doc, struct err *e);
 enum rc store_doc_get(struct store *s, const char *path, json_t **out, struct err *e);
@@ -79,6 +92,9 @@ struct store_ops {
 	enum rc (*local)(void *ctx, const char *digest, char *out, size_t size, struct err *e);
 	enum rc (*read)(void *ctx, const char *digest, int64_t offset, int64_t len,
 			const struct store_sink *sink, struct err *e);
+	enum rc (*blobs)(void *ctx, const struct store_lister *l, struct err *e);
+	enum rc (*trash)(void *ctx, const char *digest, int64_t young_ms, struct err *e); /* or NULL */
+	enum rc (*trash_empty)(void *ctx, int64_t older_ms, struct err *e);
 	enum rc (*fetch)(void *ctx, const char *digest, const char *dest, struct err *e);
 	enum rc (*doc_put)(void *ctx, const char *path, const void *data, size_t len, struct err *e);
 	enum rc (*doc_append)(void *ctx, const char *path, const void *data, size_t len,

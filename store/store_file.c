@@ -4,6 +4,7 @@
  *   blobs/ab/ab12....tar    immutable, mode 0444
  *   docs/<path>             documents
  *   tmp/                    files on their way in; swept when a day old
+ *   trash/ab12....tar       blobs put aside by gc.h; asked for, they go back
  */
 #include "store/store.h"
 
@@ -28,6 +29,7 @@
 #define FORMAT 1
 #define TMP_AGE_S (24 * 3600)
 #define CHUNK ((size_t)1 << 20)
+#define TOUCH_S 3600 /* a blob asked for gets a new time this often */
 #define ROOT_MAX (PATH_MAX - 400) /* room for the longest name below */
 
 struct place {
@@ -135,18 +137,52 @@ static enum rc file_path(void *ctx, const char *digest, char *out, size_t size, 
 	return RC_OK;
 }
 
+/* The time a blob was last asked for, or put aside. */
+static int set_time(const char *path)
+{
+	struct timespec now = {.tv_sec = clk_now_ms() / 1000};
+	const struct timespec both[2] = {now, now};
+
+	return utimensat(AT_FDCWD, path, both, 0);
+}
+
+static void trash_path(const struct place *p, const char *digest, char out[PATH_MAX])
+{
+	str_fmt(out, PATH_MAX, "%s/trash/%s.tar", p->root, digest);
+}
+
+/* The blob's path and what stat() says of it. Asking keeps a blob young, and takes it back out of the
+ * trash: between a look and the name in a document garbage must not be collected. */
+static enum rc find(const struct place *p, const char *digest, char path[PATH_MAX], struct stat *st,
+		    struct err *e)
+{
+	char aside[PATH_MAX];
+	enum rc rc = file_path((void *)(uintptr_t)p, digest, path, PATH_MAX, e);
+
+	if (rc)
+		return rc;
+	if (stat(path, st)) {
+		int why = errno;
+		trash_path(p, digest, aside);
+		if (why == ENOENT && !rename(aside, path) && !stat(path, st))
+			log_info("store", "out_of_the_trash", "digest=%s", digest);
+		else
+			return err_set(e, err_from_errno(why), "blob %s: %s", digest, strerror(why));
+	}
+	if (clk_now_ms() / 1000 - st->st_mtime > TOUCH_S)
+		(void)set_time(path);
+	return RC_OK;
+}
+
 static enum rc file_has(void *ctx, const char *digest, int64_t *size, struct err *e)
 {
 	char path[PATH_MAX];
 	struct stat st;
-	enum rc rc = file_path(ctx, digest, path, sizeof(path), e);
+	enum rc rc = find(ctx, digest, path, &st, e);
 
-	if (rc)
-		return rc;
-	if (stat(path, &st))
-		return err_set(e, err_from_errno(errno), "blob %s: %m", digest);
-	*size = st.st_size;
-	return RC_OK;
+	if (!rc)
+		*size = st.st_size;
+	return rc;
 }
 
 static enum rc file_tmp(void *ctx, char *out, size_t size, struct err *e)
@@ -233,17 +269,19 @@ static enum rc file_put(void *ctx, const char *from, const char *digest, int64_t
 
 static enum rc file_local(void *ctx, const char *digest, char *out, size_t size, struct err *e)
 {
-	int64_t ignored;
-	enum rc rc = file_path(ctx, digest, out, size, e);
+	char path[PATH_MAX];
+	struct stat st;
+	enum rc rc = find(ctx, digest, path, &st, e);
 
-	return rc ? rc : file_has(ctx, digest, &ignored, e);
+	return rc ? rc : file_path(ctx, digest, out, size, e);
 }
 
 static enum rc file_read(void *ctx, const char *digest, int64_t offset, int64_t len,
 			 const struct store_sink *sink, struct err *e)
 {
 	char path[PATH_MAX], *chunk;
-	enum rc rc = file_path(ctx, digest, path, sizeof(path), e);
+	struct stat st;
+	enum rc rc = find(ctx, digest, path, &st, e);
 
 	if (rc)
 		return rc;
@@ -270,10 +308,102 @@ static enum rc file_read(void *ctx, const char *digest, int64_t offset, int64_t 
 static enum rc file_fetch(void *ctx, const char *digest, const char *dest, struct err *e)
 {
 	char path[PATH_MAX];
-	enum rc rc = file_path(ctx, digest, path, sizeof(path), e);
+	struct stat st;
+	enum rc rc = find(ctx, digest, path, &st, e);
 
 	return rc ? rc : fs_copy(path, dest, e);
 }
+
+/* --- garbage ---------------------------------------------------------------------------------- */
+
+static enum rc list_folder(const char *dir, bool trash, const struct store_lister *l, struct err *e)
+{
+	char path[PATH_MAX + 256], digest[SHA256_HEX_SIZE];
+	char **names;
+	struct stat st;
+	size_t n;
+	enum rc rc = fs_exists(dir) ? fs_list(dir, &names, &n, e) : RC_NOTFOUND;
+
+	if (rc)
+		return rc == RC_NOTFOUND ? RC_OK : rc;
+	for (size_t i = 0; i < n && !rc; i++) {
+		str_copy(digest, sizeof(digest), names[i]);
+		str_fmt(path, sizeof(path), "%s/%.255s", dir, names[i]);
+		if (!sha256_hex_valid(digest) || strcmp(names[i] + 64, ".tar") || stat(path, &st))
+			continue;
+		rc = l->blob(l->ctx, digest, st.st_size,
+			     st.st_mtim.tv_sec * 1000ll + st.st_mtim.tv_nsec / 1000000, trash, e);
+	}
+	fs_list_free(names);
+	return rc;
+}
+
+static enum rc file_blobs(void *ctx, const struct store_lister *l, struct err *e)
+{
+	const struct place *p = ctx;
+	char dir[PATH_MAX];
+	enum rc rc = RC_OK;
+
+	for (int i = 0; i < 256 && !rc; i++) {
+		str_fmt(dir, sizeof(dir), "%s/blobs/%02x", p->root, i);
+		rc = list_folder(dir, false, l, e);
+	}
+	str_fmt(dir, sizeof(dir), "%s/trash", p->root);
+	return rc ? rc : list_folder(dir, true, l, e);
+}
+
+static enum rc file_trash(void *ctx, const char *digest, int64_t young_ms, struct err *e)
+{
+	const struct place *p = ctx;
+	char path[PATH_MAX], aside[PATH_MAX];
+	struct stat st;
+	enum rc rc = file_path(ctx, digest, path, sizeof(path), e);
+
+	if (rc)
+		return rc;
+	str_fmt(aside, sizeof(aside), "%s/trash", p->root);
+	if (mkdir(aside, 0755) && errno != EEXIST)
+		return err_set(e, err_from_errno(errno), "create %s: %m", aside);
+	trash_path(p, digest, aside);
+	if (stat(path, &st))
+		return err_set(e, err_from_errno(errno), "blob %s: %m", digest);
+	if (clk_now_ms() - st.st_mtime * 1000ll < young_ms)
+		return err_set(e, RC_CONFLICT, "blob %s: was asked for just now", digest);
+	/* The time in the trash counts from here. */
+	if (set_time(path) || rename(path, aside))
+		return err_set(e, err_from_errno(errno), "blob %s: %m", digest);
+	return RC_OK;
+}
+
+struct emptying {
+	const struct place *p;
+	int64_t older_ms;
+};
+
+static enum rc drop_old(void *ctx, const char *digest, int64_t size, int64_t modified_ms, bool trash,
+			struct err *e)
+{
+	const struct emptying *k = ctx;
+	char path[PATH_MAX];
+
+	(void)e;
+	trash_path(k->p, digest, path);
+	if (trash && clk_now_ms() - modified_ms >= k->older_ms && !unlink(path))
+		log_info("store", "dropped", "digest=%s bytes=%lld", digest, (long long)size);
+	return RC_OK;
+}
+
+static enum rc file_trash_empty(void *ctx, int64_t older_ms, struct err *e)
+{
+	struct emptying k = {ctx, older_ms};
+	const struct store_lister l = {drop_old, &k};
+	char dir[PATH_MAX];
+
+	str_fmt(dir, sizeof(dir), "%s/trash", k.p->root);
+	return list_folder(dir, true, &l, e);
+}
+
+/* --- documents -------------------------------------------------------------------------------- */
 
 static void doc_path(const struct place *p, const char *path, char out[PATH_MAX])
 {
@@ -388,6 +518,9 @@ const struct store_ops store_file = {
 	.path = file_path,
 	.local = file_local,
 	.read = file_read,
+	.blobs = file_blobs,
+	.trash = file_trash,
+	.trash_empty = file_trash_empty,
 	.fetch = file_fetch,
 	.doc_put = file_doc_put,
 	.doc_append = file_doc_append,

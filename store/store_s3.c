@@ -207,6 +207,32 @@ static enum rc blob_read(void *ctx, const char *digest, int64_t offset, int64_t 
 	return s3_get(p->s3, key, offset, len, &out, e);
 }
 
+struct listing {
+	const struct store_lister *l;
+};
+
+static enum rc see_blob(void *ctx, const char *name, int64_t size, int64_t modified_ms,
+			struct err *e)
+{
+	const struct listing *x = ctx;
+	char digest[SHA256_HEX_SIZE];
+
+	if (strlen(name) != 3 + 64 + 4 || !str_ends(name, ".tar")) /* "ab/ab12....tar" */
+		return RC_OK;
+	str_copy(digest, sizeof(digest), name + 3);
+	return sha256_hex_valid(digest) ? x->l->blob(x->l->ctx, digest, size, modified_ms, false, e)
+					: RC_OK;
+}
+
+static enum rc blob_list(void *ctx, const struct store_lister *l, struct err *e)
+{
+	struct place *p = ctx;
+	struct listing x = {l};
+	const struct s3_lister each = {see_blob, &x};
+
+	return s3_list(p->s3, "blobs/", true, &each, e);
+}
+
 /* --- copies on this machine ------------------------------------------------------------------- */
 
 struct copy {
@@ -430,6 +456,7 @@ const struct store_ops store_s3 = {
 	.path = blob_path,
 	.local = blob_local,
 	.read = blob_read,
+	.blobs = blob_list,
 	.fetch = blob_fetch,
 	.doc_put = doc_put,
 	.doc_append = doc_append,

@@ -1,0 +1,200 @@
+#include "store/gc.h"
+
+#include "base/clk.h"
+#include "base/fs.h"
+#include "base/str.h"
+#include "tests/s3_fixture.h"
+
+#include "tests/test.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define HOUR 3600000ll
+
+static int64_t ahead_ms;
+
+static int64_t later(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000 + ahead_ms;
+}
+
+static int64_t mono(void)
+{
+	return later();
+}
+
+/* Days old, unless told otherwise. */
+static void blob(struct store *s, const char *text, char digest[SHA256_HEX_SIZE])
+{
+	struct err e = {0};
+	char path[PATH_MAX];
+	struct timespec t[2] = {{.tv_sec = time(NULL) - 10 * 24 * 3600},
+				{.tv_sec = time(NULL) - 10 * 24 * 3600}};
+
+	CHECK_RC(store_tmp(s, path, sizeof(path), &e), RC_OK);
+	CHECK_RC(fs_write_durable(path, text, strlen(text), &e), RC_OK);
+	CHECK_RC(store_take(s, path, digest, NULL, &e), RC_OK);
+	if (!store_path(s, digest, path, sizeof(path), &e))
+		CHECK(!utimensat(AT_FDCWD, path, t, 0));
+}
+
+static bool lies(struct store *s, const char *digest)
+{
+	struct err e = {0};
+	char path[PATH_MAX];
+
+	CHECK_RC(store_path(s, digest, path, sizeof(path), &e), RC_OK);
+	return fs_exists(path);
+}
+
+static struct gc_report run(struct store *s, const json_t *used, bool dry)
+{
+	const struct gc_rules rules = {48 * HOUR, 24 * HOUR, 72 * HOUR, dry};
+	struct gc_report r;
+	struct err e = {0};
+
+	CHECK_RC(gc_run(s, &rules, used, &r, &e), RC_OK);
+	return r;
+}
+
+static void come_and_go(struct store *s, const json_t *used, const char *junk)
+{
+	struct err e = {0};
+	struct gc_report r;
+	int64_t size;
+
+	/* Asked for, it is back, and must be found unused by two looks again. */
+	CHECK_RC(store_has(s, junk, &size, &e), RC_OK);
+	CHECK(lies(s, junk) && size == 4);
+	r = run(s, used, false);
+	CHECK(!r.trashed.n && lies(s, junk));
+	gc_report_release(&r);
+	ahead_ms += 48 * HOUR;
+	for (int i = 0; i < 2; i++) {
+		r = run(s, used, false);
+		gc_report_release(&r);
+		ahead_ms += 25 * HOUR;
+	}
+	CHECK(!lies(s, junk));
+	/* In the trash for three days. */
+	r = run(s, used, false);
+	CHECK_EQ(r.dropped.n, 0);
+	gc_report_release(&r);
+	ahead_ms += 100 * 24 * HOUR;
+	r = run(s, used, false);
+	CHECK_EQ(r.dropped.n, 1);
+	gc_report_release(&r);
+	CHECK_RC(store_has(s, junk, &size, &e), RC_NOTFOUND);
+}
+
+void test_gc__what_nothing_names_goes_slowly(void)
+{
+	struct err e = {0};
+	struct store *s;
+	char named[SHA256_HEX_SIZE], queued[SHA256_HEX_SIZE], lined[SHA256_HEX_SIZE],
+		junk[SHA256_HEX_SIZE], url[PATH_MAX], text[200];
+
+	clk_replace(later, mono);
+	str_fmt(url, sizeof(url), "%s/store", test_tmpdir());
+	CHECK_RC(store_open(url, true, &s, &e), RC_OK);
+	blob(s, "named", named);
+	blob(s, "queued", queued);
+	blob(s, "lined", lined);
+	blob(s, "junk", junk);
+	json_t *doc = json_pack("{s:[{s:s}]}", "outputs", "digest", named), *line = json_object(),
+	       *used = json_pack("[{s:{s:s}}]", "checkpoint", "model", queued);
+	str_fmt(text, sizeof(text), "see sha256:%s.", lined);
+	json_object_set_new(line, "why", json_string(text));
+	CHECK_RC(store_doc_put(s, "jobs/r1/r1.0.sft.0.0.7.json", doc, &e), RC_OK);
+	CHECK_RC(store_doc_append(s, "runs/r1/decisions.jsonl", line, &e), RC_OK);
+
+	/* A dry run says and does nothing. */
+	struct gc_report r = run(s, used, true);
+	CHECK(r.all.n == 4 && r.kept.n == 3 && r.marked.n == 1 && r.marked.bytes == 4);
+	gc_report_release(&r);
+	ahead_ms = 25 * HOUR;
+	r = run(s, used, true);
+	CHECK(r.marked.n == 1 && !r.trashed.n);
+	gc_report_release(&r);
+	/* The first look marks, a second a day later takes. */
+	r = run(s, used, false);
+	CHECK(r.marked.n == 1 && !r.trashed.n);
+	gc_report_release(&r);
+	ahead_ms += 23 * HOUR;
+	r = run(s, used, false);
+	CHECK(r.marked.n == 1 && !r.trashed.n && lies(s, junk));
+	gc_report_release(&r);
+	ahead_ms += 2 * HOUR;
+	r = run(s, used, true);
+	CHECK(r.trashed.n == 1 && lies(s, junk));
+	gc_report_release(&r);
+	r = run(s, used, false);
+	CHECK(r.trashed.n == 1 && r.kept.n == 3 && !lies(s, junk));
+	CHECK(lies(s, named) && lies(s, queued) && lies(s, lined));
+	gc_report_release(&r);
+	come_and_go(s, used, junk);
+	CHECK(lies(s, named) && lies(s, queued) && lies(s, lined));
+	json_decref(doc);
+	json_decref(line);
+	json_decref(used);
+	store_close(s);
+}
+
+/* What cannot be read may name anything: then nothing goes. */
+void test_gc__an_unreadable_document_stops_it(void)
+{
+	const struct gc_rules rules = {0, 0, 0, false};
+	struct err e = {0};
+	struct store *s;
+	struct gc_report r;
+	char digest[SHA256_HEX_SIZE], url[PATH_MAX], path[PATH_MAX];
+
+	clk_replace(later, mono);
+	str_fmt(url, sizeof(url), "%s/store", test_tmpdir());
+	CHECK_RC(store_open(url, true, &s, &e), RC_OK);
+	blob(s, "junk", digest);
+	json_t *doc = json_object();
+	CHECK_RC(store_doc_put(s, "runs/r1/record.json", doc, &e), RC_OK);
+	str_fmt(path, sizeof(path), "%s/docs/runs/r1/record.json", url);
+	CHECK_RC(fs_write_durable(path, "{\"torn", 6, &e), RC_OK);
+	for (int i = 0; i < 3; i++) {
+		CHECK_RC(gc_run(s, &rules, NULL, &r, &e), RC_CORRUPT);
+		CHECK(lies(s, digest));
+		ahead_ms += HOUR;
+	}
+	CHECK_RC(store_doc_put(s, "runs/r1/record.json", doc, &e), RC_OK);
+	for (int i = 0; i < 2; i++, ahead_ms += HOUR) {
+		CHECK_RC(gc_run(s, &rules, NULL, &r, &e), RC_OK);
+		gc_report_release(&r);
+	}
+	CHECK(!lies(s, digest));
+	json_decref(doc);
+	store_close(s);
+}
+
+void test_gc__a_bucket_is_listed_and_left(void)
+{
+	struct gc_rules rules = GC_RULES_DEFAULT;
+	struct err e = {0};
+	struct store *s;
+	struct gc_report r;
+	char digest[SHA256_HEX_SIZE], url[512];
+
+	s3_fixture_start(url, sizeof(url));
+	CHECK_RC(store_open(url, true, &s, &e), RC_OK);
+	blob(s, "junk", digest);
+	CHECK_RC(gc_run(s, &rules, NULL, &r, &e), RC_UNSUPPORTED);
+	rules.dry_run = true;
+	CHECK_RC(gc_run(s, &rules, NULL, &r, &e), RC_OK);
+	CHECK(r.all.n == 1 && r.marked.n == 1);
+	gc_report_release(&r);
+	store_close(s);
+}
