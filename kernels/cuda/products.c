@@ -122,16 +122,41 @@ static void with_weight(struct kern_pool *p, enum cu_product kind, enum kern_for
 	cu_gemm(p->blas, p->stream, &g);
 }
 
+/* Up to so many rows our own kernel reads a weight at the speed of memory; beyond, cuBLAS is faster,
+ * for int8 even though it has to be widened first. */
+#define FEW_ROWS 64
+#define FEW_ROWS_Q8 256
+
+/* False: nothing was done, too many rows or not aligned. */
+static bool with_few_rows(struct kern_pool *p, enum kern_format f, enum kern_format out, void *c,
+			  int ldc, const void *a, int lda, const void *wp, int m, int n, int k,
+			  bool acc)
+{
+	size_t bytes = cu_small_scratch(m, n, k);
+	void *scratch, *counts;
+
+	if (m > (f == KERN_Q8 ? FEW_ROWS_Q8 : FEW_ROWS) || n <= 0 ||
+	    !cu_small_takes(p->act, f, a, lda, wp, k))
+		return false;
+	scratch = cu_scratch(p, CU_SCRATCH_FACTOR, bytes ? bytes : 64);
+	counts = cu_scratch(p, CU_SCRATCH_ZEROS, CU_SMALL_COUNTS);
+	if (scratch && counts)
+		cu_small(p->stream, f, out, c, ldc, a, lda, wp, m, n, k, acc, scratch, counts);
+	return true;
+}
+
 void cu_gemm_packed(struct kern_pool *p, enum kern_format f, void *c, int ldc, const void *a,
 		    int lda, const void *wp, int m, int n, int k, bool acc)
 {
-	with_weight(p, CU_NT, f, p->act, c, ldc, a, lda, wp, m, n, k, acc);
+	if (!with_few_rows(p, f, p->act, c, ldc, a, lda, wp, m, n, k, acc))
+		with_weight(p, CU_NT, f, p->act, c, ldc, a, lda, wp, m, n, k, acc);
 }
 
 void cu_gemm_logits(struct kern_pool *p, enum kern_format f, float *c, int ldc, const void *a,
 		    int lda, const void *wp, int m, int n, int k)
 {
-	with_weight(p, CU_NT, f, KERN_F32, c, ldc, a, lda, wp, m, n, k, false);
+	if (!with_few_rows(p, f, KERN_F32, c, ldc, a, lda, wp, m, n, k, false))
+		with_weight(p, CU_NT, f, KERN_F32, c, ldc, a, lda, wp, m, n, k, false);
 }
 
 void cu_gemm_packed_back(struct kern_pool *p, enum kern_format f, void *c, int ldc, const void *a,

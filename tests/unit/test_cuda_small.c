@@ -1,6 +1,7 @@
 /* CUDA products with few rows of activations, in the emulator: against double precision, and the bits
  * of a row do not depend on how many others there are.
  */
+#include "kernels/gpu.h"
 #include "tests/cuda_util.h"
 
 struct shape {
@@ -158,4 +159,61 @@ void test_cuda_small__bits_of_a_row_do_not_depend_on_the_others(void)
 		free_weight(&w);
 	}
 	dev_free(counts);
+}
+
+/* Through the table: few rows go to our kernel, many to cuBLAS, and all are right. */
+void test_cuda_small__the_table_sends_few_rows_here(void)
+{
+	enum { N = 48, K = 64, M = 70 };
+	static const enum kern_format formats[] = {KERN_BF16, KERN_Q8};
+	const struct kern *k = pawl_gpu.tables[0];
+	struct kern_open open = {0};
+	char why[200];
+	struct kern_pool *pool = k->open(&open, why, sizeof why);
+	float *w = numbers((size_t)N * K, 1), *a = numbers((size_t)M * K, 2), got[2][M * N];
+	double want[M * N] = {0};
+
+	CHECK(pool && k->act == KERN_BF16);
+	for (int i = 0; i < N * K; i++)
+		w[i] = rounded_bf16(w[i]);
+	for (int i = 0; i < M * K; i++)
+		a[i] = rounded_bf16(a[i]);
+	for (int i = 0; i < M * N; i++)
+		for (int c = 0; c < K; c++)
+			want[i] += (double)a[i / N * K + c] * (double)w[i % N * K + c];
+	float *dw = k->alloc(pool, (size_t)N * K * 4), *da = k->alloc(pool, (size_t)M * K * 4);
+	void *half = k->alloc(pool, (size_t)M * K * 2);
+	float *c = k->alloc(pool, sizeof got[0]);
+
+	k->put(pool, dw, w, (size_t)N * K * 4);
+	k->put(pool, da, a, (size_t)M * K * 4);
+	k->narrow(pool, half, da, (size_t)M * K);
+	for (int f = 0; f < 2; f++) {
+		void *wp = k->alloc(pool, k->pack_size(formats[f], N, K));
+
+		k->pack(pool, formats[f], wp, N, K, dw, K, 0, N);
+		for (int few = 0; few < 2; few++) {
+			int m = few ? 9 : M;
+			unsigned long before;
+
+			k->get(pool, got[0], c, 4);
+			before = cuemu_kernels();
+			k->logits(pool, formats[f], c, N, half, K, wp, m, N, K);
+			k->get(pool, got[few], c, sizeof got[0]);
+			/* cuBLAS is no kernel of ours; 70 rows are few for int8. */
+			CHECK_EQ(cuemu_kernels() - before, few || f ? 1 : 0);
+			CHECK_ERROR(got[few], want, (size_t)(m * N), f ? 0.01 : 1e-6);
+		}
+		if (f)
+			check_same(got[0], got[1], 9 * N);
+		k->release(pool, wp, k->pack_size(formats[f], N, K));
+	}
+	CHECK(!k->fault(pool));
+	k->release(pool, dw, (size_t)N * K * 4);
+	k->release(pool, da, (size_t)M * K * 4);
+	k->release(pool, half, (size_t)M * K * 2);
+	k->release(pool, c, sizeof got[0]);
+	k->close(pool);
+	guarded_free(w);
+	guarded_free(a);
 }
