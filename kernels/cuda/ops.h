@@ -11,7 +11,8 @@ extern "C" {
  * exp(logit - largest) stays in place of the logits. */
 void cu_head_rows(cu_stream, float *x, const int32_t *target, float *logp, uint8_t *hit, float *sum,
 		  float *parts, int rows, int vocab, bool keep);
-/* d[rows][vocab] in `act` = hot onehot - g x / sum, a target of -1 having none; d may be x when act is F32. */
+/* d[rows][vocab] in `act` = hot onehot - g x / sum, a target of -1 having none; d may be x when act is
+ * F32. */
 void cu_head_slope(cu_stream, enum kern_format act, void *d, const float *x, const float *sum,
 		   const float *g, const float *hot, const int32_t *target, int rows, int vocab);
 

@@ -153,7 +153,8 @@ static void want_row(const struct cache *c, struct row r, double *out)
 		memset(o, 0, d * sizeof *o);
 		for (int j = from; j < r.n; j++) {
 			size_t page = (size_t)c->page[r.seq][j / KERN_PAGE];
-			size_t at = ((page * (size_t)s->kv_heads + kv) * KERN_PAGE + (size_t)(j % KERN_PAGE)) * d;
+			size_t row = (page * (size_t)s->kv_heads + kv) * KERN_PAGE;
+			size_t at = (row + (size_t)(j % KERN_PAGE)) * d;
 			double dot = 0;
 
 			for (size_t x = 0; x < d; x++) {
@@ -166,7 +167,8 @@ static void want_row(const struct cache *c, struct row r, double *out)
 		}
 		for (int j = from; j < r.n; j++) {
 			size_t page = (size_t)c->page[r.seq][j / KERN_PAGE];
-			size_t at = ((page * (size_t)s->kv_heads + kv) * KERN_PAGE + (size_t)(j % KERN_PAGE)) * d;
+			size_t row = (page * (size_t)s->kv_heads + kv) * KERN_PAGE;
+			size_t at = (row + (size_t)(j % KERN_PAGE)) * d;
 
 			for (size_t x = 0; x < d; x++)
 				o[x] += w[j] / sum * (double)c->v[at + x];

@@ -82,8 +82,8 @@ struct infer_stats {
 
 struct infer_plan infer_plan(const struct model_config *cfg, const struct kern *kern, int threads,
 			     const struct infer_opts *opts);
-/* From a model directory: its weights (with ranks: this one's part) go straight into the chosen format. RC_NOMEM, with the plan,
- * when it does not fit. Kernels and pool are borrowed. */
+/* From a model directory: its weights (with ranks: this one's part) go straight into the chosen
+ * format. RC_NOMEM, with the plan, when it does not fit. Kernels and pool are borrowed. */
 enum rc infer_open(const char *dir, const struct kern *kern, struct kern_pool *pool,
 		   const struct infer_opts *opts, struct infer **out, struct err *e);
 /* From a model in memory (with ranks: this one's part), which is not needed afterwards. */
