@@ -133,6 +133,24 @@ $(BUILD)/libcuemu.a: $(patsubst %,$(BUILD)/obj/cuemu/%.o,$(SRC_cuda) $(SRC_cuda_
 	@rm -f $@
 	$(AR) rcs $@ $^
 
+# On a machine with a GPU: every operation beside the CPU's, and the speed of it. They need a C compiler
+# and nvcc alone, and end with status 77 where there is no device. ARGS="7b" picks shapes.
+SRC_gpu := tests/gpu/gpu.c tests/gpu/parity.c
+$(BUILD)/check-gpu: $(call OBJ,tests/gpu/check.c $(SRC_gpu)) $(call LIB,kernels)
+	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ -ldl -lm
+$(BUILD)/bench-gpu: $(call OBJ,tests/gpu/bench.c $(SRC_gpu)) $(call LIB,kernels)
+	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ -ldl -lm
+.PHONY: cuda check-gpu bench-gpu
+cuda: $(CUDA_SO)
+	@$(if $(NVCC),:,echo "cuda: nvcc is not here; nothing is built"; exit 1)
+check-gpu: $(CUDA_SO) $(BUILD)/check-gpu
+	$(BUILD)/check-gpu
+	@if command -v compute-sanitizer >/dev/null; then \
+	  compute-sanitizer --error-exitcode 3 $(BUILD)/check-gpu; \
+	else echo "compute-sanitizer is not here"; fi
+bench-gpu: $(CUDA_SO) $(BUILD)/bench-gpu
+	$(BUILD)/bench-gpu $(ARGS)
+
 # --- tests -------------------------------------------------------------------------------------
 UNIT ?= $(sort $(notdir $(basename $(wildcard tests/unit/test_*.c))))
 # The queue against its model: 100,000 operations, fewer under sanitizers; PAWL_QUEUE_OPS=10000000 is the
@@ -146,7 +164,7 @@ $(BUILD)/tests/%.list.c: tests/unit/%.c tests/unit/collect.sh
 	@mkdir -p $(dir $@)
 	sh tests/unit/collect.sh $< > $@
 # What several tests share (a Redis of their own, ...).
-$(BUILD)/libtests.a: $(call OBJ,$(filter-out tests/runner.c,$(wildcard tests/*.c)))
+$(BUILD)/libtests.a: $(call OBJ,$(filter-out tests/runner.c,$(wildcard tests/*.c)) $(SRC_gpu))
 	@rm -f $@
 	$(AR) rcs $@ $^
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.c.o $(BUILD)/tests/%.list.c $(BUILD)/obj/tests/runner.c.o \

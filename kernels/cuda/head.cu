@@ -12,7 +12,7 @@ struct head_args {
 	uint8_t *hit;
 	float *parts; // [rows][3]
 	int vocab;
-	bool keep; // leave exp(x - largest) in place of x
+	int keep; // leave exp(x - largest) in place of x
 };
 
 __device__ static float block_max(float x, float *red)

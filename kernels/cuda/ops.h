@@ -16,13 +16,6 @@ void cu_head_rows(cu_stream, float *x, const int32_t *target, float *logp, uint8
 void cu_head_slope(cu_stream, enum kern_format act, void *d, const float *x, const float *sum,
 		   const float *g, const float *hot, const int32_t *target, int rows, int vocab);
 
-/* Attention over the block cache; see struct kern_paged. Scratch of so many bytes; `counts` are zeros
- * at first and left as zeros. */
-size_t cu_attn_paged_scratch(enum kern_format act, const struct kern_paged *, int runs);
-size_t cu_attn_paged_counts(int rows, int heads);
-void cu_attn_paged(cu_stream, enum kern_format act, const struct kern_paged *, int runs,
-		   void *scratch, unsigned *counts);
-
 /* unpack.cu: W[n][k] of int8 (see cu_pack_size()) in `act`. */
 void cu_unpack_q8(cu_stream, enum kern_format act, void *out, const void *wp, int n, int k);
 

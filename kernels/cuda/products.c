@@ -3,6 +3,9 @@
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/ops.h"
 
+#define FEW 64	   /* rows that our own kernel multiplies with bfloat16 weights */
+#define FEW_INT8 256 /* and with int8, which cuBLAS would have to have widened */
+
 static size_t bytes_of(enum kern_format f)
 {
 	return f == KERN_BF16 ? 2 : 4;
@@ -97,6 +100,21 @@ static const void *opened(struct kern_pool *p, enum kern_format *f, const void *
 	return there;
 }
 
+/* Few rows: a kernel of our own, which reads the weight once as it is kept. */
+static bool few(struct kern_pool *p, enum kern_format f, enum kern_format out, void *c, int ldc,
+		const void *a, int lda, const void *wp, int m, int n, int k, bool acc)
+{
+	void *scratch, *counts;
+
+	if (m > (f == KERN_Q8 ? FEW_INT8 : FEW) || !cu_small_takes(p->act, f, a, lda, wp, k))
+		return false;
+	scratch = cu_scratch(p, CU_SCRATCH_FACTOR, cu_small_scratch(m, n, k) + 64);
+	counts = cu_scratch(p, CU_SCRATCH_ZEROS, CU_SMALL_COUNTS);
+	if (scratch && counts)
+		cu_small(p->stream, f, out, c, ldc, a, lda, wp, m, n, k, acc, scratch, counts);
+	return true;
+}
+
 /* On a float table a bfloat16 weight is there already, and the other factor alone is rounded. */
 static void with_weight(struct kern_pool *p, enum cu_product kind, enum kern_format f,
 			enum kern_format out, void *c, int ldc, const void *a, int lda,
@@ -105,7 +123,7 @@ static void with_weight(struct kern_pool *p, enum cu_product kind, enum kern_for
 	int inner = kind == CU_NT ? k : n, cols = kind == CU_NT ? n : k;
 	struct cu_gemm g = {kind, f, out, m, cols, inner, a, NULL, lda, k, c, ldc, acc};
 
-	if (m <= 0)
+	if (m <= 0 || (kind == CU_NT && few(p, f, out, c, ldc, a, lda, wp, m, n, k, acc)))
 		return;
 	g.b = opened(p, &g.in, wp, n, k);
 	if (!g.b)

@@ -267,15 +267,45 @@ static void feed_forward(struct infer *f, int l)
 	add_product(f, p->y, ff, w->w2);
 }
 
-void pass_run(struct infer *f)
+static void run_layers(struct infer *f)
 {
 	const struct model_config *c = &f->cfg;
 
-	put_lists(f);
 	embed(f);
 	for (int l = 0; l < c->n_layers; l++) {
 		attention(f, l);
 		feed_forward(f, l);
+	}
+}
+
+/* Decoding: one row of each sequence. Such passes come again with other lists of the same sizes. */
+static bool can_record(const struct infer *f)
+{
+	return f->kern->graph_run && !f->coll && f->pass.n == f->pass.runs;
+}
+
+/* What the operations of a pass depend on beside the contents of arrays: whose they are, how many
+ * rows, and the most keys, of which the next power of two is told. */
+static uint64_t record_key(struct infer *f)
+{
+	int most = 256, log = 0;
+
+	for (; most < f->pass.most_keys; most *= 2)
+		log++;
+	f->pass.most_keys = most;
+	return ((uint64_t)(uintptr_t)f >> 4) << 20 | (uint64_t)log << 15 |
+	       (uint64_t)(f->pass.n & 0x7fff);
+}
+
+void pass_run(struct infer *f)
+{
+	put_lists(f);
+	if (!can_record(f))
+		run_layers(f);
+	else if (!f->kern->graph_run(f->pool, record_key(f))) {
+		f->kern->graph_begin(f->pool, record_key(f));
+		run_layers(f);
+		f->kern->graph_end(f->pool);
 	}
 	f->stats.passes++;
 }

@@ -286,11 +286,9 @@ enum rc trainer_update(struct trainer *tr, int step, struct train_metrics *out, 
 	out->grad_norm = norm;
 	out->learning_rate = schedule_lr(&tr->o.schedule, step);
 	if (!isfinite(out->loss))
-		return err_set(e, RC_INVALID, "step %d: the loss is not finite (%g)", step,
-			       out->loss);
+		return trainer_not_finite(tr, step, "loss", out->loss, e);
 	if (!isfinite(norm))
-		return err_set(e, RC_INVALID, "step %d: the gradient is not finite (loss %g)", step,
-			       out->loss);
+		return trainer_not_finite(tr, step, "gradient", out->loss, e);
 	if (tr->o.clip_norm > 0 && norm > tr->o.clip_norm)
 		scale = tr->o.clip_norm / (norm + 1e-6);
 	apply_adamw(tr, out->learning_rate, scale);

@@ -102,5 +102,8 @@ void trainer_spread_update(struct trainer *tr);
 /* Of the back end or of the other ranks. */
 enum rc trainer_fault(struct trainer *tr, struct err *e);
 
+/* RC_INVALID with step and, layer by layer, the norms of weights and gradients; logged as well. */
+enum rc trainer_not_finite(struct trainer *tr, int step, const char *what, double loss,
+			   struct err *e);
 /* Clips, checks and applies the summed gradient. */
 enum rc trainer_update(struct trainer *tr, int step, struct train_metrics *out, struct err *e);

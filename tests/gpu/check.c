@@ -1,0 +1,25 @@
+/* `make check-gpu`: every operation on the device of this machine beside the CPU's tables, which
+ * tests/unit compares with double precision. Run it under compute-sanitizer where that is installed. */
+#include "tests/gpu/parity.h"
+
+#include <stdio.h>
+
+int main(void)
+{
+	static const char *const tables[] = {"cuda-f32", "cuda"};
+	struct gpu cpu = {.k = kern_cpu(), .pool = kern_pool_new(0)};
+	int bad = 0;
+
+	for (int i = 0; i < 2; i++) {
+		struct gpu g;
+
+		if (!gpu_open(&g, tables[i]))
+			return GPU_NONE;
+		printf("%s\n", g.name);
+		bad += gpu_parity(&g, &cpu, true);
+		gpu_close(&g);
+	}
+	kern_pool_free(cpu.pool);
+	printf("%s\n", bad ? "some operations are too far off" : "all operations agree");
+	return bad ? 1 : 0;
+}
