@@ -1,11 +1,15 @@
 #include "worker/engine.h"
 
+#include "base/clk.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "kernels/gpu.h"
+#include "worker/gpu_watch.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#define WATCH_MS 1000
 
 static const char *asked(void)
 {
@@ -62,6 +66,7 @@ enum rc engine_open(struct engine *g, enum kern_format format, int threads, stru
 {
 	struct kern_open o = {.threads = threads, .device = device_number()};
 	char why[256] = "", device[280];
+	struct err none;
 	enum rc rc = engine_table(format, &g->kern, e);
 
 	if (rc != RC_OK)
@@ -74,6 +79,8 @@ enum rc engine_open(struct engine *g, enum kern_format format, int threads, stru
 		str_copy(g->name, sizeof g->name, g->kern->name);
 	else
 		str_fmt(g->name, sizeof g->name, "%s %s", g->kern->name, device);
+	if (!g->kern->host && gpu_watch_open(o.device, NULL, &g->watch, &none) != RC_OK)
+		log_info("engine", "not_watched", "reason=%s", none.text);
 	if (!g->kern->host)
 		log_info("engine", "device", "kernels=%s device=%d name=%s room_mib=%zu",
 			 g->kern->name, o.device, device, g->kern->room(g->pool) >> 20);
@@ -82,9 +89,20 @@ enum rc engine_open(struct engine *g, enum kern_format format, int threads, stru
 
 void engine_close(struct engine *g)
 {
+	gpu_watch_close(g->watch);
 	if (g->pool)
 		g->kern->close(g->pool);
 	*g = (struct engine){0};
+}
+
+void engine_watch(struct engine *g, json_t *values)
+{
+	int64_t now = clk_mono_ms();
+
+	if (!g->watch || now - g->watched_ms < WATCH_MS)
+		return;
+	g->watched_ms = now;
+	gpu_watch_add(g->watch, values);
 }
 
 void engine_settings(const char *kernels, int device)

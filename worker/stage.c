@@ -202,6 +202,7 @@ static void log_metric(int64_t step, const json_t *values)
 
 void stage_metric(struct stage_ctx *ctx, int64_t step, json_t *values)
 {
+	engine_watch(&ctx->compute, values);
 	log_metric(step, values);
 	if (ctx->by_hand)
 		report_append(ctx->dir, "out/metrics.jsonl", step, values);
