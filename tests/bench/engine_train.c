@@ -62,7 +62,8 @@ static void open_training(struct training *t, const struct bench_args *a, bool p
 	o.pairs = pairs;
 	o.format = bench_format(bench_str(a, "format", "f32"));
 	o.recompute = bench_int(a, "recompute", 0) != 0;
-	o.micro_tokens = bench_int(a, "micro", 0);
+	/* One micro-batch, and room for no more than that. */
+	o.micro_tokens = bench_int(a, "micro", lengths ? 0 : (pairs ? 2 : 1) * t->batch * length);
 	bench_check(memory_plan(t->m, kern_cpu(), &o, 0, &plan, &e), &e);
 	printf("plan_mib %.0f\n", (double)(plan.weights + plan.needed) / (1 << 20));
 	bench_check(trainer_new(t->m, kern_cpu(), t->pool, &o, &t->tr, &e), &e);

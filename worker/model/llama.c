@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* Of the softmax kept between the way there and back: rows enough that packing the head for a
- * product costs little beside it: 128 MiB, or 64 of floats. */
+ * product costs little beside it: 128 MiB, or a third for floats, whose products take longer. */
 #define PROBS_FLOATS (32 << 20)
 
 static int larger(int a, int b)
@@ -161,7 +161,7 @@ static struct llama *shaped(const struct model *m, const struct kern *k, const s
 	l->xs = mem_array((size_t)c->n_layers + 1, sizeof *l->xs);
 	l->n_targets = larger(o->max_targets, o->max_tokens);
 	l->n_words = model_vocab_span(c).n;
-	rows = PROBS_FLOATS / (o->format == KERN_BF16 ? 1 : 2) / l->n_words;
+	rows = PROBS_FLOATS / (o->format == KERN_BF16 ? 1 : 3) / l->n_words;
 	l->probs_rows = smaller(l->n_targets, larger(rows, 96));
 	l->lists_bytes = sizeof(int32_t) *
 			 ((o->coll ? 11 : 7) * (size_t)o->max_tokens + 1 +
