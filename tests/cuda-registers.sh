@@ -16,7 +16,7 @@ cat "$@" | awk '
 	/bytes spill stores/ { for (i = 2; i <= NF; i++) if ($i == "bytes" && $(i + 1) == "spill") spill += $(i - 1) }
 	/Used [0-9]+ registers/ { for (i = 1; i < NF; i++) if ($i == "Used") print $(i + 1), spill, arch, name }
 ' | c++filt | sed 's/(anonymous namespace):://g; s/ void / /; s/_INTERNAL_[0-9a-f_]*[a-z]*_cu_[0-9a-f]*_[0-9]*:://g; s/(.*//' |
-	sort -k4 -k3,3 >"$now"
+	sort -k4 -k3,3 -k1,1n -u >"$now"
 if [ "$mode" = write ]; then
 	{
 		echo "# registers, bytes spilled, architecture, kernel; written by make cuda-registers"
@@ -24,7 +24,7 @@ if [ "$mode" = write ]; then
 	} >"$stored"
 	exit 0
 fi
-bad=$(awk 'NR == FNR { if ($1 != "#") { k = $3; for (i = 4; i <= NF; i++) k = k " " $i; most[k] = $1 } next }
+bad=$(awk 'NR == FNR { if ($1 != "#") { k = $3; for (i = 4; i <= NF; i++) k = k " " $i; if ($1 > most[k]) most[k] = $1 } next }
 	{ k = $3; for (i = 4; i <= NF; i++) k = k " " $i
 	  if ($2 > 0) print k ": spills " $2 " bytes"
 	  else if (!(k in most)) print k ": not listed (make cuda-registers)"

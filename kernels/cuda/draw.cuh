@@ -1,11 +1,12 @@
 // A token drawn from a row of logits by one block, without sorting the vocabulary; log-sum-exp of
 // rows.
 //
-// Weights are exp((logit - max) / T), at most 1, made anew from the logits (second-level cache) at
-// every pass. Tokens are ranked by (weight descending, id ascending). The last token of a prefix is
-// found by its bits: three histograms of 1024 bins (bits 29-20, 19-10, 9-0) with counts and masses,
-// each descending to the bin where the prefix ends. Masses in bins are whole multiples of 2^-40, so
-// their sums do not depend on an order, and atomics on integers do.
+// Weights are exp((logit - max) / T), at most 1. They are kept in shared memory where the
+// vocabulary fits, so that a row is read once from memory; else they are made anew from the logits
+// at every pass. Tokens are ranked by (weight descending, id ascending). The last token of a prefix
+// is found by its bits: three histograms of 1024 bins (bits 29-20, 19-10, 9-0) with counts and
+// masses, each descending to the bin where the prefix ends. Masses in bins are whole multiples of
+// 2^-40, so their sums do not depend on an order, and atomics on integers do.
 //
 // The mass that `u` points into is summed as the CPU does (kernels/cpu/body_draw.inc): blocks of
 // 2048, four chains of sixteen lanes, the blocks in double.
@@ -27,7 +28,8 @@ typedef unsigned long long draw_mass;
 
 // One row and how its logits become weights.
 struct draw_row {
-	const float *x;
+	const float *x; // logits
+	const float *w; // weights in shared memory, or NULL
 	int n;
 	float max, by;	// by: 1/T
 	bool plain;	// T = 1
@@ -35,9 +37,14 @@ struct draw_row {
 	int last;	// of those of exactly that weight, the last id that is kept
 };
 
+__device__ __forceinline__ float draw_make(const draw_row &a, float x)
+{
+	return exp_poly(a.plain ? x - a.max : (x - a.max) * a.by);
+}
+
 __device__ __forceinline__ float draw_weight(const draw_row &a, int i)
 {
-	float w = a.x[i] - a.max, e = exp_poly(a.plain ? w : w * a.by);
+	float e = a.w ? a.w[i] : draw_make(a, a.x[i]);
 	unsigned bits = __float_as_uint(e);
 
 	return bits > a.least || (bits == a.least && i <= a.last) ? e : 0;
@@ -59,6 +66,7 @@ template <class T> __device__ T draw_sum(T x, T *red)
 	if (threadIdx.x % CU_WARP == 0)
 		red[threadIdx.x / CU_WARP] = x;
 	__syncthreads();
+#pragma unroll 4
 	for (int i = 0; i < DRAW_THREADS / CU_WARP; i++)
 		s += red[i];
 	return s;
@@ -80,6 +88,7 @@ template <class T> __device__ T draw_before(T x, T *red, T *all)
 	if (lane == CU_WARP - 1)
 		red[warp] = up;
 	__syncthreads();
+#pragma unroll 4
 	for (int i = 0; i < DRAW_THREADS / CU_WARP; i++) {
 		base = i == warp ? s : base;
 		s += red[i];
@@ -302,31 +311,44 @@ __device__ static int draw_at(const draw_row &a, double *mass, double u, float *
 	return spot->id < INT_MAX ? spot->id : spot->last;
 }
 
-// Dynamic shared memory: a double for each block of the vocabulary.
-static __global__ void __launch_bounds__(DRAW_THREADS)
-	draw_k(struct kern_draw *draws, const float *logits, int ld, int vocab)
+// Dynamic shared memory: a double for each block of the vocabulary and, with `kept`, a float for
+// each token.
+static __global__ void __launch_bounds__(DRAW_THREADS, 1)
+	draw_k(struct kern_draw *draws, const float *logits, int ld, int vocab, bool kept)
 {
 	CU_SHARED(draw_shared, s, );
 	CU_SHARED(float, lanes, [DRAW_THREADS]);
 	CU_SHARED(draw_spot, spot, );
 	CU_DYNAMIC(double, mass);
 	struct kern_draw *d = &draws[blockIdx.x];
-	draw_row a = {logits + (ptrdiff_t)d->row * ld, vocab, 0, 1, true, 1, INT_MAX};
+	float *w = kept ? (float *)(mass + (vocab + DRAW_BLOCK - 1) / DRAW_BLOCK) : NULL;
+	draw_row a = {logits + (ptrdiff_t)d->row * ld, w, vocab, 0, 1, true, 1, INT_MAX};
 	float max = -INFINITY, sum = 0;
 	int id = INT_MAX;
 
-	for (int i = (int)threadIdx.x; i < vocab; i += DRAW_THREADS)
-		if (a.x[i] > max) {
-			max = a.x[i];
-			id = i;
-		}
+#pragma unroll 8
+	for (int i = (int)threadIdx.x; i < vocab; i += DRAW_THREADS) {
+		float x = a.x[i];
+
+		if (w)
+			w[i] = x;
+		id = x > max ? i : id;
+		max = x > max ? x : max;
+	}
 	lanes[threadIdx.x / CU_WARP] = warp_max(max);
 	__syncthreads();
 	a.max = lanes[0];
 	for (int i = 1; i < DRAW_THREADS / CU_WARP; i++)
 		a.max = fmaxf(a.max, lanes[i]);
-	for (int i = (int)threadIdx.x; i < vocab; i += DRAW_THREADS)
-		sum += exp_poly(a.x[i] - a.max);
+	a.plain = d->temperature == 1.0f || d->temperature <= 0;
+	a.by = 1.0f / d->temperature;
+	for (int i = (int)threadIdx.x; i < vocab; i += DRAW_THREADS) {
+		float x = w ? w[i] : a.x[i], e = exp_poly(x - a.max);
+
+		sum += e;
+		if (w)
+			w[i] = a.plain ? e : draw_make(a, x);
+	}
 	sum = draw_sum(sum, (float *)s.red);
 	sum = a.max + logf(sum);
 	if (threadIdx.x == 0) {
@@ -343,8 +365,6 @@ static __global__ void __launch_bounds__(DRAW_THREADS)
 		__syncthreads();
 		id = spot.id;
 	} else {
-		a.plain = d->temperature == 1.0f;
-		a.by = 1.0f / d->temperature;
 		if (d->top_k > 0 && d->top_k < vocab)
 			draw_cut(&a, {d->top_k, ~(draw_mass)0}, &s);
 		if (d->top_p < 1)

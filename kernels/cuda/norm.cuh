@@ -10,7 +10,7 @@
 // y = x rinv w, rinv = 1/sqrt(mean(x^2) + eps); with ADD first x += add, rounded as it is stored.
 // Bytes: x once, y once; with ADD also add once and x written.
 template <class T, int V, bool ADD>
-static __global__ void __launch_bounds__(1024)
+static __global__ void __launch_bounds__(1024, 1)
 	norm_k(T *y, float *rinv, T *x, const T *add, const float *w, int rows, int width,
 	       float eps)
 {
@@ -85,7 +85,7 @@ static __global__ void __launch_bounds__(1024)
 // where a row is wider than registers), dx read and written, 4 / NORM_CHUNK for part.
 #define NORM_CHUNK 8
 template <class T, int V>
-static __global__ void __launch_bounds__(1024)
+static __global__ void __launch_bounds__(1024, 1)
 	norm_back_k(T *dx, float *part, const T *dy, const T *x, const float *w, const float *rinv,
 		    int rows, int width)
 {

@@ -209,22 +209,29 @@ static __global__ void __launch_bounds__(STEP_THREADS) adamw_k(const adamw_batch
 #define SUM_BLOCK 4096
 
 // sums[b] of 4096 elements: a warp for each, lane l has elements l mod 32, then the CPU's folding.
-// Bytes: one float read. Four bytes a lane, sixteen loads in flight.
+// Bytes: one float read. Four bytes a lane, SUM_EACH loads in flight.
+#define SUM_EACH 16
 static __global__ void sumsq_k(double *sums, const float *x, size_t n, int blocks)
 {
 	int b = (int)(blockIdx.x * (STEP_THREADS / CU_WARP) + threadIdx.x / CU_WARP);
-	size_t from = (size_t)b * SUM_BLOCK + threadIdx.x % CU_WARP,
-	       to = (size_t)(b + 1) * SUM_BLOCK;
+	size_t i = (size_t)b * SUM_BLOCK + threadIdx.x % CU_WARP, to = (size_t)(b + 1) * SUM_BLOCK;
 	double s = 0;
 
 	if (b >= blocks)
 		return;
 	to = to < n ? to : n;
-#pragma unroll 16
-	for (size_t i = from; i < to; i += CU_WARP) {
-		double d = (double)x[i];
-		s += d * d;
+	for (; i + (SUM_EACH - 1) * CU_WARP < to; i += SUM_EACH * CU_WARP) {
+		float v[SUM_EACH];
+
+#pragma unroll
+		for (int j = 0; j < SUM_EACH; j++)
+			v[j] = x[i + j * CU_WARP];
+#pragma unroll
+		for (int j = 0; j < SUM_EACH; j++)
+			s += (double)v[j] * (double)v[j];
 	}
+	for (; i < to; i += CU_WARP)
+		s += (double)x[i] * (double)x[i];
 	// Lanes 8c + j are chain c: (0 + 1) + (2 + 3), then j: (0 + 4) + (2 + 6), (1 + 5) + (3 +
 	// 7).
 	s += __shfl_xor_sync(CU_ALL, s, 8);

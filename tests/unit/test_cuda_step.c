@@ -327,6 +327,18 @@ void test_cuda_step__draws_are_the_cpus(void)
 		}
 }
 
+/* Too large for shared memory: weights are made anew at every pass. */
+void test_cuda_step__draws_from_a_large_vocabulary(void)
+{
+	struct kern_draw d[3] = {
+		{.row = 0, .temperature = 1, .top_p = 1, .u = 0.731},
+		{.row = 1, .temperature = 0.8f, .top_p = 0.95f, .top_k = 40, .u = 0.2},
+		{.row = 2, .temperature = 0, .top_p = 1},
+	};
+
+	check_draws(3, 60000, 0, d);
+}
+
 void test_cuda_step__a_row_without_numbers_draws_nothing(void)
 {
 	float x[3][8] = {{0}};
