@@ -1,4 +1,4 @@
 /* The part of the runtime that C may include. */
 #pragma once
 
-#include <cuda_runtime.h>
+#include "tests/cuemu/include/cuda_runtime.h"
