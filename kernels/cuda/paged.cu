@@ -85,7 +85,7 @@ static void paged_bf16(cu_stream stream, const struct kern_paged *a, const struc
 	else if (a->head_dim <= 128)
 		paged_launch<128, 128, 2, false, WIDE>(stream, a, p);
 	else
-		paged_launch<256, 128, 1, false, WIDE>(stream, a, p);
+		paged_launch<256, 64, 1, false, WIDE>(stream, a, p);
 }
 
 extern "C" void cu_attn_paged(cu_stream stream, enum kern_format act, const struct kern_paged *a,
