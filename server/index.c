@@ -95,15 +95,18 @@ static const struct {
 	const char *stage;
 	const char *sections[READS_MAX];
 } reads[] = {
-	{"sft", {"sft", "template", "engine/train", "engine/micro_tokens"}},
-	{"eft", {"eft", "judge", "data", "template", "engine/weights"}},
-	{"prompts", {"prompts", "template", "engine/weights"}},
-	{"generate", {"generate", "template", "engine/weights"}},
-	{"judge", {"judge", "template", "engine/weights"}},
+	{"sft", {"sft", "template", "engine/train", "engine/micro_tokens", "engine/ranks",
+		 "engine/parallel"}},
+	{"eft", {"eft", "judge", "data", "template", "engine/weights", "engine/ranks"}},
+	{"prompts", {"prompts", "template", "engine/weights", "engine/ranks"}},
+	{"generate", {"generate", "template", "engine/weights", "engine/ranks"}},
+	{"judge", {"judge", "template", "engine/weights", "engine/ranks"}},
 	{"pair", {"pair", "generate", "judge"}},
-	{"reference", {"dpo/max_length", "dpo/ld_alpha", "template", "engine/train"}},
-	{"dpo", {"dpo", "template", "engine/train", "engine/micro_tokens"}},
-	{"eval", {"eval", "judge", "template", "engine/weights"}},
+	{"reference", {"dpo/max_length", "dpo/ld_alpha", "template", "engine/train", "engine/ranks",
+		       "engine/parallel"}},
+	{"dpo", {"dpo", "template", "engine/train", "engine/micro_tokens", "engine/ranks",
+		 "engine/parallel"}},
+	{"eval", {"eval", "judge", "template", "engine/weights", "engine/ranks"}},
 };
 
 /* Whether the section runs a program of the user's. */

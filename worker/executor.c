@@ -204,17 +204,79 @@ static void write_result(const char *dir)
 	json_decref(msg);
 }
 
+/* One of several: nobody commands it but rank 0, with whom it ends. */
+static int run_rank(const struct ranks *r, const char *dir, int threads)
+{
+	struct err e = {0};
+	enum rc rc = stage_ctx_open(&job, dir, -1, threads, &e);
+
+	job.ranks = *r;
+	if (rc == RC_OK)
+		rc = stage_ctx_run(&job, &e);
+	if (rc != RC_OK && rc != RC_CANCELLED)
+		log_error("rank", "failed", "rank=%d code=%s reason=%s", r->rank, rc_text(rc), e.text);
+	stage_ctx_close(&job);
+	return rc == RC_OK || rc == RC_CANCELLED ? EXECUTOR_OK : EXECUTOR_FAILED;
+}
+
+int rank_main(const char *dir, int threads)
+{
+	struct ranks r;
+	struct err e = {0};
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	if (ranks_from_env(&r, &e) != RC_OK || r.n < 2) {
+		fprintf(stderr, "pawl-worker --rank: %s\n", e.text);
+		return EXECUTOR_FAILED;
+	}
+	stage_rank_device(r.rank);
+	return run_rank(&r, dir, threads);
+}
+
+/* Started by mpirun and the like: all but the first work in folders of their own, once the first has
+ * unpacked what it resumes from. */
+static int other_rank(struct ranks *r, const char *dir, int threads)
+{
+	char own[PATH_MAX], full[PATH_MAX];
+	struct err e = {0};
+	char byte = 0;
+
+	signal(SIGINT, SIG_IGN); /* The first one hears of it. */
+	signal(SIGTERM, SIG_IGN);
+	if (!realpath(dir, full))
+		err_set(&e, RC_NOTFOUND, "job folder %s: %m", dir);
+	else if (ranks_meet(r, &byte, 1, 600, &e) == RC_OK &&
+		 stage_rank_folder(full, r->rank, own, sizeof own, &e) == RC_OK)
+		return run_rank(r, own, threads);
+	fprintf(stderr, "pawl-worker stage, rank %d: %s\n", r->rank, e.text);
+	return EXECUTOR_FAILED;
+}
+
 int stage_main(const char *dir, int threads)
 {
 	struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
 	struct err e = {0};
 	int n_ckpt = 0;
+	struct ranks ranks;
+	char byte = 0;
 
-	enum rc rc = resume_by_hand(dir, &n_ckpt, &e);
+	enum rc rc = ranks_from_env(&ranks, &e);
+	if (rc == RC_OK && ranks.n > 1)
+		stage_rank_device(-1);
+	if (rc == RC_OK && ranks.rank > 0)
+		return other_rank(&ranks, dir, threads);
+	if (rc == RC_OK)
+		rc = resume_by_hand(dir, &n_ckpt, &e);
+	if (rc == RC_OK)
+		rc = ranks_meet(&ranks, &byte, 1, 600, &e);
 	if (rc == RC_OK)
 		rc = stage_ctx_open(&job, dir, -1, threads, &e);
 	if (rc == RC_OK) {
 		job.n_ckpt = n_ckpt;
+		job.ranks = ranks;
 		sigaction(SIGINT, &sa, NULL);
 		sigaction(SIGTERM, &sa, NULL);
 		sigaction(SIGUSR1, &sa, NULL);

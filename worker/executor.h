@@ -8,3 +8,5 @@ enum { EXECUTOR_OK = 0, EXECUTOR_FAILED = 1, EXECUTOR_STOPPED = 75 };
 
 int executor_main(const char *dir, int threads);
 int stage_main(const char *dir, int threads);
+/* A rank that rank 0 started: `dir` is its own folder. */
+int rank_main(const char *dir, int threads);

@@ -53,6 +53,13 @@ static int cmd_executor(int argc, char **argv)
 	return executor_main(argv[0], threads_arg(argc > 1 ? argv[1] : NULL));
 }
 
+static int cmd_rank(int argc, char **argv)
+{
+	if (argc < 1)
+		return usage(stderr);
+	return rank_main(argv[0], threads_arg(argc > 1 ? argv[1] : NULL));
+}
+
 static int cmd_stage(int argc, char **argv)
 {
 	if (argc != 1)
@@ -79,7 +86,7 @@ static const struct command {
 	const char *name;
 	int (*run)(int argc, char **argv); /* what follows the name */
 } commands[] = {
-	{"run", cmd_run},         {"--executor", cmd_executor}, {"stage", cmd_stage},
+	{"run", cmd_run},         {"--executor", cmd_executor}, {"--rank", cmd_rank}, {"stage", cmd_stage},
 	{"version", cmd_version}, {"--version", cmd_version},   {"help", cmd_help},
 	{"--help", cmd_help},     {"-h", cmd_help},
 };

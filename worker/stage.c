@@ -222,17 +222,21 @@ void stage_tokens(struct stage_ctx *ctx, int64_t n)
 
 bool stage_should_stop(struct stage_ctx *ctx)
 {
-	return atomic_load(&ctx->stop) != STAGE_GO;
+	int stop = (int)stage_told(ctx, atomic_load(&ctx->stop));
+
+	if (!stage_is_first(ctx))
+		atomic_store(&ctx->stop, stop);
+	return stop != STAGE_GO;
 }
 
 bool stage_must_abort(struct stage_ctx *ctx)
 {
-	int stop = atomic_load(&ctx->stop);
+	bool stop = stage_should_stop(ctx);
+	bool late = clk_mono_ms() + 2 * ctx->ckpt_cost_ms >= atomic_load(&ctx->deadline_ms);
 
-	if (stop == STAGE_GO)
+	if (!stop)
 		return false;
-	return stop == STAGE_CANCEL ||
-	       clk_mono_ms() + 2 * ctx->ckpt_cost_ms >= atomic_load(&ctx->deadline_ms);
+	return stage_told(ctx, atomic_load(&ctx->stop) == STAGE_CANCEL || late);
 }
 
 enum rc stage_stopped(const struct stage_ctx *ctx, struct err *e)
@@ -246,7 +250,14 @@ enum rc stage_stopped(const struct stage_ctx *ctx, struct err *e)
 
 enum rc stage_engine_open(struct stage_ctx *ctx, enum kern_format format, struct err *e)
 {
-	return ctx->compute.pool ? RC_OK : engine_open(&ctx->compute, format, ctx->threads, e);
+	enum rc rc;
+
+	if (ctx->compute.pool)
+		return RC_OK;
+	rc = stage_ranks_start(ctx, e);
+	if (rc == RC_OK)
+		rc = engine_open(&ctx->compute, format, ctx->threads, e);
+	return rc == RC_OK ? stage_ranks_open(ctx, e) : rc;
 }
 
 const struct kern *stage_kern(struct stage_ctx *ctx)
@@ -382,7 +393,7 @@ enum rc stage_ctx_run(struct stage_ctx *ctx, struct err *e)
 	enum rc rc = s->run(ctx, e);
 	double seconds = (double)(clk_mono_ms() - ctx->started_ms) / 1000;
 	if (rc != RC_OK)
-		return rc;
+		return stage_ranks_end(ctx, rc, e);
 	stage_final(ctx, "seconds", json_real(seconds));
 	stage_final(ctx, "tokens", json_integer(ctx->tokens));
 	stage_final(ctx, "tokens_per_s", json_real(seconds > 0 ? (double)ctx->tokens / seconds : 0));
@@ -395,6 +406,7 @@ void stage_ctx_close(struct stage_ctx *ctx)
 	json_decref(ctx->resume);
 	json_decref(ctx->metrics);
 	json_decref(ctx->outputs);
+	stage_ranks_close(ctx);
 	engine_close(&ctx->compute);
 	memset(ctx, 0, sizeof *ctx);
 }

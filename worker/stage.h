@@ -22,7 +22,9 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "kernels/collective.h"
 #include "worker/engine.h"
+#include "worker/ranks.h"
 
 #include <jansson.h>
 #include <limits.h>
@@ -46,6 +48,10 @@ struct stage_ctx {
 	json_t *outputs; /* [{role,kind,digest,size,meta,path}]; owned */
 	/* below: the executor's own */
 	struct engine compute;
+	/* Several ranks (stage_ranks.c): all run the stage, the first one leaves outputs. */
+	struct ranks ranks;
+	struct coll *coll;             /* owned; NULL: alone, or before the engine is open */
+	bool divide_batches;           /* engine.parallel is "data": each rank has the whole model */
 	_Atomic int stop;              /* enum stage_stop */
 	_Atomic bool want_checkpoint;
 	_Atomic int64_t deadline_ms;   /* clk_mono_ms() by which a stop must have been followed */
@@ -174,6 +180,25 @@ struct kern_pool *stage_pool(struct stage_ctx *ctx);
 /* Fingerprint such as "cpu-avx512/1". */
 const char *stage_engine(struct stage_ctx *ctx);
 const char *stage_engine_name(void); /* the same without a job; static storage */
+
+/* --- several ranks (engine.ranks, or started by mpirun and the like) -------------------------- */
+
+bool stage_is_first(const struct stage_ctx *ctx);
+/* The first rank's value; every rank calls it. */
+int64_t stage_told(const struct stage_ctx *ctx, int64_t mine);
+/* Makes `dir`, an array of `size` bytes, the first rank's; every rank calls it, after the first has
+ * made that folder. */
+enum rc stage_shared_dir(const struct stage_ctx *ctx, char *dir, size_t size, struct err *e);
+/* A folder for `rank` inside the job's. */
+enum rc stage_rank_folder(const char *dir, int rank, char *out, size_t size, struct err *e);
+/* Each rank of a machine has a GPU of its own: the first one's number and its own; -1: as mpirun and
+ * the like count them on this machine. */
+void stage_rank_device(int rank);
+/* For stage.c: before and after the engine is opened; when the stage has ended. */
+enum rc stage_ranks_start(struct stage_ctx *ctx, struct err *e);
+enum rc stage_ranks_open(struct stage_ctx *ctx, struct err *e);
+enum rc stage_ranks_end(struct stage_ctx *ctx, enum rc rc, struct err *e);
+void stage_ranks_close(struct stage_ctx *ctx);
 
 /* --- life, for the executor and tests -------------------------------------------------------- */
 

@@ -86,6 +86,11 @@ enum rc stage_output_commit(struct stage_ctx *ctx, const char *role, const char 
 
 	str_fmt(dir, sizeof dir, "%s/out/%s", ctx->dir, role);
 	str_fmt(tar, sizeof tar, "%s/out/%s.tar", ctx->dir, role);
+	if (!stage_is_first(ctx)) { /* The first rank has the same. */
+		json_decref(meta);
+		json_decref(told);
+		return fs_remove_tree(dir, e);
+	}
 	enum rc rc = pack_folder(ctx, kind, dir, tar, meta, &ref, e);
 	if (rc != RC_OK) {
 		json_decref(told);
@@ -100,7 +105,7 @@ enum rc stage_output_commit(struct stage_ctx *ctx, const char *role, const char 
 
 /* --- checkpoints ----------------------------------------------------------------------------- */
 
-bool stage_checkpoint_due(const struct stage_ctx *ctx, int64_t every_ms)
+static bool is_due(const struct stage_ctx *ctx, int64_t every_ms)
 {
 	int stop = atomic_load(&ctx->stop);
 
@@ -110,6 +115,11 @@ bool stage_checkpoint_due(const struct stage_ctx *ctx, int64_t every_ms)
 		return clk_mono_ms() + ctx->ckpt_cost_ms < atomic_load(&ctx->deadline_ms);
 	return atomic_load(&ctx->want_checkpoint) ||
 	       clk_mono_ms() - ctx->last_ckpt_ms >= every_ms;
+}
+
+bool stage_checkpoint_due(const struct stage_ctx *ctx, int64_t every_ms)
+{
+	return stage_told(ctx, is_due(ctx, every_ms));
 }
 
 static void note_progress(const struct stage_ctx *ctx, json_t *progress)
@@ -167,6 +177,11 @@ enum rc stage_checkpoint(struct stage_ctx *ctx, const struct stage_part *parts, 
 	int64_t begun = clk_mono_ms();
 	json_t *outputs = json_array();
 
+	if (!stage_is_first(ctx)) { /* The first rank's is the job's. */
+		json_decref(outputs);
+		json_decref(progress);
+		return RC_OK;
+	}
 	if (!progress)
 		progress = json_object();
 	note_progress(ctx, progress);

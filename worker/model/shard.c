@@ -163,6 +163,22 @@ enum rc shard_save(struct coll *coll, const struct model *part, const char *dir,
 	return rc;
 }
 
+enum rc shard_save_lora(struct coll *coll, const struct lora *part, const struct model_config *cfg,
+			const char *dir, const char *base, struct err *e)
+{
+	struct model_config all = shard_whole(cfg);
+	struct lora *whole = NULL;
+	enum rc rc = lora_new(&all, &part->s, 0, &whole, e);
+
+	if (rc == RC_OK)
+		rc = shard_join(coll, part->tensors, part->n_tensors, part->params, whole->tensors,
+				coll_rank(coll) == 0 ? whole->params : NULL, e);
+	if (rc == RC_OK && coll_rank(coll) == 0)
+		rc = lora_save(whole, dir, base, e);
+	lora_free(whole);
+	return rc;
+}
+
 enum rc shard_fault(struct coll *coll, struct err *e)
 {
 	const char *why = coll_fault(coll);

@@ -18,6 +18,7 @@
 
 #include "base/err.h"
 #include "kernels/collective.h"
+#include "worker/model/lora.h"
 #include "worker/model/model.h"
 
 /* The part of `rank` of n. RC_UNSUPPORTED says what cannot be divided. */
@@ -40,5 +41,8 @@ enum rc shard_model(const struct model *whole, int rank, int n, struct model **o
 /* Files of a whole model from parts: all ranks call it, rank 0 writes and takes the memory for it.
  */
 enum rc shard_save(struct coll *coll, const struct model *part, const char *dir, struct err *e);
+/* Likewise an adapter's, beside a model of that part. */
+enum rc shard_save_lora(struct coll *coll, const struct lora *part, const struct model_config *cfg,
+			const char *dir, const char *base, struct err *e);
 /* RC_UNREACHABLE with the cause when the ranks can no longer work together. */
 enum rc shard_fault(struct coll *coll, struct err *e);

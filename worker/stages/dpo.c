@@ -148,7 +148,8 @@ static enum rc score_rest(struct dpo *d, const struct model *ref, struct err *e)
 	struct scorer_opts o = {.format = d->o.format,
 				.max_length = d->o.max_length,
 				.micro_tokens = d->o.micro_tokens,
-				.ld_alpha = d->o.dpo.ld_alpha};
+				.ld_alpha = d->o.dpo.ld_alpha,
+				.tensor = training_tensor(&d->t)};
 	struct scorer *sc = NULL;
 	enum rc rc = scorer_new(ref, stage_kern(d->t.ctx), stage_pool(d->t.ctx), &o, &sc, e);
 
@@ -182,7 +183,8 @@ static enum rc make_ref(struct dpo *d, struct err *e)
 		return rc;
 	/* Under an adapter the model is still what the input was. */
 	if ((d->t.resumed && d->t.adapter.r == 0) || !ref_is_model(d))
-		rc = model_load(stage_in(ctx, "ref"), &other, e);
+		rc = model_load_part(stage_in(ctx, "ref"), coll_rank(training_tensor(&d->t)),
+				     coll_ranks(training_tensor(&d->t)), &other, e);
 	if (rc == RC_OK)
 		rc = score_rest(d, other ? other : d->t.model, e);
 	if (other)

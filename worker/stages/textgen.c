@@ -58,6 +58,7 @@ enum rc textgen_open(struct stage_ctx *ctx, const char *model_dir, const char *t
 		rc = template_open(template_name, g->tok, &g->tmpl, e);
 	if (rc == RC_OK)
 		rc = stage_engine_open(ctx, opts.weights, e);
+	opts.coll = ctx->coll;
 	if (rc == RC_OK)
 		rc = infer_open(model_dir, stage_kern(ctx), stage_pool(ctx), &opts, &g->infer, e);
 	if (rc == RC_OK && tokenizer_vocab(g->tok) > infer_config(g->infer)->vocab)

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "worker/model/shard.h"
 #include "worker/stage.h"
 
 #include <limits.h>
@@ -29,6 +30,16 @@ static enum rc read_adapter(struct training *t, struct err *e)
 	return lora_targets_parse(jx_get_str(c, "lora_targets", "all-linear"), &t->adapter.targets, e);
 }
 
+struct coll *training_tensor(const struct training *t)
+{
+	return t->ctx->divide_batches ? NULL : t->ctx->coll;
+}
+
+struct coll *training_data(const struct training *t)
+{
+	return t->ctx->divide_batches ? t->ctx->coll : NULL;
+}
+
 enum rc training_open(struct training *t, struct stage_ctx *ctx, const char *section,
 		      const char *role, struct err *e)
 {
@@ -46,7 +57,8 @@ enum rc training_open(struct training *t, struct stage_ctx *ctx, const char *sec
 		dir = stage_in(ctx, role);
 	if (!dir)
 		return err_set(e, RC_INVALID, "%s: input %s is missing", ctx->stage, role);
-	rc = model_load(dir, &t->model, e);
+	rc = model_load_part(dir, coll_rank(training_tensor(t)), coll_ranks(training_tensor(t)),
+			     &t->model, e);
 	if (rc == RC_OK)
 		rc = tokenizer_load(dir, &t->tok, e);
 	if (rc == RC_OK && tokenizer_vocab(t->tok) > t->model->cfg.vocab)
@@ -140,6 +152,8 @@ enum rc training_start(struct training *t, const struct train_opts *opts, const 
 
 	enum rc rc = open_adapter(t, dir, o.seed, e);
 	o.lora = t->lora;
+	o.tensor = training_tensor(t);
+	o.data = training_data(t);
 	if (rc == RC_OK)
 		rc = trainer_new(t->model, stage_kern(t->ctx), stage_pool(t->ctx), &o, &t->trainer, e);
 	t->step = first;
@@ -184,6 +198,14 @@ enum rc training_examples(struct training *t, const char *role, int max_length, 
 
 /* --- save ------------------------------------------------------------------------------------ */
 
+/* The first rank's folder is everybody's. */
+static enum rc save_model(const struct training *t, const char *dir, struct err *e)
+{
+	if (training_tensor(t))
+		return shard_save(training_tensor(t), t->model, dir, e);
+	return stage_is_first(t->ctx) ? model_save(t->model, dir, e) : RC_OK;
+}
+
 static enum rc save_state(const struct training *t, const char *dir, struct err *e)
 {
 	json_t *cursor = json_pack("{s:I}", "step", (json_int_t)t->step);
@@ -192,7 +214,9 @@ static enum rc save_state(const struct training *t, const char *dir, struct err 
 
 	json_decref(cursor);
 	str_fmt(base, sizeof base, "sha256:%s", stage_in_digest(t->ctx, t->role));
-	if (rc == RC_OK && t->lora)
+	if (rc == RC_OK && t->lora && training_tensor(t))
+		rc = shard_save_lora(training_tensor(t), t->lora, &t->model->cfg, dir, base, e);
+	else if (rc == RC_OK && t->lora && stage_is_first(t->ctx))
 		rc = lora_save(t->lora, dir, base, e);
 	return rc;
 }
@@ -219,8 +243,10 @@ static enum rc checkpoint(struct training *t, struct err *e)
 		rc = fresh_dir(ctx, "ckpt-state", state, sizeof state, e);
 	if (rc == RC_OK && !t->lora) {
 		parts[n++] = (struct stage_part){"model", "checkpoint", model};
-		rc = model_save(t->model, model, e);
+		rc = save_model(t, model, e);
 	}
+	if (rc == RC_OK)
+		rc = stage_shared_dir(ctx, state, sizeof state, e);
 	if (rc == RC_OK)
 		rc = save_state(t, state, e);
 	for (int i = 0; i < ctx->n_row_roles; i++) {
@@ -230,7 +256,8 @@ static enum rc checkpoint(struct training *t, struct err *e)
 	if (rc == RC_OK)
 		rc = stage_checkpoint(ctx, parts, n, json_pack("{s:I}", "step", (json_int_t)t->step), e);
 	(void)fs_remove_tree(model, NULL);
-	(void)fs_remove_tree(state, NULL);
+	if (stage_is_first(ctx))
+		(void)fs_remove_tree(state, NULL);
 	return rc;
 }
 
@@ -270,9 +297,20 @@ enum rc training_stepped(struct training *t, const struct train_metrics *m, bool
 	return rc;
 }
 
+/* Of the whole tensors, also where this rank has a part of them. */
+static json_int_t elements(const struct tensor_ref *t, int n)
+{
+	json_int_t sum = 0;
+
+	for (int i = 0; i < n; i++)
+		sum += (json_int_t)t[i].all_rows * (t[i].cols ? t[i].all_cols : 1);
+	return sum;
+}
+
 static json_int_t trained_parameters(const struct training *t)
 {
-	return (json_int_t)(t->lora ? t->lora->n_weights : t->model->n_weights);
+	return t->lora ? elements(t->lora->tensors, t->lora->n_tensors)
+		       : elements(t->model->tensors, t->model->n_tensors);
 }
 
 static void report_means(struct training *t)
@@ -311,7 +349,8 @@ enum rc training_finish(struct training *t, json_t *meta, struct err *e)
 	json_object_set_new(meta, "templates", templates);
 	json_object_set_new(meta, "precision", json_pack("{s:s}", "train", t->format));
 	json_object_set_new(meta, "step", json_integer(t->step));
-	json_object_set_new(meta, "parameters", json_integer((json_int_t)t->model->n_weights));
+	json_object_set_new(meta, "parameters",
+			    json_integer(elements(t->model->tensors, t->model->n_tensors)));
 	enum rc rc = trainer_pull(t->trainer, e);
 	if (t->lora) {
 		json_object_set_new(meta, "lora",
@@ -328,11 +367,13 @@ enum rc training_finish(struct training *t, json_t *meta, struct err *e)
 	if (rc == RC_OK)
 		rc = stage_output_begin(t->ctx, "model", dir, sizeof dir, e);
 	if (rc == RC_OK)
-		rc = model_save(t->model, dir, e);
+		rc = save_model(t, dir, e);
 	if (rc == RC_OK)
 		rc = stage_output_commit(t->ctx, "model", "checkpoint", json_deep_copy(meta), e);
 	if (rc == RC_OK)
 		rc = stage_output_begin(t->ctx, "state", dir, sizeof dir, e);
+	if (rc == RC_OK)
+		rc = stage_shared_dir(t->ctx, dir, sizeof dir, e);
 	if (rc == RC_OK)
 		rc = save_state(t, dir, e);
 	if (rc == RC_OK)

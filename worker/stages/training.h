@@ -56,6 +56,9 @@ enum rc training_options(const struct training *t, int64_t total_steps, const ch
 enum rc training_start(struct training *t, const struct train_opts *o, const char *state_dir,
 		       int64_t first, struct err *e);
 void training_close(struct training *t);
+/* The ranks that hold the model together, and those that divide batches; NULL: there are none. */
+struct coll *training_tensor(const struct training *t);
+struct coll *training_data(const struct training *t);
 /* Before a step: its time counts from here. */
 void training_step_begins(struct training *t);
 

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "worker/model/mirror.h"
+#include "worker/model/shard.h"
 #include "worker/train/trainer_inner.h"
 
 #include <math.h>
@@ -25,7 +26,7 @@ enum rc scorer_new(const struct model *m, const struct kern *k, struct kern_pool
 {
 	struct scorer *sc = mem_new(sizeof *sc);
 	struct llama_opts lo = {
-		.forward_only = true, .max_pos = o->max_length, .format = o->format};
+		.forward_only = true, .max_pos = o->max_length, .format = o->format, .coll = o->tensor};
 	enum rc rc;
 
 	*sc = (struct scorer){.m = m, .kern = k, .pool = pool, .o = *o};
@@ -60,6 +61,9 @@ static enum rc check_scores(const struct scorer *sc, const double *x, int n, con
 			    int per, struct err *e)
 {
 	enum rc rc = mirror_fault(sc->kern, sc->pool, e);
+
+	if (rc == RC_OK)
+		rc = shard_fault(sc->o.tensor, e);
 
 	if (rc != RC_OK)
 		return rc;

@@ -17,6 +17,7 @@ struct scorer_opts {
 	int max_length;		 /* longest prompt + response in tokens; longer is refused */
 	int micro_tokens;	 /* 0: TRAIN_MICRO_TOKENS; changes no bit */
 	double ld_alpha;	 /* as in struct dpo_settings */
+	struct coll *tensor;	 /* ranks that hold the model together, or NULL; borrowed */
 };
 
 /* Borrows model, kernels and pool. */
