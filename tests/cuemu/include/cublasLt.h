@@ -1,7 +1,7 @@
 /* cuBLASLt of the emulator: plain loops in float, k ascending. Only what kernels/cuda calls. */
 #pragma once
 
-#include <cuda_runtime.h>
+#include "tests/cuemu/include/cuda_runtime.h"
 
 typedef enum {
 	CUBLAS_STATUS_SUCCESS = 0,
