@@ -655,22 +655,34 @@ static void one_seed(uint64_t seed)
 	qf_audit(&f);
 }
 
+/* How many of the moves that states.def allows were made so far. */
+static int n_moves_of(int *all)
+{
+	int n = 0;
+
+	*all = 0;
+	for (int k = 0; k < JOB_N_STATES * JOB_N_STATES; k++) {
+		n += (&moved[0][0])[k];
+		*all += job_may_move((enum job_state)(k / JOB_N_STATES),
+				     (enum job_state)(k % JOB_N_STATES));
+	}
+	return n;
+}
+
+/* The rarest moves need a seed more now and then: Redis draws how long a failed job waits. */
 void test_queue_model__agrees_with_redis_after_every_operation(void)
 {
-	int n_moved = 0, n_moves = 0;
+	int all = 0;
 
 	qf_open(&f, true);
+	one_seed((uint64_t)(clk_now_ms() / 86400000));
 	for (uint64_t seed = 1; seed <= 3; seed++)
 		one_seed(seed);
-	one_seed((uint64_t)(clk_now_ms() / 86400000));
-	for (int k = 0; k < JOB_N_STATES * JOB_N_STATES; k++) {
-		n_moved += (&moved[0][0])[k];
-		n_moves += job_may_move((enum job_state)(k / JOB_N_STATES),
-					(enum job_state)(k % JOB_N_STATES));
-	}
+	for (uint64_t seed = 4; seed < 10 && n_ops() >= OPS / 4 && n_moves_of(&all) < all; seed++)
+		one_seed(seed);
 	qf_close(&f);
-	printf("# %d of %d moves\n", n_moved, n_moves);
+	printf("# %d of %d moves\n", n_moves_of(&all), all);
 	CHECK(n_ok > 0 && n_stale > 0 && n_lost > 0);
 	if (n_ops() >= OPS / 4)
-		CHECK_EQ(n_moved, n_moves);
+		CHECK_EQ(n_moves_of(&all), all);
 }
