@@ -37,7 +37,8 @@ NVCC      ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin
 CUDA_ARCH ?= 80 89 90
 SRC_cuda  := $(wildcard kernels/cuda/*.cu)
 SRC_cuda_c := $(wildcard kernels/cuda/*.c)
-CUDA_HOME := $(abspath $(if $(NVCC),$(dir $(realpath $(NVCC)))..))
+# Where the toolkit is, as nvcc says: the nvcc on the path may be a script or a link elsewhere.
+CUDA_HOME := $(if $(NVCC),$(abspath $(shell $(NVCC) --dryrun -c x.cu 2>&1 | sed -n 's/^\#\$$ TOP=//p')))
 CUDA_SO   := $(if $(NVCC),$(BUILD)/pawl-cuda.so)
 NVCCFLAGS_:= -std=c++17 -O3 -I. -fmad=false -Xptxas -v -Xcompiler -fPIC,-Wall -lineinfo \
              $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
