@@ -77,7 +77,7 @@ extra_flags = $(if $(filter kernels/%,$(1)),-Wno-psabi $(if $(DEBUG),,-O3)) \
 # The function library is embedded as text; .incbin is not seen by -MMD.
 EXTRA_OBJ_queue := $(BUILD)/obj/queue/lua.S.o
 $(EXTRA_OBJ_queue): $(wildcard queue/lua/*.lua) $(BUILD)/states.lua
-# Lua and TypeScript get the tables of states and moves from the file that C includes.
+# Lua gets the tables of states and moves from the file that C includes.
 $(BUILD)/states.lua: queue/states.lua.in queue/states.def
 	@mkdir -p $(dir $@)
 	$(CC) -E -P -x c -I. $< | grep . > $@.tmp && mv $@.tmp $@

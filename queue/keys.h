@@ -20,11 +20,6 @@
 #define KEY_QUOTA KEY_TAG "quota:"
 #define KEY_OWNER KEY_TAG "own:"
 #define KEY_OWNER_RUNS KEY_TAG "orun:"
-#define KEY_RUN_QUEUES KEY_TAG "rs:"
-#define KEY_READY KEY_TAG "rq:"
-#define KEY_POOL KEY_TAG "pool:"
-#define KEY_SERVED KEY_TAG "aq"
-#define KEY_AUDIT KEY_TAG "audit"
 #define KEY_EVENTS KEY_TAG "ev"
 #define KEY_KV KEY_TAG "kv:"
 

@@ -84,11 +84,6 @@ static const struct verb *verb_of(const char *what, bool of_job)
 	return NULL;
 }
 
-bool decision_known(const char *what, bool of_job)
-{
-	return verb_of(what, of_job) != NULL;
-}
-
 /* Every field named is a number where it is there, one is, and no other field is. */
 static enum rc detail_check(const struct verb *v, const json_t *detail, struct err *e)
 {

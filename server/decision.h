@@ -24,4 +24,3 @@ enum rc decision_append(struct server *s, const char *run, const char *what, con
 enum rc decision_list(struct server *s, const char *run, json_t **out, struct err *e);
 /* Carries out one more time. RC_CONFLICT and RC_NOTFOUND: it no longer applies. */
 enum rc decision_apply(struct queue *q, const char *run, const json_t *decision, struct err *e);
-bool decision_known(const char *what, bool of_job);

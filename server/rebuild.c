@@ -113,16 +113,13 @@ static enum rc tune_as_submitted(struct queue *q, const char *run, bool limits, 
 }
 
 /* Results made before their job was declared invalid are not results. */
-static enum rc gather_invalidations(struct ctx *c, const char *run, struct err *e)
+static void note_invalidations(struct ctx *c, const json_t *decisions)
 {
-	json_t *decisions = NULL, *d;
+	const json_t *d;
 	size_t i;
-	enum rc rc = decision_list(c->s, run, &decisions, e);
 
 	json_array_foreach(decisions, i, d) if (strcmp(jx_get_str(d, "what", ""), "invalidate") == 0)
 		json_object_set(c->invalid, jx_get_str(d, "job", ""), json_object_get(d, "at_ms"));
-	json_decref(decisions);
-	return rc;
 }
 
 /* Jobs of a pool are claimed by naming it. */
@@ -142,7 +139,8 @@ static void note_pools(struct ctx *c, const json_t *spec)
 
 /* A run that Redis does not know is submitted; the mark says that its decisions are still to come.
  */
-static enum rc revive_run(struct ctx *c, const char *run, const json_t *record, struct err *e)
+static enum rc revive_run(struct ctx *c, const char *run, const json_t *record,
+			  const json_t *decisions, struct err *e)
 {
 	struct queue *q = c->s->queue;
 	json_t *known = NULL, *mark = NULL;
@@ -166,10 +164,9 @@ static enum rc revive_run(struct ctx *c, const char *run, const json_t *record, 
 	if (!rc)
 		rc = gather_manifests(c, run, e);
 	if (!rc)
-		rc = gather_invalidations(c, run, e);
-	if (!rc)
 		rc = reconcile_run(c->s, run, e);
 	note_pools(c, json_object_get(record, "spec"));
+	note_invalidations(c, decisions);
 	json_array_append_new(c->runs, json_string(run));
 	c->sum->n_runs += fresh;
 	return rc;
@@ -188,7 +185,7 @@ static enum rc one_run(struct ctx *c, const char *run, struct err *e)
 	if (!rc)
 		rc = decision_list(c->s, run, &decisions, e);
 	if (!rc && !was_abandoned(decisions))
-		rc = revive_run(c, run, record, e);
+		rc = revive_run(c, run, record, decisions, e);
 	json_decref(record);
 	json_decref(decisions);
 	return rc;

@@ -2,9 +2,9 @@
 
 local RETRY = {failed = 1, cancelled = 1, skipped = 1}
 
--- The jobs to bring back: the roots, what was skipped below them, and with `subtree` all that did not
--- succeed below them. Sorted by seq, so parents come before children.
-local function retry_set(roots, subtree)
+-- The roots, and the children of what is in the set that `follow` says yes to. Sorted by seq, so parents
+-- come before children.
+local function below(roots, follow)
 	local work, set, seen = {}, {}, {}
 	for _, j in ipairs(roots) do
 		work[#work + 1] = j
@@ -14,12 +14,10 @@ local function retry_set(roots, subtree)
 		local j = table.remove(work)
 		set[#set + 1] = j
 		for _, c in ipairs(redis.call('SMEMBERS', P .. 'ch:' .. j.id)) do
-			if not seen[c] then
-				local cj = job_load(c)
-				if cj.state == 'skipped' or subtree and RETRY[cj.state] then
-					seen[c] = true
-					work[#work + 1] = cj
-				end
+			local cj = not seen[c] and job_load(c)
+			if cj and follow(cj) then
+				seen[c] = true
+				work[#work + 1] = cj
 			end
 		end
 	end
@@ -58,8 +56,11 @@ local function run_reopen(run)
 	end
 end
 
+-- Brings back the roots, what was skipped below them, and with `subtree` all that did not succeed.
 local function retry(run, roots, subtree)
-	local set, seen = retry_set(roots, subtree)
+	local set, seen = below(roots, function(j)
+		return j.state == 'skipped' or subtree and RETRY[j.state]
+	end)
 	run_reopen(run)
 	for _, j in ipairs(set) do
 		local left, succ = recount(j.id)
@@ -84,13 +85,18 @@ local function run_may_retry(run)
 	end
 end
 
+-- The job, and why it may not be brought back or run again; one of them nil.
+local function job_to_repeat(id)
+	local j = job_load(id)
+	if not j then
+		return nil, fail('NOTFOUND', 'no job ' .. id)
+	end
+	return j, run_may_retry(j.run)
+end
+
 -- retry_job job subtree -> number of jobs brought back
 register('retry_job', function(a)
-	local j = job_load(a[2])
-	if not j then
-		return fail('NOTFOUND', 'no job ' .. a[2])
-	end
-	local err = run_may_retry(j.run)
+	local j, err = job_to_repeat(a[2])
 	if err then
 		return err
 	end
@@ -126,24 +132,7 @@ register('retry_run', function(a)
 	return retry(a[2], roots, true)
 end)
 
--- A done job and everything that was made from its output, again: parents before children.
-local function tainted(root)
-	local work, set, seen = {root}, {}, {[root.id] = true}
-	while #work > 0 do
-		local j = table.remove(work)
-		set[#set + 1] = j
-		for _, c in ipairs(redis.call('SMEMBERS', P .. 'ch:' .. j.id)) do
-			if not seen[c] then
-				seen[c] = true
-				work[#work + 1] = job_load(c)
-			end
-		end
-	end
-	table.sort(set, function(x, y) return x.seq < y.seq end)
-	return set
-end
-
--- One tainted job: what runs loses its lease, since its inputs are no longer meant.
+-- One job whose result, or input, is invalid: what runs loses its lease, since its inputs are no longer meant.
 local function again(j)
 	local left, succ = recount(j.id)
 	local fields = {'left', left, 'succ', succ, 'att', 0, 'lost', 0, 'cancel', '0', 'err', '',
@@ -162,11 +151,7 @@ end
 
 -- invalidate job -> number of jobs that run again. Old outputs stay in the store.
 register('invalidate', function(a)
-	local j = job_load(a[2])
-	if not j then
-		return fail('NOTFOUND', 'no job ' .. a[2])
-	end
-	local err = run_may_retry(j.run)
+	local j, err = job_to_repeat(a[2])
 	if err then
 		return err
 	end
@@ -174,9 +159,9 @@ register('invalidate', function(a)
 		return fail('CONFLICT', 'job ' .. j.id .. ' is ' .. j.state .. ', only done ones can be invalidated')
 	end
 	run_reopen(j.run)
-	local set = tainted(j)
-	for _, t in ipairs(set) do
-		again(t)
+	local set = below({j}, function() return true end)
+	for _, k in ipairs(set) do
+		again(k)
 	end
 	audit('invalidate', j.run, j.id)
 	return #set
