@@ -8,7 +8,7 @@ failed=0
 [ $# -gt 0 ] || set -- tests/flow/[0-9]*.sh
 for t in "$@"; do
 	name=$(basename "$t" .sh)
-	[ -f "$t" ] || continue
+	[ -f "$t" ] || { echo "not ok flow $t: there is no such test"; failed=1; continue; }
 	if [ -z "${LONG:-}" ] && head -5 "$t" | grep -q '^# long'; then continue; fi
 	dir=$(mktemp -d "${TMPDIR:-/tmp}/pawl-flow-XXXXXX")
 	started=$(date +%s)
