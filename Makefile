@@ -156,9 +156,9 @@ bench-gpu: $(CUDA_SO) $(BUILD)/bench-gpu
 UNIT ?= $(sort $(notdir $(basename $(wildcard tests/unit/test_*.c))))
 # The queue against its model: 100,000 operations, fewer under sanitizers; PAWL_QUEUE_OPS=10000000 is the
 # long form.
-# ASan and UBSan see every suite (two minutes); TSan those with threads of their own.
+# ASan and UBSan see every suite; TSan those with threads of their own.
 UNIT_SANITIZED ?= $(UNIT)
-UNIT_THREADS ?= $(filter test_kernels% test_collective test_ranks test_infer% test_log test_queue%,$(UNIT))
+UNIT_THREADS ?= $(filter test_kernels% test_collective test_ranks test_infer% test_log test_far test_fetch test_queue_reads,$(UNIT))
 UNIT_BIN := $(addprefix $(BUILD)/tests/,$(UNIT))
 
 $(BUILD)/tests/%.list.c: tests/unit/%.c tests/unit/collect.sh

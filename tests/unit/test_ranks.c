@@ -565,7 +565,7 @@ static void keep(struct generation *g, struct infer *f)
 static void *generate_rank(void *arg)
 {
 	const struct rank *r = arg;
-	struct generation *g = (struct generation *)r->j, mine = *g;
+	struct generation *g = (struct generation *)r->j, other = {0};
 	struct infer_opts o = {
 		.weights = g->weights, .kv_tokens = 2048, .max_batch = 4, .chunk = 8};
 	struct kern_pool *pool = kern_pool_new(1);
@@ -586,9 +586,7 @@ static void *generate_rank(void *arg)
 		CHECK_RC(infer_add(f, &q, &index, &e), RC_OK);
 	}
 	CHECK_RC(infer_run(f, NULL, NULL, &e), RC_OK);
-	keep(&mine, f);
-	if (r->rank == 0)
-		*g = mine;
+	keep(r->rank == 0 ? g : &other, f);
 	infer_free(f);
 	kern_pool_free(pool);
 	coll_close(o.coll);
