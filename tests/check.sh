@@ -11,7 +11,7 @@ while [ $# -ge 2 ]; do
 	echo "== $name"
 	before=$(grep -c '^not ok ' "$out")
 	started=$(date +%s)
-	{ sh -c "$command" 2>&1; echo "suite-code $?"; } | tee -a "$out" | grep -v '^suite-code '
+	{ sh -c "$command" 2>&1; echo "suite-code $?"; } | tee -a "$out" | grep --line-buffered -v '^suite-code '
 	# A suite that dies without naming a failed test is a failure all the same.
 	if ! tail -1 "$out" | grep -q '^suite-code 0$' && [ "$(grep -c '^not ok ' "$out")" -eq "$before" ]; then
 		echo "not ok suite $name" | tee -a "$out"
