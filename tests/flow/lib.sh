@@ -12,6 +12,9 @@ need() { for p in "$@"; do command -v "$p" >/dev/null || skip "needs $p"; done; 
 
 flow_end() {
 	local code=$? pid
+	if [ $code -eq 0 ] && [ -f "$FLOW_DIR/answers" ]; then
+		python3 tests/flow/openapi.py server/openapi.json "$FLOW_DIR"/answers* || code=1
+	fi
 	for pid in "${FLOW_PIDS[@]:-}"; do
 		if [ -n "$pid" ]; then kill -9 "$pid" 2>/dev/null; wait "$pid" 2>/dev/null; fi
 	done
@@ -77,14 +80,26 @@ start_server() {
 }
 
 # api METHOD PATH [curl options]: as admin; body in $body, headers in $FLOW_DIR/headers, status in $status.
+# Every answer goes to the journal that flow_end holds against the API's description.
 api() { call "$ADMIN" "$@"; }
 work() { call "$WORKER" "$@"; }
 call() {
 	local token=$1 method=$2 path=$3
 	shift 3
+	: >"$FLOW_DIR/body"
 	status=$(curl -sS -o "$FLOW_DIR/body" -D "$FLOW_DIR/headers" -w '%{http_code}' --max-time 40 -X "$method" \
 		${token:+-H "Authorization: Bearer $token"} "$@" "$URL/api/v1$path") || status=000
 	body=$(tr -d '\0' <"$FLOW_DIR/body" 2>/dev/null)
+	[ "$status" = 000 ] || note_answer "$method" "/api/v1$path" "$(header Content-Type)"
+}
+note_answer() { # METHOD TARGET TYPE: of the last answer; the body only where it is JSON
+	local size=-1 kind=${3%%;*}
+	case $kind in *json | '') size=$(stat -c %s "$FLOW_DIR/body") ;; esac
+	{
+		printf '%s %s %s %s %s\n' "$1" "${2// /+}" "$status" "${kind:--}" "$size"
+		[ "$size" = -1 ] || cat "$FLOW_DIR/body"
+		echo
+	} >>"$FLOW_DIR/answers"
 }
 post() { call "$1" POST "$2" -H 'Content-Type: application/json' -d "$3" "${@:4}"; }
 

@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { build } from "esbuild";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { readFileSync } from "node:fs";
+import { generate } from "../types.mjs";
 
 const src = join(dirname(fileURLToPath(import.meta.url)), "../src");
 
@@ -149,4 +151,8 @@ test("fmt: durations, bytes, numbers", () => {
 	assert.deepEqual([7, 940, 999.7, 4234, 99960, 999600, 1.26e6].map(m.fmtCount), ["7", "940", "1.0 k", "4.2 k", "100 k", "1.0 M", "1.3 M"]);
 	assert.equal(m.fmtNum(0.000001), "1.00 e-6");
 	assert.equal(m.fmtPct(0.1234), "12.3 %");
+});
+
+test("types: lib/schema.ts is what server/openapi.json gives", () => {
+	assert.equal(readFileSync(join(src, "lib/schema.ts"), "utf8"), generate());
 });

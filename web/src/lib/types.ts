@@ -1,132 +1,20 @@
-/** What the server sends (API v1). Fields that may be absent are marked so; pages must cope. */
+/** What the server sends (API v1): types made of its description, under the names the pages use. */
+import type { Attempt, Checkpoint as WireCheckpoint, Dataset as WireDataset, Input, Output } from "./schema";
+
+export type { Job, Json, Metrics, Model as ModelInfo, Progress, Run, Stage as StageInfo, Worker } from "./schema";
+
 export interface List<T> { items: T[]; next_cursor?: string | null }
 
 export interface Counts { [state: string]: number }
 
-export interface StageInfo {
-	iter: number;
-	stage: string;
-	state: string;
-	counts: Counts;
-	planned?: number;
-	done_units?: number;
-	total_units?: number;
-	unit?: string;
-	seconds?: number;
-	tokens?: number;
-	tokens_per_s?: number;
-}
+export type ArtifactRef = (Input | Output) & { job?: string };
 
-export type Metrics = Record<string, number | string | number[] | null>;
+export type WireAttempt = Attempt;
 
-export interface ModelInfo {
-	name: string;
-	iter?: number;
-	run?: string;
-	checkpoint?: string | null;
-	metrics?: Metrics;
-}
+/** Of an artifact that the store alone knows, much is null; the lists never hold one. */
+type Known<T> = { [K in keyof T]: NonNullable<T[K]> };
 
-export interface Run {
-	id: string;
-	name: string;
-	state: string;
-	created_at: string;
-	updated_at?: string;
-	ended_at?: string | null;
-	iterations: number;
-	seed?: number | string;
-	progress?: { jobs_done: number; jobs_total: number };
-	stages?: StageInfo[];
-	models?: ModelInfo[];
-	final_digest?: string | null;
-	error?: string | null | { detail?: string };
-	spec?: Json;
-}
-
-export interface Progress { done: number; total: number; unit?: string }
-
-export interface ArtifactRef { role: string; kind?: string; digest: string; size?: number; meta?: Record<string, unknown>; job?: string }
-
-export interface Job {
-	id: string;
-	run: string;
-	iter: number;
-	stage: string;
-	shard: number;
-	pass: number;
-	state: string;
-	/** Times it was started; failures are the attempts it has burnt. */
-	attempts?: number;
-	failures?: number;
-	losses?: number;
-	preemptions?: number;
-	worker?: string | null;
-	progress?: Progress | null;
-	wait_reason?: string | null;
-	created_at?: string;
-	started_at?: string | null;
-	ended_at?: string | null;
-	last_beat_at?: string | null;
-	error?: unknown;
-	inputs?: ArtifactRef[];
-	outputs?: ArtifactRef[] | Record<string, ArtifactRef>;
-	params?: Json;
-	metrics?: Metrics;
-}
-
-export interface WireAttempt {
-	n: number;
-	job?: string;
-	iter?: number;
-	stage?: string;
-	shard?: number;
-	pass?: number;
-	worker?: string;
-	started_at?: string | number;
-	started_ms?: number;
-	ended_at?: string | number | null;
-	ended_ms?: number | null;
-	end?: string | null;
-	reason?: unknown;
-	exit_code?: number | null;
-	signal?: number | string | null;
-	from_progress?: unknown;
-	to_progress?: unknown;
-}
-
-export interface Worker {
-	id: string;
-	name: string;
-	state: string;
-	job?: string | null;
-	last_beat_at?: string;
-	started_at?: string;
-	engine?: string;
-	code?: string;
-	host?: string;
-	threads?: number;
-	memory_bytes?: number;
-	labels?: Record<string, string> | string[] | string;
-	jobs_done?: number;
-	preemptions?: number;
-	price_per_hour?: number;
-}
-
-export interface Checkpoint {
-	digest: string;
-	run: string;
-	iter: number;
-	stage: string;
-	job: string;
-	name: string;
-	size_bytes: number;
-	created_at: string;
-	kind?: string;
-	inputs?: string[];
-	metrics?: Metrics;
-	meta?: { lora?: Adapter };
-}
+export type Checkpoint = Known<Omit<WireCheckpoint, "meta">> & { meta: { lora?: Adapter } | null };
 
 /** The low-rank adapter a model was trained with; the files lie in the training state. */
 export interface Adapter {
@@ -136,18 +24,7 @@ export interface Adapter {
 	parameters: number;
 }
 
-export interface Dataset {
-	digest: string;
-	run: string;
-	iter: number;
-	stage: string;
-	job: string;
-	role: string;
-	rows: number;
-	size_bytes: number;
-	created_at: string;
-	meta?: Record<string, unknown>;
-}
+export type Dataset = Known<WireDataset>;
 
 export interface PawlEvent {
 	id?: string;
@@ -159,5 +36,3 @@ export interface PawlEvent {
 	at?: string | number;
 	time?: string | number;
 }
-
-export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };

@@ -52,7 +52,7 @@ function progressText(p: unknown): string {
 export function attemptOf(a: WireAttempt, job = ""): Attempt | null {
 	const id = a.job ?? job;
 	const where = splitJob(id);
-	const start = ms(a.started_at ?? a.started_ms);
+	const start = ms(a.started_at);
 	if (start === null) return null;
 	const why = (a.reason && typeof a.reason === "object" ? a.reason : {}) as { exit_code?: number | null; signal?: number | string | null };
 	const signal = a.signal ?? why.signal;
@@ -67,7 +67,7 @@ export function attemptOf(a: WireAttempt, job = ""): Attempt | null {
 		pass: a.pass ?? where.pass,
 		worker: a.worker ?? "",
 		start,
-		end: ms(a.ended_at ?? a.ended_ms),
+		end: ms(a.ended_at),
 		how: a.end || null,
 		reason: sentence(a.reason),
 		exit,
@@ -80,11 +80,8 @@ export function attemptsOf(items: WireAttempt[] | undefined, job = ""): Attempt[
 	return (items ?? []).map((a) => attemptOf(a, job)).filter((a): a is Attempt => a !== null);
 }
 
-/** Outputs come as a list, or as an object keyed by role. */
 export function refsOf(x: Job["outputs"] | Job["inputs"]): ArtifactRef[] {
-	if (!x) return [];
-	if (Array.isArray(x)) return x;
-	return Object.entries(x).map(([role, r]) => ({ ...r, role }));
+	return x ?? [];
 }
 
 export interface Series {

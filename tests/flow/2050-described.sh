@@ -1,0 +1,60 @@
+#!/bin/bash
+# A real worker and the command line talk to the server through a recorder: what they are answered is
+# what server/openapi.json says (flow_end looks), over a whole run and nearly every operation.
+. tests/flow/lib.sh
+start_redis
+start_server
+P=$PAWL_BUILD/pawl
+"$P" demo world --data "$FLOW_DIR" --tiny >/dev/null || fail "no world"
+start recorder python3 tests/flow/recorder.py 0 "$PORT" "$FLOW_DIR/answers.recorded"
+wait_for 10 grep -q '[0-9]' "$FLOW_DIR/recorder.out"
+via=http://127.0.0.1:$(head -1 "$FLOW_DIR/recorder.out")
+cli() { "$P" "$@" --server "$via" --token-file "$DATA/tokens/admin"; }
+start worker "$PAWL_BUILD/pawl-worker" --server "$via" --token-file "$DATA/tokens/worker" --worker-work-dir "$FLOW_DIR/work"
+
+W=$FLOW_DIR/world
+echo 'awk "{printf \"{\\\"score\\\":%d}\\n\", length(\$0) % 6}"' >"$FLOW_DIR/judge.sh"
+cat >"$FLOW_DIR/run.json" <<X
+{"name":"described","template":"chatml","base_model":"$W/base","iterations":1,
+"data":{"ift":[{"path":"$W/ift.jsonl","format":"pairs"}],"eft":[{"path":"$W/eft.jsonl","format":"judge"}],
+ "eval":[{"path":"$W/eval.jsonl","format":"ranked"}],"prompts":[{"path":"$W/prompts.jsonl","format":"auto"}],
+ "test":[{"path":"$W/test.jsonl","format":"auto"}],"lang":"en"},
+"eft":{"mode":"given"},"prompts":{"generator":"file","count":8},
+"sft":{"lr":2e-3,"lr_min":2e-4,"batch":16,"epochs":40,"max_steps":20,"max_length":256},
+"generate":{"n":3,"temperature":1.0,"max_new_tokens":32},
+"judge":{"kind":"command","command":["sh","$FLOW_DIR/judge.sh"],"samples":1,"min_valid":1},
+"dpo":{"lr":1e-4,"lr_min":1e-5,"batch":2,"epochs":1,"max_length":256},
+"eval":{"max_new_tokens":32,"judge_samples":1}}
+X
+cli run submit -f "$FLOW_DIR/run.json" --dry-run >/dev/null 2>&1 || fail "dry run"
+run=$(cli run submit -f "$FLOW_DIR/run.json" --wait --quiet 2>"$FLOW_DIR/submit.log" | head -1)
+[ -n "$run" ] || fail "no run: $(cat "$FLOW_DIR/submit.log")"
+for what in "run list" "run show $run" "job list $run" "worker list" "token list" "quota list" "data ls --run $run" "ckpt ls --run $run" "eval compare $run"; do
+	cli $what --json >/dev/null || fail "$what"
+done
+
+# What neither asks for.
+URL=$via
+for path in /health /openapi.json /session "/runs?state=done&q=descr" "/runs/$run" "/runs/$run/stages" "/runs/$run/jobs?limit=3" \
+	"/runs/$run/attempts" "/runs/$run/metrics" "/jobs/$run.0.sft.0.0" "/jobs/$run.0.sft.0.0/attempts" "/jobs/$run.0.sft.0.0/metrics?points=3" \
+	"/jobs/$run.0.sft.0.0/attempts/1/log" "/metrics/series?job=$run.0.sft.0.0&name=loss" /config/defaults "/compare?run=$run" /store/garbage "/datasets?run=$run"; do
+	api GET "$path"
+	want 200 "$path"
+done
+for digest in $(js '" ".join(d["digest"] for d in b["items"][-6:])'); do
+	for path in "" /stats /export '/rows?limit=3' /rows/0; do api GET "/datasets/$digest$path"; done
+done
+api GET "/checkpoints?run=$run"
+digest=$(js 'b["items"][-1]["digest"]')
+api GET "/checkpoints/$digest"
+want 200 checkpoint
+call "$ADMIN" HEAD "/checkpoints/$digest/content" --head
+want 200 "HEAD of a download"
+api POST /store/garbage
+want 200 garbage
+api POST "/runs/$run/cancel"
+want 409 "cancel of a finished run"
+api POST "/jobs/$run.0.sft.0.0/invalidate"
+want 202 invalidate
+stop worker
+exit 0

@@ -1,0 +1,356 @@
+/** Made of server/openapi.json by types.mjs; not written by hand. */
+
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+
+export interface Attempt {
+	n: number;
+	job: string;
+	iter: number;
+	stage: string;
+	shard: number;
+	pass: number;
+	worker: string | null;
+	started_at: string | null;
+	ended_at: string | null;
+	end: "completed" | "failed" | "preempted" | "lease_lost" | "cancelled" | null;
+	reason: string | null;
+	exit_code: number | null;
+	signal: number | null;
+	/** units done when it began */
+	from_progress: number | null;
+	to_progress: number | null;
+	log_size: number;
+	/** of its work that lives on */
+	useful_ms: number | null;
+	lost_ms: number | null;
+}
+
+export interface BlobSum {
+	blobs: number;
+	bytes: number;
+}
+
+export interface Checkpoint {
+	digest: string;
+	run: string | null;
+	iter: number | null;
+	stage: StageName | null;
+	job: string | null;
+	role: string | null;
+	name: string;
+	kind: string | null;
+	size_bytes: number | null;
+	created_at: string | null;
+	inputs: string[];
+	metrics: Metrics | null;
+	meta: Record<string, Json> | null;
+}
+
+export interface Claim {
+	job: {
+		id?: string;
+		run?: string;
+		stage?: StageName;
+		iter?: number;
+		shard?: number;
+		pass?: number;
+		seed?: string;
+		spec?: Record<string, Json>;
+		params?: Record<string, Json>;
+		inputs?: Input[];
+		resume?: {
+			outputs?: Record<string, Json>;
+			progress?: Record<string, Json>;
+		} | null;
+		key?: string | null;
+	};
+	token: string;
+	attempt: number;
+	lease_ms: number;
+}
+
+export interface Dataset {
+	digest: string;
+	run: string | null;
+	iter: number | null;
+	stage: StageName | null;
+	job: string | null;
+	role: string | null;
+	kind: string | null;
+	rows: number | null;
+	shard: number | null;
+	pass: number | null;
+	size_bytes: number | null;
+	created_at: string | null;
+	meta: Record<string, Json> | null;
+	/** of a single dataset: what it was made from */
+	inputs?: Input[];
+}
+
+export interface Input {
+	role: string;
+	job?: string;
+	output?: string;
+	digest?: string;
+	kind?: string;
+	size?: number;
+	meta?: Record<string, Json>;
+}
+
+export interface Job {
+	id: string;
+	run: string;
+	iter: number;
+	stage: StageName;
+	shard: number;
+	pass: number;
+	state: JobState;
+	attempts: number;
+	failures: number;
+	max_attempts: number;
+	losses: number;
+	preemptions: number;
+	worker: string | null;
+	progress: Progress;
+	wait_reason: string | null;
+	/** kind of worker it needs */
+	pool: string | null;
+	priority: number;
+	/** how often its result was declared invalid */
+	generation: number;
+	/** its worker beats without progress */
+	stuck: boolean;
+	created_at: string | null;
+	started_at: string | null;
+	ended_at: string | null;
+	last_beat_at: string | null;
+	error: Record<string, Json> | null;
+	parents: string[];
+	inputs: Input[];
+	outputs: Output[] | null;
+	params: Record<string, Json>;
+	metrics: Metrics | null;
+	checkpoint: Record<string, Json> | null;
+	log_size: number | null;
+	optional: boolean | null;
+	info: Record<string, Json> | null;
+}
+
+export type JobState = "blocked" | "ready" | "running" | "done" | "delayed" | "failed" | "cancelled" | "skipped";
+
+/** What a job measured; names are those of its stage. */
+export type Metrics = Record<string, number | string | number[] | null>;
+
+export interface Model {
+	name: string;
+	iter: number;
+	job: string;
+	checkpoint: string;
+	metrics: Metrics;
+	run?: string;
+	run_name?: string;
+}
+
+export interface Output {
+	role: string;
+	kind: "checkpoint" | "train_state" | "dataset" | "progress";
+	digest: string;
+	size: number;
+	meta?: Record<string, Json>;
+}
+
+export interface Pair {
+	run: string;
+	a: string;
+	b: string;
+	win: number;
+	tie: number;
+	loss: number;
+	n: number;
+	rate: number;
+	low: number;
+	high: number;
+}
+
+export interface Plan {
+	plan: {
+		stages?: Record<string, Json>[];
+		total_jobs?: number;
+	} | null;
+	spec: Record<string, Json> | null;
+	errors: {
+		pointer?: string;
+		detail?: string;
+	}[];
+}
+
+/** RFC 9457. `type` is one short word such as not-found, invalid, stale, conflict. */
+export interface Problem {
+	type: string;
+	title: string;
+	status: number;
+	detail?: string;
+	instance?: string;
+	errors?: {
+		pointer?: string;
+		detail?: string;
+	}[];
+}
+
+export type Progress = {
+	done: number;
+	total: number;
+	unit?: string;
+} | null;
+
+export interface Quota {
+	owner: string;
+	/** open runs; 0 for no limit, as in the others */
+	runs: number;
+	/** jobs at a time */
+	running: number;
+	/** of work in one day (UTC) */
+	gpu_hours: number;
+	used_runs?: number;
+	used_running?: number;
+	used_gpu_hours?: number;
+}
+
+export type Role = "viewer" | "operator" | "admin" | "worker";
+
+/** The line of data.jsonl without token ids, with its number and summary. */
+export interface Row {
+	n: number;
+	flags: string[];
+	row_score?: number | null;
+	row_margin?: number | null;
+	row_length?: number | null;
+	[name: string]: Json | undefined;
+}
+
+export interface Run {
+	id: string;
+	name: string;
+	state: RunState;
+	created_at: string | null;
+	updated_at: string | null;
+	ended_at: string | null;
+	iterations: number;
+	seed: number;
+	notes: string;
+	submitted_by: string;
+	/** whose quota it counts against */
+	owner: string | null;
+	/** 0 goes before all others; waiting improves it */
+	class: number;
+	weight: number;
+	/** jobs at a time; 0 for any number */
+	max_running: number;
+	/** seconds of work that lives on in results and checkpoints */
+	useful_s: number;
+	/** seconds of work lost with its attempt */
+	lost_s: number;
+	useful_cost: number;
+	lost_cost: number;
+	counts: Record<string, number>;
+	progress: {
+		jobs_done: number;
+		jobs_total: number;
+	};
+	stages: Stage[];
+	models: Model[];
+	final_digest: string | null;
+	error: string | null;
+	spec?: Record<string, Json>;
+}
+
+export type RunState = "active" | "paused" | "draining" | "done" | "failed" | "cancelled";
+
+export interface Series {
+	job: string;
+	stage: string;
+	iter: number;
+	shard: number;
+	state: string;
+	variant: string;
+	params: Record<string, Json> | null;
+	final: Record<string, Json> | null;
+	points: ({
+		step: number;
+		[name: string]: Json | undefined;
+	})[];
+}
+
+export interface Session {
+	user: string;
+	role: Role;
+	server_time: string | null;
+	version: string;
+	no_auth: boolean;
+}
+
+export interface Stage {
+	iter: number;
+	stage: StageName;
+	state: JobState;
+	counts: Record<string, number>;
+	planned: number;
+	estimate: boolean;
+	done_units: number;
+	total_units: number;
+	unit: string | null;
+	seconds: number;
+	tokens: number;
+	/** Of the jobs that are done; 0 when none of them counts tokens. */
+	tokens_per_s: number;
+}
+
+export type StageName = "import" | "eft" | "sft" | "prompts" | "generate" | "judge" | "pair" | "reference" | "dpo" | "eval";
+
+export interface Stats {
+	digest: string;
+	rows: number;
+	scores: Record<string, Json> | null;
+	histogram: {
+		lo: number;
+		hi: number;
+		n: number;
+	}[];
+	points: number[][];
+	sampled: boolean;
+	n_points: number;
+	length_score_r: number | null;
+	flags: Record<string, Json>;
+	counters: Record<string, Json>;
+}
+
+export interface Token {
+	id: string;
+	name: string;
+	role: Role;
+	created_at: string | null;
+	expires_at: string | null;
+	last_used_at: string | null;
+}
+
+export interface Worker {
+	id: string;
+	name: string;
+	state: "idle" | "busy" | "draining" | "lost" | "gone";
+	job: string | null;
+	last_beat_at: string | null;
+	started_at: string | null;
+	engine: string | null;
+	code: string | null;
+	host: string | null;
+	pid: number | null;
+	threads: number | null;
+	memory_bytes: number | null;
+	labels: Record<string, string> | null;
+	price_per_hour: number | null;
+	stages: string[] | null;
+	jobs_done: number;
+	preemptions: number;
+	/** kinds of jobs it takes beside those any worker may */
+	pools: string[] | null;
+}
