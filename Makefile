@@ -134,13 +134,15 @@ $(BUILD)/libcuemu.a: $(patsubst %,$(BUILD)/obj/cuemu/%.o,$(SRC_cuda) $(SRC_cuda_
 	@rm -f $@
 	$(AR) rcs $@ $^
 
-# On a machine with a GPU: every operation beside the CPU's, and the speed of it. They need a C compiler
-# and nvcc alone, and end with status 77 where there is no device. ARGS="7b" picks shapes.
-SRC_gpu := tests/gpu/gpu.c tests/gpu/parity.c
-$(BUILD)/check-gpu: $(call OBJ,tests/gpu/check.c $(SRC_gpu)) $(call LIB,kernels)
-	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ -ldl -lm
-$(BUILD)/bench-gpu: $(call OBJ,tests/gpu/bench.c $(SRC_gpu)) $(call LIB,kernels)
-	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ -ldl -lm
+# On a machine with a GPU: every operation and whole models beside the CPU's, and the speed of it. They
+# need a C compiler, nvcc and jansson, and end with status 77 where there is no device. ARGS="7b" picks
+# shapes.
+SRC_gpu := $(filter-out tests/gpu/check.c tests/gpu/bench.c,$(wildcard tests/gpu/*.c))
+LIB_gpu := $(call LIB,worker kernels store base)
+$(BUILD)/check-gpu: $(call OBJ,tests/gpu/check.c $(SRC_gpu)) $(LIB_gpu)
+	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ -ljansson -ldl -lm
+$(BUILD)/bench-gpu: $(call OBJ,tests/gpu/bench.c $(SRC_gpu)) $(LIB_gpu)
+	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ -ljansson -ldl -lm
 .PHONY: cuda check-gpu bench-gpu
 cuda: $(CUDA_SO)
 	@$(if $(NVCC),:,echo "cuda: nvcc is not here; nothing is built"; exit 1)
@@ -149,8 +151,11 @@ check-gpu: $(CUDA_SO) $(BUILD)/check-gpu
 	@if command -v compute-sanitizer >/dev/null; then \
 	  compute-sanitizer --error-exitcode 3 $(BUILD)/check-gpu; \
 	else echo "compute-sanitizer is not here"; fi
+# PyTorch beside it where python has torch and transformers.
 bench-gpu: $(CUDA_SO) $(BUILD)/bench-gpu
-	$(BUILD)/bench-gpu $(ARGS)
+	@{ $(BUILD)/bench-gpu $(ARGS); echo $$? >$(BUILD)/bench-gpu.rc; } | tee $(BUILD)/bench-gpu.txt
+	@exit $$(cat $(BUILD)/bench-gpu.rc)
+	@python3 tests/gpu/peer.py $(BUILD)/bench-gpu.txt $(ARGS) || [ $$? -eq 77 ]
 
 # --- tests -------------------------------------------------------------------------------------
 UNIT ?= $(sort $(notdir $(basename $(wildcard tests/unit/test_*.c))))

@@ -21,129 +21,27 @@
  * others then share its blocks and draw from the same logits.
  */
 
-/* Room for a full batch of a thousand tokens each, as far as a quarter of the memory goes; pages that
- * are never written take none. Measured at 110M: with 1 GiB a batch of 256 judgements did not fit, a
- * third of the prompts was computed again and the batch was half full. */
-#define KV_LEAST_BYTES ((size_t)1 << 30)
-#define KV_MOST_BYTES ((size_t)4 << 30)
-#define KV_DEFAULT_TOKENS (256 * 1024)
+/* --- construction ------------------------------------------------------------------------------ */
 
-/* --- construction ----------------------------------------------------------------------------- */
-
-static enum kern_format cache_format(const struct infer_opts *o)
-{
-	return o->weights == KERN_F32 ? KERN_F32 : KERN_BF16;
-}
-
-/* Keys and values of one block of tokens in every layer. */
-static size_t block_bytes(const struct model_config *cfg, const struct infer_opts *o)
-{
-	return 2 * (size_t)cfg->n_layers *
-	       kern_kv_bytes(cache_format(o), cfg->n_kv_heads, cfg->head_dim);
-}
-
-/* What stands for the zeros of the options. */
-static struct infer_opts filled(const struct model_config *cfg, const struct infer_opts *o)
-{
-	struct infer_opts f = *o;
-
-	if (f.kv_tokens == 0) {
-		size_t bytes = (o->memory_max ? o->memory_max : mem_available()) / 4;
-
-		bytes = bytes < KV_LEAST_BYTES ? KV_LEAST_BYTES : bytes;
-		bytes = bytes > KV_MOST_BYTES ? KV_MOST_BYTES : bytes;
-		f.kv_tokens = (int64_t)(bytes / block_bytes(cfg, o) * KERN_PAGE);
-		f.kv_tokens = f.kv_tokens > KV_DEFAULT_TOKENS ? KV_DEFAULT_TOKENS : f.kv_tokens;
-		f.kv_tokens = f.kv_tokens < 16384 ? 16384 : f.kv_tokens;
-	}
-	f.max_batch = o->max_batch ? o->max_batch : 256;
-	f.chunk = o->chunk ? o->chunk : 512;
-	return f;
-}
-
-static int blocks_for(int64_t tokens)
-{
-	return (int)((tokens + KERN_PAGE - 1) / KERN_PAGE);
-}
-
-/* Longest sequence that positions and cache allow. */
-static int context_of(const struct model_config *cfg, const struct infer_opts *o)
-{
-	return o->kv_tokens < cfg->max_pos ? (int)o->kv_tokens : cfg->max_pos;
-}
-
-struct infer_plan infer_plan(const struct model_config *cfg, const struct kern *kern, int threads,
-			     const struct infer_opts *opts)
-{
-	struct infer_opts o = filled(cfg, opts);
-	struct infer_plan p = {
-		.weights = weights_bytes(cfg, kern, o.weights, WEIGHTS_GENERATE),
-		.cache = (size_t)blocks_for(o.kv_tokens) * block_bytes(cfg, &o),
-		.activations = pass_bytes(cfg, kern, &o, context_of(cfg, &o)),
-		.sampling = (size_t)threads * 3 * sizeof(float) * (size_t)cfg->vocab,
-	};
-
-	p.total = p.weights + p.cache + p.activations + p.sampling;
-	return p;
-}
-
-static double mib(size_t bytes)
-{
-	return (double)bytes / 1048576.0;
-}
-
-static enum rc check_plan(const struct model_config *cfg, const struct kern *kern, int threads,
-			  const struct infer_opts *o, struct err *e)
-{
-	struct infer_plan p = infer_plan(cfg, kern, threads, o);
-
-	log_info("infer", "memory",
-		 "weights=%s mib=%.1f weights_mib=%.1f cache_mib=%.1f activations_mib=%.1f "
-		 "sampling_mib=%.1f available_mib=%.0f",
-		 weights_format_name(o->weights), mib(p.total), mib(p.weights), mib(p.cache),
-		 mib(p.activations), mib(p.sampling), mib(o->memory_max));
-	if (o->memory_max == 0 || p.total <= o->memory_max)
-		return RC_OK;
-	return err_set(e, RC_NOMEM,
-		       "generation needs %.0f MiB (weights as %s %.0f, a cache of %lld tokens %.0f, "
-		       "activations %.0f, sampling %.0f), but %.0f are available; a smaller cache%s "
-		       "would need less",
-		       mib(p.total), weights_format_name(o->weights), mib(p.weights),
-		       (long long)o->kv_tokens, mib(p.cache), mib(p.activations), mib(p.sampling),
-		       mib(o->memory_max),
-		       o->weights == KERN_F32	 ? " or weights as bf16 or q8"
-		       : o->weights == KERN_BF16 ? " or weights as q8"
-						 : "");
-}
-
-static enum rc check_opts(const struct infer_opts *o, struct err *e)
-{
-	if (o->kv_tokens < 0 || o->kv_tokens > INT32_MAX)
-		return err_set(e, RC_INVALID, "kv_tokens %lld is not in 0..%d", (long long)o->kv_tokens,
-			       INT32_MAX);
-	if (o->max_batch < 0 || o->max_batch > INFER_SAMPLES_MAX)
-		return err_set(e, RC_INVALID, "max_batch %d is not in 0..%d", o->max_batch,
-			       INFER_SAMPLES_MAX);
-	if (o->chunk < 0 || o->chunk > 65536)
-		return err_set(e, RC_INVALID, "chunk %d is not in 0..65536", o->chunk);
-	return RC_OK;
-}
-
-/* `m` gives the layout, and the weights when there are no files. */
+/* `m` gives the layout, and the weights when there are no files; or they are `ready`, and taken over
+ * when all goes well. */
 static enum rc open_engine(const struct model *m, const struct model_source *files,
-			   const struct kern *kern, struct kern_pool *pool,
-			   const struct infer_opts *opts, struct infer **out, struct err *e)
+			   const struct weights *ready, const struct kern *kern,
+			   struct kern_pool *pool, const struct infer_opts *opts,
+			   struct infer **out, struct err *e)
 {
-	struct infer_opts o = filled(&m->cfg, opts);
-	enum rc rc = check_opts(opts, e);
+	struct infer_opts o = plan_filled(&m->cfg, opts);
+	enum rc rc = plan_opts_check(opts, e);
 	struct infer *f;
 
 	coll_agree_i64(o.coll, &o.kv_tokens, 1, COLL_MIN);
 
 	*out = NULL;
 	o.memory_max = o.memory_max ? o.memory_max : mirror_room(kern, pool);
+	if (ready && o.memory_max) /* They are not among what is left. */
+		o.memory_max += ready->bytes;
 	if (rc || (rc = weights_check(&m->cfg, kern, o.weights, e)) ||
-	    (rc = check_plan(&m->cfg, kern, kern->host ? kern_pool_threads(pool) : 1, &o, e)))
+	    (rc = plan_check(&m->cfg, kern, kern->host ? kern_pool_threads(pool) : 1, &o, e)))
 		return rc;
 	f = mem_new(sizeof(*f));
 	f->cfg = m->cfg;
@@ -153,11 +51,12 @@ static enum rc open_engine(const struct model *m, const struct model_source *fil
 	f->max_batch = o.max_batch;
 	f->chunk = o.chunk;
 	f->share = !o.no_share;
-	f->context = context_of(&m->cfg, &o);
-	f->stats.blocks = blocks_for(o.kv_tokens);
-	rc = weights_load(&f->weights, m, files, kern, pool, o.weights, WEIGHTS_GENERATE, e);
+	f->context = plan_context(&m->cfg, &o);
+	f->stats.blocks = plan_blocks(o.kv_tokens);
+	if (!ready)
+		rc = weights_load(&f->weights, m, files, kern, pool, o.weights, WEIGHTS_GENERATE, e);
 	if (!rc)
-		rc = kv_init(&f->kv, kern, pool, &m->cfg, cache_format(&o), f->stats.blocks, e);
+		rc = kv_init(&f->kv, kern, pool, &m->cfg, plan_cache_format(&o), f->stats.blocks, e);
 	if (!rc)
 		rc = rope_table_make(&m->cfg, f->context, &f->rope, e);
 	if (!rc)
@@ -166,6 +65,8 @@ static enum rc open_engine(const struct model *m, const struct model_source *fil
 		infer_free(f);
 		return rc;
 	}
+	if (ready)
+		f->weights = *ready;
 	f->active = mem_array((size_t)f->max_batch, sizeof(*f->active));
 	f->order = mem_array((size_t)f->max_batch, sizeof(*f->order));
 	f->draws = mem_array((size_t)f->max_batch, sizeof(*f->draws));
@@ -177,7 +78,17 @@ static enum rc open_engine(const struct model *m, const struct model_source *fil
 enum rc infer_new(const struct model *m, const struct kern *kern, struct kern_pool *pool,
 		  const struct infer_opts *opts, struct infer **out, struct err *e)
 {
-	return open_engine(m, NULL, kern, pool, opts, out, e);
+	return open_engine(m, NULL, NULL, kern, pool, opts, out, e);
+}
+
+enum rc infer_take(const struct model_config *cfg, const struct weights *w,
+		   const struct infer_opts *opts, struct infer **out, struct err *e)
+{
+	struct model m = {.cfg = *cfg};
+	struct infer_opts o = *opts;
+
+	o.weights = w->format;
+	return open_engine(&m, NULL, w, w->kern, w->pool, &o, out, e);
 }
 
 enum rc infer_open(const char *dir, const struct kern *kern, struct kern_pool *pool,
@@ -195,7 +106,7 @@ enum rc infer_open(const char *dir, const struct kern *kern, struct kern_pool *p
 	if (!rc)
 		rc = model_plan(&cfg, &part, e);
 	if (!rc)
-		rc = open_engine(part, &files, kern, pool, opts, out, e);
+		rc = open_engine(part, &files, NULL, kern, pool, opts, out, e);
 	model_free(part);
 	model_source_close(&files);
 	return rc ? err_wrap(e, "model %s", dir) : RC_OK;
@@ -358,7 +269,7 @@ static void start_seq(struct infer *f, struct seq *s)
 	s->tokens = mem_array(room, sizeof(*s->tokens));
 	memcpy(s->tokens, q->prompt, (size_t)q->n_prompt * sizeof(*s->tokens));
 	s->n_tokens = q->n_prompt;
-	s->blocks = mem_array((size_t)blocks_for((int)room), sizeof(*s->blocks));
+	s->blocks = mem_array((size_t)plan_blocks((int)room), sizeof(*s->blocks));
 }
 
 static void activate(struct infer *f, int i)
@@ -377,7 +288,7 @@ static void admit(struct infer *f)
 		if (s->state != SEQ_QUEUED)
 			continue;
 		int known = s->tokens ? s->n_tokens : q->n_prompt;
-		int blocks = blocks_for(known) + 1 + s->n_later + f->n_active;
+		int blocks = plan_blocks(known) + 1 + s->n_later + f->n_active;
 		if (f->n_reserved + places > f->max_batch ||
 		    (f->n_active && blocks > f->kv.n_available))
 			return;
@@ -753,8 +664,8 @@ static enum rc run_given(struct infer *f, const struct given *g,
 
 	if (rc)
 		return rc;
-	blocks = mem_array((size_t)blocks_for(g->n), sizeof(*blocks));
-	for (; have < blocks_for(g->n); have++) {
+	blocks = mem_array((size_t)plan_blocks(g->n), sizeof(*blocks));
+	for (; have < plan_blocks(g->n); have++) {
 		blocks[have] = kv_take(&f->kv);
 		ASSERT(blocks[have] >= 0); /* Nothing is held between runs. */
 	}

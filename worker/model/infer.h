@@ -25,6 +25,7 @@
 #include <stdint.h>
 
 struct infer;
+struct weights;
 
 #define INFER_SAMPLES_MAX 4096
 
@@ -89,6 +90,10 @@ enum rc infer_open(const char *dir, const struct kern *kern, struct kern_pool *p
 /* From a model in memory (with ranks: this one's part), which is not needed afterwards. */
 enum rc infer_new(const struct model *m, const struct kern *kern, struct kern_pool *pool,
 		  const struct infer_opts *opts, struct infer **out, struct err *e);
+/* From weights packed for WEIGHTS_GENERATE that are in the back end's memory; their format is the
+ * one. Taken over on RC_OK, else still the caller's. */
+enum rc infer_take(const struct model_config *cfg, const struct weights *w,
+		   const struct infer_opts *opts, struct infer **out, struct err *e);
 void infer_free(struct infer *f);
 const struct model_config *infer_config(const struct infer *f);
 int infer_context(const struct infer *f); /* longest prompt + answer, in tokens */

@@ -1,11 +1,24 @@
-/* Inside of generation: the paged cache (infer_cache.c), one pass of the network over rows of
- * tokens (infer_pass.c), and the scheduler that fills passes (infer.c).
+/* Inside of generation: what it takes (infer_plan.c), the paged cache (infer_cache.c), one pass of the
+ * network over rows of tokens (infer_pass.c), and the scheduler that fills passes (infer.c).
  */
 #pragma once
 
 #include "kernels/kernels.h"
 #include "worker/model/infer.h"
 #include "worker/model/weights.h"
+
+/* --- plan (infer_plan.c) ------------------------------------------------------------------------ */
+
+enum rc plan_opts_check(const struct infer_opts *o, struct err *e);
+/* What stands for the zeros of the options. */
+struct infer_opts plan_filled(const struct model_config *cfg, const struct infer_opts *o);
+enum kern_format plan_cache_format(const struct infer_opts *o);
+int plan_blocks(int64_t tokens);
+/* Longest sequence that positions and cache allow. */
+int plan_context(const struct model_config *cfg, const struct infer_opts *o);
+/* Of filled options: says what is needed, refuses with the numbers. */
+enum rc plan_check(const struct model_config *cfg, const struct kern *kern, int threads,
+		   const struct infer_opts *o, struct err *e);
 
 /* --- cache ------------------------------------------------------------------------------------ */
 

@@ -330,29 +330,47 @@ static size_t widest_row(const struct model_config *c)
 	return (size_t)(qkv_rows(c) > widest ? qkv_rows(c) : widest);
 }
 
+static enum rc no_room(const struct weights *w, struct err *e)
+{
+	return err_set(e, RC_NOMEM, "weights as %s need %.1f MiB", weights_format_name(w->format),
+		       (double)w->bytes / 1048576.0);
+}
+
+enum rc weights_make(struct weights *w, const struct model_config *cfg, const struct kern *k,
+		     struct kern_pool *pool, enum kern_format f, enum weights_use use,
+		     struct err *e)
+{
+	enum rc rc = weights_check(cfg, k, f, e);
+
+	*w = (struct weights){.format = f, .use = use, .kern = k, .pool = pool};
+	if (rc != RC_OK)
+		return rc;
+	w->bytes = lay_out(w, cfg, k);
+	w->slab = k->alloc(pool, w->bytes);
+	if (!w->slab)
+		return no_room(w, e);
+	w->layers = mem_array((size_t)cfg->n_layers, sizeof *w->layers);
+	lay_out(w, cfg, k);
+	return RC_OK;
+}
+
 enum rc weights_load(struct weights *w, const struct model *m, const struct model_source *files,
 		     const struct kern *k, struct kern_pool *pool, enum kern_format f,
 		     enum weights_use use, struct err *e)
 {
 	struct feed feed = {.m = m, .files = files, .k = k, .pool = pool};
 	size_t widest = widest_row(&m->cfg), stage_bytes;
-	enum rc rc = weights_check(&m->cfg, k, f, e);
+	enum rc rc = weights_make(w, &m->cfg, k, pool, f, use, e);
 
-	*w = (struct weights){.format = f, .use = use, .kern = k, .pool = pool};
 	if (rc != RC_OK)
 		return rc;
-	w->bytes = lay_out(w, &m->cfg, k);
-	w->slab = k->alloc(pool, w->bytes);
 	feed.piece_floats = PIECE_FLOATS > widest ? PIECE_FLOATS : widest;
 	stage_bytes = feed.piece_floats * sizeof(float);
 	feed.stage = k->host ? NULL : k->alloc(pool, stage_bytes);
-	if (!w->slab || (!k->host && !feed.stage)) {
-		rc = err_set(e, RC_NOMEM, "weights as %s need %.1f MiB", weights_format_name(f),
-			     (double)w->bytes / 1048576.0);
+	if (!k->host && !feed.stage) {
+		rc = no_room(w, e);
 		goto out;
 	}
-	w->layers = mem_array((size_t)m->cfg.n_layers, sizeof *w->layers);
-	lay_out(w, &m->cfg, k);
 	if (files)
 		feed.piece = mem_array(feed.piece_floats, sizeof(float));
 	rc = load_all(&feed, w, e);

@@ -47,6 +47,10 @@ enum rc weights_check(const struct model_config *cfg, const struct kern *k, enum
 size_t weights_bytes(const struct model_config *cfg, const struct kern *k, enum kern_format f,
 		     enum weights_use use);
 
+/* Room for them, as zeros, for who fills it himself; the caller ends it with weights_release(). */
+enum rc weights_make(struct weights *w, const struct model_config *cfg, const struct kern *k,
+		     struct kern_pool *pool, enum kern_format f, enum weights_use use,
+		     struct err *e);
 /* `m` gives the layout, and the values when `files` is NULL. Both are borrowed for the call. */
 enum rc weights_load(struct weights *w, const struct model *m, const struct model_source *files,
 		     const struct kern *k, struct kern_pool *pool, enum kern_format f,

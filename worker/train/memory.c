@@ -57,7 +57,7 @@ static size_t brought_bytes(const struct model *m, const struct kern *k, const s
 
 	if (k->act != KERN_F32)
 		own += slab / sizeof(float) * kern_act(k);
-	if (train_base_format(o, k, &f))
+	if (train_base_format(o, k, &f) && !o->frozen)
 		own += weights_bytes(&m->cfg, k, f, WEIGHTS_TRAIN);
 	return own;
 }

@@ -114,7 +114,7 @@ static enum rc bring_base(struct trainer *tr, struct err *e)
 	enum kern_format f;
 	enum rc rc;
 
-	if (!train_base_format(&tr->o, tr->k, &f))
+	if (!train_base_format(&tr->o, tr->k, &f) || tr->o.frozen)
 		return RC_OK;
 	if (tr->m->params)
 		return weights_load(&tr->base, tr->m, NULL, tr->k, tr->pool, f, WEIGHTS_TRAIN, e);
@@ -130,7 +130,9 @@ static struct llama_where where_of(const struct trainer *tr)
 {
 	if (tr->o.lora)
 		return (struct llama_where){.lora = tr->work,
-					    .base = tr->base.slab ? &tr->base : NULL};
+					    .base = tr->o.frozen	? tr->o.frozen
+						    : tr->base.slab ? &tr->base
+								    : NULL};
 	return (struct llama_where){.work = tr->work, .master = tr->master};
 }
 

@@ -18,6 +18,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct weights;
+
 #define TRAIN_MICRO_TOKENS 4096 /* default budget of a micro-batch, in tokens */
 
 /* As the model has them (packed in the table's `act` where its memory is not the program's), or
@@ -36,6 +38,9 @@ struct train_opts {
 	size_t memory_bytes;  /* that may be taken; 0: what the machine has left */
 	struct lora *lora;    /* borrowed; it alone is trained then, the model is frozen. Or NULL */
 	enum train_base base; /* with an adapter: how the frozen matrices are kept */
+	/* They are in the back end's memory already, packed for WEIGHTS_TRAIN; borrowed. NULL: brought
+	 * from the model or its files. */
+	const struct weights *frozen;
 	bool pairs;	      /* preference steps will be taken */
 	enum kern_format format; /* of the factors of products with weights: F32 or BF16 */
 	struct dpo_settings dpo; /* for preference steps only */
