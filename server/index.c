@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define NS_ARTIFACT "artifact"
-#define READS_MAX 6
+#define READS_MAX 8
 
 bool kind_valid(const char *kind)
 {
@@ -95,17 +95,17 @@ static const struct {
 	const char *stage;
 	const char *sections[READS_MAX];
 } reads[] = {
-	{"sft", {"sft", "template", "engine/train", "engine/micro_tokens", "engine/ranks",
-		 "engine/parallel"}},
+	{"sft", {"sft", "template", "engine/train", "engine/base", "engine/micro_tokens",
+		 "engine/ranks", "engine/parallel"}},
 	{"eft", {"eft", "judge", "data", "template", "engine/weights", "engine/ranks"}},
 	{"prompts", {"prompts", "template", "engine/weights", "engine/ranks"}},
 	{"generate", {"generate", "template", "engine/weights", "engine/ranks"}},
 	{"judge", {"judge", "template", "engine/weights", "engine/ranks"}},
 	{"pair", {"pair", "generate", "judge"}},
-	{"reference", {"dpo/max_length", "dpo/ld_alpha", "template", "engine/train", "engine/ranks",
-		       "engine/parallel"}},
-	{"dpo", {"dpo", "template", "engine/train", "engine/micro_tokens", "engine/ranks",
-		 "engine/parallel"}},
+	{"reference", {"dpo/max_length", "dpo/ld_alpha", "dpo/lora_r", "template", "engine/train",
+		       "engine/base", "engine/ranks", "engine/parallel"}},
+	{"dpo", {"dpo", "template", "engine/train", "engine/base", "engine/micro_tokens",
+		 "engine/ranks", "engine/parallel"}},
 	{"eval", {"eval", "judge", "template", "engine/weights", "engine/ranks"}},
 };
 

@@ -88,7 +88,6 @@ chain "$FLOW_DIR/c" rough || { echo "FAILED: interrupted chain"; exit 1; }
 echo "$stops interruptions"
 check "interrupted and resumed, the same bytes" "$(digests c)" "$(digests a)"
 [ $stops -ge 10 ] || { echo "FAILED: only $stops interruptions took place"; fails=$((fails + 1)); }
-
 R=$FLOW_DIR/a RUN=plain
 has "step 0 of dpo: loss is ln 2 before NLL and replay, rewards 0" '"rewards/chosen":0.0' a/dpo0/out/metrics.jsonl
 has "truth from the scorer" 'truth.greedy_score' a/eval2/out/result.json
@@ -121,6 +120,17 @@ has "adapter: PEFT can read its settings" '"peft_type": "LORA"' l/dpo1/out/state
 "$W" model merge --model l/sft/out/model --adapter l/dpo1/out/state --out merged >/dev/null 2>&1
 check "adapter: the output is the input with it merged" "$(sha256sum <merged/model.safetensors)" "$(sha256sum <l/dpo1/out/model/model.safetensors)"
 [ "$(sha256sum <l/dpo1/out/model/model.safetensors)" != "$(sha256sum <l/sft/out/model/model.safetensors)" ] || { echo "FAILED: the adapter learned nothing"; fails=$((fails + 1)); }
+
+# The same over a base of 8 bits: the reference is the same base, so rewards begin at 0 here too.
+sed 's#^{#{"engine":{"base":"q8"},#' spec-lora.json >spec-q8.json
+R=$FLOW_DIR/q RUN=plain
+mkdir -p "$R"
+for d in base data pair; do ln -sfn "$FLOW_DIR/a/$d" "$R/$d"; done
+ln -sfn "$FLOW_DIR/l/sft" "$R/sft"
+SPEC=spec-q8.json job dpo0 dpo 1 0 0 "{\"step_from\":0,\"step_to\":2,\"total_steps\":$total}" model=sft:model ref=sft:model pairs=pair:pairs ift=data:ift eft=data:eft ||
+	{ echo "FAILED: adapter over 8 bits"; exit 1; }
+has "adapter over 8 bits: rewards begin at 0" '"rewards/chosen":0.0' q/dpo0/out/metrics.jsonl
+[ "$(sha256sum <q/dpo0/out/reflogps/data.jsonl)" != "$(sha256sum <l/dpo0/out/reflogps/data.jsonl)" ] || { echo "FAILED: 8 bits gave the floats' reference"; fails=$((fails + 1)); }
 
 R=$FLOW_DIR/a RUN=plain
 # Judges that are programs.

@@ -149,6 +149,7 @@ static enum rc score_rest(struct dpo *d, const struct model *ref, struct err *e)
 				.max_length = d->o.max_length,
 				.micro_tokens = d->o.micro_tokens,
 				.ld_alpha = d->o.dpo.ld_alpha,
+				.base = d->o.base,
 				.tensor = training_tensor(&d->t)};
 	struct scorer *sc = NULL;
 	enum rc rc = scorer_new(ref, stage_kern(d->t.ctx), stage_pool(d->t.ctx), &o, &sc, e);

@@ -82,10 +82,15 @@ static uint64_t mask_seed(const struct stage_ctx *ctx, const char *variant)
 static enum rc read_engine(const struct training *t, struct train_opts *o, struct err *e)
 {
 	const json_t *engine = stage_section(t->ctx, "engine");
+	const char *base = jx_get_str(engine, "base", "plain");
 
 	if (strcmp(t->format, "f32") != 0 && strcmp(t->format, "bf16") != 0)
 		return err_set(e, RC_INVALID, "engine.train \"%s\": expected f32 or bf16", t->format);
 	o->format = strcmp(t->format, "bf16") == 0 ? KERN_BF16 : KERN_F32;
+	if (strcmp(base, "plain") != 0 && strcmp(base, "q8") != 0)
+		return err_set(e, RC_INVALID, "engine.base \"%s\": expected plain or q8", base);
+	if (t->adapter.r > 0 && strcmp(base, "q8") == 0)
+		o->base = TRAIN_BASE_Q8;
 	o->micro_tokens = (int)jx_get_i64(engine, "micro_tokens", TRAIN_MICRO_TOKENS);
 	if (o->micro_tokens < 1)
 		return err_set(e, RC_INVALID, "engine.micro_tokens %d: expected 1 or more",

@@ -14,6 +14,7 @@ struct scorer {
 	struct kern_pool *pool;
 	struct scorer_opts o;
 	struct llama *llama; /* owned */
+	struct weights base; /* owned; of a model kept as 8 bits */
 	struct pack pack;    /* owned */
 	int budget;
 	bool fork;
@@ -36,6 +37,12 @@ enum rc scorer_new(const struct model *m, const struct kern *k, struct kern_pool
 	lo.max_targets = pack_targets_max(lo.max_tokens, TRAIN_SEQS_PER_PACK);
 	sc->logp = mem_array((size_t)lo.max_targets, sizeof *sc->logp);
 	sc->hit = mem_array((size_t)lo.max_targets, sizeof *sc->hit);
+	if (o->base == TRAIN_BASE_Q8) {
+		rc = train_base_load(&sc->base, m, k, pool, KERN_Q8, e);
+		lo.at.base = &sc->base;
+		if (rc != RC_OK)
+			goto out;
+	}
 	if ((rc = llama_new(m, k, pool, &lo, &sc->llama, e)) != RC_OK ||
 	    (rc = pack_new(lo.max_tokens, TRAIN_SEQS_PER_PACK, &sc->pack, e)) != RC_OK)
 		goto out;
@@ -51,6 +58,7 @@ void scorer_free(struct scorer *sc)
 	if (!sc)
 		return;
 	llama_free(sc->llama);
+	weights_release(&sc->base);
 	pack_release(&sc->pack);
 	free(sc->logp);
 	free(sc->hit);

@@ -17,6 +17,7 @@ struct scorer_opts {
 	int max_length;		 /* longest prompt + response in tokens; longer is refused */
 	int micro_tokens;	 /* 0: TRAIN_MICRO_TOKENS; changes no bit */
 	double ld_alpha;	 /* as in struct dpo_settings */
+	enum train_base base;	 /* how the matrices are kept: as under the adapter that is trained */
 	struct coll *tensor;	 /* ranks that hold the model together, or NULL; borrowed */
 };
 

@@ -107,23 +107,30 @@ static enum rc bring_set(struct trainer *tr, struct err *e)
 	return RC_OK;
 }
 
-/* The frozen weights under an adapter, from the model or straight from its files. */
-static enum rc bring_base(struct trainer *tr, struct err *e)
+enum rc train_base_load(struct weights *base, const struct model *m, const struct kern *k,
+			struct kern_pool *pool, enum kern_format f, struct err *e)
 {
 	struct model_source files;
-	enum kern_format f;
 	enum rc rc;
+
+	if (m->params)
+		return weights_load(base, m, NULL, k, pool, f, WEIGHTS_TRAIN, e);
+	rc = model_source_open(m->dir, &files, e);
+	if (rc != RC_OK)
+		return rc;
+	rc = weights_load(base, m, &files, k, pool, f, WEIGHTS_TRAIN, e);
+	model_source_close(&files);
+	return rc;
+}
+
+/* The frozen weights under an adapter. */
+static enum rc bring_base(struct trainer *tr, struct err *e)
+{
+	enum kern_format f;
 
 	if (!train_base_format(&tr->o, tr->k, &f) || tr->o.frozen)
 		return RC_OK;
-	if (tr->m->params)
-		return weights_load(&tr->base, tr->m, NULL, tr->k, tr->pool, f, WEIGHTS_TRAIN, e);
-	rc = model_source_open(tr->m->dir, &files, e);
-	if (rc != RC_OK)
-		return rc;
-	rc = weights_load(&tr->base, tr->m, &files, tr->k, tr->pool, f, WEIGHTS_TRAIN, e);
-	model_source_close(&files);
-	return rc;
+	return train_base_load(&tr->base, tr->m, tr->k, tr->pool, f, e);
 }
 
 static struct llama_where where_of(const struct trainer *tr)

@@ -44,6 +44,10 @@ struct trainer {
 int train_pack_rows(int budget, int max_length, bool pairs);
 /* The decoder that such a trainer makes. */
 struct llama_opts train_llama_opts(const struct train_opts *o);
+/* Frozen weights packed in that format, from the model or, when it is a mere layout, straight from its
+ * files. The caller releases them, also after an error. */
+enum rc train_base_load(struct weights *base, const struct model *m, const struct kern *k,
+			struct kern_pool *pool, enum kern_format f, struct err *e);
 /* The format of packed frozen weights; false when they are not packed. */
 bool train_base_format(const struct train_opts *o, const struct kern *k, enum kern_format *f);
 /* False where the model's attention window is shorter than a sequence can be. */
