@@ -9,7 +9,8 @@ struct queue {
 	int64_t lease_ms;
 };
 
-/* Starts "FCALL pawl2_<verb> 1 {pawl}:m <schema>"; arguments follow with redis_cmd_add. */
+/* Starts "FCALL pawl2_<verb> 1 {pawl}:m <schema>"; arguments follow with redis_cmd_add. Calls of a thread
+ * that restores (restore.h) are marked as such. */
 void call_begin(struct redis_cmd *c, const char *verb);
 /* Runs it; reloads the library when Redis has lost it. out may be NULL. */
 enum rc call_end(struct queue *q, struct redis_cmd *c, struct redis_reply **out, struct err *e);
@@ -17,6 +18,14 @@ enum rc call_end(struct queue *q, struct redis_cmd *c, struct redis_reply **out,
 enum rc call_words(struct queue *q, const char *verb, const char *const *args, int64_t *n,
 		   struct err *e);
 void cmd_json(struct redis_cmd *c, const json_t *v); /* NULL adds "" */
+#define NONCE_MAX 17 /* 64 random bits in hex, and the terminator */
+void nonce_make(char out[NONCE_MAX]);
+/* Adds worker, nonce and lease: what a token is made of. The nonce keeps tokens apart even if a failover
+ * of Redis rolls the fence counter back. */
+enum rc claim_worker(struct queue *q, struct redis_cmd *c, const char *worker, struct err *e);
+/* What Redis granted as a claim, inputs resolved; NULL when it granted nothing. A job whose inputs cannot
+ * exist is parked with the reason, and no claim made. */
+enum rc claim_or_park(struct queue *q, const struct redis_reply *grant, json_t **claim, struct err *e);
 
 /* "<command> <prefix><name> words…" as one command. */
 void cmd_key(struct redis_cmd *c, const char *command, const char *prefix, const char *name,

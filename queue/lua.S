@@ -12,6 +12,7 @@ queue_lua_text:
 	.incbin "queue/lua/40_retry.lua"
 	.incbin "queue/lua/50_tick.lua"
 	.incbin "queue/lua/60_worker.lua"
+	.incbin "queue/lua/70_restore.lua"
 	.incbin "queue/lua/80_audit.lua"
 queue_lua_end:
 	.byte 0

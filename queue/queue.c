@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "queue/internal.h"
 #include "queue/keys.h"
+#include "queue/restore.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,13 @@ extern const char queue_lua_text[], queue_lua_end[];
 
 /* --- calling functions ------------------------------------------------------------------------- */
 
+static _Thread_local bool restoring;
+
+void queue_restoring(bool on)
+{
+	restoring = on;
+}
+
 void call_begin(struct redis_cmd *c, const char *verb)
 {
 	char name[64];
@@ -21,7 +29,7 @@ void call_begin(struct redis_cmd *c, const char *verb)
 	str_fmt(name, sizeof(name), QUEUE_VERB "%s", verb);
 	redis_cmd_add(c, "FCALL");
 	redis_cmd_add(c, name);
-	redis_cmd_words(c, "1 " KEY_META " " QUEUE_SCHEMA);
+	redis_cmd_words(c, restoring ? "1 " KEY_META " " QUEUE_SCHEMA "!" : "1 " KEY_META " " QUEUE_SCHEMA);
 }
 
 enum rc call_end(struct queue *q, struct redis_cmd *c, struct redis_reply **out, struct err *e)

@@ -145,6 +145,7 @@ struct queue_tick {
 	int64_t n_due;         /* delayed -> ready */
 	int64_t n_cancelled;   /* grace over */
 	int64_t n_workers_lost;
+	bool behind; /* Redis may know less than the store, and time stands still: see restore.h. */
 };
 enum rc queue_tick(struct queue *q, struct queue_tick *out, struct err *e);
 

@@ -467,7 +467,8 @@ void reply_free(struct redis_reply *p)
 
 /* --- calls ------------------------------------------------------------------------------------- */
 
-/* Error replies by first word. The first block is our function library, the rest Redis. */
+/* Error replies by first word. The first N_OURS are our function library's, the rest Redis's. */
+#define N_OURS 7
 static const struct {
 	const char *word;
 	enum rc rc;
@@ -476,6 +477,7 @@ static const struct {
 	{"STALE", RC_STALE, false},      {"CONFLICT", RC_CONFLICT, false},
 	{"NOTFOUND", RC_NOTFOUND, false}, {"INVALID", RC_INVALID, false},
 	{"FULL", RC_FULL, false},        {"SCHEMA", RC_UNSUPPORTED, false},
+	{"BEHIND", RC_UNREACHABLE, true},
 	{"OOM", RC_FULL, false},         {"NOPERM", RC_DENIED, false},
 	{"NOAUTH", RC_DENIED, false},    {"WRONGPASS", RC_DENIED, false},
 	{"MISCONF", RC_IO, false},       {"LOADING", RC_UNREACHABLE, true},
@@ -493,9 +495,9 @@ static enum rc error_of(const struct redis_reply *p, bool *again, struct err *e)
 		if (strlen(error_words[i].word) != len || strncmp(text, error_words[i].word, len))
 			continue;
 		*again = error_words[i].again;
-		if (i < 6)
+		if (i < N_OURS)
 			text += len + (text[len] == ' ');
-		return err_set(e, error_words[i].rc, "%s%s", i < 6 ? "" : "redis: ", text);
+		return err_set(e, error_words[i].rc, "%s%s", i < N_OURS ? "" : "redis: ", text);
 	}
 	return err_set(e, RC_IO, "redis: %s", text);
 }
@@ -555,8 +557,12 @@ static enum rc try_once(struct redis *r, const struct redis_cmd *c, size_t n, in
 	if (reply_kind(out[0]) == REDIS_ERROR)
 		rc = error_of(out[0], &busy, e);
 	if (busy) {
+		bool ours = str_starts(reply_text(out[0]), "BEHIND"); /* The connection is not at fault. */
 		replies_free(out, n);
-		pool_broken(r, conn);
+		if (ours)
+			pool_give(r, conn);
+		else
+			pool_broken(r, conn);
 		*again = true;
 		return rc;
 	}

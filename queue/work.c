@@ -38,21 +38,36 @@ bool queue_fail_kind_of(const char *text, enum queue_fail_kind *out)
 
 /* --- claim ------------------------------------------------------------------------------------- */
 
-/* Adds worker, nonce, lease and queues. The nonce keeps tokens apart even if a failover of Redis
- * rolls the fence counter back. */
+void nonce_make(char out[NONCE_MAX])
+{
+	uint8_t bytes[NONCE_MAX / 2];
+
+	random_bytes(bytes, sizeof(bytes));
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		str_fmt(out + 2 * i, 3, "%02x", bytes[i]);
+}
+
+enum rc claim_worker(struct queue *q, struct redis_cmd *c, const char *worker, struct err *e)
+{
+	char nonce[NONCE_MAX];
+
+	if (!word_valid(worker, WORKER_ID_MAX))
+		return err_set(e, RC_INVALID, "worker id \"%.70s\": expected a short word", worker);
+	nonce_make(nonce);
+	redis_cmd_add(c, worker);
+	redis_cmd_add(c, nonce);
+	redis_cmd_i64(c, q->lease_ms);
+	return RC_OK;
+}
+
+/* Adds worker, nonce, lease and queues. */
 static enum rc claim_arguments(struct queue *q, struct redis_cmd *c, const struct queue_claim_req *r,
 			       struct err *e)
 {
 	const char *const *stages = r->stages && *r->stages ? r->stages : stage_names;
 	struct buf queues = BUF_INIT;
-	char nonce[17];
-	uint8_t bytes[8];
+	enum rc rc;
 
-	if (!word_valid(r->worker, WORKER_ID_MAX))
-		return err_set(e, RC_INVALID, "worker id \"%.70s\": expected a short word", r->worker);
-	random_bytes(bytes, sizeof(bytes));
-	for (size_t i = 0; i < sizeof(bytes); i++)
-		str_fmt(nonce + 2 * i, 3, "%02x", bytes[i]);
 	for (const char *const *p = r->pools; p && *p; p++)
 		if (!word_valid(*p, POOL_NAME_MAX))
 			return err_set(e, RC_INVALID, "pool \"%.40s\": expected a short word", *p);
@@ -61,12 +76,10 @@ static enum rc claim_arguments(struct queue *q, struct redis_cmd *c, const struc
 		for (const char *const *p = r->pools; p && *p; p++)
 			buf_printf(&queues, ",%s@%s", *s, *p);
 	}
-	redis_cmd_add(c, r->worker);
-	redis_cmd_add(c, nonce);
-	redis_cmd_i64(c, q->lease_ms);
+	rc = claim_worker(q, c, r->worker, e);
 	redis_cmd_add(c, queues.data);
 	buf_release(&queues);
-	return RC_OK;
+	return rc;
 }
 
 /* The output `role` in a job's stored list, or NULL. Borrowed. */
@@ -140,8 +153,7 @@ static enum rc claim_json(const struct redis_reply *grant, json_t **claim, struc
 	return rc;
 }
 
-/* As claim_json, but a job whose inputs cannot exist is parked with the reason, and no claim made. */
-static enum rc claim_or_park(struct queue *q, const struct redis_reply *grant, json_t **claim,
+enum rc claim_or_park(struct queue *q, const struct redis_reply *grant, json_t **claim,
 			     struct err *e)
 {
 	struct err why = {0};
@@ -369,6 +381,7 @@ enum rc queue_tick(struct queue *q, struct queue_tick *out, struct err *e)
 			.n_due = reply_i64(reply_at(p, 4)),
 			.n_cancelled = reply_i64(reply_at(p, 5)),
 			.n_workers_lost = reply_i64(reply_at(p, 6)),
+			.behind = reply_i64(reply_at(p, 7)) == 1,
 		};
 	reply_free(p);
 	return rc;

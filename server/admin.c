@@ -93,6 +93,7 @@ static int answer_live(struct server *s, struct buf *b)
 static int answer_ready(struct server *s, struct buf *b)
 {
 	const char *why = atomic_load(&s->stopping)   ? "stopping"
+			  : atomic_load(&s->behind)   ? "Redis is being compared with the store"
 			  : atomic_load(&s->redis_ok) ? "ready"
 						      : "Redis does not answer";
 

@@ -2,6 +2,7 @@
 
 #include "base/clk.h"
 #include "base/jsonx.h"
+#include "base/sha256.h"
 #include "base/str.h"
 #include "queue/queue.h"
 #include "server/server.h"
@@ -9,6 +10,8 @@
 
 #include <math.h>
 #include <string.h>
+
+#define NS_DECIDED "decided" /* the last decision of a run that Redis carried out */
 
 /* --- the verbs ----------------------------------------------------------------------------- */
 
@@ -116,16 +119,32 @@ static void record_path(const char *run, char path[64])
 	str_fmt(path, 64, "runs/%s/decisions.jsonl", run);
 }
 
+static json_t *decision_new(const char *what, const char *job, const json_t *detail, const char *who)
+{
+	char id[17];
+	uint8_t bytes[8];
+
+	random_bytes(bytes, sizeof bytes);
+	for (size_t i = 0; i < sizeof bytes; i++)
+		str_fmt(id + 2 * i, 3, "%02x", bytes[i]);
+	return json_pack("{s:s, s:s, s:s, s:I, s:s*, s:O*}", "id", id, "what", what, "by", who, "at_ms",
+			 (json_int_t)clk_now_ms(), "job", job, "detail", detail);
+}
+
+static enum rc append(struct server *s, const char *run, const json_t *d, struct err *e)
+{
+	char path[64];
+
+	record_path(run, path);
+	return store_doc_append(s->store, path, d, e);
+}
+
 enum rc decision_append(struct server *s, const char *run, const char *what, const char *job,
 			const json_t *detail, const char *who, struct err *e)
 {
-	json_t *d = json_pack("{s:s, s:s, s:I, s:s*, s:O*}", "what", what, "by", who, "at_ms",
-			      (json_int_t)clk_now_ms(), "job", job, "detail", detail);
-	char path[64];
-	enum rc rc;
+	json_t *d = decision_new(what, job, detail, who);
+	enum rc rc = append(s, run, d, e);
 
-	record_path(run, path);
-	rc = store_doc_append(s->store, path, d, e);
 	json_decref(d);
 	return rc;
 }
@@ -136,6 +155,56 @@ enum rc decision_list(struct server *s, const char *run, json_t **out, struct er
 
 	record_path(run, path);
 	return store_doc_lines(s->store, path, out, e);
+}
+
+enum rc decision_mark(struct server *s, const char *run, const json_t *d, struct err *e)
+{
+	json_t *id = json_string(jx_get_str(d, "id", ""));
+	enum rc rc = queue_kv_put(s->queue, NS_DECIDED, run, id, 0, e);
+
+	json_decref(id);
+	return rc;
+}
+
+enum rc decision_mark_none(struct server *s, const char *run, struct err *e)
+{
+	return decision_mark(s, run, NULL, e);
+}
+
+/* Index of the first decision after the one Redis carried out last; a run from before there were marks has
+ * carried out those without an id. */
+static size_t first_pending(const json_t *all, const json_t *mark)
+{
+	const char *last = json_string_value(mark);
+	size_t n = json_array_size(all), i;
+
+	for (i = n; i > 0; i--) {
+		const char *id = jx_get_str(json_array_get(all, i - 1), "id", "");
+
+		if (last && last[0] ? strcmp(id, last) == 0 : !last && !id[0])
+			break;
+	}
+	return i;
+}
+
+enum rc decision_pending(struct server *s, const char *run, json_t **out, struct err *e)
+{
+	json_t *all = NULL, *mark = NULL;
+	enum rc rc = decision_list(s, run, &all, e);
+
+	*out = NULL;
+	if (!rc && json_array_size(all) > 0)
+		rc = queue_kv_get(s->queue, NS_DECIDED, run, &mark, e);
+	if (rc == RC_NOTFOUND)
+		rc = RC_OK;
+	if (!rc) {
+		*out = json_array();
+		for (size_t i = first_pending(all, mark); i < json_array_size(all); i++)
+			json_array_append(*out, json_array_get(all, i));
+	}
+	json_decref(all);
+	json_decref(mark);
+	return rc;
 }
 
 static enum rc carry_out(struct queue *q, const char *run, const char *what, const char *job,
@@ -159,10 +228,18 @@ enum rc decision_make(struct server *s, const char *run, const char *what, const
 		      const json_t *detail, const char *who, struct err *e)
 {
 	const struct verb *v = verb_of(what, job != NULL);
+	json_t *d = decision_new(what, job, detail, who);
 	enum rc rc =
 		v ? detail_check(v, detail, e) : err_set(e, RC_NOTFOUND, "no verb \"%s\"", what);
 
 	if (!rc)
-		rc = decision_append(s, run, what, job, detail, who, e);
-	return rc ? rc : carry_out(s->queue, run, what, job, detail, e);
+		rc = append(s, run, d, e);
+	if (!rc) {
+		rc = carry_out(s->queue, run, what, job, detail, e);
+		/* One that was refused is over as well; of one without an answer nothing is known. */
+		if (rc != RC_UNREACHABLE && rc != RC_TIMEOUT && decision_mark(s, run, d, rc ? NULL : e) && !rc)
+			rc = e ? e->code : RC_UNREACHABLE;
+	}
+	json_decref(d);
+	return rc;
 }

@@ -8,6 +8,7 @@
 #include "base/version.h"
 #include "migrations/migrations.h"
 #include "queue/queue.h"
+#include "queue/restore.h"
 #include "server/admin.h"
 #include "server/auth.h"
 #include "server/events.h"
@@ -86,11 +87,19 @@ static void settings(struct server *s, const struct conf *c)
 	check_listen(s, c);
 }
 
+/* A new keyspace is guarded before it is made, so that no other server may fill it unseen. */
+static enum rc guard_and_migrate(struct queue *q, struct err *e)
+{
+	enum rc rc = queue_guard(q, e);
+
+	return rc ? rc : migrations_run(q, e);
+}
+
 static void open_state(struct server *s, const struct conf *c)
 {
 	struct queue_opts o = {.accept_loss = conf_bool(c, "server.accept_loss"),
 			       .lease_ms = s->lease_ms,
-			       .migrate = migrations_run};
+			       .migrate = guard_and_migrate};
 	char store[SERVER_URL_MAX + 16];
 	struct err e = {0};
 
@@ -174,6 +183,15 @@ static void drain(struct server *s, struct hub *hub)
 		clk_sleep_ms(10);
 }
 
+/* What Redis lost comes back before anybody is answered. */
+static enum rc compare_first(struct server *s, struct err *e)
+{
+	struct queue_tick t;
+	enum rc rc = queue_tick(s->queue, &t, e);
+
+	return rc || !t.behind ? rc : rebuild_compare(s, e);
+}
+
 static void serve(struct server *s, const struct conf *c, const sigset_t *set)
 {
 	struct http_opts o = {.listen = conf_str(c, "server.listen"),
@@ -188,7 +206,7 @@ static void serve(struct server *s, const struct conf *c, const sigset_t *set)
 	struct hub *hub = NULL;
 	struct err e = {0};
 
-	if (auth_start(s, &e) || reconcile_start(s, &reconcile, &e) || hub_start(s, &hub, &e) ||
+	if (compare_first(s, &e) || auth_start(s, &e) || reconcile_start(s, &reconcile, &e) || hub_start(s, &hub, &e) ||
 	    admin_start(s, conf_str(c, "server.admin_listen"), &admin, &e) ||
 	    http_start(&o, s, &http, &e))
 		die("%s", e.text);

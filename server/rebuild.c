@@ -1,10 +1,13 @@
 #include "server/rebuild.h"
 
+#include "base/clk.h"
 #include "base/fs.h"
 #include "base/jsonx.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "migrations/migrations.h"
 #include "queue/queue.h"
+#include "queue/restore.h"
 #include "server/decision.h"
 #include "server/index.h"
 #include "server/logs.h"
@@ -16,18 +19,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NS_REBUILD "rebuild" /* runs whose decisions were not replayed yet */
 #define WORKER "rebuild-0"
-#define POOLS_MAX 64
 
+/* One run being compared. */
 struct ctx {
 	struct server *s;
 	struct rebuild_sum *sum;
-	json_t *runs;	   /* ids made or continued here */
-	json_t *manifests; /* {job: path of its newest manifest} */
-	json_t *held;	   /* [{job, token}] claimed without a result to give */
+	int64_t fence;	   /* highest seen in the store, over all runs */
+	json_t *manifests; /* {job: [fence, path]} of its newest manifest */
 	json_t *invalid;   /* {job: when it was last declared invalid, ms} */
-	json_t *pools;	   /* {name: true}: every pool a run asks for */
 };
 
 /* "<job>.<fence>.json" -> job and fence. */
@@ -63,8 +63,7 @@ static bool outputs_present(struct server *s, const json_t *manifest)
 /* Remembers, per job, the manifest with the highest fence. Names are sorted as text, so compare. */
 static enum rc gather_manifests(struct ctx *c, const char *run, struct err *e)
 {
-	json_t *fences = json_object();
-	char folder[64], job[JOB_ID_MAX], path[DOC_PATH_MAX];
+	char folder[64], job[JOB_ID_MAX];
 	char **names = NULL;
 	int64_t fence;
 	size_t n = 0;
@@ -73,15 +72,19 @@ static enum rc gather_manifests(struct ctx *c, const char *run, struct err *e)
 	str_fmt(folder, sizeof folder, "jobs/%s", run);
 	rc = store_doc_list(c->s->store, folder, &names, &n, e);
 	for (size_t i = 0; !rc && i < n; i++) {
-		if (!manifest_name(names[i], job, &fence) || fence < jx_get_i64(fences, job, -1))
+		const json_t *old;
+
+		if (!manifest_name(names[i], job, &fence))
 			continue;
-		str_fmt(path, sizeof path, "%s/%s", folder, names[i]);
-		json_object_set_new(fences, job, json_integer(fence));
-		json_object_set_new(c->manifests, job, json_string(path));
+		c->fence = fence > c->fence ? fence : c->fence;
+		old = json_object_get(c->manifests, job);
+		if (!old || fence >= json_integer_value(json_array_get(old, 0)))
+			json_object_set_new(c->manifests, job,
+					    json_pack("[I, s++]", (json_int_t)fence, folder, "/",
+						      names[i]));
 	}
 	if (!rc)
 		fs_list_free(names);
-	json_decref(fences);
 	return rc;
 }
 
@@ -95,23 +98,6 @@ static bool was_abandoned(const json_t *decisions)
 	return false;
 }
 
-/* The class, weight and limit a run was submitted with; while results are handed out it has no limit. */
-static enum rc tune_as_submitted(struct queue *q, const char *run, bool limits, struct err *e)
-{
-	json_t *now = NULL, *spec;
-	struct queue_tuning t;
-	enum rc rc = queue_run(q, run, &now, e);
-
-	if (rc)
-		return rc;
-	spec = json_object_get(json_object_get(now, "record"), "spec");
-	t = (struct queue_tuning){(int)jx_get_i64(now, "class", 5), jx_get_f64(now, "weight", 1),
-				  limits ? (int)jx_get_i64(spec, "max_running", 0) : 0};
-	json_decref(now);
-	rc = queue_tune_run(q, run, &t, e);
-	return rc == RC_CONFLICT ? RC_OK : rc; /* it has ended */
-}
-
 /* Results made before their job was declared invalid are not results. */
 static void note_invalidations(struct ctx *c, const json_t *decisions)
 {
@@ -120,75 +106,6 @@ static void note_invalidations(struct ctx *c, const json_t *decisions)
 
 	json_array_foreach(decisions, i, d) if (strcmp(jx_get_str(d, "what", ""), "invalidate") == 0)
 		json_object_set(c->invalid, jx_get_str(d, "job", ""), json_object_get(d, "at_ms"));
-}
-
-/* Jobs of a pool are claimed by naming it. */
-static void note_pools(struct ctx *c, const json_t *spec)
-{
-	const json_t *p;
-	size_t i;
-
-	json_array_foreach(json_object_get(spec, "pools"), i, p)
-	{
-		const char *eq = strchr(json_string_value(p), '=');
-
-		if (eq)
-			json_object_set_new(c->pools, eq + 1, json_true());
-	}
-}
-
-/* A run that Redis does not know is submitted; the mark says that its decisions are still to come.
- */
-static enum rc revive_run(struct ctx *c, const char *run, const json_t *record,
-			  const json_t *decisions, struct err *e)
-{
-	struct queue *q = c->s->queue;
-	json_t *known = NULL, *mark = NULL;
-	char got[RUN_ID_MAX];
-	bool existed, fresh = queue_run(q, run, &known, NULL) == RC_NOTFOUND;
-	enum rc rc = RC_OK;
-
-	json_decref(known);
-	if (fresh) {
-		mark = json_true();
-		rc = queue_kv_put(q, NS_REBUILD, run, mark, 0, e);
-	} else if (queue_kv_get(q, NS_REBUILD, run, &mark, NULL)) {
-		return RC_OK; /* Alive already, and not by an earlier rebuild cut short. */
-	}
-	json_decref(mark);
-	if (!rc)
-		rc = queue_submit(q, record, jx_get_str(record, "idem_key", NULL),
-				  jx_get_str(record, "body_digest", ""), got, &existed, e);
-	if (!rc)
-		rc = tune_as_submitted(q, run, false, e);
-	if (!rc)
-		rc = gather_manifests(c, run, e);
-	if (!rc)
-		rc = reconcile_run(c->s, run, e);
-	note_pools(c, json_object_get(record, "spec"));
-	note_invalidations(c, decisions);
-	json_array_append_new(c->runs, json_string(run));
-	c->sum->n_runs += fresh;
-	return rc;
-}
-
-static enum rc one_run(struct ctx *c, const char *run, struct err *e)
-{
-	json_t *record = NULL, *decisions = NULL;
-	char path[64];
-	enum rc rc;
-
-	str_fmt(path, sizeof path, "runs/%s/record.json", run);
-	rc = store_doc_get(c->s->store, path, &record, e);
-	if (rc == RC_NOTFOUND)
-		return RC_OK;
-	if (!rc)
-		rc = decision_list(c->s, run, &decisions, e);
-	if (!rc && !was_abandoned(decisions))
-		rc = revive_run(c, run, record, decisions, e);
-	json_decref(record);
-	json_decref(decisions);
-	return rc;
 }
 
 /* Made from the very inputs the job has now, and after any invalidation. */
@@ -208,150 +125,260 @@ static bool still_valid(const struct ctx *c, const json_t *job, const json_t *ma
 	return true;
 }
 
-/* Gives a claimed job its result of old. *done tells whether there was one. */
-static enum rc settle(struct ctx *c, const json_t *claim, bool *done, struct err *e)
+/* --- results ------------------------------------------------------------------------------- */
+
+/* Gives the claimed job the result of manifest `m`; hands it back when that is not of its inputs. */
+static enum rc give_result(struct ctx *c, const json_t *claim, const json_t *m, int64_t fence, bool *done,
+			   struct err *e)
 {
 	static const char *const names[] = {"seconds", "engine", "code", "key", NULL};
 	const char *job = jx_get_str(json_object_get(claim, "job"), "id", "");
-	const char *path = jx_get_str(c->manifests, job, NULL);
-	json_t *m = NULL, *info = json_object();
+	const char *token = jx_get_str(claim, "token", "");
+	json_t *info;
 	bool again;
+	enum rc rc;
+
+	if (!still_valid(c, json_object_get(claim, "job"), m)) {
+		log_info("rebuild", "result_outdated", "job=%s", job);
+		return strtoll(token, NULL, 10) == fence
+			       ? RC_OK /* the lease is its worker's */
+			       : queue_fail(c->s->queue, job, token, QUEUE_FAIL_PREEMPTED, NULL, e);
+	}
+	info = json_object();
+	for (int i = 0; names[i]; i++)
+		if (json_object_get(m, names[i]))
+			json_object_set(info, names[i], json_object_get(m, names[i]));
+	rc = queue_complete(c->s->queue, job, token, json_object_get(m, "outputs"),
+			    json_object_get(m, "metrics"), info, NULL, &again, NULL, e);
+	json_decref(info);
+	*done = !rc;
+	c->sum->n_jobs += !rc;
+	if (!rc)
+		index_manifest(c->s, m, NULL);
+	return rc == RC_STALE ? RC_OK : rc; /* Another server was quicker. */
+}
+
+/* A job that may be given a result gets the one the store has, if it has one. *done tells whether. */
+static enum rc settle(struct ctx *c, const char *job, bool *done, struct err *e)
+{
+	const json_t *known = json_object_get(c->manifests, job);
+	int64_t fence = json_integer_value(json_array_get(known, 0));
+	json_t *m = NULL, *claim = NULL;
 	enum rc rc = RC_OK;
 
 	*done = false;
-	if (path && store_doc_get(c->s->store, path, &m, NULL) == RC_OK) {
-		if (!still_valid(c, json_object_get(claim, "job"), m)) {
-			log_info("rebuild", "result_outdated", "job=%s", job);
-		} else if (outputs_present(c->s, m)) {
-			for (int i = 0; names[i]; i++)
-				if (json_object_get(m, names[i]))
-					json_object_set(info, names[i],
-							json_object_get(m, names[i]));
-			rc = queue_complete(c->s->queue, job, jx_get_str(claim, "token", ""),
-					    json_object_get(m, "outputs"),
-					    json_object_get(m, "metrics"), info, NULL, &again, NULL,
-					    e);
-			*done = !rc;
-			c->sum->n_jobs += !rc;
-			if (!rc)
-				index_manifest(c->s, m, NULL);
-		} else {
-			c->sum->n_missing++;
-			log_warn("rebuild", "outputs_missing", "job=%s", job);
-		}
+	if (!known || store_doc_get(c->s->store, json_string_value(json_array_get(known, 1)), &m, NULL))
+		return RC_OK;
+	if (jx_get_i64(m, "ended_ms", 0) < jx_get_i64(c->invalid, job, 0)) {
+		log_info("rebuild", "result_outdated", "job=%s", job);
+	} else if (!outputs_present(c->s, m)) {
+		c->sum->n_missing++;
+		log_warn("rebuild", "outputs_missing", "job=%s", job);
+	} else {
+		rc = queue_restore_take(c->s->queue, WORKER, job, fence, &claim, e);
+		if (!rc && claim)
+			rc = give_result(c, claim, m, fence, done, e);
+		if (rc == RC_CONFLICT || rc == RC_NOTFOUND)
+			rc = RC_OK; /* It waits for parents, ended otherwise, or has a later lease. */
 	}
-	json_decref(info);
+	json_decref(claim);
 	json_decref(m);
 	return rc;
 }
 
-/* Claims everything that can be claimed; *progress when anything was settled. */
-static enum rc sweep(struct ctx *c, bool *progress, struct err *e)
+/* Each job once, parents before children; one that was handed back is not tried again. */
+static enum rc settle_all(struct ctx *c, const char *run, struct err *e)
 {
-	const char *pools[POOLS_MAX + 1] = {NULL}, *pool;
-	struct queue_claim_req req = {.worker = WORKER, .pools = pools};
-	json_t *run, *known;
-	size_t n = 0;
+	json_t *tried = json_object(), *jobs, *job;
+	bool progress = true, done;
 	size_t i;
 	enum rc rc = RC_OK;
 
-	*progress = false;
-	json_object_foreach(c->pools, pool, known) if (n < POOLS_MAX) pools[n++] = pool;
-	for (;;) {
-		json_t *claim = NULL;
-		bool done = false;
+	while (!rc && progress) {
+		progress = false;
+		jobs = NULL;
+		rc = reconcile_run(c->s, run, e);
+		if (!rc)
+			rc = queue_restore_open(c->s->queue, run, &jobs, e);
+		json_array_foreach(jobs, i, job)
+		{
+			const char *id = json_string_value(job);
 
-		rc = queue_claim(c->s->queue, &req, &claim, e);
-		if (rc || !claim)
-			break;
-		rc = settle(c, claim, &done, e);
-		if (!done)
-			json_array_append_new(
-				c->held,
-				json_pack("{s:O, s:O}", "job",
-					  json_object_get(json_object_get(claim, "job"), "id"),
-					  "token", json_object_get(claim, "token")));
-		*progress |= done;
-		json_decref(claim);
-		if (rc)
-			break;
+			if (rc || json_object_get(tried, id))
+				continue;
+			json_object_set_new(tried, id, json_true());
+			rc = settle(c, id, &done, e);
+			progress |= done;
+		}
+		json_decref(jobs);
 	}
-	json_array_foreach(c->runs, i, run) if (!rc) rc =
-		reconcile_run(c->s, json_string_value(run), e);
+	json_decref(tried);
 	return rc;
 }
 
-static void release_held(struct ctx *c)
-{
-	const json_t *h;
-	size_t i;
+/* --- decisions ----------------------------------------------------------------------------- */
 
-	json_array_foreach(c->held, i, h)
-		queue_fail(c->s->queue, jx_get_str(h, "job", ""), jx_get_str(h, "token", ""),
-			   QUEUE_FAIL_PREEMPTED, NULL, NULL);
-	queue_worker_gone(c->s->queue, WORKER, NULL);
+/* Whether the job still has a result from before the decision. */
+static bool has_older_result(struct queue *q, const json_t *d)
+{
+	json_t *job = NULL;
+	bool older = queue_job(q, jx_get_str(d, "job", ""), &job, NULL) == RC_OK &&
+		     strcmp(jx_get_str(job, "state", ""), "done") == 0 &&
+		     jx_get_i64(job, "ended_ms", 0) < jx_get_i64(d, "at_ms", 0);
+
+	json_decref(job);
+	return older;
 }
 
-/* A decision that no longer applies (a cancelled job that is done) is history; results older than an
- * invalidation were not handed out (settle). */
-static void replay_decision(struct queue *q, const char *run, const json_t *d)
+/* One that no longer applies (a cancelled job that is done) is history; a result older than an
+ * invalidation was not handed out, so there may be nothing to take back. */
+static enum rc replay(struct ctx *c, const char *run, const json_t *d, struct err *e)
 {
-	if (strcmp(jx_get_str(d, "what", ""), "invalidate") != 0)
-		decision_apply(q, run, d, NULL);
+	bool undo = strcmp(jx_get_str(d, "what", ""), "invalidate") == 0;
+	enum rc rc = RC_OK;
+
+	if (!undo || has_older_result(c->s->queue, d))
+		rc = decision_apply(c->s->queue, run, d, e);
+	if (rc == RC_UNREACHABLE || rc == RC_TIMEOUT)
+		return rc;
+	return decision_mark(c->s, run, d, e);
 }
 
-static enum rc replay_decisions(struct ctx *c, const char *run, struct err *e)
+static enum rc replay_all(struct ctx *c, const char *run, const json_t *pending, struct err *e)
 {
-	json_t *decisions = NULL, *d;
+	const json_t *d;
 	size_t i;
+	enum rc rc = RC_OK;
+
+	json_array_foreach(pending, i, d) if (!rc) rc = replay(c, run, d, e);
+	c->sum->n_decisions += (int)json_array_size(pending);
+	if (!rc && json_array_size(pending) > 0)
+		rc = settle_all(c, run, e);
+	return rc;
+}
+
+/* --- one run ------------------------------------------------------------------------------- */
+
+static enum rc revive_run(struct ctx *c, const char *run, const json_t *record, struct err *e)
+{
+	char got[RUN_ID_MAX];
+	bool existed;
+	enum rc rc = decision_mark_none(c->s, run, e);
+
+	if (!rc)
+		rc = queue_submit(c->s->queue, record, jx_get_str(record, "idem_key", NULL),
+				  jx_get_str(record, "body_digest", ""), got, &existed, e);
+	c->sum->n_runs += !rc;
+	return rc;
+}
+
+/* Makes the run known to Redis. *known stays false for a submission that was refused. */
+static enum rc known_run(struct ctx *c, const char *run, const json_t *decisions, bool *known, json_t **info,
+			 struct err *e)
+{
+	json_t *record = NULL;
+	char path[64];
+	enum rc rc = queue_run(c->s->queue, run, info, e);
+
+	*known = rc == RC_OK;
+	if (rc != RC_NOTFOUND || was_abandoned(decisions))
+		return rc == RC_NOTFOUND ? RC_OK : rc;
+	str_fmt(path, sizeof path, "runs/%s/record.json", run);
+	rc = store_doc_get(c->s->store, path, &record, e);
+	if (rc == RC_NOTFOUND)
+		return RC_OK;
+	if (!rc)
+		rc = revive_run(c, run, record, e);
+	if (!rc)
+		rc = queue_run(c->s->queue, run, info, e);
+	*known = rc == RC_OK;
+	json_decref(record);
+	return rc;
+}
+
+/* Every done job has a manifest, so a run with as many of both has lost none. */
+static enum rc compare_run(struct ctx *c, const char *run, const json_t *info, const json_t *decisions,
+			   struct err *e)
+{
+	json_t *pending = NULL;
+	int64_t done = jx_get_i64(json_object_get(info, "counts"), "done", 0);
+	enum rc rc = decision_pending(c->s, run, &pending, e);
+
+	json_object_clear(c->manifests);
+	note_invalidations(c, decisions);
+	if (!rc && (json_array_size(pending) > 0 || json_is_null(json_object_get(info, "ended_ms"))))
+		rc = gather_manifests(c, run, e);
+	if (!rc && (int64_t)json_object_size(c->manifests) > done)
+		rc = settle_all(c, run, e);
+	if (!rc)
+		rc = replay_all(c, run, pending, e);
+	json_decref(pending);
+	return rc;
+}
+
+static enum rc one_run(struct ctx *c, const char *run, struct err *e)
+{
+	json_t *decisions = NULL, *info = NULL;
+	bool known = false;
 	enum rc rc = decision_list(c->s, run, &decisions, e);
 
 	if (!rc)
-		rc = tune_as_submitted(c->s->queue, run, true, e);
-	json_array_foreach(decisions, i, d) replay_decision(c->s->queue, run, d);
+		rc = known_run(c, run, decisions, &known, &info, e);
+	if (!rc && known)
+		rc = compare_run(c, run, info, decisions, e);
 	json_decref(decisions);
-	if (!rc)
-		rc = reconcile_run(c->s, run, e);
-	return rc ? rc : queue_kv_del(c->s->queue, NS_REBUILD, run, e);
+	json_decref(info);
+	return rc;
 }
 
-static enum rc rebuild_all(struct ctx *c, char **names, size_t n, struct err *e)
-{
-	json_t *info = json_pack("{s:s}", "name", "rebuild"), *run;
-	bool progress = true;
-	size_t i;
-	enum rc rc = queue_worker_register(c->s->queue, WORKER, info, e);
+/* --- all runs ------------------------------------------------------------------------------ */
 
-	json_decref(info);
-	for (i = 0; !rc && i < n; i++)
+static enum rc all_runs(struct ctx *c, struct err *e)
+{
+	char **names = NULL;
+	size_t n = 0;
+	enum rc rc = store_doc_list(c->s->store, "runs", &names, &n, e);
+
+	for (size_t i = 0; !rc && i < n; i++)
 		if (run_id_valid(names[i]))
 			rc = one_run(c, names[i], e);
-	while (!rc && progress)
-		rc = sweep(c, &progress, e);
-	release_held(c);
-	json_array_foreach(c->runs, i, run) if (!rc) rc =
-		replay_decisions(c, json_string_value(run), e);
+	fs_list_free(names);
 	return rc;
 }
 
 enum rc rebuild(struct server *s, struct rebuild_sum *sum, struct err *e)
 {
-	struct ctx c = {s, sum, json_array(), json_object(), json_array(), json_object(), json_object()};
-	char **names = NULL;
-	size_t n = 0;
-	enum rc rc = store_doc_list(s->store, "runs", &names, &n, e);
+	struct ctx c = {.s = s, .sum = sum, .manifests = json_object(), .invalid = json_object()};
+	int64_t start = clk_mono_ms();
+	enum rc rc;
 
 	memset(sum, 0, sizeof *sum);
-	if (!rc) {
-		rc = rebuild_all(&c, names, n, e);
-		if (!rc)
-			rc = quotas_restore(s, e);
-		fs_list_free(names);
-	}
-	json_decref(c.runs);
+	queue_restoring(true);
+	reconcile_forget();
+	rc = all_runs(&c, e);
+	if (!rc)
+		rc = quotas_restore(s, e);
+	if (!rc)
+		rc = queue_restore_trust(s->queue, c.fence, e);
+	queue_restoring(false);
 	json_decref(c.manifests);
-	json_decref(c.held);
 	json_decref(c.invalid);
-	json_decref(c.pools);
+	log_line(rc ? LOG_WARN : LOG_INFO, "rebuild", rc ? "compare_failed" : "compared",
+		 "runs=%d jobs=%d decisions=%d missing=%d ms=%lld error=\"%s\"", sum->n_runs, sum->n_jobs,
+		 sum->n_decisions, sum->n_missing, (long long)(clk_mono_ms() - start), rc && e ? e->text : "");
+	return rc;
+}
+
+enum rc rebuild_compare(struct server *s, struct err *e)
+{
+	struct rebuild_sum sum;
+	enum rc rc = queue_guard(s->queue, e);
+
+	atomic_store(&s->behind, true);
+	if (!rc)
+		rc = migrations_run(s->queue, e);
+	if (!rc)
+		rc = rebuild(s, &sum, e);
+	atomic_store(&s->behind, rc != RC_OK);
 	return rc;
 }

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "queue/plan.h"
 #include "queue/queue.h"
+#include "server/rebuild.h"
 #include "server/server.h"
 #include "store/store.h"
 
@@ -96,6 +97,11 @@ void reconcile_poke(struct reconcile *rc, const char *run)
 		str_copy(rc->dirty[rc->n_dirty++], RUN_ID_MAX, run);
 	pthread_cond_broadcast(&rc->wake);
 	pthread_mutex_unlock(&rc->lock);
+}
+
+void reconcile_forget(void)
+{
+	known_forget(NULL);
 }
 
 /* --- one run ------------------------------------------------------------------------------- */
@@ -264,8 +270,13 @@ static void *ticker(void *arg)
 	while (!atomic_load(&s->stopping)) {
 		struct queue_tick t = {0};
 		struct err e = {0};
-		bool ok = queue_tick(s->queue, &t, &e) == RC_OK;
+		enum rc got = queue_tick(s->queue, &t, &e);
+		bool ok;
 
+		/* RC_UNSUPPORTED: a Redis without our keyspace. */
+		if ((got == RC_OK && t.behind) || got == RC_UNSUPPORTED)
+			got = rebuild_compare(s, &e);
+		ok = got == RC_OK;
 		if (!ok)
 			known_forget(NULL);
 		if (ok != atomic_exchange(&s->redis_ok, ok))
@@ -311,5 +322,3 @@ void reconcile_stop(struct reconcile *rc)
 	pthread_mutex_destroy(&rc->lock);
 	free(rc);
 }
-
-/* --- decisions ----------------------------------------------------------------------------- */

@@ -17,3 +17,5 @@ void reconcile_stop(struct reconcile *rc);
 /* One pass over one run, now: queue_done_outputs -> plan -> queue_add_jobs -> maybe
  * queue_finish_run. */
 enum rc reconcile_run(struct server *s, const char *run, struct err *e);
+/* Redis may know fewer jobs than were added: the next plans are sent whole. */
+void reconcile_forget(void);

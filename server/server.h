@@ -44,5 +44,6 @@ struct server {
 	int64_t lease_ms, beat_ms, started_ms;
 	atomic_bool stopping; /* set once; long waits end */
 	atomic_bool redis_ok; /* as the reconciler saw it last */
+	atomic_bool behind;   /* Redis is being compared with the store; only reads are answered */
 	struct server_stats stats;
 };

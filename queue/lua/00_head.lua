@@ -1,13 +1,13 @@
 #!lua name=pawl_v2
 -- The queue's only writer. One function is one verb is one atomic step.
 -- KEYS[1] is {pawl}:m; ARGV[1] is the schema the caller was built for: a mismatch changes nothing.
--- Errors come back as "CODE sentence" with CODE one of STALE CONFLICT NOTFOUND INVALID FULL SCHEMA.
+-- Errors come back as "CODE sentence" with CODE one of STALE CONFLICT NOTFOUND INVALID FULL SCHEMA BEHIND.
 -- Every check of a function comes before its first write, since Redis rolls nothing back.
 -- A call into Redis costs about a microsecond, which is what a verb is made of: hot paths read in one
 -- HMGET what they need and keep it in Lua.
 --
 -- Keys, all in one slot ({pawl}:…):
---   m            hash: schema, fence, seq, lclock, lasttick, frozen, run_id, day, aged, v:<class>
+--   m            hash: schema, fence, seq, lclock, lasttick, frozen, run_id, day, aged, v:<class>, trust
 --   runs         zset of run ids by creation · openruns set of active, paused, draining ones
 --   r:<run>      run hash · rj:<run> zset of its jobs by seq · rs:<run> its queues with ready jobs
 --   j:<job>      job hash · ch:<job> set of children · at:<job> list of attempts · mx:<job> metrics by step
@@ -36,3 +36,4 @@ local JOBS_MAX = 10000
 local IDEM_MS = 2592000000
 local BATCH = 500
 local PRIORITY = 1e12
+local FENCE_GAP = 1000000

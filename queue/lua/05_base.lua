@@ -145,14 +145,26 @@ local function meta_flush()
 	end
 end
 
-local function register(name, body, flags)
+-- A Redis that was restarted, restored or made master may know less than the store. m.trust is what the
+-- server wrote that last compared the two; this process remembers what it was told, and forgets it when
+-- it ends. Until they agree only the comparing server may write (its schema ends in "!"). A keyspace that
+-- no server guards has no m.trust.
+local trusted, behind
+
+local function register(name, body, flags, always)
+	local reads = flags ~= nil
 	redis.register_function{
 		function_name = 'pawl2_' .. name,
 		callback = function(keys, args)
-			local v = redis.call('HMGET', M, 'schema', 'lclock')
-			if v[1] ~= args[1] or args[1] ~= SCHEMA then
+			local v = redis.call('HMGET', M, 'schema', 'lclock', 'trust')
+			local restoring = args[1] == SCHEMA .. '!'
+			if v[1] ~= SCHEMA or args[1] ~= SCHEMA and not restoring then
 				return fail('SCHEMA', 'keyspace has schema ' .. (v[1] or 'none') ..
 					', the library ' .. SCHEMA .. ', the caller ' .. args[1])
+			end
+			behind = v[3] and v[3] ~= trusted
+			if behind and not (restoring or reads or always) then
+				return fail('BEHIND', 'this Redis is being compared with the store')
 			end
 			now_memo, lc_memo = nil, tonumber(v[2] or '0')
 			runs_memo, meta_memo = {}, {}

@@ -57,8 +57,43 @@ local function sources_of(src)
 	return out
 end
 
--- worker nonce ttl queues -> all the worker needs to begin: {job, token, starts, ttl, what of the
--- job's hash matters now, the run's record, sources}, or false when there is nothing for it
+-- What a worker needs to begin with a job, or to go on: {job, token, starts, ttl, what of the job's hash
+-- matters now, the run's record, sources}.
+local function brief(j, ttl)
+	local more = redis.call('HMGET', P .. 'j:' .. j.id, 'def', 'src')
+	local hash = {'def', more[1], 'run', j.run, 'stage', j.stage, 'state', 'running', 'iter', int(j.iter),
+		'shard', int(j.shard), 'pass', int(j.pass), 'need', int(j.need), 'starts', int(j.starts),
+		'ck', j.ck, 'gen', int(j.gen), 'att', int(j.att), 'max', int(j.max), 'worker', j.worker}
+	return {j.id, j.token, j.starts, ttl, hash, redis.call('HGET', P .. 'r:' .. j.run, 'rec'),
+		sources_of(more[2])}
+end
+
+-- A ready job gets a lease and a token.
+local function lease_to(j, worker, nonce, ttl, price)
+	local r, lc, now = run_of(j.run), lclock(), now_ms()
+	ttl = r.lease > 0 and r.lease or tonumber(ttl)
+	meta_memo['v:' .. r.class] = string.format('%.3f', r.vt)
+	run_put(r, 'vt', r.vt + j.cost / r.weight)
+	run_put(r, 'since', lc)
+	run_put(r, 'aged', 0)
+	j.token, j.worker, j.starts = int(meta_next('fence')) .. '.' .. nonce, worker, j.starts + 1
+	redis.call('ZADD', P .. 'lease', lc + ttl, j.id)
+	redis.call('SADD', P .. 'wj:' .. worker, j.id)
+	if j.stall > 0 then
+		redis.call('ZADD', P .. 'stall', lc + j.stall, j.id)
+	end
+	local fields = {'token', j.token, 'worker', worker, 'starts', j.starts, 'slc', lc,
+		'ttl', ttl, 'charged', j.cost, 'lb', now, 'ended', '', 'ckl', '', 'stuck', '',
+		'ast', now, 'fpd', j.pd, 'price', price or 0}
+	if j.starts == 1 then
+		fields[#fields + 1] = 'started'
+		fields[#fields + 1] = now
+	end
+	move(j, 'running', fields)
+	return brief(j, ttl)
+end
+
+-- worker nonce ttl queues -> brief(), or false when there is nothing for it
 local function grant(worker, nonce, ttl, queues, seen)
 	local w = redis.call('HMGET', P .. 'w:' .. worker, 'info', 'drain', 'gone', 'price')
 	if not w[1] or w[3] == '1' then
@@ -68,36 +103,7 @@ local function grant(worker, nonce, ttl, queues, seen)
 		worker_seen(worker)
 	end
 	local id = w[2] ~= '1' and pick(queues)
-	if not id then
-		return false
-	end
-	local j = job_load(id)
-	local more = redis.call('HMGET', P .. 'j:' .. id, 'def', 'src')
-	local r, lc, now = run_of(j.run), lclock(), now_ms()
-	ttl = r.lease > 0 and r.lease or tonumber(ttl)
-	meta_memo['v:' .. r.class] = string.format('%.3f', r.vt)
-	run_put(r, 'vt', r.vt + j.cost / r.weight)
-	run_put(r, 'since', lc)
-	run_put(r, 'aged', 0)
-	j.token, j.worker, j.starts = int(meta_next('fence')) .. '.' .. nonce, worker, j.starts + 1
-	redis.call('ZADD', P .. 'lease', lc + ttl, id)
-	redis.call('SADD', P .. 'wj:' .. worker, id)
-	if j.stall > 0 then
-		redis.call('ZADD', P .. 'stall', lc + j.stall, id)
-	end
-	local fields = {'token', j.token, 'worker', worker, 'starts', j.starts, 'slc', lc,
-		'ttl', ttl, 'charged', j.cost, 'lb', now, 'ended', '', 'ckl', '', 'stuck', '',
-		'ast', now, 'fpd', j.pd, 'price', w[4] or 0}
-	if j.starts == 1 then
-		fields[#fields + 1] = 'started'
-		fields[#fields + 1] = now
-	end
-	move(j, 'running', fields)
-	local brief = {'def', more[1], 'run', j.run, 'stage', j.stage, 'state', 'running', 'iter', int(j.iter),
-		'shard', int(j.shard), 'pass', int(j.pass), 'need', int(j.need), 'starts', int(j.starts),
-		'ck', j.ck, 'gen', int(j.gen), 'att', int(j.att), 'max', int(j.max), 'worker', worker}
-	return {id, j.token, j.starts, ttl, brief, redis.call('HGET', P .. 'r:' .. j.run, 'rec'),
-		sources_of(more[2])}
+	return id and lease_to(job_load(id), worker, nonce, ttl, w[4])
 end
 
 -- claim worker nonce ttl queues -> {job, token, starts, ttl, hash, record, sources} or nil

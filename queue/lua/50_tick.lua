@@ -133,10 +133,13 @@ local function idem_trim(now)
 	end
 end
 
--- tick run_id lease_ms now_ms? -> {lclock, advanced, frozen, expired, due, cancelled, workers lost}
+-- tick run_id lease_ms now_ms? -> {lclock, advanced, frozen, expired, due, cancelled, workers lost, behind}
 -- run_id is that of this Redis process: a new one means a restart, and leases rest for one lease time
 -- so that every worker can beat first. The third argument replaces the wall clock in tests.
 register('tick', function(a)
+	if behind then
+		return {lclock(), 0, 0, 0, 0, 0, 0, 1}
+	end
 	local v = redis.call('HMGET', M, 'lclock', 'lasttick', 'frozen', 'run_id')
 	local now = tonumber(a[4]) or now_ms()
 	local lc, frozen = tonumber(v[1]) or 0, tonumber(v[3]) or 0
@@ -156,5 +159,5 @@ register('tick', function(a)
 	age(lc)
 	stalled(lc)
 	local cancelled = grace_over(lc)
-	return {lc, step, frozen, expire(lc), wake(lc), cancelled, workers_lost(lc - a[3])}
-end)
+	return {lc, step, frozen, expire(lc), wake(lc), cancelled, workers_lost(lc - a[3]), 0}
+end, nil, true)
