@@ -57,7 +57,7 @@ function advance(m) {
 		if (j.done < j.total) continue;
 		const now = Date.now();
 		Object.assign(j, { state: "done", ended: now });
-		Object.assign(j.attempts.at(-1), { ended_at: now, end: "completed", to_progress: { done: j.total, unit: j.unit } });
+		Object.assign(j.attempts.at(-1), { ended_at: now, end: "completed", to_progress: j.total, useful_ms: now - j.attempts.at(-1).started_at, lost_ms: 0 });
 		emit(m, "job", run.id, j.id, { state: "done", stage: j.stage });
 		const next = run.jobs.find((x) => x.state === "blocked");
 		if (!next) {
@@ -66,7 +66,7 @@ function advance(m) {
 			continue;
 		}
 		Object.assign(next, { state: "running", started: now, done: 0, worker: "spot-a1", wait_reason: null });
-		next.attempts.push({ n: 1, worker: "spot-a1", started_at: now, end: null });
+		next.attempts.push({ n: 1, worker: "spot-a1", started_at: now, end: null, from_progress: 0 });
 		emit(m, "job", run.id, next.id, { state: "running", stage: next.stage, attempt: 1 });
 	}
 }

@@ -50,6 +50,7 @@ function planJobs(run, iterations, shards, dpoShards) {
 const SECONDS = { import: 6, eft: 20, sft: 95, prompts: 14, generate: 42, judge: 30, pair: 5, dpo: 60, eval: 48 };
 const UNITS = { import: [1, "files"], eft: [200, "items"], sft: [180, "steps"], prompts: [256, "prompts"], generate: [64, "prompts"], judge: [64, "prompts"], pair: [256, "prompts"], dpo: [60, "steps"], eval: [120, "items"] };
 const WORKERS = ["spot-a1", "spot-b2", "desk"];
+const PRICE = 2.49; // of an hour of a worker
 
 /** Runs the plan on three workers up to `stop` jobs; makes attempts with a preemption and a night's gap. */
 function execute(jobs, start, stop, seed, gap) {
@@ -80,7 +81,7 @@ function execute(jobs, start, stop, seed, gap) {
 			j.done = Math.floor(j.total * 0.4);
 			j.worker = WORKERS[w];
 			j.started = t;
-			j.attempts.push({ n: 1, worker: WORKERS[w], started_at: t, end: null });
+			j.attempts.push({ n: 1, worker: WORKERS[w], started_at: t, end: null, from_progress: 0, log_size: 20_000 });
 			return;
 		}
 		const cut = (j.stage === "generate" && j.shard === 1) || (j.stage === "dpo" && j.shard === 1 && j.iter === 1);
@@ -88,11 +89,11 @@ function execute(jobs, start, stop, seed, gap) {
 		j.started = t;
 		if (cut) {
 			const lost = j.stage === "dpo";
-			j.attempts.push({ n: n++, worker: WORKERS[w], started_at: t, ended_at: t + took * 0.55, end: lost ? "lease_lost" : "preempted", reason: { message: lost ? "no heartbeat for 45 s" : "the cloud takes the machine back" }, from_progress: 0, to_progress: { done: Math.floor(j.total * 0.5), unit: j.unit } });
+			j.attempts.push({ n: n++, worker: WORKERS[w], started_at: t, ended_at: t + took * 0.55, end: lost ? "lease_lost" : "preempted", reason: { message: lost ? "no heartbeat for 45 s" : "the cloud takes the machine back" }, from_progress: 0, to_progress: Math.floor(j.total * 0.5), useful_ms: Math.round(took * (lost ? 0.3 : 0.5)), lost_ms: Math.round(took * (lost ? 0.25 : 0.05)), log_size: 21_000 });
 			t += took * 0.6;
 			j[lost ? "losses" : "preemptions"] = 1;
 		}
-		j.attempts.push({ n, worker: WORKERS[cut ? (w + 1) % 3 : w], started_at: t, ended_at: t + took, end: "completed", reason: null, from_progress: cut ? { done: Math.floor(j.total * 0.5), unit: j.unit } : 0, to_progress: { done: j.total, unit: j.unit } });
+		j.attempts.push({ n, worker: WORKERS[cut ? (w + 1) % 3 : w], started_at: t, ended_at: t + took, end: "completed", reason: null, from_progress: cut ? Math.floor(j.total * 0.5) : 0, to_progress: j.total, useful_ms: Math.round(took), lost_ms: 0, log_size: 21_400 });
 		free[w] = t + took;
 		Object.assign(j, { state: "done", done: j.total, worker: j.attempts.at(-1).worker, ended: t + took });
 	});
@@ -210,7 +211,7 @@ export function makeWorld({ empty = false, now = Date.now() } = {}) {
 	makeRun(world, { id: "r9m4q2", name: "longer answers, beta 0.2", seed: 5, iterations: 2, shards: 4, state: "active", start: now - 1300e3, until: "1.dpo.1.0" });
 	makeRun(world, { id: "r3xss1", name: XSS, seed: 9, iterations: 1, shards: 2, state: "failed", start: now - 0.3 * day, until: "1.judge.1.2" });
 	makeRun(world, { id: "r2c8d0", name: "first try", seed: 3, iterations: 1, shards: 2, state: "cancelled", start: now - 3 * day, until: "1.generate.0.0" });
-	world.workers = WORKERS.map((name, i) => ({ id: `w${i}`, name, state: i === 1 ? "lost" : "idle", job: null, last_beat_at: iso(now - (i === 1 ? 400e3 : 3e3)), started_at: iso(now - 7200e3), engine: "cpu-avx512/1", code: "0.1.0", host: `vm-${i}.example`, threads: 8, memory_bytes: 34e9, labels: i < 2 ? { zone: "eu-1a", spot: "true" } : {}, jobs_done: 41 - i * 9, preemptions: i < 2 ? 2 - i : 0 }));
+	world.workers = WORKERS.map((name, i) => ({ id: `w${i}`, name, state: i === 1 ? "lost" : "idle", job: null, last_beat_at: iso(now - (i === 1 ? 400e3 : 3e3)), started_at: iso(now - 7200e3), engine: i < 2 ? "cuda-sm90/1 NVIDIA H100 80GB HBM3" : "cpu-avx512/1", code: i === 2 ? "0.0.9" : "0.1.0", price_per_hour: i < 2 ? PRICE : null, host: `vm-${i}.example`, threads: 8, memory_bytes: 34e9, labels: i < 2 ? { zone: "eu-1a", spot: "true" } : {}, jobs_done: 41 - i * 9, preemptions: i < 2 ? 2 - i : 0 }));
 	const running = world.runs[1].jobs.find((j) => j.state === "running");
 	world.workers[0].state = "busy";
 	world.workers[0].job = running.id;
@@ -250,10 +251,18 @@ export function modelsJson(run) {
 	return run.checkpoints.filter((c) => LEVELS[c.name]).map((c) => ({ name: c.name, run: run.id, iter: c.iter, checkpoint: c.digest, metrics: run.jobs.some((j) => j.stage === "eval" && j.params.name === c.name && j.state === "done") ? modelMetrics(c.name) : {} }));
 }
 
+/** Work that lives on and work that was lost, as the queue adds it up when attempts end. */
+function accounts(run) {
+	const all = run.jobs.flatMap((j) => j.attempts).filter((a) => a.ended_at);
+	const sum = (k) => all.reduce((n, a) => n + (a[k] ?? 0), 0) / 1000;
+	const [useful_s, lost_s] = [sum("useful_ms"), sum("lost_ms")];
+	return { useful_s, lost_s, useful_cost: (useful_s * PRICE) / 3600, lost_cost: (lost_s * PRICE) / 3600 };
+}
+
 export function runJson(run, full = false) {
 	const done = run.jobs.filter((j) => j.state === "done").length;
 	const final = run.state === "done" ? run.checkpoints.at(-1)?.digest : null;
-	return { id: run.id, name: run.name, state: run.state, created_at: iso(run.created), updated_at: iso(run.ended ?? Date.now()), ended_at: run.ended ? iso(run.ended) : null, iterations: run.iterations, seed: run.seed, progress: { jobs_done: done, jobs_total: run.jobs.length }, stages: stagesJson(run), models: modelsJson(run), final_digest: final, error: run.state === "failed" ? "0 jobs can go on: judge 1 pass 2 failed three times" : null, ...(full ? { spec: run.spec ?? { name: run.name, seed: run.seed, iterations: run.iterations, base_model: "/models/base-135m", dpo: { beta: run.seed === 5 ? 0.2 : 0.1, lr: 1e-6 }, generate: { n: 4, max_new_tokens: run.seed === 5 ? 512 : 256 } } } : {}) };
+	return { id: run.id, name: run.name, state: run.state, created_at: iso(run.created), updated_at: iso(run.ended ?? Date.now()), ended_at: run.ended ? iso(run.ended) : null, iterations: run.iterations, seed: run.seed, submitted_by: "ada", notes: run.notes ?? "", ...accounts(run), progress: { jobs_done: done, jobs_total: run.jobs.length }, stages: stagesJson(run), models: modelsJson(run), final_digest: final, error: run.state === "failed" ? "0 jobs can go on: judge 1 pass 2 failed three times" : null, ...(full ? { spec: run.spec ?? { name: run.name, seed: run.seed, iterations: run.iterations, base_model: "/models/base-135m", dpo: { beta: run.seed === 5 ? 0.2 : 0.1, lr: 1e-6 }, generate: { n: 4, max_new_tokens: run.seed === 5 ? 512 : 256 } } } : {}) };
 }
 
 export function seriesJson(run) {

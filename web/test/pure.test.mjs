@@ -143,6 +143,35 @@ test("eta: unknown is said, finished stages carry over, unstarted jobs are not c
 	assert.equal(m.eta({ ...full, state: "paused" }, 0).why, "paused");
 });
 
+test("eta: a range from what attempts kept, inherited and lost units are not credited", () => {
+	const MIN = 60_000;
+	const now = 60 * MIN;
+	const made = (n, start, end, how, had, got, useful, lost) => ({ ...attempt("r.1.judge.0.0", start, end, n), how, had, got, useful, lost });
+	const stage = { iter: 1, stage: "judge", state: "running", counts: { running: 1 }, planned: 1, total_units: 200, done_units: 100, unit: "prompts" };
+	// Fifty in twenty minutes, half of them lost; ten minutes of nothing; then on from a checkpoint at 25.
+	const list = [made(1, 0, 20 * MIN, "preempted", 0, 50, 10 * MIN, 10 * MIN), made(2, 30 * MIN, null, null, 25, null, null, null)];
+	assert.equal(m.kept(list[0]), 25);
+	const s = m.stageSpan(stage, list, now);
+	assert.ok(Math.abs(s.mid - 100 / (75 / 1800)) < 1, "75 units in the last half hour, not the 100 of the checkpoint: " + s.mid);
+	assert.ok(s.low <= s.mid && s.mid <= s.high);
+	const calm = m.stageSpan({ ...stage, done_units: 100 }, [made(1, 0, null, null, 0, null, null, null)], now);
+	assert.ok(calm.high / calm.low < 1.001, "an even rate leaves no range");
+	const run = { state: "active", iterations: 1, stages: [stage] };
+	assert.equal(m.eta(run, now, list, 0).why, "no worker is connected");
+	assert.equal(m.eta(run, now, list, 2).seconds, null, "DPO was never seen: the end is not known");
+	assert.equal(m.eta(run, now, list, 2).stage.name, "Judge", "but the stage at work is");
+	const rest = ["pair", "dpo", "eval", "prompts", "generate"].map((x) => ({ iter: 1, stage: x, state: "done", counts: { done: 1 }, planned: 1, seconds: 1 }));
+	const e = m.eta({ ...run, stages: [...rest, stage] }, now, list, 2);
+	assert.ok(e.span.low <= e.seconds && e.seconds <= e.span.high && e.at > now);
+});
+
+test("gantt: lost work and checkpoints have their places", () => {
+	const cut = { ...attempt("a", 0, 60_000), how: "preempted", useful: 40_000, lost: 20_000 };
+	const b = m.layout([cut], "job", 60_000, true, [{ job: "a", at: 10_000 }]).rows[0].bars[0];
+	assert.equal(b.lost, 40_000);
+	assert.deepEqual(b.saves, [10_000, 40_000]);
+});
+
 test("fmt: durations, bytes, numbers", () => {
 	assert.equal(m.fmtDuration(3725), "1 h 02 m");
 	assert.equal(m.fmtDuration(0.25), "250 ms");

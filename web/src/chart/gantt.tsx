@@ -1,15 +1,13 @@
 /** The timeline drawing: one bar an attempt, ends marked by shape, folded idle, zoom by dragging. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { fmtClock, fmtDuration, fmtTime, serverNow, tick, zoneLabel } from "../lib/fmt";
-import { lookOf } from "../lib/states";
+import { serverNow, tick, zoneLabel } from "../lib/fmt";
+import { queryNum, setQuery } from "../lib/router";
 import type { Attempt } from "../lib/wire";
-import { lanes, layout, tickStep, type Bar, type Grouping, type Layout } from "./gantt_layout";
+import { lanes, layout, type Bar, type Grouping, type Save } from "./gantt_layout";
+import { Axis, BarShape, barWords, EndMark, HEAD, Key, SaveMarks, type View } from "./gantt_parts";
 
 const ROW = 22;
-const HEAD = 36;
-const BAR_LEAST = 3;
-
-interface View { a: number; b: number }
+const ZOOM_LEAST = 1000;
 
 function useWidth(): [{ current: HTMLDivElement | null }, number] {
 	const ref = useRef<HTMLDivElement>(null);
@@ -24,78 +22,31 @@ function useWidth(): [{ current: HTMLDivElement | null }, number] {
 	return [ref, w];
 }
 
-function barWords(a: Attempt): string {
-	const end = a.end ? fmtTime(a.end) : "running";
-	const how = a.how ? lookOf(a.how).word : "running";
-	const dur = fmtDuration(((a.end ?? serverNow()) - a.start) / 1000);
-	return `${a.job} attempt ${a.n}, ${how}\n${fmtTime(a.start)} → ${end}, ${dur}\n${a.worker}${a.reason ? "\n" + a.reason : ""}`;
+/** The arrow keys walk the bars: left and right along the whole, up and down by rows. */
+function walk(room: HTMLElement, key: string): boolean {
+	const bars = [...room.querySelectorAll<HTMLElement>("[data-bar]")];
+	const at = bars.indexOf(document.activeElement as HTMLElement);
+	if (at < 0) return false;
+	const rowOf = (i: number): string | undefined => bars[i]?.closest<HTMLElement>("[data-lane]")?.dataset.lane;
+	const step = key === "ArrowRight" || key === "ArrowDown" ? 1 : key === "ArrowLeft" || key === "ArrowUp" ? -1 : 0;
+	let to = at + step;
+	if (key === "ArrowDown" || key === "ArrowUp") while (bars[to] && rowOf(to) === rowOf(at)) to += step;
+	if (!step || !bars[to]) return !!step;
+	bars[to]!.focus();
+	return true;
 }
 
-interface BarProps { b: Bar; y: number; h: number; px: (x: number) => number; hover: (b: Bar | null) => void }
+interface GanttProps { attempts: Attempt[]; by: Grouping; fold: boolean; live: boolean; heard: Save[] }
 
-function BarShape({ b, y, h, px, hover }: BarProps) {
-	const x = px(b.x0);
-	const w = Math.max(BAR_LEAST, px(b.x1) - x);
-	const how = b.a.how ?? "running";
-	return (
-		<a href={`/jobs/${encodeURIComponent(b.a.job)}?attempt=${b.a.n}`} aria-label={barWords(b.a)} onMouseEnter={() => hover(b)} onMouseLeave={() => hover(null)} onFocus={() => hover(b)} onBlur={() => hover(null)}>
-			<rect class={`gbar tone-${lookOf(how).tone} ${b.running ? "live" : ""}`} x={x} y={y} width={w} height={h} rx={Math.min(3, h / 3)} />
-		</a>
-	);
-}
-
-/** Where an attempt was cut off: a disc with a bolt, a cross where it failed; drawn over all bars. */
-function EndMark({ b, y, h, px }: { b: Bar; y: number; h: number; px: (x: number) => number }) {
-	const how = b.a.how;
-	if (how !== "preempted" && how !== "lease_lost" && how !== "failed") return null;
-	const x = Math.max(px(b.x1), px(b.x0) + BAR_LEAST);
-	const my = y + h / 2;
-	return (
-		<g class={`gend tone-${lookOf(how).tone}`} transform={`translate(${x} ${my})`} pointer-events="none">
-			<circle r={6.5} />
-			{how === "failed" ? <path class="gcross" d="m-2.4-2.4 4.8 4.8m0-4.8-4.8 4.8" /> : <path class="gbolt" d="M.9-4.6-2.8.7h2.2l-.6 3.9L2.8-.8H.5z" />}
-		</g>
-	);
-}
-
-function Axis({ l, view, px, height }: { l: Layout; view: View; px: (x: number) => number; height: number }) {
-	const span = l.timeAt(view.b) - l.timeAt(view.a);
-	const wide = px(view.b) - px(view.a);
-	const step = tickStep(span - l.folds.filter((f) => f.at > view.a && f.at < view.b).reduce((n, f) => n + f.seconds * 1000, 0), wide / 90);
-	const out = [];
-	let lastX = -1e9;
-	for (let t = Math.ceil(l.timeAt(view.a) / step) * step; t <= l.timeAt(view.b) && out.length < 60; t += step) {
-		const x = px(l.posOf(t));
-		if (Math.abs(l.timeAt(l.posOf(t)) - t) > step / 4 || l.folds.some((f) => Math.abs(px(f.at) - x) < 14)) continue;
-		if (x - lastX < 62) continue;
-		lastX = x;
-		out.push(
-			<g key={t}>
-				<line class="gridline" x1={x} x2={x} y1={4} y2={height} />
-				<text x={x + 3} y={13}>{fmtClock(t, step < 60_000)}</text>
-			</g>,
-		);
-	}
-	const folds = l.folds.filter((f) => f.at >= view.a && f.at <= view.b);
-	return (
-		<g class="gaxis">
-			{out}
-			{folds.map((f) => (
-				<g key={f.at} class="gfold">
-					<title>{`${fmtDuration(f.seconds)} idle, folded`}</title>
-					<path d={`M${px(f.at)} ${HEAD - 4}V${height}`} />
-					<text x={px(f.at)} y={27} text-anchor="middle">{fmtDuration(f.seconds)} idle</text>
-				</g>
-			))}
-		</g>
-	);
-}
-
-export function Gantt({ attempts, by, fold, live }: { attempts: Attempt[]; by: Grouping; fold: boolean; live: boolean }) {
+/** The zoom is a stretch of true time, kept in the address. */
+export function Gantt({ attempts, by, fold, live, heard }: GanttProps) {
 	const [ref, width] = useWidth();
 	const now = live ? (void tick.value, serverNow()) : Math.max(0, ...attempts.map((a) => a.end ?? a.start));
-	const l = useMemo(() => layout(attempts, by, now, fold), [attempts, by, fold, now]);
-	const [zoom, setZoom] = useState<View | null>(null);
+	const l = useMemo(() => layout(attempts, by, now, fold, heard), [attempts, by, fold, now, heard]);
+	const from = queryNum("from");
+	const to = queryNum("to");
+	const zoom: View | null = from !== null && to !== null && to > from ? { a: l.posOf(from), b: Math.max(l.posOf(to), l.posOf(from) + 1) } : null;
+	const setZoom = (v: View | null): void => setQuery(v ? { from: Math.round(l.timeAt(v.a)), to: Math.round(l.timeAt(v.b)) } : { from: null, to: null });
 	const [brush, setBrush] = useState<View | null>(null);
 	const [hover, setHover] = useState<Bar | null>(null);
 	const [all, setAll] = useState(false);
@@ -122,9 +73,23 @@ export function Gantt({ attempts, by, fold, live }: { attempts: Attempt[]; by: G
 	const height = y + 6;
 	const midZoom = (k: number): void => {
 		const mid = (view.a + view.b) / 2;
-		const half = Math.max(500, ((view.b - view.a) / 2) * k);
+		const half = Math.max(ZOOM_LEAST / 2, ((view.b - view.a) / 2) * k);
 		const v = { a: Math.max(0, mid - half), b: Math.min(l.length, mid + half) };
 		setZoom(v.a <= 0 && v.b >= l.length ? null : v);
+	};
+	const pan = (k: number): void => {
+		const by = (view.b - view.a) * k;
+		const shift = Math.max(-view.a, Math.min(l.length - view.b, by));
+		if (zoom) setZoom({ a: view.a + shift, b: view.b + shift });
+	};
+	const keys: Record<string, () => void> = { "+": () => midZoom(0.5), "=": () => midZoom(0.5), "-": () => midZoom(2), "0": () => setZoom(null), "<": () => pan(-0.3), ">": () => pan(0.3) };
+	const onKey = (e: KeyboardEvent): void => {
+		if (e.ctrlKey || e.metaKey || e.altKey) return;
+		const act = keys[e.key];
+		if (act) act();
+		else if (!ref.current || !walk(ref.current, e.key)) return;
+		e.preventDefault();
+		e.stopPropagation();
 	};
 	const local = (e: PointerEvent): number => e.clientX - (ref.current?.getBoundingClientRect().left ?? 0);
 	const down = (e: PointerEvent): void => {
@@ -152,25 +117,29 @@ export function Gantt({ attempts, by, fold, live }: { attempts: Attempt[]; by: G
 				<button class="btn small" onClick={lastHour}>Last hour</button>
 				<button class="btn small" onClick={() => midZoom(0.5)} aria-label="Zoom in">+</button>
 				<button class="btn small" onClick={() => midZoom(2)} aria-label="Zoom out" disabled={!zoom}>−</button>
-				<span class="dim grow-right">Times in {zoneLabel()}. Drag to zoom.</span>
+				<span class="dim grow-right">Times in {zoneLabel()}. Drag to zoom; arrow keys, + and − work too.</span>
 			</div>
-			<div ref={ref} class="gantt-room" onPointerDown={down} onPointerMove={move} onPointerUp={up} onPointerLeave={up}>
+			<div ref={ref} class="gantt-room" onKeyDown={onKey} onPointerDown={down} onPointerMove={move} onPointerUp={up} onPointerLeave={up}>
 				<svg width={width} height={height} role="group" aria-label="Timeline of attempts. The Jobs tab holds the same facts as a table.">
-					<defs><clipPath id="gclip"><rect x={gutter} y={0} width={width - gutter} height={height} /></clipPath></defs>
+					<defs>
+						<pattern id="glost" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="2" height="5" class="gstripe" /></pattern>
+						<clipPath id="gclip"><rect x={gutter} y={0} width={width - gutter} height={height} /></clipPath>
+					</defs>
 					<g clip-path="url(#gclip)"><Axis l={l} view={view} px={px} height={height} /></g>
-					{placed.map(({ r, head, at, h, tall, ln }) => (
-						<g key={r.key}>
+					{placed.map(({ r, head, at, h, tall, ln }, n) => (
+						<g key={r.key} data-lane={n}>
 							{head && <text class="ggroup" x={0} y={at - 6}>{r.group}</text>}
 							<line class="growline" x1={0} x2={width} y1={at + h + tall} y2={at + h + tall} />
 							{gutter ? <text class="glabel" x={0} y={at + Math.min(tall / 2, 14) + 4}>{r.label.slice(0, 20)}</text> : <text class="glabel" x={0} y={at + 12}>{r.label}</text>}
 							<g clip-path="url(#gclip)">
 								{r.bars.map((b, i) => {
 									const lh = (tall - 6) / ln.n;
-									return <BarShape key={`${b.a.job}/${b.a.n}/${b.a.start}`} b={b} y={at + h + 3 + ln.lane[i]! * lh} h={Math.max(2, lh - 1.5)} px={px} hover={setHover} />;
+									return <BarShape key={`${b.a.job}/${b.a.n}/${b.a.start}`} b={b} y={at + h + 3 + ln.lane[i]! * lh} h={Math.max(2, lh - 1.5)} px={px} hover={setHover} first={n === 0 && i === 0} />;
 								})}
 								{r.bars.map((b, i) => {
 									const lh = (tall - 6) / ln.n;
-									return <EndMark key={`${b.a.job}/${b.a.n}/${b.a.start}`} b={b} y={at + h + 3 + ln.lane[i]! * lh} h={Math.max(2, lh - 1.5)} px={px} />;
+									const p = { b, y: at + h + 3 + ln.lane[i]! * lh, h: Math.max(2, lh - 1.5), px };
+									return <g key={`${b.a.job}/${b.a.n}/${b.a.start}`}><SaveMarks {...p} /><EndMark {...p} /></g>;
 								})}
 							</g>
 						</g>
@@ -183,14 +152,5 @@ export function Gantt({ attempts, by, fold, live }: { attempts: Attempt[]; by: G
 			{l.rows.length > rows.length && <button class="btn small" onClick={() => setAll(true)}>Show all {l.rows.length} rows</button>}
 			<Key />
 		</div>
-	);
-}
-
-function Key() {
-	const items: [string, string][] = [["completed", "completed"], ["running", "running"], ["preempted", "preempted ↯"], ["lease_lost", "lease lost ↯"], ["failed", "failed ✕"], ["cancelled", "cancelled"]];
-	return (
-		<ul class="legend">
-			{items.map(([k, word]) => <li key={k}><i class={`swatch tone-${lookOf(k).tone}`} /> {word}</li>)}
-		</ul>
 	);
 }

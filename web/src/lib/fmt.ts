@@ -119,6 +119,11 @@ export function shortHash(digest: string | null | undefined, n = 10): string {
 	return digest ? digest.slice(0, n) : "–";
 }
 
+/** Money in the unit of the workers’ prices; small sums keep their digits. */
+export function fmtMoney(v: number): string {
+	return "$" + (v >= 100 ? fmtInt(v) : v >= 0.1 || v === 0 ? v.toFixed(2) : v.toPrecision(2));
+}
+
 export function plural(n: number, one: string, many = one + "s"): string {
 	return `${fmtInt(n)} ${n === 1 ? one : many}`;
 }

@@ -17,6 +17,13 @@ export interface Attempt {
 	exit: string;
 	from: string;
 	to: string;
+	/** Units of work when it began and when it ended; null while nothing was said. */
+	had: number | null;
+	got: number | null;
+	/** Milliseconds of it that live on, and that were lost; null while it runs. */
+	useful: number | null;
+	lost: number | null;
+	logBytes: number;
 }
 
 /** Job ids are run.iter.stage.shard.pass. */
@@ -49,6 +56,11 @@ function progressText(p: unknown): string {
 	return String(p);
 }
 
+function units(p: unknown): number | null {
+	const v = p && typeof p === "object" ? ((p as { done?: unknown; step?: unknown }).done ?? (p as { step?: unknown }).step) : p;
+	return typeof v === "number" ? v : null;
+}
+
 export function attemptOf(a: WireAttempt, job = ""): Attempt | null {
 	const id = a.job ?? job;
 	const where = splitJob(id);
@@ -73,6 +85,11 @@ export function attemptOf(a: WireAttempt, job = ""): Attempt | null {
 		exit,
 		from: progressText(a.from_progress),
 		to: progressText(a.to_progress),
+		had: units(a.from_progress),
+		got: units(a.to_progress),
+		useful: a.useful_ms ?? null,
+		lost: a.lost_ms ?? null,
+		logBytes: a.log_size ?? 0,
 	};
 }
 

@@ -76,12 +76,12 @@ function Fleet({ workers, runs }: { workers: Worker[]; runs: Run[] }) {
 	const preempted = workers.reduce((t, w) => t + (w.preemptions ?? 0), 0);
 	const alive = n("busy") + n("idle") + n("draining");
 	return (
-		<dl class="tiles">
-			<a class="tile" href="/workers"><dt>Workers busy</dt><dd class="num">{n("busy")}<small> / {alive}</small></dd></a>
-			<div class="tile"><dt>Jobs ready to start</dt><dd class="num">{fmtInt(waiting)}</dd></div>
-			<div class="tile"><dt>Preemptions</dt><dd class="num">{fmtInt(preempted)}</dd></div>
-			<a class="tile" href="/workers"><dt>Workers lost</dt><dd class={`num ${n("lost") ? "bad" : ""}`}>{n("lost")}</dd></a>
-		</dl>
+		<div class="tiles">
+			<a class="tile" href="/workers"><span>Workers busy</span><b class="num">{n("busy")}<small> / {alive}</small></b></a>
+			<div class="tile"><span>Jobs ready to start</span><b class="num">{fmtInt(waiting)}</b></div>
+			<div class="tile"><span>Preemptions</span><b class="num">{fmtInt(preempted)}</b></div>
+			<a class="tile" href="/workers"><span>Workers lost</span><b class={`num ${n("lost") ? "bad" : ""}`}>{n("lost")}</b></a>
+		</div>
 	);
 }
 

@@ -1,18 +1,17 @@
 /** One run: where it is, whether it is healthy, what can be done. The tab is part of the path. */
-import { useEffect, useRef } from "preact/hooks";
-import { Bar, Copy, ErrorCard, Fact, Skeleton, StateTag, Time } from "../ui/bits";
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import { Copy, ErrorCard, Skeleton, StateTag } from "../ui/bits";
 import { Pipeline } from "../chart/pipeline";
 import { say } from "../ui/toast";
-import { eta, etaText } from "../lib/eta";
-import { fmtDuration, fmtInt, ms, plural, serverNow, shortHash, tick } from "../lib/fmt";
+import { plural } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { lookOf, runEnded } from "../lib/states";
-import type { Job, List, Run } from "../lib/types";
-import { sentence } from "../lib/wire";
+import type { Job, List, Run, WireAttempt } from "../lib/types";
+import { attemptsOf, sentence, type Attempt } from "../lib/wire";
 import { eventRun } from "../live/client";
-import { share } from "./overview";
 import { RunActions } from "./run_actions";
 import { ChartsTab } from "./run_charts";
+import { RunFacts } from "./run_facts";
 import { jobName, JobsTab } from "./run_jobs";
 import { TimelineTab } from "./run_timeline";
 import { CheckpointsTab, ConfigTab, DataTab, EventsTab } from "./run_tabs";
@@ -26,25 +25,6 @@ const TABS: [string, string][] = [
 	["config", "Config"],
 	["events", "Events"],
 ];
-
-function Facts({ run }: { run: Run }) {
-	void tick.value;
-	const start = ms(run.created_at);
-	const end = ms(run.ended_at) ?? serverNow();
-	const e = eta(run, serverNow());
-	return (
-		<dl class="facts">
-			<Fact name="Progress">
-				<span class="num">{fmtInt(run.progress?.jobs_done ?? 0)} / {fmtInt(run.progress?.jobs_total ?? 0)} jobs</span>
-				<Bar value={share(run)} tone={lookOf(run.state).tone} label="jobs done" />
-			</Fact>
-			<Fact name={runEnded(run.state) ? "Took" : "Running for"}><span class="num">{start === null ? "–" : fmtDuration((end - start) / 1000)}</span></Fact>
-			{!runEnded(run.state) && <Fact name="Ends"><span class="num">{etaText(e) || "–"}</span></Fact>}
-			<Fact name="Submitted"><Time t={run.created_at} /></Fact>
-			{run.final_digest && <Fact name="Final checkpoint"><a href={`/checkpoints/${run.final_digest}`}><code>{shortHash(run.final_digest)}</code></a></Fact>}
-		</dl>
-	);
-}
 
 /** Why the run stands: the run's own sentence, and what the first failed jobs said. */
 function Trouble({ run }: { run: Run }) {
@@ -74,14 +54,14 @@ function useAnnounce(run: Run | undefined): void {
 	}, [run?.state]);
 }
 
-function Tab({ tab, run }: { tab: string; run: Run }) {
+function Tab({ tab, run, attempts }: { tab: string; run: Run; attempts: Attempt[] | null }) {
 	if (tab === "jobs") return <JobsTab run={run} />;
 	if (tab === "charts") return <ChartsTab run={run} />;
 	if (tab === "data") return <DataTab run={run} />;
 	if (tab === "checkpoints") return <CheckpointsTab run={run} />;
 	if (tab === "config") return <ConfigTab run={run} />;
 	if (tab === "events") return <EventsTab run={run} />;
-	return <TimelineTab run={run} />;
+	return <TimelineTab run={run} attempts={attempts} />;
 }
 
 export function RunPage({ id, tab }: { id: string; tab: string }) {
@@ -89,6 +69,11 @@ export function RunPage({ id, tab }: { id: string; tab: string }) {
 		topics: ["run:" + id],
 		on: (e) => (e.type === "run" || e.type === "job") && eventRun(e) === id,
 	});
+	const tries = useQuery<List<WireAttempt>>(`/runs/${encodeURIComponent(id)}/attempts`, {
+		topics: ["run:" + id],
+		on: (e) => e.type === "job" && eventRun(e) === id,
+	});
+	const attempts = useMemo(() => (tries.data ? attemptsOf(tries.data.items) : null), [tries.data]);
 	const run = q.data;
 	useAnnounce(run);
 	useEffect(() => {
@@ -98,19 +83,19 @@ export function RunPage({ id, tab }: { id: string; tab: string }) {
 	const base = `/runs/${encodeURIComponent(id)}`;
 	return (
 		<>
-			<nav class="crumbs" aria-label="Breadcrumb"><a href="/runs">Runs</a><span aria-hidden="true">/</span><span class="num">{run.id}</span><Copy text={run.id} what="run id" /></nav>
+			<nav class="crumbs" aria-label="Breadcrumb"><a href="/runs">Runs</a><span aria-hidden="true">/</span><span class="num">{run.id}</span><Copy text={run.id} what="run id" />{run.submitted_by && <span>by {run.submitted_by}</span>}</nav>
 			<div class="page-head">
 				<h1>{run.name || run.id}</h1>
 				<StateTag state={run.state} />
 				<RunActions run={run} done={q.reload} />
 			</div>
 			<Trouble run={run} />
-			<Facts run={run} />
+			<RunFacts run={run} attempts={attempts ?? []} />
 			<Pipeline stages={run.stages} href={(iter, stage) => `${base}/jobs?iter=${iter}&stage=${stage}`} />
 			<nav class="tabs" aria-label="Parts of the run">
 				{TABS.map(([k, word]) => <a key={k} href={`${base}/${k}`} aria-current={tab === k ? "page" : undefined}>{word}</a>)}
 			</nav>
-			<div class="tab-body"><Tab key={tab} tab={tab} run={run} /></div>
+			<div class="tab-body"><Tab key={tab} tab={tab} run={run} attempts={attempts} /></div>
 		</>
 	);
 }

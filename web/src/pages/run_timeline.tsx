@@ -1,40 +1,33 @@
-import { useMemo } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { Gantt } from "../chart/gantt";
-import type { Grouping } from "../chart/gantt_layout";
-import { Card, Empty, ErrorCard, Skeleton } from "../ui/bits";
-import { fmtDuration, fmtInt, serverNow, tick } from "../lib/fmt";
-import { useQuery } from "../lib/query";
+import type { Grouping, Save } from "../chart/gantt_layout";
+import { Card, Empty, Skeleton } from "../ui/bits";
+import { serverNow } from "../lib/fmt";
 import { hrefWith, query, setQuery } from "../lib/router";
 import { runEnded } from "../lib/states";
-import type { List, Run, WireAttempt } from "../lib/types";
-import { attemptsOf, type Attempt } from "../lib/wire";
-import { eventRun } from "../live/client";
+import type { Run } from "../lib/types";
+import type { Attempt } from "../lib/wire";
+import { eventJob, listen } from "../live/client";
 
 const GROUPS: [Grouping, string][] = [["stage", "stage"], ["job", "job"], ["worker", "worker"]];
 
-/** Worker seconds, and the share that ended in something kept. */
-function Effort({ list }: { list: Attempt[] }) {
-	void tick.value;
-	const took = (a: Attempt): number => ((a.end ?? serverNow()) - a.start) / 1000;
-	const all = list.reduce((n, a) => n + took(a), 0);
-	const cut = list.filter((a) => a.how === "preempted" || a.how === "lease_lost");
-	const failed = list.filter((a) => a.how === "failed");
-	return (
-		<p class="dim num effort">
-			{fmtInt(list.length)} attempts, {fmtDuration(all)} of worker time · {cut.length} cut short by preemption or loss ({fmtDuration(cut.reduce((n, a) => n + took(a), 0))}) · {failed.length} failed
-		</p>
-	);
+/** Checkpoints as the event stream tells of them, while the page is open. */
+function useSaves(run: string): Save[] {
+	const [heard, set] = useState<Save[]>([]);
+	useEffect(() => listen(["run:" + run], (e) => {
+		const d = e.data.data as { checkpoint?: boolean } | undefined;
+		if (e.type !== "job" || !d?.checkpoint) return;
+		const stamp = /^(\d{13})-/.exec(e.id)?.[1];
+		set((old) => [...old.slice(-200), { job: eventJob(e), at: stamp ? Number(stamp) : serverNow() }]);
+	}), [run]);
+	return heard;
 }
 
-export function TimelineTab({ run }: { run: Run }) {
-	const q = useQuery<List<WireAttempt>>(`/runs/${encodeURIComponent(run.id)}/attempts`, {
-		topics: ["run:" + run.id],
-		on: (e) => e.type === "job" && eventRun(e) === run.id,
-	});
-	const attempts = useMemo(() => attemptsOf(q.data?.items), [q.data]);
+export function TimelineTab({ run, attempts }: { run: Run; attempts: Attempt[] | null }) {
+	const heard = useSaves(run.id);
 	const by = (query("group", "stage") as Grouping) || "stage";
 	const fold = query("fold") !== "0";
-	if (!q.data) return q.error !== undefined ? <ErrorCard error={q.error} retry={q.reload} /> : <Skeleton lines={6} />;
+	if (!attempts) return <Skeleton lines={6} />;
 	if (!attempts.length) return <Empty title="No attempt yet"><p>The first bar appears when a worker takes a job.</p></Empty>;
 	return (
 		<Card class="pad">
@@ -45,8 +38,7 @@ export function TimelineTab({ run }: { run: Run }) {
 				</div>
 				<label class="check"><input type="checkbox" checked={fold} onChange={(e) => setQuery({ fold: e.currentTarget.checked ? null : "0" })} /> Fold idle time</label>
 			</div>
-			<Gantt attempts={attempts} by={by} fold={fold} live={!runEnded(run.state)} />
-			<Effort list={attempts} />
+			<Gantt attempts={attempts} by={by} fold={fold} live={!runEnded(run.state)} heard={heard} />
 		</Card>
 	);
 }

@@ -10,7 +10,7 @@ export function PlanRail({ plan, busy, stale }: { plan: Plan | null; busy: boole
 	const iters = [...new Set(stages.map((s) => s.iter))].sort((a, b) => a - b);
 	const guess = stages.some((s) => s.estimate);
 	return (
-		<section class={`card plan ${stale ? "fading" : ""}`} aria-busy={busy} aria-live="polite">
+		<section class={`card plan ${stale && plan ? "fading" : ""}`} aria-busy={busy} aria-live="polite">
 			<header class="card-head"><h2>Plan</h2><span class="dim small">{busy ? "checking…" : plan ? "dry run" : ""}</span></header>
 			{!plan ? <p class="dim pad">The plan appears when the required fields are filled in.</p> : (
 				<>

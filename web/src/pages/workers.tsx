@@ -47,12 +47,12 @@ export function Workers() {
 			{q.error !== undefined && !q.data && <ErrorCard error={q.error} retry={q.reload} />}
 			{q.loading ? <Skeleton /> : list.length === 0 ? q.data && <Empty title="No worker has registered yet"><Join /></Empty> : (
 				<>
-					<dl class="tiles">
-						<div class="tile"><dt>Busy</dt><dd class="num">{n("busy")}</dd></div>
-						<div class="tile"><dt>Idle</dt><dd class="num">{n("idle")}</dd></div>
-						<div class="tile"><dt>Draining</dt><dd class="num">{n("draining")}</dd></div>
-						<div class="tile"><dt>Lost</dt><dd class={`num ${n("lost") ? "bad" : ""}`}>{n("lost")}</dd></div>
-					</dl>
+					<div class="tiles">
+						<div class="tile"><span>Busy</span><b class="num">{n("busy")}</b></div>
+						<div class="tile"><span>Idle</span><b class="num">{n("idle")}</b></div>
+						<div class="tile"><span>Draining</span><b class="num">{n("draining")}</b></div>
+						<div class="tile"><span>Lost</span><b class={`num ${n("lost") ? "bad" : ""}`}>{n("lost")}</b></div>
+					</div>
 					<div class="card">
 						<table class="cards">
 							<thead><tr><th>Worker</th><th>State</th><th>Job</th><th>Engine</th><th class="r">Done</th><th class="r">Preempted</th><th>Last heard</th><th>Since</th><th><span class="sr">Actions</span></th></tr></thead>
