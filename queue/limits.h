@@ -27,6 +27,7 @@
 #define CANCEL_GRACE_MS 60000    /* time to finish or checkpoint after a cancel */
 #define LOSSES_PER_ATTEMPT 5     /* poison rule: so many losses without a new checkpoint burn one */
 #define ATTEMPTS_MAX_DEFAULT 3
+#define LOSS_PRIOR_S 14400       /* between two losses of a worker, before a run has seen any */
 #define BACKOFF_MS_MAX 600000
 #define IDEM_KEPT_MS 2592000000  /* 30 days */
 

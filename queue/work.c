@@ -135,13 +135,23 @@ static enum rc resolve_inputs(const struct redis_reply *sources, json_t *job, st
 	return RC_OK;
 }
 
-/* grant = {job, token, starts, lease, hash, record, sources} from Redis. */
+/* How often a worker of this run is lost, for the interval of checkpoints: as seen so far, with one
+ * loss in LOSS_PRIOR_S to begin with. */
+static double loss_every_s(const struct redis_reply *grant)
+{
+	double worked = (double)reply_i64(reply_at(grant, 7)) / 1e3;
+
+	return (worked + LOSS_PRIOR_S) / ((double)reply_i64(reply_at(grant, 8)) + 1);
+}
+
+/* grant = {job, token, starts, lease, hash, record, sources, ms worked, torn off} from Redis. */
 static enum rc claim_json(const struct redis_reply *grant, json_t **claim, struct err *e)
 {
 	json_t *job = job_json(reply_text(reply_at(grant, 0)), reply_at(grant, 4));
 	json_t *record = json_of_text(reply_text(reply_at(grant, 5)), reply_len(reply_at(grant, 5)));
 	enum rc rc = resolve_inputs(reply_at(grant, 6), job, e);
 
+	json_object_set_new(job, "loss_every_s", json_real(loss_every_s(grant)));
 	*claim = rc ? NULL
 		    : json_pack("{s:O, s:s, s:I, s:I, s:O, s:O?}", "job", job, "token",
 				reply_text(reply_at(grant, 1)), "attempt",

@@ -132,7 +132,7 @@ static void claim_ctx_open(struct claim_ctx *c, struct req *r, const json_t *bod
 static json_t *claim_json(const json_t *claim, const char *key)
 {
 	static const char *const names[] = {"id",   "run",    "stage",	"iter", "shard",
-					    "pass", "params", "inputs", NULL};
+					    "pass", "params", "inputs", "loss_every_s", NULL};
 	const json_t *from = json_object_get(claim, "job");
 	json_t *spec = json_object_get(json_object_get(claim, "record"), "spec");
 	json_t *job = json_object(), *resume = json_object_get(claim, "resume");

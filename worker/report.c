@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -28,6 +29,9 @@ static int write_all(int fd, const char *data, size_t len)
 	return 0;
 }
 
+/* A line longer than a pipe takes at once must not have another in its middle. */
+static pthread_mutex_t one_line = PTHREAD_MUTEX_INITIALIZER;
+
 void report(int fd, json_t *msg)
 {
 	struct buf line = BUF_INIT;
@@ -35,10 +39,12 @@ void report(int fd, json_t *msg)
 	if (fd >= 0) {
 		jx_dump(msg, &line);
 		buf_putc(&line, '\n');
+		pthread_mutex_lock(&one_line);
 		if (write_all(fd, line.data, line.len) != 0) {
 			log_error("executor", "agent_gone", "errno=%d", errno);
 			_exit(1);
 		}
+		pthread_mutex_unlock(&one_line);
 	}
 	buf_release(&line);
 	json_decref(msg);

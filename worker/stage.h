@@ -57,10 +57,12 @@ struct stage_ctx {
 	_Atomic int64_t deadline_ms;   /* clk_mono_ms() by which a stop must have been followed */
 	int report_fd;                 /* JSON lines to the agent; -1 by hand */
 	bool by_hand, keep_dirs;
+	bool no_copies; /* for tests: as if memory were short */
 	int n_ckpt;
 	char row_roles[8][64];         /* every stage_rows opened: a checkpoint holds them all */
 	int n_row_roles;
-	int64_t started_ms, last_ckpt_ms, last_progress_ms, ckpt_cost_ms, tokens;
+	int64_t started_ms, last_ckpt_ms, last_progress_ms, tokens;
+	_Atomic int64_t ckpt_cost_ms; /* of the last one, until it was sealed */
 };
 
 struct stage {
@@ -167,6 +169,17 @@ bool stage_checkpoint_due(const struct stage_ctx *ctx, int64_t every_ms);
  * move. `progress` (consumed) comes back as ctx->resume. */
 enum rc stage_checkpoint(struct stage_ctx *ctx, const struct stage_part *parts, int n,
 			 json_t *progress, struct err *e);
+/* The same in two halves, for a stage that goes on while its checkpoint is written. */
+struct stage_ckpt {
+	int n;
+	int64_t begun_ms, bytes; /* bytes of the parts, once written */
+	json_t *progress;        /* owned until written */
+};
+/* Counts it and notes the time and tokens up to now. `progress` consumed. */
+void stage_checkpoint_begin(struct stage_ctx *ctx, struct stage_ckpt *k, json_t *progress);
+/* Packs, seals and reports, on any thread; one at a time. The first rank's alone. */
+enum rc stage_checkpoint_write(struct stage_ctx *ctx, struct stage_ckpt *k,
+			       const struct stage_part *parts, int n, struct err *e);
 /* Folder of a part of the checkpoint resumed from, or NULL. Same life as stage_in(). */
 const char *stage_resume_dir(const struct stage_ctx *ctx, const char *role);
 

@@ -162,49 +162,65 @@ static enum rc seal(const char *dir, const json_t *outputs, const json_t *progre
 	return rc;
 }
 
-static void drop_previous(const struct stage_ctx *ctx)
+static void drop_previous(const struct stage_ctx *ctx, int n)
 {
 	char dir[PATH_MAX];
 
-	str_fmt(dir, sizeof dir, "%s/ckpt/%d", ctx->dir, ctx->n_ckpt - 1);
+	str_fmt(dir, sizeof dir, "%s/ckpt/%d", ctx->dir, n - 1);
 	(void)fs_remove_tree(dir, NULL);
 }
 
-enum rc stage_checkpoint(struct stage_ctx *ctx, const struct stage_part *parts, int n,
-			 json_t *progress, struct err *e)
+void stage_checkpoint_begin(struct stage_ctx *ctx, struct stage_ckpt *k, json_t *progress)
+{
+	*k = (struct stage_ckpt){.n = ++ctx->n_ckpt, .begun_ms = clk_mono_ms()};
+	k->progress = progress ? progress : json_object();
+	note_progress(ctx, k->progress);
+	atomic_store(&ctx->want_checkpoint, false);
+	ctx->last_ckpt_ms = k->begun_ms;
+}
+
+enum rc stage_checkpoint_write(struct stage_ctx *ctx, struct stage_ckpt *k,
+			       const struct stage_part *parts, int n, struct err *e)
 {
 	char dir[PATH_MAX];
-	int64_t begun = clk_mono_ms();
-	json_t *outputs = json_array();
+	json_t *outputs = json_array(), *out;
+	size_t i;
 
-	if (!stage_is_first(ctx)) { /* The first rank's is the job's. */
-		json_decref(outputs);
-		json_decref(progress);
-		return RC_OK;
-	}
-	if (!progress)
-		progress = json_object();
-	note_progress(ctx, progress);
-	str_fmt(dir, sizeof dir, "%s/ckpt/%d", ctx->dir, ++ctx->n_ckpt);
+	str_fmt(dir, sizeof dir, "%s/ckpt/%d", ctx->dir, k->n);
 	enum rc rc = fs_remove_tree(dir, e);
 	if (rc == RC_OK)
 		rc = fs_mkdirs(dir, e);
 	if (rc == RC_OK)
 		rc = pack_parts(ctx, dir, parts, n, outputs, e);
 	if (rc == RC_OK)
-		rc = seal(dir, outputs, progress, e);
+		rc = seal(dir, outputs, k->progress, e);
 	if (rc == RC_OK && ctx->by_hand)
-		drop_previous(ctx);
+		drop_previous(ctx, k->n);
+	json_array_foreach(outputs, i, out) k->bytes += jx_get_i64(out, "size", 0);
 	if (rc == RC_OK)
 		report(ctx->report_fd,
-		       json_pack("{s:s, s:i, s:O, s:O}", "type", "checkpoint", "n", ctx->n_ckpt,
-				 "outputs", outputs, "progress", progress));
-	atomic_store(&ctx->want_checkpoint, false);
-	ctx->last_ckpt_ms = clk_mono_ms();
-	ctx->ckpt_cost_ms = ctx->last_ckpt_ms - begun;
+		       json_pack("{s:s, s:i, s:O, s:O}", "type", "checkpoint", "n", k->n, "outputs",
+				 outputs, "progress", k->progress));
+	atomic_store(&ctx->ckpt_cost_ms, clk_mono_ms() - k->begun_ms);
 	json_decref(outputs);
-	json_decref(progress);
-	return rc == RC_OK ? RC_OK : err_wrap(e, "checkpoint %d", ctx->n_ckpt);
+	json_decref(k->progress);
+	k->progress = NULL;
+	return rc == RC_OK ? RC_OK : err_wrap(e, "checkpoint %d", k->n);
+}
+
+enum rc stage_checkpoint(struct stage_ctx *ctx, const struct stage_part *parts, int n,
+			 json_t *progress, struct err *e)
+{
+	struct stage_ckpt k;
+
+	if (!stage_is_first(ctx)) { /* The first rank's is the job's. */
+		json_decref(progress);
+		return RC_OK;
+	}
+	stage_checkpoint_begin(ctx, &k, progress);
+	enum rc rc = stage_checkpoint_write(ctx, &k, parts, n, e);
+	ctx->last_ckpt_ms = clk_mono_ms();
+	return rc;
 }
 
 /* --- rows ------------------------------------------------------------------------------------ */

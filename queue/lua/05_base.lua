@@ -91,7 +91,8 @@ local function run_put(r, field, value)
 	r.changed[field] = true
 end
 
--- Counters: n:<state>, total, useful_ms, lost_ms, useful_cost, lost_cost.
+-- Counters: n:<state>, total, useful_ms, lost_ms, useful_cost, lost_cost, torn_off (attempts that a lost
+-- or preempted worker ended).
 local function run_add(r, field, by)
 	r.added[field] = (r.added[field] or 0) + by
 end

@@ -281,6 +281,9 @@ end
 local function attempt_close(j, how, reason)
 	local spent, useful = attempt_work(j, how)
 	account(j, spent, useful)
+	if how == 'lease_lost' or how == 'preempted' then
+		run_add(run_of(j.run), 'torn_off', 1)
+	end
 	redis.call('RPUSH', P .. 'at:' .. j.id, '{"n":' .. int(j.starts) .. ',"worker":"' .. j.worker ..
 		'","started_ms":' .. int(j.ast) .. ',"fence":' .. (string.match(j.token, '^%d+') or 'null') ..
 		',"from_progress":' .. int(j.fpd) .. ',"ended_ms":' .. int(now_ms()) ..

@@ -58,14 +58,15 @@ local function sources_of(src)
 end
 
 -- What a worker needs to begin with a job, or to go on: {job, token, starts, ttl, what of the job's hash
--- matters now, the run's record, sources}.
+-- matters now, the run's record, sources, ms worked in the run, attempts torn off there}.
 local function brief(j, ttl)
 	local more = redis.call('HMGET', P .. 'j:' .. j.id, 'def', 'src')
 	local hash = {'def', more[1], 'run', j.run, 'stage', j.stage, 'state', 'running', 'iter', int(j.iter),
 		'shard', int(j.shard), 'pass', int(j.pass), 'need', int(j.need), 'starts', int(j.starts),
 		'ck', j.ck, 'gen', int(j.gen), 'att', int(j.att), 'max', int(j.max), 'worker', j.worker}
-	return {j.id, j.token, j.starts, ttl, hash, redis.call('HGET', P .. 'r:' .. j.run, 'rec'),
-		sources_of(more[2])}
+	local run = redis.call('HMGET', P .. 'r:' .. j.run, 'rec', 'useful_ms', 'lost_ms', 'torn_off')
+	return {j.id, j.token, j.starts, ttl, hash, run[1], sources_of(more[2]),
+		int((tonumber(run[2]) or 0) + (tonumber(run[3]) or 0)), int(tonumber(run[4]) or 0)}
 end
 
 -- A ready job gets a lease and a token.
@@ -106,7 +107,7 @@ local function grant(worker, nonce, ttl, queues, seen)
 	return id and lease_to(job_load(id), worker, nonce, ttl, w[4])
 end
 
--- claim worker nonce ttl queues -> {job, token, starts, ttl, hash, record, sources} or nil
+-- claim worker nonce ttl queues -> what grant() gives, or nil
 register('claim', function(a)
 	return grant(a[2], a[3], a[4], a[5])
 end)

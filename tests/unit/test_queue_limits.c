@@ -13,6 +13,7 @@
 static struct queue_fixture f;
 static struct err e;
 static char job[JOB_ID_MAX], token[TOKEN_MAX];
+static double loss_every_s;
 
 static void add(const char *run, const char *text)
 {
@@ -46,6 +47,7 @@ static bool claim_in(const char *worker, const char *const *pools)
 		return false;
 	str_copy(job, sizeof(job), jx_get_str(json_object_get(claim, "job"), "id", ""));
 	str_copy(token, sizeof(token), jx_get_str(claim, "token", ""));
+	loss_every_s = jx_get_f64(json_object_get(claim, "job"), "loss_every_s", 0);
 	json_decref(claim);
 	qf_audit(&f);
 	return true;
@@ -330,6 +332,7 @@ void test_queue_limits__work_is_useful_up_to_the_last_checkpoint(void)
 	qf_run(&f, "ra", NULL);
 	qf_jobs(&f, "ra", "sft.0");
 	CHECK(claim());
+	CHECK_NEAR(loss_every_s, LOSS_PRIOR_S, 1e-9);
 	qf_pass(&f, 6000, 1000);
 	beat = json_pack("{s:{s:i}}", "checkpoint", "step", 1);
 	CHECK_RC(queue_beat(f.q, job, token, beat, &action, &e), RC_OK);
@@ -339,7 +342,8 @@ void test_queue_limits__work_is_useful_up_to_the_last_checkpoint(void)
 	CHECK_NEAR(run_number("ra", "lost_s"), 2, 1e-9);
 	CHECK_NEAR(run_number("ra", "useful_cost"), 6 * 3.6 / 3600, 1e-6);
 	CHECK_NEAR(run_number("ra", "lost_cost"), 2 * 3.6 / 3600, 1e-6);
-	CHECK(claim());
+	CHECK(claim()); /* It is told how often a worker was lost: once in eight seconds. */
+	CHECK_NEAR(loss_every_s, (LOSS_PRIOR_S + 8) / 2.0, 1e-9);
 	qf_pass(&f, 3000, 1000);
 	CHECK_RC(qf_complete(&f, job, token, 'a'), RC_OK);
 	CHECK_NEAR(run_number("ra", "useful_s"), 9, 1e-9);

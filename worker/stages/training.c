@@ -8,12 +8,12 @@
 #include "base/str.h"
 #include "worker/model/shard.h"
 #include "worker/stage.h"
+#include "worker/stages/saving.h"
 
 #include <limits.h>
 #include <string.h>
 
 #define ROWS_MAX (4u << 20)
-#define PARTS_MAX 10
 
 /* --- open ------------------------------------------------------------------------------------ */
 
@@ -162,6 +162,7 @@ enum rc training_start(struct training *t, const struct train_opts *opts, const 
 	if (rc == RC_OK)
 		rc = trainer_new(t->model, stage_kern(t->ctx), stage_pool(t->ctx), &o, &t->trainer, e);
 	t->step = first;
+	t->saving = saving_new(t);
 	if (rc != RC_OK || !dir)
 		return rc;
 	rc = trainer_load_state(t->trainer, dir, &cursor, e);
@@ -175,6 +176,7 @@ enum rc training_start(struct training *t, const struct train_opts *opts, const 
 
 void training_close(struct training *t)
 {
+	saving_free(t->saving);
 	if (t->trainer)
 		trainer_free(t->trainer);
 	lora_free(t->lora);
@@ -203,76 +205,31 @@ enum rc training_examples(struct training *t, const char *role, int max_length, 
 
 /* --- save ------------------------------------------------------------------------------------ */
 
-/* The first rank's folder is everybody's. */
-static enum rc save_model(const struct training *t, const char *dir, struct err *e)
+enum rc training_save_model(const struct training *t, const char *dir, struct err *e)
 {
 	if (training_tensor(t))
 		return shard_save(training_tensor(t), t->model, dir, e);
 	return stage_is_first(t->ctx) ? model_save(t->model, dir, e) : RC_OK;
 }
 
-static enum rc save_state(const struct training *t, const char *dir, struct err *e)
+void training_base_name(const struct training *t, char out[SHA256_HEX_SIZE + 8])
+{
+	str_fmt(out, SHA256_HEX_SIZE + 8, "sha256:%s", stage_in_digest(t->ctx, t->role));
+}
+
+enum rc training_save_state(const struct training *t, const char *dir, struct err *e)
 {
 	json_t *cursor = json_pack("{s:I}", "step", (json_int_t)t->step);
 	enum rc rc = trainer_save_state(t->trainer, dir, cursor, e);
 	char base[SHA256_HEX_SIZE + 8];
 
 	json_decref(cursor);
-	str_fmt(base, sizeof base, "sha256:%s", stage_in_digest(t->ctx, t->role));
+	training_base_name(t, base);
 	if (rc == RC_OK && t->lora && training_tensor(t))
 		rc = shard_save_lora(training_tensor(t), t->lora, &t->model->cfg, dir, base, e);
 	else if (rc == RC_OK && t->lora && stage_is_first(t->ctx))
 		rc = lora_save(t->lora, dir, base, e);
 	return rc;
-}
-
-static enum rc fresh_dir(const struct stage_ctx *ctx, const char *name, char *out, size_t size,
-			 struct err *e)
-{
-	str_fmt(out, size, "%s/work/%s", ctx->dir, name);
-	enum rc rc = fs_remove_tree(out, e);
-	return rc == RC_OK ? fs_mkdirs(out, e) : rc;
-}
-
-static enum rc checkpoint(struct training *t, struct err *e)
-{
-	struct stage_ctx *ctx = t->ctx;
-	char model[PATH_MAX], state[PATH_MAX], rows[8][PATH_MAX];
-	struct stage_part parts[PARTS_MAX] = {{"state", "train_state", state}};
-	int n = 1;
-
-	enum rc rc = trainer_pull(t->trainer, e);
-	if (rc == RC_OK)
-		rc = fresh_dir(ctx, "ckpt-model", model, sizeof model, e);
-	if (rc == RC_OK)
-		rc = fresh_dir(ctx, "ckpt-state", state, sizeof state, e);
-	if (rc == RC_OK && !t->lora) {
-		parts[n++] = (struct stage_part){"model", "checkpoint", model};
-		rc = save_model(t, model, e);
-	}
-	if (rc == RC_OK)
-		rc = stage_shared_dir(ctx, state, sizeof state, e);
-	if (rc == RC_OK)
-		rc = save_state(t, state, e);
-	for (int i = 0; i < ctx->n_row_roles; i++) {
-		str_fmt(rows[i], sizeof rows[i], "%s/work/rows-%s", ctx->dir, ctx->row_roles[i]);
-		parts[n++] = (struct stage_part){ctx->row_roles[i], "progress", rows[i]};
-	}
-	if (rc == RC_OK)
-		rc = stage_checkpoint(ctx, parts, n, json_pack("{s:I}", "step", (json_int_t)t->step), e);
-	(void)fs_remove_tree(model, NULL);
-	if (stage_is_first(ctx))
-		(void)fs_remove_tree(state, NULL);
-	return rc;
-}
-
-static bool is_due(const struct training *t, int64_t to)
-{
-	int64_t every = jx_get_i64(t->section, "save_every_steps", 200);
-
-	if (t->step >= to)
-		return false; /* The outputs say it all. */
-	return (every > 0 && t->step % every == 0) || stage_checkpoint_due(t->ctx, INT64_MAX);
 }
 
 void training_step_begins(struct training *t)
@@ -284,10 +241,12 @@ enum rc training_stepped(struct training *t, const struct train_metrics *m, bool
 			 int64_t from, int64_t to, struct err *e)
 {
 	bool stop = stage_should_stop(t->ctx);
+	double seconds = clk_mono_s() - t->mark;
 	enum rc rc = RC_OK;
 
 	t->step++;
-	t->seconds += clk_mono_s() - t->mark;
+	t->seconds += seconds;
+	saving_stepped(t->saving, seconds, m->num_tokens);
 	t->tokens += m->num_tokens;
 	t->loss_sum += m->loss;
 	t->accuracy_sum += preference ? m->accuracy : m->mean_token_accuracy;
@@ -295,8 +254,10 @@ enum rc training_stepped(struct training *t, const struct train_metrics *m, bool
 	stage_tokens(t->ctx, (int64_t)m->num_tokens);
 	stage_metric(t->ctx, t->step, train_metrics_json(m, preference));
 	stage_progress(t->ctx, t->step - from, to - from, "steps");
-	if (stop ? t->step < to && stage_checkpoint_due(t->ctx, INT64_MAX) : is_due(t, to))
-		rc = checkpoint(t, e);
+	if (stop && t->step < to)
+		rc = saving_last(t->saving, e);
+	else if (!stop && saving_due(t->saving, to))
+		rc = saving_begin(t->saving, e);
 	if (rc == RC_OK && stop && t->step < to)
 		rc = stage_stopped(t->ctx, e);
 	return rc;
@@ -328,6 +289,7 @@ static void report_means(struct training *t)
 	if (t->seconds > 0)
 		stage_final(t->ctx, "speed.tokens_per_s", json_real(t->tokens / t->seconds));
 	stage_final(t->ctx, "train.parameters", json_integer(trained_parameters(t)));
+	saving_report(t->saving);
 }
 
 /* The model is in the program's memory, whatever trained the adapter. */
@@ -356,7 +318,9 @@ enum rc training_finish(struct training *t, json_t *meta, struct err *e)
 	json_object_set_new(meta, "step", json_integer(t->step));
 	json_object_set_new(meta, "parameters",
 			    json_integer(elements(t->model->tensors, t->model->n_tensors)));
-	enum rc rc = trainer_pull(t->trainer, e);
+	enum rc rc = saving_wait(t->saving, e);
+	if (rc == RC_OK)
+		rc = trainer_pull(t->trainer, e);
 	if (t->lora) {
 		json_object_set_new(meta, "lora",
 				    json_pack("{s:i, s:f, s:s, s:f, s:b, s:I}", "r", t->adapter.r,
@@ -372,7 +336,7 @@ enum rc training_finish(struct training *t, json_t *meta, struct err *e)
 	if (rc == RC_OK)
 		rc = stage_output_begin(t->ctx, "model", dir, sizeof dir, e);
 	if (rc == RC_OK)
-		rc = save_model(t, dir, e);
+		rc = training_save_model(t, dir, e);
 	if (rc == RC_OK)
 		rc = stage_output_commit(t->ctx, "model", "checkpoint", json_deep_copy(meta), e);
 	if (rc == RC_OK)
@@ -380,7 +344,7 @@ enum rc training_finish(struct training *t, json_t *meta, struct err *e)
 	if (rc == RC_OK)
 		rc = stage_shared_dir(t->ctx, dir, sizeof dir, e);
 	if (rc == RC_OK)
-		rc = save_state(t, dir, e);
+		rc = training_save_state(t, dir, e);
 	if (rc == RC_OK)
 		rc = stage_output_commit(t->ctx, "state", "train_state", json_incref(meta), e);
 	json_decref(meta);

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "base/sha256.h"
 #include "worker/model/lora.h"
 #include "worker/model/model.h"
 #include "worker/model/template.h"
@@ -22,6 +23,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct saving;
 struct stage_ctx;
 
 struct training {
@@ -31,6 +33,7 @@ struct training {
 	struct tokenizer *tok;   /* owned */
 	struct template *tmpl;   /* owned */
 	struct trainer *trainer; /* owned */
+	struct saving *saving;   /* owned */
 	const char *role;        /* of the input the model came from */
 	struct lora *lora;       /* owned; with an adapter */
 	struct lora_settings adapter; /* r 0: none */
@@ -68,6 +71,12 @@ enum rc training_stepped(struct training *t, const struct train_metrics *m, bool
 			 int64_t from, int64_t to, struct err *e);
 /* Outputs `model` and `state`. `meta` consumed. */
 enum rc training_finish(struct training *t, json_t *meta, struct err *e);
+/* Their files, from the trainer as it is now. All ranks call them; the first rank's folder is
+ * everybody's. After trainer_pull(). */
+enum rc training_save_model(const struct training *t, const char *dir, struct err *e);
+enum rc training_save_state(const struct training *t, const char *dir, struct err *e);
+/* What an adapter's configuration says it stands on. */
+void training_base_name(const struct training *t, char out[SHA256_HEX_SIZE + 8]);
 /* Rows of a role into examples through the template; nothing when the role is absent. */
 enum rc training_examples(struct training *t, const char *role, int max_length, struct examples *x,
 			  struct err *e);

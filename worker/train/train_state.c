@@ -43,9 +43,8 @@ static void moments_free(struct trainer *tr, const float *here, const float *sla
 		tr->k->unpin(tr->pool, (void *)(uintptr_t)here, own_bytes(tr));
 }
 
-/* Moments of whole tensors. */
-static enum rc write_tensors(const char *dir, const struct tensor_ref *refs, size_t n,
-			     const float *m, const float *v, struct err *e)
+enum rc trainer_write_tensors(const char *dir, const struct tensor_ref *refs, size_t n,
+			      const float *m, const float *v, struct err *e)
 {
 	struct st_tensor *list = mem_array(2 * n, sizeof *list);
 	char(*names)[MODEL_NAME_MAX + 4] = mem_array(2 * n, sizeof *names);
@@ -118,7 +117,7 @@ static enum rc write_joined(struct trainer *tr, const char *dir, const float *m,
 		rc = shard_join(tr->o.tensor, tr->set.tensors, tr->set.n_tensors, v, refs,
 				both ? both + n : NULL, e);
 	if (rc == RC_OK && first)
-		rc = write_tensors(dir, refs, (size_t)tr->set.n_tensors, both, both + n, e);
+		rc = trainer_write_tensors(dir, refs, (size_t)tr->set.n_tensors, both, both + n, e);
 	mem_try_free(both, 2 * n * sizeof *both);
 	lora_free(lora);
 	model_free(whole);
@@ -134,18 +133,35 @@ static enum rc save_moments(struct trainer *tr, const char *dir, struct err *e)
 	if (rc == RC_OK)
 		rc = tr->o.tensor ? write_joined(tr, dir, m, v, e)
 		     : tr->o.data ? write_shard(tr, dir, m, v, e)
-				  : write_tensors(dir, tr->set.tensors, (size_t)tr->set.n_tensors,
-						  m, v, e);
+				  : trainer_write_tensors(dir, tr->set.tensors,
+							  (size_t)tr->set.n_tensors, m, v, e);
 	moments_free(tr, m, tr->adam_m);
 	moments_free(tr, v, tr->adam_v);
 	return rc;
 }
 
-enum rc trainer_save_state(struct trainer *tr, const char *dir, const json_t *cursor, struct err *e)
+enum rc trainer_write_count(const char *dir, int64_t adam_steps, int shards, const json_t *cursor,
+			    struct err *e)
 {
 	struct buf text = BUF_INIT;
 	char path[PATH_SIZE];
-	json_t *o;
+	json_t *o = json_pack("{s:i, s:I}", "format", STATE_FORMAT, "adam_steps",
+			      (json_int_t)adam_steps);
+
+	if (shards > 0)
+		json_object_set_new(o, "shards", json_integer(shards));
+	if (cursor)
+		json_object_set_new(o, "cursor", json_deep_copy(cursor));
+	jx_dump(o, &text);
+	json_decref(o);
+	str_fmt(path, sizeof path, "%s/state.json", dir);
+	enum rc rc = fs_write_durable(path, text.data, text.len, e);
+	buf_release(&text);
+	return rc;
+}
+
+enum rc trainer_save_state(struct trainer *tr, const char *dir, const json_t *cursor, struct err *e)
+{
 	enum rc rc = fs_mkdirs(dir, e);
 
 	if (rc != RC_OK || (rc = save_moments(tr, dir, e)) != RC_OK)
@@ -154,18 +170,8 @@ enum rc trainer_save_state(struct trainer *tr, const char *dir, const json_t *cu
 	coll_barrier(tr->o.data);
 	if (coll_rank(tr->o.data) > 0 || coll_rank(tr->o.tensor) > 0)
 		return trainer_fault(tr, e);
-	o = json_pack("{s:i, s:I}", "format", STATE_FORMAT, "adam_steps",
-		      (json_int_t)tr->adam_steps);
-	if (tr->o.data)
-		json_object_set_new(o, "shards", json_integer(coll_ranks(tr->o.data)));
-	if (cursor)
-		json_object_set_new(o, "cursor", json_deep_copy(cursor));
-	jx_dump(o, &text);
-	json_decref(o);
-	str_fmt(path, sizeof path, "%s/state.json", dir);
-	rc = fs_write_durable(path, text.data, text.len, e);
-	buf_release(&text);
-	return rc;
+	return trainer_write_count(dir, tr->adam_steps, tr->o.data ? coll_ranks(tr->o.data) : 0,
+				   cursor, e);
 }
 
 /* Elements [from, to) of a slab of moments, as far as they are this rank's. */

@@ -116,5 +116,20 @@ enum rc trainer_save_state(struct trainer *tr, const char *dir, const json_t *cu
 /* *cursor: new reference, or NULL when none was saved; may be NULL. */
 enum rc trainer_load_state(struct trainer *tr, const char *dir, json_t **cursor, struct err *e);
 
+/* A copy of all that is trained and of its moments, in the program's memory. Steps go on while it is
+ * written to files, by any one thread. Free it before the trainer. */
+struct trainer_copy;
+/* RC_NOMEM when it does not fit with room to spare; RC_UNSUPPORTED with several ranks. */
+enum rc trainer_copy_new(struct trainer *tr, struct trainer_copy **out, struct err *e);
+void trainer_copy_free(struct trainer_copy *c); /* NULL is fine */
+size_t trainer_copy_bytes(const struct trainer_copy *c);
+/* As things are now, between two steps. */
+enum rc trainer_copy_take(struct trainer_copy *c, struct err *e);
+/* The slab of what is trained, the model's or the adapter's; borrowed. */
+float *trainer_copy_params(const struct trainer_copy *c);
+/* What trainer_save_state() would have written then; `dir` is there. */
+enum rc trainer_copy_save(const struct trainer_copy *c, const char *dir, const json_t *cursor,
+			  struct err *e);
+
 /* Flat JSON with TRL's names: "loss", "rewards/chosen", ...; new reference. */
 json_t *train_metrics_json(const struct train_metrics *m, bool preference);
