@@ -138,10 +138,11 @@ $(BUILD)/libcuemu.a: $(patsubst %,$(BUILD)/obj/cuemu/%.o,$(SRC_cuda) $(SRC_cuda_
 # need a C compiler, nvcc and jansson, and end with status 77 where there is no device. ARGS="7b" picks
 # shapes.
 SRC_gpu := $(filter-out tests/gpu/check.c tests/gpu/bench.c,$(wildcard tests/gpu/*.c))
+SRC_twin := tests/twin.c tests/checks.c $(wildcard tests/ref64*.c)
 LIB_gpu := $(call LIB,worker kernels store base)
-$(BUILD)/check-gpu: $(call OBJ,tests/gpu/check.c $(SRC_gpu)) $(LIB_gpu)
+$(BUILD)/check-gpu: $(call OBJ,tests/gpu/check.c $(SRC_gpu) $(SRC_twin)) $(LIB_gpu)
 	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ -ljansson -ldl -lm
-$(BUILD)/bench-gpu: $(call OBJ,tests/gpu/bench.c $(SRC_gpu)) $(LIB_gpu)
+$(BUILD)/bench-gpu: $(call OBJ,tests/gpu/bench.c $(SRC_gpu) $(SRC_twin)) $(LIB_gpu)
 	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ -ljansson -ldl -lm
 .PHONY: cuda check-gpu bench-gpu
 cuda: $(CUDA_SO)

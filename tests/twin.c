@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "tests/ref64.h"
 #include "tests/test.h"
 #include "worker/model/infer.h"
 #include "worker/train/scorer.h"
@@ -12,6 +13,15 @@
 #include <string.h>
 
 static struct err e;
+
+/* So that no reward is zero. */
+static void move_reference(struct train_pair *pairs)
+{
+	for (int i = 0; i < TOY_BATCH; i++) {
+		pairs[i].ref_chosen -= 0.5;
+		pairs[i].ref_rejected += 0.25;
+	}
+}
 
 static void set_reference(const struct twin *t, const struct model *m, const struct train_opts *o,
 			  struct train_pair *pairs)
@@ -24,9 +34,10 @@ static void set_reference(const struct twin *t, const struct model *m, const str
 	CHECK_RC(scorer_new(m, t->k, t->pool, &so, &sc, &e), RC_OK);
 	CHECK_RC(scorer_pairs(sc, pairs, TOY_BATCH, logp, &e), RC_OK);
 	for (int i = 0; i < TOY_BATCH; i++) {
-		pairs[i].ref_chosen = logp[2 * i] - 0.5;
-		pairs[i].ref_rejected = logp[2 * i + 1] + 0.25;
+		pairs[i].ref_chosen = logp[2 * i];
+		pairs[i].ref_rejected = logp[2 * i + 1];
 	}
+	move_reference(pairs);
 	scorer_free(sc);
 }
 
@@ -109,6 +120,51 @@ struct twin_trained twin_train(const struct twin *t, const struct twin_task *tas
 	}
 	take_results(t, tr, &r);
 	trainer_free(tr);
+	lora_free(lora);
+	model_free(m);
+	free(b);
+	return r;
+}
+
+/* Gradients where a slab of these tensors has them. */
+static float *gradients(const struct ref64 *ref, const struct tensor_ref *tensors, int n_tensors,
+			size_t n)
+{
+	float *out = mem_array(n, sizeof *out);
+
+	memset(out, 0, n * sizeof *out);
+	for (int i = 0; i < n_tensors; i++) {
+		const struct ref64_tensor *from = ref64_find(ref, tensors[i].name);
+
+		CHECK(from && from->n == tensor_size(&tensors[i]));
+		for (size_t k = 0; k < from->n; k++)
+			out[tensors[i].offset + k] = (float)from->g[k];
+	}
+	return out;
+}
+
+struct twin_trained twin_reference(const struct twin_task *task)
+{
+	const struct model_config *c = &task->kind->c;
+	struct twin none = {.format = KERN_F32};
+	struct train_opts o = options(&none, task);
+	struct model *m = toy_model(c, 11);
+	struct lora *lora = task->lora ? make_lora(c) : NULL;
+	struct toy_batch *b = mem_new(sizeof *b);
+	struct ref64 *ref = ref64_new(m);
+	struct twin_trained r = {.n = lora ? lora->n_params : m->n_params};
+
+	toy_batch_make(b, c->vocab, 31);
+	ref64_reference(ref, o.dpo.ld_alpha, b->pairs, TOY_BATCH);
+	move_reference(b->pairs);
+	if (lora)
+		ref64_adapt(ref, lora);
+	r.loss[0] = task->pairs ? ref64_dpo_loss(ref, &o.dpo, b->pairs, TOY_BATCH, b->ex, 3)
+				: ref64_sft_loss(ref, b->ex, TOY_BATCH);
+	r.norm[0] = ref64_grad_norm(ref);
+	r.grads = lora ? gradients(ref, lora->tensors, lora->n_tensors, r.n)
+		       : gradients(ref, m->tensors, m->n_tensors, r.n);
+	ref64_free(ref);
 	lora_free(lora);
 	model_free(m);
 	free(b);

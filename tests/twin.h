@@ -34,6 +34,9 @@ struct twin_trained {
 /* The caller frees with twin_trained_free(). */
 struct twin_trained twin_train(const struct twin *t, const struct twin_task *task);
 void twin_trained_free(struct twin_trained *r);
+/* Loss and gradient of the first step in double precision (ref64.h), without rounding or dropout; the
+ * rest is not there. */
+struct twin_trained twin_reference(const struct twin_task *task);
 
 #define TWIN_ANSWERS 6 /* two prompts, three samples each */
 #define TWIN_NEW 12

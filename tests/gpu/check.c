@@ -1,6 +1,8 @@
-/* `make check-gpu`: every operation on the device of this machine beside the CPU's tables, which
- * tests/unit compares with double precision. Run it under compute-sanitizer where that is installed. */
+/* `make check-gpu`: every operation, then whole models, on the device of this machine beside the CPU's
+ * tables, which tests/unit compares with double precision. Run it under compute-sanitizer where that is
+ * installed. */
 #include "tests/gpu/parity.h"
+#include "tests/gpu/whole.h"
 
 #include <stdio.h>
 
@@ -17,9 +19,10 @@ int main(void)
 			return GPU_NONE;
 		printf("%s\n", g.name);
 		bad += gpu_parity(&g, &cpu, true);
+		bad += whole_all(&g, true);
 		gpu_close(&g);
 	}
 	kern_pool_free(cpu.pool);
-	printf("%s\n", bad ? "some operations are too far off" : "all operations agree");
+	printf("%s\n", bad ? "some results are too far off" : "all results agree");
 	return bad ? 1 : 0;
 }
