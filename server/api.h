@@ -30,12 +30,15 @@ void api_job_get(struct req *r);
 void api_job_act(struct req *r);
 void api_job_tune(struct req *r);
 void api_job_attempts(struct req *r);
-void api_job_log(struct req *r);
 void api_worker_list(struct req *r);
 void api_worker_act(struct req *r);
 
 void api_quota_list(struct req *r);
 void api_quota_put(struct req *r);
+/* api_log.c */
+void api_job_log(struct req *r);
+void api_log_content(struct req *r);
+void api_log_search(struct req *r);
 /* api_metrics.c */
 void api_job_metrics(struct req *r);
 void api_run_metrics(struct req *r);

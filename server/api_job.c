@@ -1,7 +1,6 @@
-/* Jobs, their attempts and logs; workers as the operator sees them. */
+/* Jobs and their attempts; workers as the operator sees them. */
 #include "server/api.h"
 
-#include "base/clk.h"
 #include "base/jsonx.h"
 #include "base/log.h"
 #include "queue/queue.h"
@@ -15,10 +14,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-#define LOG_LIMIT_MAX (16 << 20) /* without a limit: what a download gets */
-#define LOG_WAIT_MAX_S 20
-#define LOG_POLL_MS 200
 
 /* The job of args[0]; NULL after answering. */
 static json_t *job_arg(struct req *r)
@@ -110,68 +105,6 @@ void api_job_attempts(struct req *r)
 	}
 	json_decref(attempts);
 	json_decref(job);
-}
-
-/* --- logs ---------------------------------------------------------------------------------- */
-
-static bool attempt_runs(struct server *s, const char *job, int64_t attempt)
-{
-	json_t *v = NULL;
-	bool runs;
-
-	if (queue_job(s->queue, job, &v, NULL))
-		return false;
-	runs = strcmp(jx_get_str(v, "state", ""), "running") == 0 &&
-	       jx_get_i64(v, "starts", 0) == attempt;
-	json_decref(v);
-	return runs;
-}
-
-/* Until the log grows beyond `offset`, the attempt ends, or the time is over. */
-static void wait_for_log(struct req *r, int64_t attempt, int64_t offset, int64_t wait_s)
-{
-	int64_t until = clk_mono_ms() + wait_s * 1000, look = 0;
-
-	while (clk_mono_ms() < until && !atomic_load(&r->srv->stopping)) {
-		if (logs_size(r->srv->data_dir, r->args[0], (int)attempt) > offset)
-			return;
-		if (clk_mono_ms() >= look) {
-			if (!attempt_runs(r->srv, r->args[0], attempt))
-				return;
-			look = clk_mono_ms() + 1000;
-		}
-		clk_sleep_ms(LOG_POLL_MS);
-	}
-}
-
-void api_job_log(struct req *r)
-{
-	int64_t offset, limit, wait_s, from, size, attempt = strtoll(r->args[1], NULL, 10);
-	struct buf text = BUF_INIT;
-	struct err e = {0};
-
-	if (!job_id_valid(r->args[0], NULL) || attempt < 1) {
-		reply_problem(r, 404, "not-found", "no attempt %s of job \"%s\"", r->args[1],
-			      r->args[0]);
-		return;
-	}
-	if (!req_query_i64(r, "offset", 0, -LOG_FILE_MAX, LOG_FILE_MAX, &offset) ||
-	    !req_query_i64(r, "limit", LOG_LIMIT_MAX, 1, LOG_LIMIT_MAX, &limit) ||
-	    !req_query_i64(r, "wait", 0, 0, LOG_WAIT_MAX_S, &wait_s))
-		return;
-	if (offset >= 0 && wait_s)
-		wait_for_log(r, attempt, offset, wait_s);
-	if (logs_read(r->srv->data_dir, r->args[0], (int)attempt, offset, (size_t)limit, &text,
-		      &from, &size, &e)) {
-		reply_err(r, &e);
-	} else {
-		req_add_header(r, "X-Log-Size", "%lld", (long long)size);
-		req_add_header(r, "X-Log-Offset", "%lld", (long long)from);
-		req_add_header(r, "Cache-Control", "no-store");
-		req_add_header(r, "Content-Security-Policy", "sandbox; default-src 'none'");
-		req_send(r, 200, "text/plain; charset=utf-8", text.data, text.len);
-	}
-	buf_release(&text);
 }
 
 /* --- workers ------------------------------------------------------------------------------- */

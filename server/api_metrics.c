@@ -6,28 +6,13 @@
 #include "server/logs.h"
 #include "server/reply.h"
 #include "server/server.h"
+#include "server/thin.h"
 
 #include <math.h>
 #include <string.h>
 
 #define POINTS_DEFAULT 2000
 #define POINTS_MAX 100000
-
-/* Every k-th entry and the last one, at most about `max`. */
-static json_t *thin(json_t *all, int64_t max)
-{
-	size_t n = json_array_size(all), step = (n + (size_t)max - 1) / (size_t)max;
-	json_t *out;
-
-	if (step <= 1)
-		return json_incref(all);
-	out = json_array();
-	for (size_t i = 0; i < n; i += step)
-		json_array_append(out, json_array_get(all, i));
-	if ((n - 1) % step != 0)
-		json_array_append(out, json_array_get(all, n - 1));
-	return out;
-}
 
 void api_job_metrics(struct req *r)
 {
@@ -131,7 +116,8 @@ void api_series(struct req *r)
 	}
 	kept = json_array();
 	json_array_foreach(all, i, m) if (json_is_number(json_object_get(m, name)))
-		json_array_append(kept, m);
+		json_array_append_new(kept, json_pack("{s:O, s:O}", "step", json_object_get(m, "step"),
+						      name, json_object_get(m, name)));
 	few = thin(kept, max);
 	json_array_foreach(few, i, m) json_array_append_new(
 		points, json_pack("[O, O]", json_object_get(m, "step"), json_object_get(m, name)));

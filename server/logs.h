@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LOG_FILE_MAX (256LL << 20) /* per attempt; the rest is refused with RC_FULL */
+#define LOG_FILE_MAX (4LL << 30) /* per attempt; the rest is refused with RC_FULL */
 #define LOG_APPEND_MAX (1u << 20)
 
 /* Whether `job` has the form <run>.<iter>.<stage>.<shard>.<pass> of plain characters; copies the
@@ -27,3 +27,21 @@ enum rc logs_append(const char *data_dir, const char *job, int attempt, int64_t 
 enum rc logs_read(const char *data_dir, const char *job, int attempt, int64_t offset, size_t limit,
 		  struct buf *out, int64_t *from, int64_t *size, struct err *e);
 int64_t logs_size(const char *data_dir, const char *job, int attempt); /* 0 when absent */
+/* The log for reading; the caller closes *fd. RC_NOTFOUND when nothing was written. */
+enum rc logs_open(const char *data_dir, const char *job, int attempt, int *fd, int64_t *size,
+		  struct err *e);
+
+#define LOG_SCAN_MAX (512LL << 20) /* bytes one search looks through: about a third of a second */
+
+struct logs_search {
+	const char *needle; /* plain text, no pattern */
+	bool exact;	    /* else A to Z and a to z are one */
+	int64_t from, limit; /* byte to begin at, the start of a line; lines at most */
+	/* Every line that holds the needle, with its offset, in order; without its newline. */
+	void (*see)(void *ctx, int64_t offset, const char *line, size_t len);
+	void *ctx;
+	int64_t next, size; /* out: where to go on, -1 at the end; bytes of the log */
+};
+/* A line of over a megabyte is looked at in pieces. A missing log is empty. */
+enum rc logs_find(const char *data_dir, const char *job, int attempt, struct logs_search *s,
+		  struct err *e);
