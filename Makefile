@@ -81,6 +81,9 @@ $(EXTRA_OBJ_queue): $(wildcard queue/lua/*.lua) $(BUILD)/states.lua
 $(BUILD)/states.lua: queue/states.lua.in queue/states.def
 	@mkdir -p $(dir $@)
 	$(CC) -E -P -x c -I. $< | grep . > $@.tmp && mv $@.tmp $@
+# The judge templates are embedded likewise.
+EXTRA_OBJ_worker := $(BUILD)/obj/worker/method/judge_files.S.o
+$(EXTRA_OBJ_worker): $(wildcard worker/method/templates/*.judge)
 # The server carries the web pages and the API's description; see server/embed.sh.
 EXTRA_OBJ_server := $(BUILD)/obj/assets.o
 $(BUILD)/assets.S: server/embed.sh server/no-ui.html server/openapi.json $(wildcard web/dist/* web/dist/*/*)

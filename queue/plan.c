@@ -20,7 +20,7 @@ struct planner {
 	json_t *jobs;              /* owned */
 	struct err *e;
 	/* What the spec says once and the plan asks often. */
-	struct source base, ift, eft, eval, prompts, test, m1, previous;
+	struct source base, ift, eft, eval, prompts, test, m1, previous, judge;
 	int64_t iterations, shard_size, samples;
 	bool judge_is_model;
 };
@@ -140,6 +140,11 @@ static void plan_import(struct planner *p)
 	add(p, (struct where){0, "import", 0, 0}, json_array(), json_pack("{s:s}", "what", "model"), 5);
 	add(p, (struct where){0, "import", 1, 0}, json_array(), json_pack("{s:s}", "what", "data"), 5);
 	p->base = source(p, 0, "import", 0, 0, "model");
+	if (spec_is(p, "judge", "kind", "checkpoint")) {
+		add(p, (struct where){0, "import", 2, 0}, json_array(),
+		    json_pack("{s:s}", "what", "judge"), 5);
+		p->judge = source(p, 0, "import", 2, 0, "model");
+	}
 	p->ift = source(p, 0, "import", 1, 0, "ift");
 	if (given(p, "prompts"))
 		p->prompts = source(p, 0, "import", 1, 0, "prompts");
@@ -244,6 +249,7 @@ static void plan_judge(struct planner *p, int64_t t, int64_t s, int64_t rows, st
 		json_t *in = json_array();
 		if (p->judge_is_model)
 			input(in, "model", model);
+		input(in, "model", p->judge);
 		input(in, "responses", source(p, t, "generate", s, 0, "responses"));
 		add(p, (struct where){t, "judge", s, k}, in, json_pack("{s:I}", "pass", (json_int_t)k),
 		    p->judge_is_model ? cost : 1);

@@ -12,7 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum field_type { STRING, INT, NUMBER, BOOL, FILES, ARGV, TEMPLATE };
+enum field_type { STRING, INT, NUMBER, BOOL, FILES, ARGV, TEMPLATE, NUMBERS };
+
+#define NUMBERS_MAX 50 /* as many as there can be iterations */
+
+/* As worker/method/templates has them; a test compares the two. */
+#define TEMPLATES                                                                                     \
+	"additive-5|choice-1-5|single-1-10|reference-1-10|cot-5|few-shot-5|safety-5|mt-single-v1|"     \
+	"mt-single-math-v1|mt-single-v1-multi-turn|mt-single-math-v1-multi-turn|mt-pair-v2|"           \
+	"mt-pair-math-v1|mt-pair-v2-multi-turn|mt-pair-math-v1-multi-turn|pair-renamed|pair-few-shot"
 
 static const struct field {
 	const char *pointer;
@@ -227,44 +235,79 @@ static json_t *take_list(const struct field *f, const json_t *v, struct spec_err
 	return out;
 }
 
-/* A known name, or {"name","text","pattern","min","max","integer"}. */
-static json_t *take_template(const struct field *f, const json_t *v, struct spec_errors *s)
+static json_t *template_object(const struct field *f, const json_t *v, struct spec_errors *s)
 {
-	static const char *const known[] = {"name", "text", "pattern", "min", "max", "integer", NULL};
+	static const char *const known[] = {"name",    "text",	 "pattern", "min",  "max",
+					    "integer", "system", "version", "form", NULL};
+	const char *text, *pattern = "score", *form = jx_get_str(v, "form", "score");
 	double min = 0, max = 5;
-	const char *text, *pattern;
 	struct err e;
 
-	if (json_is_string(v)) {
-		if (chosen("additive-5", json_string_value(v)))
-			return json_string(json_string_value(v));
-		complain(s, f->pointer, "\"%.40s\" is not a known template (additive-5)",
-			 json_string_value(v));
-		return NULL;
-	}
-	if (!json_is_object(v)) {
-		complain(s, f->pointer, "expected a name, or an object with text, pattern, min and max");
-		return NULL;
-	}
-	if (jx_only(v, known, &e) || jx_str(v, "text", &text, &e) || jx_str(v, "pattern", &pattern, &e) ||
+	if (jx_only(v, known, &e) || jx_str(v, "text", &text, &e) ||
+	    (strcmp(form, "pair") != 0 && jx_str(v, "pattern", &pattern, &e)) ||
 	    jx_f64(v, "min", -1e9, 1e9, &min, &e) || jx_f64(v, "max", -1e9, 1e9, &max, &e))
 		complain(s, f->pointer, "%s", e.text);
+	else if (!chosen("score|pair", form))
+		complain(s, f->pointer, "\"form\" is \"%.40s\", expected score or pair", form);
 	else if (!*text || strlen(text) > 100000)
 		complain(s, f->pointer, "\"text\" must have 1 to 100000 characters");
 	else if (!*pattern || strlen(pattern) > 1000)
 		complain(s, f->pointer, "\"pattern\" must have 1 to 1000 characters");
 	else if (min >= max)
 		complain(s, f->pointer, "\"min\" must be below \"max\"");
-	else
-		return json_pack("{s:s, s:s, s:s, s:f, s:f, s:b}", "name", jx_get_str(v, "name", "custom"),
-				 "text", text, "pattern", pattern, "min", min, "max", max, "integer",
-				 (int)jx_get_bool(v, "integer", true));
+	else {
+		json_t *out = json_pack("{s:s, s:s, s:s, s:f, s:f, s:b}", "name",
+					jx_get_str(v, "name", "custom"), "text", text, "pattern", pattern,
+					"min", min, "max", max, "integer",
+					(int)jx_get_bool(v, "integer", true));
+		/* What is rare is written only where it is given. */
+		for (const char *const *k = known + 6; *k; k++)
+			if (json_object_get(v, *k))
+				json_object_set(out, *k, json_object_get(v, *k));
+		return out;
+	}
 	return NULL;
+}
+
+/* A known name, or {"name","text","pattern","min","max","integer"} and what else there may be. */
+static json_t *take_template(const struct field *f, const json_t *v, struct spec_errors *s)
+{
+	if (json_is_object(v))
+		return template_object(f, v, s);
+	if (!json_is_string(v))
+		complain(s, f->pointer, "expected a name, or an object with text, pattern, min and max");
+	else if (!chosen(TEMPLATES, json_string_value(v)))
+		complain(s, f->pointer, "\"%.40s\" is not a known template (" TEMPLATES ")",
+			 json_string_value(v));
+	else
+		return json_string(json_string_value(v));
+	return NULL;
+}
+
+static json_t *take_numbers(const struct field *f, const json_t *v, struct spec_errors *s)
+{
+	json_t *out, *item, *taken;
+	size_t i;
+
+	if (!json_is_array(v))
+		return take_number(f, v, s);
+	if (json_array_size(v) < 1 || json_array_size(v) > NUMBERS_MAX) {
+		complain(s, f->pointer, "%zu numbers, expected 1 to %d", json_array_size(v), NUMBERS_MAX);
+		return NULL;
+	}
+	out = json_array();
+	json_array_foreach(v, i, item)
+	{
+		taken = take_number(f, item, s);
+		if (taken)
+			json_array_append_new(out, taken);
+	}
+	return out;
 }
 
 static json_t *(*const takers[])(const struct field *, const json_t *, struct spec_errors *) = {
 	[STRING] = take_string, [INT] = take_int, [NUMBER] = take_number, [BOOL] = take_bool,
-	[FILES] = take_list, [ARGV] = take_list, [TEMPLATE] = take_template,
+	[FILES] = take_list, [ARGV] = take_list, [TEMPLATE] = take_template, [NUMBERS] = take_numbers,
 };
 
 /* --- the whole --------------------------------------------------------------------------------- */
@@ -294,7 +337,7 @@ static json_t *field_default(const struct field *f)
 {
 	json_t *v = json_loads(f->dflt, JSON_DECODE_ANY, NULL), *real;
 
-	if (f->type != NUMBER)
+	if (f->type != NUMBER && f->type != NUMBERS)
 		return v;
 	real = json_real(json_number_value(v));
 	json_decref(v);
@@ -363,6 +406,13 @@ static void check_pools(const json_t *spec, struct spec_errors *s)
 	}
 }
 
+static void check_url(const json_t *spec, const char *pointer, struct spec_errors *s)
+{
+	if (!str_starts(text_at(spec, pointer), "http://") &&
+	    !str_starts(text_at(spec, pointer), "https://"))
+		complain(s, pointer, "an endpoint needs an address that begins with http:// or https://");
+}
+
 /* Rules that need more than one field. Runs on a document whose single fields are right. */
 static void check_together(const json_t *spec, struct spec_errors *s)
 {
@@ -383,6 +433,13 @@ static void check_together(const json_t *spec, struct spec_errors *s)
 		complain(s, "/prompts/min_words", "more than max_words");
 	if (is_at(spec, "/judge/kind", "command") && empty_at(spec, "/judge/command"))
 		complain(s, "/judge/command", "a judge of kind \"command\" needs one");
+	if (is_at(spec, "/judge/kind", "checkpoint") && text_at(spec, "/judge/checkpoint")[0] != '/')
+		complain(s, "/judge/checkpoint", "a judge of kind \"checkpoint\" needs a folder that "
+						 "begins with /");
+	if (is_at(spec, "/judge/kind", "http"))
+		check_url(spec, "/judge/http/url", s);
+	if (is_at(spec, "/eval/head_to_head/judge", "http"))
+		check_url(spec, "/eval/head_to_head/http/url", s);
 	if (is_at(spec, "/eval/head_to_head/judge", "command") &&
 	    empty_at(spec, "/eval/head_to_head/command"))
 		complain(s, "/eval/head_to_head/command", "a judge of kind \"command\" needs one");
@@ -459,7 +516,7 @@ static json_t *field_json(const struct field *f)
 {
 	static const char *const names[] = {
 		[STRING] = "string", [INT] = "int", [NUMBER] = "number", [BOOL] = "bool",
-		[FILES] = "files", [ARGV] = "list", [TEMPLATE] = "object",
+		[FILES] = "files", [ARGV] = "list", [TEMPLATE] = "object", [NUMBERS] = "number",
 	};
 	bool required = f->min >= 1 && (f->type == STRING || f->type == FILES);
 

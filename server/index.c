@@ -109,13 +109,14 @@ static const struct {
 	{"eval", {"eval", "judge", "template", "engine/weights", "engine/ranks"}},
 };
 
-/* Whether the section runs a program of the user's. */
+/* Whether the section runs a program of the user's, or asks somebody else's. */
 static bool has_command(const json_t *section)
 {
 	const json_t *v;
 	const char *key;
 
-	if (json_array_size(json_object_get(section, "command")) > 0)
+	if (json_array_size(json_object_get(section, "command")) > 0 ||
+	    jx_get_str(section, "url", "")[0])
 		return true;
 	json_object_foreach((json_t *)(uintptr_t)section, key,
 			    v) if (json_is_object(v) && has_command(v)) return true;

@@ -1,4 +1,5 @@
 #include "base/rng.h"
+#include "queue/spec.h"
 #include "tests/test.h"
 #include "worker/method/judge_template.h"
 
@@ -289,4 +290,221 @@ void test_method_judge__real_answers(void)
 	free(line);
 	fclose(f);
 	judge_template_release(&t);
+}
+
+/* --- templates that come along --------------------------------------------------------------- */
+
+static json_t *data_rows(const char *relative)
+{
+	FILE *f = fopen(test_data(relative), "r");
+	json_t *rows = json_array();
+	char *line = NULL;
+	size_t cap = 0;
+
+	CHECK(f != NULL);
+	while (getline(&line, &cap, f) > 0)
+		json_array_append_new(rows, json_loads(line, 0, NULL));
+	free(line);
+	fclose(f);
+	return rows;
+}
+
+/* As Python's str.format() does it. */
+static char *formatted(const char *text, const json_t *values)
+{
+	struct buf out = BUF_INIT;
+
+	buf_puts(&out, "");
+	while (*text) {
+		size_t n = strcspn(text, "}");
+		char key[32] = "";
+		if (*text == '{' && n < sizeof key) {
+			memcpy(key, text + 1, n - 1);
+			buf_puts(&out, json_string_value(json_object_get(values, key)));
+			text += n + 1;
+		} else {
+			buf_putc(&out, *text++);
+		}
+	}
+	return buf_detach(&out);
+}
+
+static const char *turn(const json_t *row, size_t i)
+{
+	return json_string_value(json_array_get(json_object_get(row, "turns"), i));
+}
+
+static const char *reference(const json_t *refs, const json_t *question, size_t i)
+{
+	json_int_t id = json_integer_value(json_object_get(question, "question_id"));
+	const json_t *row, *choice;
+	size_t k;
+
+	json_array_foreach((json_t *)(uintptr_t)refs, k, row)
+		if (json_integer_value(json_object_get(row, "question_id")) == id) {
+			choice = json_array_get(json_object_get(row, "choices"), 0);
+			return turn(choice, i);
+		}
+	return "none is given";
+}
+
+/* Every published template over every published question, byte for byte. */
+void test_method_judge__mt_bench_prompts_are_the_published(void)
+{
+	json_t *prompts = data_rows("datasets/mt_bench/judge_prompts.jsonl"), *published, *q;
+	json_t *questions = data_rows("datasets/mt_bench/question.jsonl");
+	json_t *refs = data_rows("datasets/mt_bench/reference_answer_gpt-4.jsonl");
+	struct err e = {0};
+	size_t i, k;
+
+	CHECK_EQ(json_array_size(prompts), 8);
+	CHECK_EQ(json_array_size(questions), 80);
+	json_array_foreach(prompts, i, published)
+	{
+		struct judge_template t;
+		char name[64];
+
+		snprintf(name, sizeof name, "mt-%s",
+			 json_string_value(json_object_get(published, "name")));
+		CHECK_RC(judge_template_named(name, &t, &e), RC_OK);
+		CHECK_STR(t.system,
+			  json_string_value(json_object_get(published, "system_prompt")));
+		json_array_foreach(questions, k, q)
+		{
+			const char *a = "First {answer}\n1. one", *b = "Second: [[B]]\n";
+			struct judge_shown v = {.prompt = turn(q, 0), .prompt_2 = turn(q, 1),
+						.response = a, .response_2 = b, .response_a = a,
+						.response_b = b, .response_a_2 = b, .response_b_2 = a,
+						.reference = reference(refs, q, 0),
+						.reference_2 = reference(refs, q, 1)};
+			json_t *values = json_pack(
+				"{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}",
+				"question", v.prompt, "question_1", v.prompt, "question_2", v.prompt_2,
+				"answer", a, "answer_1", a, "answer_2", b, "answer_a", a, "answer_b", b,
+				"answer_a_1", a, "answer_b_1", b, "answer_a_2", b, "answer_b_2", a,
+				"ref_answer_1", v.reference, "ref_answer_2", v.reference_2);
+			char *want = formatted(
+				json_string_value(json_object_get(published, "prompt_template")), values);
+			struct buf got = BUF_INIT;
+
+			judge_template_fill(&t, &v, &got);
+			CHECK_STR(got.data, want);
+			buf_release(&got);
+			free(want);
+			json_decref(values);
+		}
+		judge_template_release(&t);
+	}
+	json_decref(prompts);
+	json_decref(questions);
+	json_decref(refs);
+}
+
+void test_method_judge__scores_in_brackets(void)
+{
+	static const struct {
+		const char *text;
+		int reason, milli;
+	} cases[] = {
+		{"Good. Rating: [[5]]", JUDGE_OK, 5000},
+		{"[[7.5]]", JUDGE_OK, 7500},
+		{"as in [[3]], but in the end [[8]]", JUDGE_OK, 8000},
+		{"only single [6]", JUDGE_OK, 6000},
+		{"[[4]] and then [9]", JUDGE_OK, 4000},
+		{"[[11]]", JUDGE_OUT_OF_RANGE, 0},
+		{"[[0]]", JUDGE_OUT_OF_RANGE, 0},
+		{"[[1.2.3]] [[x]] [[5] [ [5]", JUDGE_OK, 5000},
+		{"Rating: 5", JUDGE_NO_MATCH, 0},
+		{"[[rating]]", JUDGE_NO_MATCH, 0},
+		{"［［６］］", JUDGE_OK, 6000},
+		{"", JUDGE_EMPTY, 0},
+	};
+	struct judge_template t;
+	struct err e = {0};
+
+	CHECK_RC(judge_template_named("mt-single-v1", &t, &e), RC_OK);
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct judge_score s = parse(&t, cases[i].text);
+
+		CHECK_STR(judge_reason_text(s.reason),
+			  judge_reason_text((enum judge_reason)cases[i].reason));
+		CHECK_EQ(s.milli, cases[i].milli);
+	}
+	CHECK_EQ(judge_parse(&t.rule, "[[5]]", 5, false).reason, JUDGE_TRUNCATED);
+	judge_template_release(&t);
+}
+
+/* The form of a run offers what the worker has; every one is readable, bounded and told from the others. */
+void test_method_judge__templates_that_come_along(void)
+{
+	const char *const *names = judge_template_names();
+	struct err e = {0};
+	json_t *seen = json_object();
+	int n = 0;
+
+	for (; names[n]; n++) {
+		struct judge_template t, again;
+		struct spec_errors errs;
+		json_t *spec = json_pack("{s:s, s:{s:[s]}, s:{s:s}}", "base_model", "/m", "data", "ift",
+					 "/i", "judge", "template", names[n]), *out;
+
+		CHECK_RC(judge_template_named(names[n], &t, &e), RC_OK);
+		CHECK_EQ(t.version, 1);
+		CHECK(!json_object_get(seen, t.sha256));
+		json_object_set_new(seen, t.sha256, json_true());
+		CHECK_EQ(t.form == JUDGE_PAIR, strstr(names[n], "pair") != NULL);
+		CHECK_EQ(t.reference, strstr(names[n], "math") || strstr(names[n], "reference"));
+		CHECK_RC(spec_normalise(spec, &out, &errs, &e), RC_OK);
+		spec_errors_release(&errs);
+		json_decref(out);
+		/* As an object it is the same template. */
+		json_object_set_new(json_object_get(spec, "judge"), "template", judge_template_json(&t));
+		CHECK_RC(spec_normalise(spec, &out, &errs, &e), RC_OK);
+		CHECK_RC(judge_template_of(json_object_get(json_object_get(out, "judge"), "template"),
+					   &again, &e), RC_OK);
+		CHECK_STR(again.sha256, t.sha256);
+		CHECK_EQ(again.rule.max_milli, t.rule.max_milli);
+		CHECK_EQ(again.rule.brackets, t.rule.brackets);
+		judge_template_release(&again);
+		spec_errors_release(&errs);
+		json_decref(out);
+		json_decref(spec);
+		judge_template_release(&t);
+	}
+	CHECK_EQ(n, 17);
+	json_decref(seen);
+}
+
+void test_method_judge__template_files(void)
+{
+	static const char good[] = "name: mine\nversion: 3\nform: score\nmarks: note|得分\nmin: 1\nmax: 20\n"
+				   "integer: no\n=== system\nBe fair.\n=== user\n{prompt}\n{response}\n\n=== end\n";
+	static const char *const bad[][2] = {
+		{"name: x\n=== user\n{prompt}{response}\n", "=== end"},
+		{"nonsense\n=== user\n{prompt}{response}\n=== end\n", "colon"},
+		{"colour: red\n=== user\n{prompt}{response}\n=== end\n", "colour"},
+		{"form: trio\n=== user\n{prompt}{response}\n=== end\n", "trio"},
+		{"form: pair\n=== user\n{prompt}{response}\n=== end\n", "response_a"},
+		{"max: many\n=== user\n{prompt}{response}\n=== end\n", "many"},
+		{"=== user\n{prompt}\n=== end\n", "{response}"},
+		{"", "=== user"},
+	};
+	struct judge_template t;
+	struct err e = {0};
+	struct buf out = BUF_INIT;
+
+	CHECK_RC(judge_template_read(good, strlen(good), "mine.judge", &t, &e), RC_OK);
+	CHECK_EQ(t.version, 3);
+	CHECK_STR(t.system, "Be fair.");
+	CHECK_STR(t.text, "{prompt}\n{response}\n");
+	CHECK_EQ(parse(&t, "得分：１９.5").milli, 19500);
+	judge_template_whole(&t, &(struct judge_shown){.prompt = "p", .response = "r[The End of x"}, &out);
+	CHECK_STR(out.data, "Be fair.\n\np\nr[ The End of x\n");
+	buf_release(&out);
+	judge_template_release(&t);
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		CHECK_RC(judge_template_read(bad[i][0], strlen(bad[i][0]), "f", &t, &e), RC_INVALID);
+		if (!strstr(e.text, bad[i][1]))
+			CHECK_STR(e.text, bad[i][1]);
+	}
 }

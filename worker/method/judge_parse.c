@@ -297,6 +297,27 @@ static size_t word_at(const struct scan *s, size_t i, const char *word)
 	return k - i;
 }
 
+/* The last number in `depth` brackets on either side. */
+static struct judge_score in_brackets(const struct judge_rule *rule, const struct scan *s, int depth)
+{
+	struct number v;
+
+	for (size_t i = s->n; i-- > 0;) {
+		size_t at = i;
+		int left = 0, right = 0;
+
+		for (; left < depth && at < s->n && s->cp[at] == '['; at++)
+			left++;
+		if (left < depth || !read_number(s, at, &v))
+			continue;
+		for (at = v.end; right < depth && at < s->n && s->cp[at] == ']'; at++)
+			right++;
+		if (right == depth)
+			return in_bounds(rule, &v);
+	}
+	return (struct judge_score){JUDGE_NO_MATCH, 0};
+}
+
 struct judge_score judge_parse(const struct judge_rule *rule, const char *text, size_t len,
 			       bool stopped)
 {
@@ -309,6 +330,8 @@ struct judge_score judge_parse(const struct judge_rule *rule, const char *text, 
 	s = scan_of(text, len);
 	if (skip_any(&s, 0, &newline) == s.n)
 		found.reason = JUDGE_EMPTY;
+	for (int depth = 2; rule->brackets && depth > 0 && found.reason == JUDGE_NO_MATCH; depth--)
+		found = in_brackets(rule, &s, depth);
 	for (size_t i = s.n; i-- > 0 && found.reason == JUDGE_NO_MATCH;)
 		for (int w = 0; rule->words[w] && found.reason == JUDGE_NO_MATCH; w++) {
 			size_t n = word_at(&s, i, rule->words[w]);

@@ -8,6 +8,10 @@
  * optional "is", ":" or "=" and a number counts; Markdown, quotes and brackets around the parts
  * are ignored, full-width forms read as plain ones. "/5" or "out of 5" may follow, with the
  * template's own maximum. A range, a sum, a list or another scale is ambiguous.
+ *
+ * Templates of MT-Bench want the score in brackets instead: the last [[number]] counts, or where there
+ * is none the last [number]. (FastChat takes the first: a judge that quotes the format before it judges
+ * is misread there.)
  */
 #pragma once
 
@@ -22,7 +26,9 @@
 	X(AMBIGUOUS, "ambiguous")                                                           \
 	X(TRUNCATED, "truncated")                                                           \
 	X(EMPTY, "empty")                                                                   \
-	X(TOO_LONG, "too_long") /* the judge prompt left no room for an answer */
+	X(TOO_LONG, "too_long") /* the judge prompt left no room for an answer */           \
+	X(NO_ANSWER, "no_answer") /* the judge was asked and sent nothing that is one */    \
+	X(NO_REFERENCE, "no_reference") /* the template shows one, the item has none */
 
 enum judge_reason {
 #define X(name, text) JUDGE_##name,
@@ -32,11 +38,13 @@ enum judge_reason {
 };
 
 #define JUDGE_WORDS_MAX 16
+#define JUDGE_BRACKETS "[[]]"
 
 struct judge_rule {
 	const char *words[JUDGE_WORDS_MAX + 1]; /* NULL-terminated UTF-8, lower case */
 	int64_t min_milli, max_milli;
 	bool integer; /* 4.5 is out of range */
+	bool brackets; /* the score stands in brackets, without a word */
 };
 
 struct judge_score {

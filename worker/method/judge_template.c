@@ -5,94 +5,10 @@
 #include "worker/method/uni.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-
-/* Yuan et al. 2024, figure 2, with its typographic quotes and line breaks. */
-static const char additive_5[] =
-	"Review the user’s question and the corresponding response using the additive 5-point\n"
-	"scoring system described below. Points are accumulated based on the satisfaction of each\n"
-	"criterion:\n"
-	"- Add 1 point if the response is relevant and provides some information related to\n"
-	"the user’s inquiry, even if it is incomplete or contains some irrelevant content.\n"
-	"- Add another point if the response addresses a substantial portion of the user’s question,\n"
-	"but does not completely resolve the query or provide a direct answer.\n"
-	"- Award a third point if the response answers the basic elements of the user’s question in a\n"
-	"useful way, regardless of whether it seems to have been written by an AI Assistant or if it\n"
-	"has elements typically found in blogs or search results.\n"
-	"- Grant a fourth point if the response is clearly written from an AI Assistant’s perspective,\n"
-	"addressing the user’s question directly and comprehensively, and is well-organized and\n"
-	"helpful, even if there is slight room for improvement in clarity, conciseness or focus.\n"
-	"- Bestow a fifth point for a response that is impeccably tailored to the user’s question\n"
-	"by an AI Assistant, without extraneous information, reflecting expert knowledge, and\n"
-	"demonstrating a high-quality, engaging, and insightful answer.\n"
-	"\n"
-	"User: {prompt}\n"
-	"<response>{response}</response>\n"
-	"\n"
-	"After examining the user’s instruction and the response:\n"
-	"- Briefly justify your total score, up to 100 words.\n"
-	"- Conclude with the score using the format: “Score: <total points>”\n"
-	"Remember to assess from the AI Assistant perspective, utilizing web search knowledge as\n"
-	"necessary. To evaluate the response in alignment with this additive scoring model, we’ll\n"
-	"systematically attribute points based on the outlined criteria.";
-
-/* Li et al. 2023, self-curation; the parts for prompt and answer are ours. */
-static const char choice_1_5[] =
-	"Below is an instruction from an user and a candidate answer. Evaluate whether or not the "
-	"answer is a good example of how AI Assistant should respond to the user's instruction. "
-	"Please assign a score using the following 5-point scale:\n"
-	"1: It means the answer is incomplete, vague, off-topic, controversial, or not exactly what "
-	"the user asked for. For example, some content seems missing, numbered list does not start "
-	"from the beginning, the opening sentence repeats user's question. Or the response is from "
-	"another person's perspective with their personal experience (e.g. taken from blog posts), "
-	"or looks like an answer from a forum. Or it contains promotional text, navigation text, or "
-	"other irrelevant information.\n"
-	"2: It means the answer addresses most of the asks from the user. It does not directly "
-	"address the user's question. For example, it only provides a high-level methodology instead "
-	"of the exact solution to user's question.\n"
-	"3: It means the answer is helpful but not written by an AI Assistant. It addresses all the "
-	"basic asks from the user. It is complete and self contained with the drawback that the "
-	"response is not written from an AI assistant's perspective, but from other people's "
-	"perspective. The content looks like an excerpt from a blog post, web page, or web search "
-	"results. For example, it contains personal experience or opinion, mentions comments section, "
-	"or share on social media, etc.\n"
-	"4: It means the answer is written from an AI assistant's perspective with a clear focus of "
-	"addressing the instruction. It provide a complete, clear, and comprehensive response to "
-	"user's question or instruction without missing or irrelevant information. It is well "
-	"organized, self-contained, and written in a helpful tone. It has minor room for improvement, "
-	"e.g. more concise and focused.\n"
-	"5: It means it is a perfect answer from an AI Assistant. It has a clear focus on being a "
-	"helpful AI Assistant, where the response looks like intentionally written to address the "
-	"user's question or instruction without any irrelevant sentences. The answer provides high "
-	"quality content, demonstrating expert knowledge in the area, is very well written, logical, "
-	"easy-to-follow, engaging and insightful.\n"
-	"\n"
-	"Instruction: {prompt}\n"
-	"<response>{response}</response>\n"
-	"\n"
-	"Please first provide a brief reasoning you used to derive the rating score, and then write "
-	"\"Score: <rating>\" in the last line.";
-
-static const struct {
-	const char *name, *text, *words;
-	int64_t min_milli, max_milli;
-} built_in[] = {
-	{"additive-5", additive_5, "score|得分|评分|점수", 0, 5000},
-	{"choice-1-5", choice_1_5, "score|得分|评分|점수", 1000, 5000},
-};
-
-#define N_BUILT_IN (sizeof(built_in) / sizeof(built_in[0]))
-
-const char *const *judge_template_names(void)
-{
-	static const char *names[N_BUILT_IN + 1];
-
-	for (size_t i = 0; i < N_BUILT_IN; i++)
-		names[i] = built_in[i].name;
-	return names;
-}
 
 static char *lower_of(const char *s)
 {
@@ -114,12 +30,16 @@ static enum rc take_words(struct judge_template *t, const char *pattern, struct 
 	int n = 0;
 	char *next;
 
+	t->rule.brackets = strcmp(pattern, JUDGE_BRACKETS) == 0;
+	t->words = lower_of(t->rule.brackets ? "" : pattern);
+	if (t->rule.brackets)
+		return RC_OK;
 	if (strpbrk(pattern, "\\()[]{}^$*+?<>"))
 		return err_set(e, RC_INVALID,
 			       "judge template \"%s\": pattern \"%.80s\" must be words separated by "
-			       "\"|\", such as \"score|rating\"; it is no regular expression",
+			       "\"|\", such as \"score|rating\", or \"" JUDGE_BRACKETS
+			       "\"; it is no regular expression",
 			       t->name, pattern);
-	t->words = lower_of(pattern);
 	for (char *p = t->words; p; p = next) {
 		next = strchr(p, '|');
 		if (next)
@@ -137,72 +57,318 @@ static enum rc take_words(struct judge_template *t, const char *pattern, struct 
 	return RC_OK;
 }
 
-static enum rc check_text(const struct judge_template *t, struct err *e)
+/* --- slots ----------------------------------------------------------------------------------- */
+
+#define SLOT(member) offsetof(struct judge_shown, member)
+
+static const struct {
+	const char *name;
+	size_t at;
+} slots[] = {
+	{"{prompt}", SLOT(prompt)},		{"{question}", SLOT(prompt)},
+	{"{question_1}", SLOT(prompt)},		{"{question_2}", SLOT(prompt_2)},
+	{"{response}", SLOT(response)},		{"{answer}", SLOT(response)},
+	{"{answer_1}", SLOT(response)},		{"{answer_2}", SLOT(response_2)},
+	{"{reference}", SLOT(reference)},	{"{ref_answer_1}", SLOT(reference)},
+	{"{ref_answer_2}", SLOT(reference_2)},	{"{response_a}", SLOT(response_a)},
+	{"{answer_a}", SLOT(response_a)},	{"{answer_a_1}", SLOT(response_a)},
+	{"{answer_a_2}", SLOT(response_a_2)},	{"{response_b}", SLOT(response_b)},
+	{"{answer_b}", SLOT(response_b)},	{"{answer_b_1}", SLOT(response_b)},
+	{"{answer_b_2}", SLOT(response_b_2)},
+};
+
+/* The slot that begins at p; -1: none. */
+static int slot_at(const char *p)
 {
-	static const char *const slots[] = {"{prompt}", "{response}"};
+	for (size_t i = 0; *p == '{' && i < sizeof(slots) / sizeof(slots[0]); i++)
+		if (strncmp(p, slots[i].name, strlen(slots[i].name)) == 0)
+			return (int)i;
+	return -1;
+}
+
+static bool shows(const struct judge_template *t, size_t member)
+{
+	for (const char *p = strchr(t->text, '{'); p; p = strchr(p + 1, '{')) {
+		int i = slot_at(p);
+		if (i >= 0 && slots[i].at == member)
+			return true;
+	}
+	return false;
+}
+
+static enum rc check_text(struct judge_template *t, struct err *e)
+{
+	bool pair = t->form == JUDGE_PAIR;
 
 	if (strlen(t->text) > JUDGE_TEXT_MAX)
 		return err_set(e, RC_INVALID, "judge template \"%s\": text has %zu bytes, at most %u",
 			       t->name, strlen(t->text), JUDGE_TEXT_MAX);
-	for (int i = 0; i < 2; i++)
-		if (!strstr(t->text, slots[i]))
-			return err_set(e, RC_INVALID,
-				       "judge template \"%s\": text must contain \"%s\"", t->name,
-				       slots[i]);
+	t->reference = shows(t, SLOT(reference));
+	if (!shows(t, SLOT(prompt)))
+		return err_set(e, RC_INVALID, "judge template \"%s\": text must contain \"{prompt}\"",
+			       t->name);
+	if (!pair && !shows(t, SLOT(response)))
+		return err_set(e, RC_INVALID, "judge template \"%s\": text must contain \"{response}\"",
+			       t->name);
+	if (pair && (!shows(t, SLOT(response_a)) || !shows(t, SLOT(response_b))))
+		return err_set(e, RC_INVALID,
+			       "judge template \"%s\": text must contain \"{response_a}\" and "
+			       "\"{response_b}\"", t->name);
 	return RC_OK;
 }
 
-static enum rc make(struct judge_template *out, const char *name, const char *text,
+/* --- making one ------------------------------------------------------------------------------ */
+
+static void hash(struct judge_template *t)
+{
+	char *both = t->system ? mem_printf("%s\n===\n%s", t->system, t->text) : mem_str(t->text);
+
+	sha256_of(both, strlen(both), t->sha256);
+	free(both);
+}
+
+static enum rc make(struct judge_template *out, const char *system, const char *text,
 		    const char *words, struct err *e)
 {
-	enum rc rc;
-
-	str_copy(out->name, sizeof(out->name), name);
 	out->text = mem_str(text);
-	sha256_of(text, strlen(text), out->sha256);
-	rc = check_text(out, e);
+	out->system = system ? mem_str(system) : NULL;
+	hash(out);
+	if (out->form == JUDGE_PAIR) {
+		out->rule.min_milli = 0;
+		out->rule.max_milli = JUDGE_PAIR_MAX * 1000;
+		out->rule.integer = false;
+		words = JUDGE_BRACKETS;
+	}
+	if (out->rule.min_milli >= out->rule.max_milli || out->rule.min_milli < 0)
+		return err_set(e, RC_INVALID, "min %g and max %g: expected 0 <= min < max",
+			       (double)out->rule.min_milli / 1000, (double)out->rule.max_milli / 1000);
+	enum rc rc = check_text(out, e);
+	return rc == RC_OK ? take_words(out, words, e) : rc;
+}
+
+static enum rc take_form(const char *form, struct judge_template *out, struct err *e)
+{
+	out->form = strcmp(form, "pair") == 0 ? JUDGE_PAIR : JUDGE_SCORE;
+	if (out->form == JUDGE_SCORE && strcmp(form, "score") != 0)
+		return err_set(e, RC_INVALID, "form \"%.40s\": expected score or pair", form);
+	return RC_OK;
+}
+
+/* --- files ----------------------------------------------------------------------------------- */
+
+struct file {
+	json_t *head;        /* {setting: text}; owned */
+	char *system, *text; /* owned */
+};
+
+static void file_release(struct file *f)
+{
+	json_decref(f->head);
+	free(f->system);
+	free(f->text);
+}
+
+static const char *line_end(const char *p, const char *end)
+{
+	const char *nl = memchr(p, '\n', (size_t)(end - p));
+
+	return nl ? nl : end;
+}
+
+/* One part from p to before the line that starts with "==="; NULL when there is none. */
+static const char *take_part(const char *p, const char *end, char **out)
+{
+	for (const char *at = p; at + 4 < end; at++)
+		if (memcmp(at, "\n===", 4) == 0) {
+			*out = mem_strn(p, (size_t)(at - p));
+			return at + 1;
+		}
+	return NULL;
+}
+
+static enum rc take_setting(struct file *f, const char *p, const char *nl, const char *what,
+			    struct err *e)
+{
+	const char *colon = memchr(p, ':', (size_t)(nl - p));
+
+	if (!colon)
+		return err_set(e, RC_INVALID, "%s: \"%.*s\": expected a setting and a colon", what,
+			       (int)(nl - p < 60 ? nl - p : 60), p);
+	struct str v = str_trim((struct str){colon + 1, (size_t)(nl - colon - 1)});
+	char *key = mem_strn(p, (size_t)(colon - p)), *value = mem_strn(v.p, v.len);
+	json_object_set_new(f->head, key, json_string(value));
+	free(key);
+	free(value);
+	return RC_OK;
+}
+
+/* *next: behind the file, which ends with its line "=== end". */
+static enum rc file_read(struct file *f, const char *p, const char *end, const char *what,
+			 const char **next, struct err *e)
+{
+	enum rc rc = RC_OK;
+
+	*f = (struct file){.head = json_object()};
+	while (rc == RC_OK && p < end && strncmp(p, "===", 3) != 0) {
+		const char *nl = line_end(p, end);
+		if (nl > p)
+			rc = take_setting(f, p, nl, what, e);
+		p = nl < end ? nl + 1 : end;
+	}
+	while (rc == RC_OK && p && p < end && strncmp(p, "=== end", 7) != 0) {
+		bool system = strncmp(p, "=== system\n", 11) == 0;
+		if (!system && strncmp(p, "=== user\n", 9) != 0)
+			break;
+		char **to = system ? &f->system : &f->text;
+		free(*to);
+		*to = NULL;
+		p = take_part(p + (system ? 11 : 9), end, to);
+	}
+	if (rc != RC_OK)
+		return rc;
+	if (!p || p >= end || strncmp(p, "=== end", 7) != 0 || !f->text)
+		return err_set(e, RC_INVALID,
+			       "%s: expected the parts \"=== user\" and \"=== end\" (and perhaps "
+			       "\"=== system\")", what);
+	p = line_end(p, end);
+	*next = p < end ? p + 1 : end;
+	return RC_OK;
+}
+
+/* "4.5" as thousandths. */
+static enum rc take_bound(const json_t *head, const char *key, int64_t *milli, struct err *e)
+{
+	const char *text = jx_get_str(head, key, NULL);
+	double v;
+
+	if (!text)
+		return RC_OK;
+	if (!str_to_f64(text, &v) || !(v >= 0 && v <= 1000))
+		return err_set(e, RC_INVALID, "%s \"%.40s\": expected 0 to 1000", key, text);
+	*milli = llround(v * 1000);
+	return RC_OK;
+}
+
+static enum rc from_file(const struct file *f, struct judge_template *out, struct err *e)
+{
+	static const char *const known[] = {"name", "version", "form", "source", "marks",
+					    "min",  "max",     "integer", NULL};
+	int64_t version = 1;
+	enum rc rc = jx_only(f->head, known, e);
+
+	memset(out, 0, sizeof(*out));
+	str_copy(out->name, sizeof(out->name), jx_get_str(f->head, "name", "custom"));
+	out->rule.max_milli = 5000;
+	out->rule.integer = strcmp(jx_get_str(f->head, "integer", "yes"), "no") != 0;
+	if (rc == RC_OK && !str_to_i64(jx_get_str(f->head, "version", "1"), &version))
+		rc = err_set(e, RC_INVALID, "version: expected a whole number");
+	out->version = (int)version;
 	if (rc == RC_OK)
-		rc = take_words(out, words, e);
+		rc = take_form(jx_get_str(f->head, "form", "score"), out, e);
+	if (rc == RC_OK)
+		rc = take_bound(f->head, "min", &out->rule.min_milli, e);
+	if (rc == RC_OK)
+		rc = take_bound(f->head, "max", &out->rule.max_milli, e);
+	if (rc == RC_OK)
+		rc = make(out, f->system, f->text, jx_get_str(f->head, "marks", "score"), e);
+	if (rc != RC_OK)
+		judge_template_release(out);
 	return rc;
+}
+
+enum rc judge_template_read(const char *data, size_t len, const char *what, struct judge_template *out,
+			    struct err *e)
+{
+	struct file f;
+	const char *next;
+	enum rc rc = file_read(&f, data, data + len, what, &next, e);
+
+	if (rc == RC_OK && (rc = from_file(&f, out, e)) != RC_OK)
+		err_wrap(e, "%s", what);
+	file_release(&f);
+	return rc;
+}
+
+/* --- those that come along ------------------------------------------------------------------- */
+
+extern const char judge_files_text[], judge_files_end[];
+
+static char known_names[JUDGE_TEMPLATES_MAX][64];
+static const char *known_list[JUDGE_TEMPLATES_MAX + 1];
+
+const char *const *judge_template_names(void)
+{
+	const char *p = judge_files_text;
+	struct file f;
+	int n = 0;
+
+	while (!known_list[0] && p < judge_files_end && n < JUDGE_TEMPLATES_MAX) {
+		if (file_read(&f, p, judge_files_end, "built-in", &p, NULL) == RC_OK)
+			str_copy(known_names[n++], sizeof known_names[0],
+				 jx_get_str(f.head, "name", ""));
+		else
+			p = judge_files_end;
+		file_release(&f);
+	}
+	while (n-- > 0) /* The first one last: another thread sees all or nothing to be done. */
+		known_list[n] = known_names[n];
+	return known_list;
 }
 
 enum rc judge_template_named(const char *name, struct judge_template *out, struct err *e)
 {
+	const char *p = judge_files_text;
+	struct file f;
+	enum rc rc = RC_OK;
+	bool found = false;
+
 	memset(out, 0, sizeof(*out));
-	for (size_t i = 0; i < N_BUILT_IN; i++) {
-		if (strcmp(built_in[i].name, name) != 0)
-			continue;
-		out->rule.min_milli = built_in[i].min_milli;
-		out->rule.max_milli = built_in[i].max_milli;
-		out->rule.integer = true;
-		return make(out, name, built_in[i].text, built_in[i].words, e);
+	while (rc == RC_OK && !found && p < judge_files_end) {
+		rc = file_read(&f, p, judge_files_end, "built-in", &p, e);
+		found = rc == RC_OK && strcmp(jx_get_str(f.head, "name", ""), name) == 0;
+		if (found)
+			rc = from_file(&f, out, e);
+		file_release(&f);
 	}
-	return err_set(e, RC_INVALID,
-		       "judge template \"%.80s\" is unknown; there are \"additive-5\", \"choice-1-5\", "
-		       "or an object with name and text", name);
+	if (rc != RC_OK || found)
+		return rc;
+	struct buf all = BUF_INIT;
+	for (const char *const *n = judge_template_names(); *n; n++)
+		buf_printf(&all, "%s\"%s\"", n == judge_template_names() ? "" : ", ", *n);
+	rc = err_set(e, RC_INVALID,
+		     "judge template \"%.80s\" is unknown; there are %s, or an object with name and text",
+		     name, all.data);
+	buf_release(&all);
+	return rc;
 }
+
+/* --- of a specification ---------------------------------------------------------------------- */
 
 static enum rc take_bounds(const json_t *spec, struct judge_template *out, struct err *e)
 {
 	double min = 0, max = 5;
+	int64_t version = 1;
+	const char *form = "score";
 	enum rc rc;
 
 	out->rule.integer = true;
 	if ((rc = jx_opt_f64(spec, "min", -1000, 1000, &min, e)) != RC_OK ||
 	    (rc = jx_opt_f64(spec, "max", -1000, 1000, &max, e)) != RC_OK ||
-	    (rc = jx_opt_bool(spec, "integer", &out->rule.integer, e)) != RC_OK)
+	    (rc = jx_opt_bool(spec, "integer", &out->rule.integer, e)) != RC_OK ||
+	    (rc = jx_opt_i64(spec, "version", 0, 1000000, &version, e)) != RC_OK ||
+	    (rc = jx_opt_str(spec, "form", &form, e)) != RC_OK)
 		return rc;
 	out->rule.min_milli = llround(min * 1000);
 	out->rule.max_milli = llround(max * 1000);
-	if (out->rule.min_milli >= out->rule.max_milli || out->rule.min_milli < 0)
-		return err_set(e, RC_INVALID, "min %g and max %g: expected 0 <= min < max", min, max);
-	return RC_OK;
+	out->version = (int)version;
+	return take_form(form, out, e);
 }
 
 enum rc judge_template_of(const json_t *spec, struct judge_template *out, struct err *e)
 {
-	static const char *const known[] = {"name", "text", "pattern", "min", "max", "integer", NULL};
-	const char *name = "custom", *text = NULL, *pattern = "score";
+	static const char *const known[] = {"name",    "text",	 "pattern", "min",  "max",
+					    "integer", "system", "version", "form", NULL};
+	const char *name = "custom", *text = NULL, *pattern = "score", *system = NULL;
 	enum rc rc;
 
 	memset(out, 0, sizeof(*out));
@@ -215,53 +381,102 @@ enum rc judge_template_of(const json_t *spec, struct judge_template *out, struct
 	if ((rc = jx_only(spec, known, e)) != RC_OK ||
 	    (rc = jx_opt_str(spec, "name", &name, e)) != RC_OK ||
 	    (rc = jx_str(spec, "text", &text, e)) != RC_OK ||
+	    (rc = jx_opt_str(spec, "system", &system, e)) != RC_OK ||
 	    (rc = jx_opt_str(spec, "pattern", &pattern, e)) != RC_OK ||
 	    (rc = take_bounds(spec, out, e)) != RC_OK)
 		return err_wrap(e, "judge.template");
-	rc = make(out, name, text, pattern, e);
-	if (rc != RC_OK)
+	str_copy(out->name, sizeof(out->name), name);
+	rc = make(out, system, text, pattern, e);
+	if (rc != RC_OK) {
 		judge_template_release(out);
+		err_wrap(e, "judge.template");
+	}
 	return rc;
+}
+
+json_t *judge_template_json(const struct judge_template *t)
+{
+	struct buf words = BUF_INIT;
+
+	for (int i = 0; t->rule.words[i]; i++)
+		buf_printf(&words, "%s%s", i ? "|" : "", t->rule.words[i]);
+	if (t->rule.brackets)
+		buf_puts(&words, JUDGE_BRACKETS);
+	json_t *v = json_pack("{s:s, s:i, s:s, s:s*, s:s, s:s, s:f, s:f, s:b}", "name", t->name,
+			      "version", t->version, "form", t->form == JUDGE_PAIR ? "pair" : "score",
+			      "system", t->system, "text", t->text, "pattern", words.data, "min",
+			      (double)t->rule.min_milli / 1000, "max",
+			      (double)t->rule.max_milli / 1000, "integer", (int)t->rule.integer);
+	buf_release(&words);
+	return v;
 }
 
 void judge_template_release(struct judge_template *t)
 {
+	free(t->system);
 	free(t->text);
 	free(t->words);
 	memset(t, 0, sizeof(*t));
 }
 
-/* True when s, just behind a "<", goes on as "response" or "/response". */
-static bool opens_tag(const char *s)
+/* --- showing --------------------------------------------------------------------------------- */
+
+/* True when s, just behind its first sign, goes on as a tag of a template. */
+static bool opens_tag(char sign, const char *s)
 {
+	static const char *const tags[] = {"response", "reference"};
+
+	if (sign == '[')
+		return strncmp(s, "The Start of", 12) == 0 || strncmp(s, "The End of", 10) == 0;
+	if (strncmp(s, "|The Start of", 13) == 0 || strncmp(s, "|The End of", 11) == 0)
+		return true;
 	s += strspn(s, " \t\r\n");
 	if (*s == '/')
 		s++;
 	s += strspn(s, " \t\r\n");
-	return strncasecmp(s, "response", 8) == 0;
+	for (size_t i = 0; i < sizeof(tags) / sizeof(tags[0]); i++)
+		if (strncasecmp(s, tags[i], strlen(tags[i])) == 0)
+			return true;
+	return false;
 }
 
 static void put_untrusted(const char *s, struct buf *out)
 {
 	for (; *s; s++) {
 		buf_putc(out, *s);
-		if (*s == '<' && opens_tag(s + 1))
+		if ((*s == '<' || *s == '[') && opens_tag(*s, s + 1))
 			buf_putc(out, ' ');
+	}
+}
+
+void judge_template_fill(const struct judge_template *t, const struct judge_shown *v, struct buf *out)
+{
+	for (const char *p = t->text; *p;) {
+		int i = slot_at(p);
+
+		if (i < 0) {
+			buf_putc(out, *p++);
+			continue;
+		}
+		const char *value = *(const char *const *)((const char *)v + slots[i].at);
+		put_untrusted(value ? value : "", out);
+		p += strlen(slots[i].name);
 	}
 }
 
 void judge_template_render(const struct judge_template *t, const char *prompt, const char *response,
 			   struct buf *out)
 {
-	for (const char *p = t->text; *p;) {
-		if (strncmp(p, "{prompt}", 8) == 0) {
-			put_untrusted(prompt, out);
-			p += 8;
-		} else if (strncmp(p, "{response}", 10) == 0) {
-			put_untrusted(response, out);
-			p += 10;
-		} else {
-			buf_putc(out, *p++);
-		}
+	struct judge_shown v = {.prompt = prompt, .response = response};
+
+	judge_template_fill(t, &v, out);
+}
+
+void judge_template_whole(const struct judge_template *t, const struct judge_shown *v, struct buf *out)
+{
+	if (t->system) {
+		buf_puts(out, t->system);
+		buf_puts(out, "\n\n");
 	}
+	judge_template_fill(t, v, out);
 }

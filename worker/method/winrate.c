@@ -3,38 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-static const char pair_v2[] =
-	"Please act as an impartial judge and evaluate the quality of the responses provided by "
-	"two "
-	"AI assistants to the user question displayed below. You should choose the assistant that "
-	"follows the user's instructions and answers the user's question better. Your evaluation "
-	"should consider factors such as the helpfulness, relevance, accuracy, depth, creativity, "
-	"and "
-	"level of detail of their responses. Begin your evaluation by comparing the two responses "
-	"and "
-	"provide a short explanation. Avoid any position biases and ensure that the order in which "
-	"the responses were presented does not influence your decision. Do not allow the length of "
-	"the responses to influence your evaluation. Do not favor certain names of the assistants. "
-	"Be "
-	"as objective as possible. After providing your explanation, output your final verdict by "
-	"strictly following this format: \"[[A]]\" if assistant A is better, \"[[B]]\" if "
-	"assistant B "
-	"is better, and \"[[C]]\" for a tie.\n\n";
-
-void winrate_prompt(const char *question, const char *answer_a, const char *answer_b,
-		    struct buf *out)
-{
-	buf_puts(out, pair_v2);
-	buf_puts(out, "[User Question]\n");
-	buf_puts(out, question);
-	buf_puts(out, "\n\n[The Start of Assistant A's Answer]\n");
-	buf_puts(out, answer_a);
-	buf_puts(out,
-		 "\n[The End of Assistant A's Answer]\n\n[The Start of Assistant B's Answer]\n");
-	buf_puts(out, answer_b);
-	buf_puts(out, "\n[The End of Assistant B's Answer]");
-}
-
 enum verdict winrate_parse(const char *text, size_t len)
 {
 	for (size_t i = len; i-- > 4;)

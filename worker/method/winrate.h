@@ -3,16 +3,11 @@
  */
 #pragma once
 
-#include "base/buf.h"
-
 #include <stddef.h>
 #include <stdint.h>
 
 enum verdict { VERDICT_NONE, VERDICT_A, VERDICT_B, VERDICT_TIE };
 
-/* Appends the pairwise prompt of Zheng et al. 2023 ("pair-v2"). */
-void winrate_prompt(const char *question, const char *answer_a, const char *answer_b,
-		    struct buf *out);
 /* The last of [[A]], [[B]], [[C]]; VERDICT_NONE without any. */
 enum verdict winrate_parse(const char *text, size_t len);
 /* `forward` with our answer as A, `backward` with our answer as B; the result has ours as A. */

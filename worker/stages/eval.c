@@ -69,6 +69,7 @@ static enum rc row_items(struct eval *s, const json_t *row, struct judging_item 
 				(*items)[(*n)++] = (struct judging_item){.id = id,
 									 .prompt = prompt,
 									 .response = replies[i].text,
+									 .meta = json_object_get(row, "meta"),
 									 .candidate = (int)i,
 									 .pass = p};
 	}
@@ -260,7 +261,7 @@ static enum rc open_eval(struct eval *s, struct err *e)
 	s->total = (int64_t)(json_array_size(s->ranked) + json_array_size(s->test) +
 			     (json_array_size(s->previous) > 0 ? json_array_size(s->test) : 0));
 	rc = textgen_open(s->ctx, model, jx_get_str(s->ctx->spec, "template", "plain"), &s->gen, e);
-	return rc == RC_OK ? judging_open(&s->judging, s->ctx, s->gen, RNG_EVAL, e) : rc;
+	return rc == RC_OK ? judging_open(&s->judging, s->ctx, NULL, s->gen, RNG_EVAL, e) : rc;
 }
 
 enum rc stage_eval(struct stage_ctx *ctx, struct err *e)

@@ -5,7 +5,7 @@
 #include "base/buf.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
-#include "worker/method/winrate.h"
+#include "worker/stages/dueling.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -14,7 +14,6 @@
 #define SCORER_TIMEOUT_S 600
 /* Sample numbers of the streams of this half; judging uses numbers from 0 with the same items. */
 #define SAMPLE_TEXT 0x40000000u
-#define SAMPLE_DUEL 0x50000000u
 
 static const char *const kinds[] = {"greedy", "sampled"};
 
@@ -208,144 +207,10 @@ enum rc eval_generations(struct eval *s, struct err *e)
 
 /* --- duel ------------------------------------------------------------------------------------ */
 
-struct duel {
-	const char *id, *prompt, *ours, *theirs; /* borrowed */
-	const json_t *meta;
-	enum verdict verdict[2]; /* ours shown as A, then as B; already in terms of A and B */
-};
-
 /* Pairs rows of the same id; *n of them in the order of our rows. */
 static struct duel *match(const struct eval *s, size_t *n)
 {
-	json_t *by_id = json_object();
-	const json_t *row;
-	size_t i;
-
-	json_array_foreach(s->previous, i, row)
-		json_object_set(by_id, jx_get_str(row, "id", ""), json_object_get(row, "greedy"));
-	struct duel *list = mem_array(json_array_size(s->generations) + 1, sizeof *list);
-	*n = 0;
-	json_array_foreach(s->generations, i, row) {
-		const char *id = jx_get_str(row, "id", "");
-		const json_t *theirs = json_object_get(by_id, id);
-
-		if (!theirs)
-			continue;
-		list[(*n)++] = (struct duel){
-			.id = id,
-			.prompt = jx_get_str(row, "prompt", ""),
-			.ours = jx_get_str(json_object_get(row, "greedy"), "text", ""),
-			.theirs = jx_get_str(theirs, "text", ""),
-			.meta = json_object_get(json_array_get(s->test, i), "meta")};
-	}
-	json_decref(by_id); /* Texts are borrowed from s->previous and s->generations. */
-	return list;
-}
-
-/* Equal texts are a tie without asking: a judge would only show its taste for a position. */
-static bool same_text(const struct duel *d)
-{
-	return strcmp(d->ours, d->theirs) == 0;
-}
-
-static enum rc duel_by_model(struct eval *s, struct duel *list, size_t n, struct err *e)
-{
-	int (*index)[2] = mem_array(n + 1, sizeof *index);
-	struct textgen_sampling greedy = {.top_p = 1, .max_new = s->judging.sampling.max_new};
-	enum rc rc = RC_OK;
-
-	textgen_clear(s->gen);
-	for (size_t i = 0; rc == RC_OK && i < n; i++) {
-		for (int k = 0; rc == RC_OK && !same_text(&list[i]) && k < 2; k++) {
-			struct buf prompt = BUF_INIT;
-
-			winrate_prompt(list[i].prompt, k ? list[i].theirs : list[i].ours,
-				       k ? list[i].ours : list[i].theirs, &prompt);
-			struct textgen_req q = {.prompt = prompt.data,
-						.sampling = greedy,
-						.stage = RNG_EVAL,
-						.iter = (uint32_t)s->ctx->iter,
-						.item = stage_item(list[i].id),
-						.sample = SAMPLE_DUEL + (uint32_t)k,
-						.n = 1};
-			rc = textgen_add(s->gen, &q, &index[i][k], e);
-			buf_release(&prompt);
-		}
-	}
-	if (rc == RC_OK)
-		rc = textgen_run(s->gen, e);
-	for (size_t i = 0; rc == RC_OK && i < n; i++)
-		for (int k = 0; k < 2; k++) {
-			const struct textgen_result *r;
-
-			if (same_text(&list[i])) {
-				list[i].verdict[k] = VERDICT_TIE;
-				continue;
-			}
-			r = textgen_result(s->gen, index[i][k], 0);
-			list[i].verdict[k] = winrate_parse(r->text, strlen(r->text));
-		}
-	free(index);
-	return rc;
-}
-
-static enum verdict verdict_of(const json_t *answer)
-{
-	const char *w = jx_get_str(answer, "winner", "");
-
-	return strcmp(w, "a") == 0     ? VERDICT_A
-	       : strcmp(w, "b") == 0   ? VERDICT_B
-	       : strcmp(w, "tie") == 0 ? VERDICT_TIE
-				       : VERDICT_NONE;
-}
-
-/* {"id","prompt","a","b","meta"} on its input; {"winner":"a|b|tie"} back. */
-static enum rc duel_by_command(const struct eval *s, const json_t *h2h, struct duel *list, size_t n,
-			       struct err *e)
-{
-	json_t *rows = json_array(), *answers = NULL;
-
-	(void)s;
-	for (size_t i = 0; i < n; i++)
-		for (int k = 0; k < 2; k++)
-			json_array_append_new(
-				rows, json_pack("{s:s, s:s, s:s, s:s, s:O?}", "id", list[i].id, "prompt",
-						list[i].prompt, "a", k ? list[i].theirs : list[i].ours, "b",
-						k ? list[i].ours : list[i].theirs, "meta", list[i].meta));
-	enum rc rc = judging_command(json_object_get(h2h, "command"), rows,
-				     jx_get_i64(h2h, "timeout_s", SCORER_TIMEOUT_S) * 1000, &answers, e);
-	for (size_t i = 0; rc == RC_OK && i < n; i++)
-		for (size_t k = 0; k < 2; k++)
-			list[i].verdict[k] = verdict_of(json_array_get(answers, 2 * i + k));
-	json_decref(rows);
-	json_decref(answers);
-	return rc == RC_OK ? RC_OK : err_wrap(e, "eval.head_to_head");
-}
-
-static json_t *verdict_json(enum verdict v, const char *a, const char *b)
-{
-	return v == VERDICT_A     ? json_string(a)
-	       : v == VERDICT_B   ? json_string(b)
-	       : v == VERDICT_TIE ? json_string("tie")
-				  : json_null();
-}
-
-static enum rc add_duels(struct stage_rows *rows, const struct duel *list, size_t n, struct err *e)
-{
-	enum rc rc = RC_OK;
-
-	for (size_t i = 0; rc == RC_OK && i < n; i++) {
-		const struct duel *d = &list[i];
-		json_t *row = json_pack(
-			"{s:s, s:o, s:o, s:o}", "id", d->id, "verdict",
-			verdict_json(winrate_combine(d->verdict[0], d->verdict[1]), "win", "loss"), "forward",
-			verdict_json(d->verdict[0], "a", "b"), "backward",
-			verdict_json(d->verdict[1], "a", "b"));
-
-		rc = stage_rows_add(rows, row, e);
-		json_decref(row);
-	}
-	return rc;
+	return dueling_match(s->generations, s->previous, s->test, n);
 }
 
 static const char *opponent(const struct eval *s)
@@ -360,67 +225,25 @@ static const char *opponent(const struct eval *s)
 	return "previous";
 }
 
-static enum rc finish_duels(struct eval *s, struct stage_rows *rows, bool by_model, struct err *e)
-{
-	struct winrate w = {0};
-	json_t *all, *row;
-	size_t i;
-
-	enum rc rc = stage_rows_load(rows, &all, e);
-	if (rc != RC_OK)
-		return rc;
-	json_array_foreach(all, i, row) {
-		const char *v = jx_get_str(row, "verdict", "");
-
-		winrate_add(&w, strcmp(v, "win") == 0    ? VERDICT_A
-				: strcmp(v, "loss") == 0 ? VERDICT_B
-				: strcmp(v, "tie") == 0  ? VERDICT_TIE
-							 : VERDICT_NONE);
-	}
-	json_decref(all);
-	struct winrate_result r = winrate_result(&w);
-	stage_final(s->ctx, "h2h.win", json_integer(w.win));
-	stage_final(s->ctx, "h2h.tie", json_integer(w.tie));
-	stage_final(s->ctx, "h2h.loss", json_integer(w.loss));
-	stage_final(s->ctx, "h2h.none", json_integer(w.none));
-	stage_final(s->ctx, "h2h.n", json_integer(r.n));
-	eval_number(s, "h2h.rate", r.rate);
-	eval_number(s, "h2h.low", r.low);
-	eval_number(s, "h2h.high", r.high);
-	stage_final(s->ctx, "h2h.opponent", json_string(opponent(s)));
-	json_t *meta = json_pack("{s:I, s:I, s:I, s:I}", "win", (json_int_t)w.win, "tie",
-				 (json_int_t)w.tie, "loss", (json_int_t)w.loss, "none",
-				 (json_int_t)w.none);
-	if (by_model)
-		textgen_meta(s->gen, meta);
-	return stage_rows_finish(rows, meta, e);
-}
-
 enum rc eval_head_to_head(struct eval *s, struct err *e)
 {
 	const json_t *h2h = json_object_get(stage_section(s->ctx, "eval"), "head_to_head");
-	const char *judge = jx_get_str(h2h, "judge", "none");
-	bool by_command = strcmp(judge, "command") == 0;
 	struct stage_rows rows = {.fd = -1};
+	struct dueling d;
 	size_t n;
 
-	if (strcmp(judge, "none") == 0 || json_array_size(s->previous) == 0)
+	if (strcmp(jx_get_str(h2h, "judge", "none"), "none") == 0 ||
+	    json_array_size(s->previous) == 0)
 		return RC_OK;
 	struct duel *list = match(s, &n);
-	enum rc rc = n > 0 ? stage_rows_open(s->ctx, "h2h", &rows, e) : RC_OK;
-	for (size_t at = (size_t)rows.n; rc == RC_OK && at < n; at += (size_t)s->chunk) {
-		size_t len = at + (size_t)s->chunk < n ? (size_t)s->chunk : n - at;
-
-		rc = by_command ? duel_by_command(s, h2h, list + at, len, e)
-				: duel_by_model(s, list + at, len, e);
-		if (rc == RC_OK)
-			rc = add_duels(&rows, list + at, len, e);
-		if (rc == RC_OK)
-			rc = stage_rows_mark(&rows, NULL, e);
-		stage_progress(s->ctx, s->total - (int64_t)n + rows.n, s->total, "rows");
-	}
+	enum rc rc = dueling_open(&d, s->ctx, h2h, s->gen, e);
 	if (rc == RC_OK && n > 0)
-		rc = finish_duels(s, &rows, !by_command, e);
+		rc = stage_rows_open(s->ctx, "h2h", &rows, e);
+	if (rc == RC_OK && n > 0)
+		rc = dueling_all(&d, &rows, list, n, s->chunk, s->total - (int64_t)n, s->total, e);
+	if (rc == RC_OK && n > 0)
+		rc = dueling_finish(&d, &rows, list, n, opponent(s), e);
+	dueling_close(&d);
 	stage_rows_release(&rows);
 	free(list);
 	return rc;

@@ -1,8 +1,10 @@
 /* What a run starts from, brought into the store: the base model (shard 0) and the seed data
- * (shard 1, rules in worker/method/seed.h). Files named in the spec must be visible here.
+ * (shard 1, rules in worker/method/seed.h), and other models that the spec names. Files named in the
+ * spec must be visible here.
  *
- * out  shard 0: model (checkpoint)
- *      shard 1: ift, eft, eval, prompts, test (datasets), those that spec.data names
+ * in   params.what: "model", "data", "judge" (judge.checkpoint); by hand shard 0 and 1 say it as well
+ * out  a model (checkpoint)
+ *      or, of the data: ift, eft, eval, prompts, test (datasets), those that spec.data names
  * Everything is checked before it is taken: the model loads as a configuration, tensors and a
  * tokenizer that fit each other; an unreadable row ends the job with file, line and field.
  */
@@ -85,28 +87,37 @@ static enum rc copy_model(struct stage_ctx *ctx, const char *from, const char *t
 	return rc;
 }
 
-static enum rc import_model(struct stage_ctx *ctx, struct err *e)
+/* Models a run may bring along. */
+static const struct model_wanted {
+	const char *what, *section, *key, *name;
+} wanted[] = {
+	{"model", NULL, "base_model", "M0"},
+	{"judge", "judge", "checkpoint", "judge"},
+};
+
+static enum rc import_model(struct stage_ctx *ctx, const struct model_wanted *w, struct err *e)
 {
-	const char *dir = jx_get_str(ctx->spec, "base_model", "");
+	const json_t *from = w->section ? stage_section(ctx, w->section) : ctx->spec;
+	const char *dir = jx_get_str(from, w->key, "");
 	char out[PATH_MAX];
 	enum rc rc;
 
 	if (!*dir)
-		return err_set(e, RC_INVALID, "base_model is missing: the path of a model folder");
+		return err_set(e, RC_INVALID, "%s is missing: the path of a model folder", w->key);
 	if (!fs_exists(dir))
-		return err_set(e, RC_NOTFOUND, "base_model: there is no folder %s on this worker",
+		return err_set(e, RC_NOTFOUND, "%s: there is no folder %s on this worker", w->key,
 			       dir);
 	if (strlen(dir) > PATH_MAX - 512)
-		return err_set(e, RC_INVALID, "base_model: path of %zu bytes", strlen(dir));
+		return err_set(e, RC_INVALID, "%s: path of %zu bytes", w->key, strlen(dir));
 	rc = check_model(dir, e);
 	if (rc == RC_CORRUPT && e)
 		e->code = RC_INVALID; /* Somebody's file: another attempt would read the same. */
 	if (rc != RC_OK)
-		return err_wrap(e, "base_model");
+		return err_wrap(e, "%s", w->key);
 	if ((rc = stage_output_begin(ctx, "model", out, sizeof(out), e)) != RC_OK ||
 	    (rc = copy_model(ctx, dir, out, e)) != RC_OK)
 		return rc;
-	return stage_output_commit(ctx, "model", "checkpoint", json_pack("{s:s}", "name", "M0"), e);
+	return stage_output_commit(ctx, "model", "checkpoint", json_pack("{s:s}", "name", w->name), e);
 }
 
 /* --- seed data ------------------------------------------------------------------------------- */
@@ -286,5 +297,10 @@ static enum rc import_data(struct stage_ctx *ctx, struct err *e)
 
 enum rc stage_import(struct stage_ctx *ctx, struct err *e)
 {
-	return ctx->shard == 0 ? import_model(ctx, e) : import_data(ctx, e);
+	const char *what = jx_get_str(ctx->params, "what", ctx->shard == 0 ? "model" : "data");
+
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
+		if (strcmp(wanted[i].what, what) == 0)
+			return import_model(ctx, &wanted[i], e);
+	return import_data(ctx, e);
 }

@@ -1,6 +1,7 @@
 /* One pass of judgements over one shard of candidates.
  *
- * in   responses (dataset of `generate`), model (checkpoint; not needed by a command); params.pass
+ * in   responses (dataset of `generate`), model (checkpoint: the one in training or another; not needed
+ *      by a command or an endpoint); params.pass, params.section (default "judge")
  * out  judgements {"id","pass","items":[{"index","score"|null,"reason"|null,"text","attempts"}]}
  * Streams: (seed, RNG_JUDGE, iteration, prompt id, candidate x pass x attempt).
  */
@@ -109,9 +110,9 @@ static enum rc one_chunk(struct judge *s, size_t at, size_t end, struct err *e)
 
 static enum rc open_judge(struct judge *s, struct err *e)
 {
-	const json_t *c = stage_section(s->ctx, "judge");
-	const char *model = stage_in(s->ctx, "model");
-	bool by_model = strcmp(jx_get_str(c, "kind", "model"), "model") == 0;
+	const json_t *c = stage_section(s->ctx, jx_get_str(s->ctx->params, "section", "judge"));
+	const char *model = stage_in(s->ctx, "model"), *kind = jx_get_str(c, "kind", "model");
+	bool by_model = strcmp(kind, "model") == 0 || strcmp(kind, "checkpoint") == 0;
 	enum rc rc = RC_OK;
 
 	s->pass = (int)jx_get_i64(s->ctx->params, "pass", s->ctx->pass);
@@ -123,7 +124,7 @@ static enum rc open_judge(struct judge *s, struct err *e)
 	if (by_model)
 		rc = textgen_open(s->ctx, model, jx_get_str(s->ctx->spec, "template", "plain"), &s->gen, e);
 	if (rc == RC_OK)
-		rc = judging_open(&s->judging, s->ctx, s->gen, RNG_JUDGE, e);
+		rc = judging_open(&s->judging, s->ctx, c, s->gen, RNG_JUDGE, e);
 	if (rc == RC_OK && s->rows.state)
 		judging_counters_load(&s->judging, s->rows.state);
 	return rc;
@@ -139,6 +140,10 @@ static enum rc finish(struct judge *s, struct err *e)
 	json_object_set_new(meta, "templates", templates);
 	if (s->gen)
 		textgen_meta(s->gen, meta);
+	else
+		json_object_set_new(meta, "judge", judging_identity(j));
+	stage_final(s->ctx, "judge.by", judging_identity(j));
+	asker_report(&j->asker, s->ctx, "judge");
 	stage_final(s->ctx, "judge.items", json_integer(j->items));
 	stage_final(s->ctx, "judge.failed", json_integer(j->failed));
 	stage_final(s->ctx, "judge.retries", json_integer(j->retries));

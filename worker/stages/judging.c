@@ -7,6 +7,8 @@
 #include "base/proc.h"
 #include "base/str.h"
 #include "worker/stage.h"
+#include "worker/stages/contest.h"
+#include "worker/stages/endpoint.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -97,12 +99,22 @@ enum rc judging_command(const json_t *argv, const json_t *rows, int64_t timeout_
 
 /* --- settings -------------------------------------------------------------------------------- */
 
-enum rc judging_open(struct judging *j, struct stage_ctx *ctx, struct textgen *gen,
+const char *judging_reference(const json_t *meta)
+{
+	const char *text = jx_get_str(meta, "reference", NULL);
+
+	return text ? text : jx_get_str(meta, "answer", NULL);
+}
+
+enum rc judging_open(struct judging *j, struct stage_ctx *ctx, const json_t *c, struct textgen *gen,
 		     enum rng_stage stage, struct err *e)
 {
-	const json_t *c = stage_section(ctx, "judge");
 	json_t *named = json_string(JUDGE_TEMPLATE_DEFAULT);
-	const json_t *tmpl = json_object_get(c, "template");
+	const json_t *tmpl;
+
+	if (!c)
+		c = stage_section(ctx, "judge");
+	tmpl = json_object_get(c, "template");
 
 	*j = (struct judging){.ctx = ctx, .gen = gen, .stage = stage, .iter = (uint32_t)ctx->iter};
 	j->by_command = strcmp(jx_get_str(c, "kind", "model"), "command") == 0;
@@ -118,13 +130,18 @@ enum rc judging_open(struct judging *j, struct stage_ctx *ctx, struct textgen *g
 	};
 	enum rc rc = judge_template_of(tmpl && !json_is_null(tmpl) ? tmpl : named, &j->tmpl, e);
 	json_decref(named);
-	if (rc == RC_OK && !j->by_command && !gen)
+	j->random_order = strcmp(jx_get_str(c, "order", "both"), "random") == 0;
+	j->by_endpoint = !gen && strcmp(jx_get_str(c, "kind", "model"), "http") == 0;
+	if (rc == RC_OK && !j->by_command && !gen && !j->by_endpoint)
 		rc = err_set(e, RC_INVALID, "judge: input model is missing");
+	if (rc == RC_OK && !j->by_command)
+		rc = asker_open(&j->asker, ctx, gen, json_object_get(c, "http"), e);
 	return rc;
 }
 
 void judging_close(struct judging *j)
 {
+	asker_close(&j->asker);
 	judge_template_release(&j->tmpl);
 }
 
@@ -137,33 +154,29 @@ static uint32_t sample_of(const struct judging_item *it, int attempt)
 	       (uint32_t)attempt;
 }
 
-static enum rc ask(struct judging *j, const struct judging_item *it, int *index, struct err *e)
+static struct asker_q question_of(const struct judging *j, const struct judging_item *it)
 {
-	struct buf prompt = BUF_INIT;
-
-	judge_template_render(&j->tmpl, it->prompt, it->response, &prompt);
-	struct textgen_req q = {.prompt = prompt.data,
+	return (struct asker_q){.tmpl = &j->tmpl,
+				.shown = {.prompt = it->prompt,
+					  .response = it->response,
+					  .reference = judging_reference(it->meta)},
 				.sampling = j->sampling,
 				.stage = j->stage,
 				.iter = j->iter,
 				.item = stage_item(it->id),
-				.sample = sample_of(it, it->attempts),
-				.n = 1};
-	enum rc rc = textgen_add(j->gen, &q, index, e);
-	buf_release(&prompt);
-	return rc;
+				.sample = sample_of(it, it->attempts)};
 }
 
-static void hear(struct judging *j, struct judging_item *it, const struct textgen_result *r)
+static void hear(struct judging *j, struct judging_item *it, const struct asker_q *a)
 {
 	it->attempts++;
 	free(it->text);
-	it->text = mem_str(r->text);
-	if (r->too_long) {
-		it->reason = JUDGE_TOO_LONG;
+	it->text = mem_str(a->text);
+	it->milli = 0;
+	it->reason = a->too_long ? JUDGE_TOO_LONG : JUDGE_NO_ANSWER;
+	if (a->too_long || !a->answered)
 		return;
-	}
-	struct judge_score s = judge_parse(&j->tmpl.rule, r->text, strlen(r->text), r->stopped);
+	struct judge_score s = judge_parse(&j->tmpl.rule, a->text, strlen(a->text), a->stopped);
 	it->reason = s.reason;
 	it->milli = s.milli;
 }
@@ -174,31 +187,41 @@ static bool wants_retry(const struct judging *j, const struct judging_item *it)
 	       (it->reason != JUDGE_OK && it->reason != JUDGE_TOO_LONG && it->attempts <= j->max_retries);
 }
 
-/* Everything once, then what could not be read again, until nothing is left to try. */
-static enum rc by_model(struct judging *j, struct judging_item *items, int n, struct err *e)
+/* A template that shows a reference is not asked about what has none. */
+static void refuse_unreferenced(struct judging *j, struct judging_item *items, int n)
 {
-	int *index = mem_array((size_t)n + 1, sizeof *index);
-	enum rc rc = RC_OK;
-	int asked;
+	for (int i = 0; j->tmpl.reference && i < n; i++)
+		if (items[i].attempts == 0 && !judging_reference(items[i].meta)) {
+			items[i].attempts = j->max_retries + 1;
+			items[i].reason = JUDGE_NO_REFERENCE;
+		}
+}
 
+/* Everything once, then what could not be read again, until nothing is left to try. */
+static enum rc by_asker(struct judging *j, struct judging_item *items, int n, struct err *e)
+{
+	struct asker_q *q = mem_array((size_t)n + 1, sizeof *q);
+	int *of = mem_array((size_t)n + 1, sizeof *of), asked;
+	enum rc rc = RC_OK;
+
+	refuse_unreferenced(j, items, n);
 	do {
 		asked = 0;
-		textgen_clear(j->gen);
-		for (int i = 0; rc == RC_OK && i < n; i++) {
-			index[i] = -1;
+		for (int i = 0; i < n; i++) {
 			if (!wants_retry(j, &items[i]))
 				continue;
 			j->retries += items[i].attempts > 0;
-			rc = ask(j, &items[i], &index[i], e);
-			asked++;
+			of[asked] = i;
+			q[asked++] = question_of(j, &items[i]);
 		}
-		if (rc == RC_OK && asked > 0)
-			rc = textgen_run(j->gen, e);
-		for (int i = 0; rc == RC_OK && i < n; i++)
-			if (index[i] >= 0)
-				hear(j, &items[i], textgen_result(j->gen, index[i], 0));
+		if (asked > 0)
+			rc = asker_run(&j->asker, q, asked, e);
+		for (int k = 0; rc == RC_OK && k < asked; k++)
+			hear(j, &items[of[k]], &q[k]);
+		asker_release(q, asked);
 	} while (rc == RC_OK && asked > 0);
-	free(index);
+	free(q);
+	free(of);
 	return rc;
 }
 
@@ -262,7 +285,9 @@ static void count(struct judging *j, const struct judging_item *it)
 
 enum rc judging_run(struct judging *j, struct judging_item *items, int n, struct err *e)
 {
-	enum rc rc = j->by_command ? by_command(j, items, n, e) : by_model(j, items, n, e);
+	enum rc rc = j->by_command		     ? by_command(j, items, n, e)
+		     : j->tmpl.form == JUDGE_PAIR ? judging_contest(j, items, n, e)
+						  : by_asker(j, items, n, e);
 
 	for (int i = 0; rc == RC_OK && i < n; i++)
 		count(j, &items[i]);
@@ -302,9 +327,22 @@ json_t *judging_counters(const struct judging *j)
 					    json_integer(j->reasons[i]));
 	for (int i = 0; i < bins_of(j); i++)
 		json_array_append_new(hist, json_integer(j->hist[i]));
-	return json_pack("{s:I, s:I, s:I, s:o, s:o}", "items", (json_int_t)j->items, "failed",
+	return json_pack("{s:I, s:I, s:I, s:o, s:o, s:o*}", "items", (json_int_t)j->items, "failed",
 			 (json_int_t)j->failed, "retries", (json_int_t)j->retries, "reasons", reasons,
-			 "hist", hist);
+			 "hist", hist, "charges", asker_charges(&j->asker));
+}
+
+json_t *judging_identity(const struct judging *j)
+{
+	json_t *v = json_pack("{s:s, s:s, s:s}", "kind",
+			      j->by_command ? "command" : j->by_endpoint ? "http" : "model", "template",
+			      j->tmpl.name, "sha256", j->tmpl.sha256);
+
+	if (j->by_command)
+		json_object_set(v, "command", (json_t *)(uintptr_t)j->command);
+	if (j->by_endpoint)
+		json_object_set_new(v, "endpoint", endpoint_json(j->asker.ep));
+	return v;
 }
 
 void judging_counters_load(struct judging *j, const json_t *v)
@@ -319,4 +357,5 @@ void judging_counters_load(struct judging *j, const json_t *v)
 	for (int i = 0; i < bins_of(j); i++)
 		j->hist[i] = json_integer_value(json_array_get(hist, (size_t)i));
 	j->reasons[JUDGE_OK] = j->items - j->failed;
+	asker_charges_load(&j->asker, json_object_get(v, "charges"));
 }

@@ -1,5 +1,10 @@
-/* Judging: a score for each (prompt, response), by the model itself through the judge template, or
- * by a command. Shared by the stages `judge` and `eval`.
+/* Judging: a score for each (prompt, response), through the judge template by a model (the one in
+ * training or another checkpoint) or an endpoint, or by a command. Shared by the stages `judge` and
+ * `eval`.
+ *
+ * With a template that compares two answers (form "pair") the answers to one prompt meet each other,
+ * each two in both orders (what differs between the orders is a tie) or in one order drawn at random;
+ * an answer's score is its share of the comparisons won, ties half, times JUDGE_PAIR_MAX.
  *
  * A judgement that cannot be read is tried again under another stream name, and after that it is
  * missing, with its reason: never zero. Invariant: a judgement depends on its own item alone.
@@ -10,6 +15,7 @@
 #include "base/rng.h"
 #include "worker/method/judge_parse.h"
 #include "worker/method/judge_template.h"
+#include "worker/stages/asker.h"
 #include "worker/stages/textgen.h"
 
 #include <jansson.h>
@@ -22,11 +28,13 @@
 
 struct judging {
 	struct stage_ctx *ctx; /* borrowed */
-	bool by_command;
+	bool by_command, by_endpoint;
 	const json_t *command; /* borrowed argv */
 	int64_t command_timeout_ms;
 	struct judge_template tmpl;
-	struct textgen *gen; /* borrowed; NULL by command */
+	struct textgen *gen; /* borrowed; NULL by command and by endpoint */
+	struct asker asker;
+	bool random_order; /* of two answers that are compared; else both */
 	struct textgen_sampling sampling;
 	int max_retries;
 	enum rng_stage stage;
@@ -37,7 +45,7 @@ struct judging {
 
 struct judging_item {
 	const char *id, *prompt, *response; /* borrowed */
-	const json_t *meta;                 /* borrowed or NULL; for commands */
+	const json_t *meta;                 /* borrowed or NULL; for commands, and "reference" */
 	int candidate, pass;
 	/* results */
 	enum judge_reason reason; /* JUDGE_OK: milli */
@@ -46,8 +54,9 @@ struct judging_item {
 	char *text; /* the judge's words; owned, free with judging_item_release() */
 };
 
-/* Settings from spec.judge. `gen` is the judge's model when the kind is "model". */
-enum rc judging_open(struct judging *j, struct stage_ctx *ctx, struct textgen *gen,
+/* Settings from the section `c` (NULL: spec.judge). `gen` is the judge's model; without one and
+ * without a command the endpoint of the section is asked. */
+enum rc judging_open(struct judging *j, struct stage_ctx *ctx, const json_t *c, struct textgen *gen,
 		     enum rng_stage stage, struct err *e);
 void judging_close(struct judging *j);
 /* Uses (and clears) j->gen. */
@@ -56,7 +65,12 @@ void judging_item_release(struct judging_item *item);
 /* The score in points, or null; new reference. */
 json_t *judging_score(const struct judging_item *item);
 json_t *judging_points(int64_t milli); /* integer when whole */
-/* {"items","failed","retries","reasons":{},"hist":[counts by whole point from min]}; and back. */
+/* What a reference answer is: meta.reference, else meta.answer; NULL: none. Borrowed. */
+const char *judging_reference(const json_t *meta);
+/* {"kind","template","sha256"} and who it is: which judge judged. New reference. */
+json_t *judging_identity(const struct judging *j);
+/* {"items","failed","retries","reasons":{},"hist":[counts by whole point from min]}, and "charges" of
+ * an endpoint; and back. */
 json_t *judging_counters(const struct judging *j);
 void judging_counters_load(struct judging *j, const json_t *v);
 
