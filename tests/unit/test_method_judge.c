@@ -477,8 +477,10 @@ void test_method_judge__templates_that_come_along(void)
 
 void test_method_judge__template_files(void)
 {
-	static const char good[] = "name: mine\nversion: 3\nform: score\nmarks: note|得分\nmin: 1\nmax: 20\n"
-				   "integer: no\n=== system\nBe fair.\n=== user\n{prompt}\n{response}\n\n=== end\n";
+	static const char good[] = "name: mine\nversion: 3\nform: score\nmarks: note|得分\n"
+				   "min: 1\nmax: 20\n"
+				   "integer: no\n=== system\nBe fair.\n"
+				   "=== user\n{prompt}\n{response}\n\n=== end\n";
 	static const char *const bad[][2] = {
 		{"name: x\n=== user\n{prompt}{response}\n", "=== end"},
 		{"nonsense\n=== user\n{prompt}{response}\n=== end\n", "colon"},

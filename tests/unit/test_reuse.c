@@ -60,7 +60,7 @@ void test_reuse__sections_decide_for_their_stages(void)
 void test_reuse__other_losses_and_rates_find_the_same_reference(void)
 {
 	CHECK(!matters("reference", "{\"dpo\":{\"beta\":0.1,\"lr\":1e-5}}",
-		       "{\"dpo\":{\"beta\":0.3,\"lr\":1e-6,\"loss\":\"ipo\",\"lora_r\":8}}"));
+		       "{\"dpo\":{\"beta\":0.3,\"lr\":1e-6,\"loss\":\"ipo\"}}"));
 	CHECK(matters("reference", "{\"dpo\":{\"max_length\":256}}", "{\"dpo\":{\"max_length\":512}}"));
 	CHECK(matters("reference", "{\"dpo\":{\"ld_alpha\":1}}", "{\"dpo\":{\"ld_alpha\":0.5}}"));
 	CHECK(matters("reference", "{\"template\":\"plain\"}", "{\"template\":\"chatml\"}"));
