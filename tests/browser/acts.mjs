@@ -1,6 +1,6 @@
 // What a person does, against the mock: live updates, dialogs, keyboard, offline, forms, filters, tabs.
 import { launch, Report, watched } from "./browser.mjs";
-import { startMock } from "./mock.mjs";
+import { HUGE, startMock } from "./mock.mjs";
 import { hex } from "./mock_data.mjs";
 
 const report = new Report("browser act");
@@ -202,9 +202,42 @@ const tests = {
 		ok((await tail()) < 30, "it follows");
 		ok(!/\u001b/.test(await page.textContent(".log")), "colour codes are gone");
 		await page.fill(".log-card input[type=search]", "chunk=7 ");
+		await page.keyboard.press("Enter");
 		await page.waitForSelector(".log mark", { state: "attached" });
-		ok(true, "find marks");
+		await page.waitForFunction(() => document.querySelector(".log-here")?.textContent.includes("chunk=7 "));
+		ok((await tail()) > 30, "find leaves the end for the line it found");
 		await quiet(page, "the log");
+		await context.close();
+		mock.close();
+	},
+
+	async "a log of a gigabyte: tail at once, search by the server, a small window"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock, { path: `/jobs/${HUGE}` });
+		await page.waitForFunction(() => /step=009999999/.test(document.querySelector(".log pre")?.textContent ?? ""), null, { timeout: 10000 });
+		const bytes = () => mock.logReads.reduce((n, s) => n + Number(/limit=(\d+)/.exec(s)?.[1] ?? 0), 0);
+		ok(mock.logReads[0].includes("offset=-") && bytes() < 400_000, "it opens at its end with one small read", bytes());
+		const read = mock.logReads.length;
+		await page.fill(".log-card input[type=search]", "needle");
+		await page.waitForFunction(() => /^\s*10\s*$/.test(document.querySelector(".log-card [role=status]")?.textContent ?? ""), null, { timeout: 10000 });
+		await page.keyboard.press("Enter");
+		await page.waitForFunction(() => /needle dpo step=000004242/.test(document.querySelector(".log-here")?.textContent ?? ""), null, { timeout: 10000 });
+		const inView = () => page.evaluate(() => { const a = document.querySelector(".log-here").getBoundingClientRect(), b = document.querySelector(".log").getBoundingClientRect(); return a.top >= b.top && a.bottom <= b.bottom; });
+		ok(await inView(), "the hit is in sight");
+		await page.keyboard.press("Enter");
+		await page.waitForFunction(() => /step=001004242/.test(document.querySelector(".log-here")?.textContent ?? ""), null, { timeout: 10000 });
+		await page.keyboard.press("Shift+Enter");
+		await page.waitForFunction(() => /step=000004242/.test(document.querySelector(".log-here")?.textContent ?? ""), null, { timeout: 10000 });
+		ok(mock.logReads.length - read < 12, "three jumps are a few reads", mock.logReads.length - read);
+		// Scrolling up moves the window: the line under the eye stays where it is.
+		const mark = await page.evaluate(() => { const l = document.querySelector(".log"); l.scrollTop = 200; const s = [...l.querySelectorAll("[data-at]")].find((x) => x.getBoundingClientRect().top >= l.getBoundingClientRect().top + 5); return { at: s.dataset.at, first: l.querySelector("[data-at]").dataset.at, y: s.getBoundingClientRect().top }; });
+		await page.waitForFunction((m) => Number(document.querySelector(".log [data-at]").dataset.at) < Number(m.first), mark, { timeout: 10000 });
+		await page.waitForTimeout(200);
+		const y = await page.evaluate((m) => document.querySelector(`.log [data-at="${m.at}"]`).getBoundingClientRect().top, mark);
+		ok(Math.abs(y - mark.y) < 40, "what was read stays under the eye", `${mark.y} → ${y}`);
+		const held = await page.evaluate(() => document.querySelector(".log pre").textContent.length);
+		ok(held <= 560 * 1024, "the page holds half a megabyte", held);
+		await quiet(page, "the large log");
 		await context.close();
 		mock.close();
 	},

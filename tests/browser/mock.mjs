@@ -13,7 +13,7 @@ const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 's
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8" };
 
 export async function startMock({ port = 0, empty = false, role = "admin", tickMs = 700, auth = true } = {}) {
-	const m = { world: makeWorld({ empty }), posts: [], streams: new Set(), seq: 0, down: false, role, logs: new Map(), keys: new Map(), sessions: new Set() };
+	const m = { world: makeWorld({ empty }), posts: [], streams: new Set(), seq: 0, down: false, role, logs: new Map(), logReads: [], keys: new Map(), sessions: new Set() };
 	const server = createServer((req, res) => handle(m, auth, req, res).catch((e) => {
 		console.error(e);
 		res.writeHead(500).end();
@@ -151,7 +151,43 @@ function rowFilter(url) {
 	};
 }
 
+/** A log that is never held: ten million lines of 100 bytes, a needle in every millionth. */
+export const HUGE = "r7k2f9.2.dpo.2.0";
+const HUGE_LINE = 100;
+const HUGE_BYTES = 1e9;
+const hugeLine = (i) => `${i % 1e6 === 4242 ? "needle" : "info  "} dpo step=${String(i).padStart(9, "0")} loss=0.${String((i * 7919) % 1e4).padStart(4, "0")}`.padEnd(HUGE_LINE - 1, ".") + "\n";
+
+function hugePart(at, limit) {
+	const first = Math.floor(at / HUGE_LINE);
+	const to = Math.min(HUGE_BYTES, at + limit);
+	let text = "";
+	for (let i = first; i * HUGE_LINE < to; i++) text += hugeLine(i);
+	return Buffer.from(text).subarray(at - first * HUGE_LINE, to - first * HUGE_LINE);
+}
+
+function logSearch(m, id, url) {
+	const q = url.searchParams.get("q").toLowerCase();
+	const limit = Number(url.searchParams.get("limit") ?? 100);
+	if (id === HUGE) return { items: q === "needle" ? Array.from({ length: 10 }, (_, k) => ({ offset: (k * 1e6 + 4242) * HUGE_LINE, text: hugeLine(k * 1e6 + 4242).trimEnd() })) : [], next_cursor: null, size: HUGE_BYTES };
+	const bytes = Buffer.from(m.logs.get(id) ?? firstLog({ id, stage: id.split(".")[2] }));
+	const items = [];
+	for (let at = 0; at < bytes.length && items.length < limit; ) {
+		const end = bytes.indexOf(10, at) < 0 ? bytes.length : bytes.indexOf(10, at);
+		const text = bytes.subarray(at, end).toString();
+		if (text.toLowerCase().includes(q)) items.push({ offset: at, text });
+		at = end + 1;
+	}
+	return { items, next_cursor: null, size: bytes.length };
+}
+
 function log(m, id, url, res) {
+	m.logReads.push(url.search);
+	if (id === HUGE) {
+		const limit = Math.min(1 << 20, Number(url.searchParams.get("limit") ?? 65536));
+		let at = Number(url.searchParams.get("offset") ?? 0);
+		if (at < 0) at = Math.max(0, HUGE_BYTES + at);
+		return void res.writeHead(200, { "Content-Type": "text/plain; charset=utf-8", "X-Log-Size": HUGE_BYTES, "X-Log-Offset": at }).end(hugePart(at, limit));
+	}
 	const text = Buffer.from(m.logs.get(id) ?? firstLog({ id, stage: id.split(".")[2] }));
 	const limit = Number(url.searchParams.get("limit") ?? 65536);
 	let at = Number(url.searchParams.get("offset") ?? 0);
@@ -216,6 +252,8 @@ function answer(m, { url, path, b, json, problem, res, req }) {
 		if (req.method === "POST") return json(202, jobJson(j));
 		if (!seg[2]) return json(200, jobJson(j));
 		if (seg[2] === "metrics") return json(200, { items: seriesJson(w.runs.find((r) => r.id === j.run)).items.filter((s) => s.job === j.id) });
+		if (seg[5] === "search") return json(200, logSearch(m, j.id, url));
+		if (seg[5] === "content") return res.writeHead(200, { "Content-Type": "text/plain", "Content-Disposition": "attachment; filename=job.log" }).end("log");
 		if (seg[4] === "log") return log(m, j.id, url, res);
 		return json(200, { items: attemptsJson([j]), next_cursor: null });
 	}

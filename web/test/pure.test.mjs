@@ -104,14 +104,30 @@ test("form: only what differs is sent, and a clone round-trips", () => {
 	assert.equal(m.fieldFor(form, "/data/ift/0/path"), "/data/ift");
 });
 
-test("log: colour codes, carriage returns and gaps", () => {
+test("log: colour codes, a window by bytes that never doubles nor loses one", () => {
 	assert.equal(m.clean("a\u001b[31mb\u001b[0m\n10 %\r20 %\nx\r\n"), "ab\n20 %\nx\n");
-	const a = { start: 0, end: 3, size: 3, text: "abc" };
-	assert.equal(m.merge(a, { start: 3, end: 6, size: 6, text: "def" }, 100).text, "abcdef");
-	assert.equal(m.merge(a, { start: 9, end: 12, size: 12, text: "xyz" }, 100).text, "xyz");
-	const cut = m.merge({ start: 0, end: 8, size: 8, text: "one\ntwo\n" }, { start: 8, end: 14, size: 14, text: "three\n" }, 8);
-	assert.equal(cut.text, "three\n");
-	assert.equal(cut.start, 8);
+	const all = new TextEncoder().encode(Array.from({ length: 900 }, (_, i) => `line ${i} zwölf €\n`).join(""));
+	const part = (start, len) => ({ start, size: all.length, bytes: all.slice(start, start + len) });
+	let w = m.append(null, part(all.length - 1000, 1000), 4000);
+	while (w.start > 0) {
+		const from = Math.max(0, w.start - 700);
+		w = m.prepend(w, part(from, w.start - from), 4000);
+		assert.ok(w.bytes.length <= 4000);
+		assert.deepEqual([...w.bytes], [...all.slice(w.start, w.start + w.bytes.length)]);
+	}
+	const first = m.linesOf(w);
+	assert.deepEqual([first[0].text, first[0].offset], ["line 0 zwölf €", 0]);
+	while (m.endOf(w) < all.length) {
+		w = m.append(w, part(Math.max(0, m.endOf(w) - 50), 900), 4000);
+		assert.ok(w.bytes.length <= 4000);
+		assert.deepEqual([...w.bytes], [...all.slice(w.start, w.start + w.bytes.length)]);
+	}
+	const lines = m.linesOf(w);
+	assert.equal(lines.at(-1).text, "line 899 zwölf €");
+	for (const l of lines) assert.equal(new TextDecoder().decode(all.slice(l.offset, l.offset + 5)), "line ", "a line begins where its offset says");
+	assert.equal(m.append(part(0, 10), part(500, 10), 4000).start, 500, "a gap starts over");
+	assert.equal(m.linesOf({ start: 0, size: 30_000, bytes: new Uint8Array(30_000).fill(65) })[0].text.length, 20_000 + " … 10000 bytes more".length);
+	assert.deepEqual(["x error: y", "WARNING z", "errors=0"].map(m.level), ["bad", "warn", ""]);
 });
 
 test("samples: every kind of row, and hostile characters made visible", () => {

@@ -138,6 +138,12 @@ export interface Job {
 
 export type JobState = "blocked" | "ready" | "running" | "done" | "delayed" | "failed" | "cancelled" | "skipped";
 
+export interface LogHit {
+	/** byte at which the line begins */
+	offset: number;
+	text: string;
+}
+
 /** What a job measured; names are those of its stage. */
 export type Metrics = Record<string, number | string | number[] | null>;
 

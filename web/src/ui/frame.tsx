@@ -134,7 +134,7 @@ export function Frame({ children }: { children: ComponentChildren }) {
 		t: () => cycleTheme(),
 		n: () => go("/runs/new"),
 		Escape: () => (document.activeElement as HTMLElement | null)?.blur?.(),
-	});
+	}, true);
 	return (
 		<>
 			<a class="skip" href="#main" onClick={(e) => { e.preventDefault(); main.current?.focus(); }}>Skip to the content</a>

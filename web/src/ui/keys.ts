@@ -9,21 +9,30 @@ function typing(e: KeyboardEvent): boolean {
 	return !!t && (t.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(t.tagName));
 }
 
-export function useKeys(map: KeyMap): void {
+/** The frame's own keys come last, whatever was mounted first: a page may mean something else by one. */
+const maps: { current: KeyMap }[] = [];
+
+function onKey(e: KeyboardEvent): void {
+	if (e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented) return;
+	if (e.key !== "Escape" && (typing(e) || shortcuts.value === "off")) return;
+	if (document.querySelector("dialog[open]")) return;
+	const f = maps.find((m) => m.current[e.key])?.current[e.key];
+	if (!f) return;
+	if (e.key !== "Escape") e.preventDefault();
+	f(e);
+}
+
+export function useKeys(map: KeyMap, frame = false): void {
 	const ref = useRef(map);
 	ref.current = map;
 	useEffect(() => {
-		const onKey = (e: KeyboardEvent): void => {
-			if (e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented) return;
-			if (e.key !== "Escape" && (typing(e) || shortcuts.value === "off")) return;
-			if (document.querySelector("dialog[open]")) return;
-			const f = ref.current[e.key];
-			if (!f) return;
-			if (e.key !== "Escape") e.preventDefault();
-			f(e);
+		if (!maps.length) addEventListener("keydown", onKey);
+		if (frame) maps.push(ref);
+		else maps.unshift(ref);
+		return () => {
+			maps.splice(maps.indexOf(ref), 1);
+			if (!maps.length) removeEventListener("keydown", onKey);
 		};
-		addEventListener("keydown", onKey);
-		return () => removeEventListener("keydown", onKey);
 	}, []);
 }
 
