@@ -51,7 +51,7 @@ CXXFLAGS_ := -std=c++17 -D_GNU_SOURCE -DPAWL_CUEMU -I. -Itests/cuemu/include -Wa
 PROGRAMS := $(foreach p,server worker,$(if $(wildcard $(p)/main.c),$(BUILD)/pawl-$(p))) \
             $(if $(wildcard cli/main.c),$(BUILD)/pawl)
 
-.PHONY: all demo check check-unit check-flow bench bench-engine bench-gemm bench-queue web fuzz headers tidy install clean deps deps-test web-absent
+.PHONY: all demo check check-unit check-flow bench bench-engine bench-gemm bench-queue bench-store web fuzz headers tidy install clean deps deps-test web-absent
 all: $(PROGRAMS) $(call LIB,$(PARTS)) $(CUDA_SO)
 
 $(BUILD)/obj/%.c.o: %.c Makefile
@@ -234,6 +234,9 @@ bench-engine: $(BUILD)/bench/engine
 	@BENCH_ENGINE=$< PEERS=$(PEERS) LLAMA=$(LLAMA) GGUF=$(GGUF) QUICK=$(QUICK) ONLY=$(ONLY) \
 	  python3 tests/bench/engine.py
 
+# The store beside dd on the disk of DIR (/tmp); MIB=20480 ROUNDS=1 is the long form.
+bench-store: $(BUILD)/bench/store
+	@$< $(or $(DIR),/tmp) $(or $(MIB),256) $(or $(ROUNDS),5)
 # The queue beside BullMQ (BULLMQ=DIR with node_modules/bullmq and ioredis), beanstalkd and a bare LMOVE.
 bench-queue: $(BUILD)/bench/queue
 	@BENCH_QUEUE=$< BULLMQ=$(BULLMQ) python3 tests/bench/queue.py

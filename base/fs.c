@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define COPY_CHUNK ((size_t)1 << 20)
+#define AHEAD ((int64_t)8 << 20)
 
 static enum rc io_err(struct err *e, const char *what, const char *path)
 {
@@ -417,9 +418,15 @@ enum rc fs_sha256_range(int fd, const char *what, int64_t offset, int64_t size,
 	struct sha256 sha;
 	uint8_t digest[SHA256_SIZE];
 	char *chunk = mem_new(COPY_CHUNK);
+	int64_t ahead = offset;
 
 	sha256_init(&sha);
+	(void)posix_fadvise(fd, offset, size, POSIX_FADV_SEQUENTIAL);
 	while (size && !rc) {
+		if (offset >= ahead) { /* The disk works while we hash. */
+			(void)posix_fadvise(fd, offset, 2 * AHEAD, POSIX_FADV_WILLNEED);
+			ahead = offset + AHEAD;
+		}
 		size_t want = size < (int64_t)COPY_CHUNK ? (size_t)size : COPY_CHUNK;
 		ssize_t n = pread(fd, chunk, want, offset);
 		if (n < 0 && errno == EINTR)

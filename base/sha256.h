@@ -16,6 +16,8 @@ struct sha256 {
 
 void sha256_init(struct sha256 *s);
 void sha256_add(struct sha256 *s, const void *data, size_t len);
+/* The same bytes into two: little slower than into one where neither holds part of a 64-byte block. */
+void sha256_add_both(struct sha256 *s, struct sha256 *t, const void *data, size_t len);
 void sha256_end(struct sha256 *s, uint8_t out[SHA256_SIZE]);
 void sha256_hex(const uint8_t digest[SHA256_SIZE], char out[SHA256_HEX_SIZE]);
 /* 1 switches to plain C, for tests and comparison; 0 back to the best. Not thread safe. */

@@ -5,6 +5,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "store/ahead.h"
 #include "store/tar.h"
 
 #include <errno.h>
@@ -19,7 +20,6 @@
 #define CHUNK ((size_t)1 << 20)
 #define MANIFEST_MAX ((int64_t)64 << 20)
 #define SEEN_MAX 256
-#define THREAD_MIN ((int64_t)8 << 20) /* below this a second thread costs more than it saves */
 
 /* Writing. */
 
@@ -138,6 +138,23 @@ enum rc artifact_add_mem(struct artifact_writer *w, const char *member, const vo
 	return rc ? rc : end_member(w, member, (int64_t)len, e);
 }
 
+enum rc artifact_add_fed(struct artifact_writer *w, const char *member, int64_t size,
+			 const struct artifact_feed *feed, struct err *e)
+{
+	char *chunk = mem_new(CHUNK);
+	enum rc rc = begin_member(w, member, size, e);
+
+	for (int64_t at = 0; at < size && !rc; at += (int64_t)CHUNK) {
+		size_t n = size - at < (int64_t)CHUNK ? (size_t)(size - at) : CHUNK;
+
+		rc = feed->fill(feed->ctx, at, chunk, n, e);
+		if (!rc)
+			rc = tar_data(w->tar, chunk, n, e);
+	}
+	free(chunk);
+	return rc ? rc : end_member(w, member, size, e);
+}
+
 /* Small and telling first, weights last. */
 static int rank(const char *name)
 {
@@ -194,30 +211,33 @@ static enum rc put_manifest(struct artifact_writer *w, const json_t *meta, struc
 	return rc;
 }
 
-enum rc artifact_finish(struct artifact_writer *w, const json_t *meta, struct artifact_ref *ref,
-			struct err *e)
+static enum rc finish(struct artifact_writer *w, const json_t *meta, bool sync,
+		      struct artifact_ref *ref, struct err *e)
 {
 	enum rc rc = put_manifest(w, meta, e);
 
 	if (rc)
 		tar_abort(w->tar);
 	else
-		rc = tar_finish(w->tar, ref->digest, &ref->size, e);
+		rc = tar_finish(w->tar, sync, ref->digest, &ref->size, e);
 	writer_free(w);
 	return rc;
+}
+
+enum rc artifact_finish(struct artifact_writer *w, const json_t *meta, struct artifact_ref *ref,
+			struct err *e)
+{
+	return finish(w, meta, true, ref, e);
 }
 
 enum rc artifact_publish(struct artifact_writer *w, const json_t *meta, struct store *s,
 			 struct artifact_ref *ref, struct err *e)
 {
-	char *tmp = mem_str(w->tmp), readback[SHA256_HEX_SIZE];
-	enum rc rc = artifact_finish(w, meta, ref, e);
+	char *tmp = mem_str(w->tmp);
+	enum rc rc = finish(w, meta, false, ref, e); /* The store fsyncs what it takes. */
 
 	if (!rc)
-		rc = store_take(s, tmp, readback, NULL, e);
-	/* What was read back is what was written, or the medium lies. */
-	if (!rc && strcmp(readback, ref->digest))
-		rc = err_set(e, RC_CORRUPT, "%s: wrote %s, read back %s", tmp, ref->digest, readback);
+		rc = store_take_named(s, tmp, ref->digest, ref->size, e);
 	free(tmp);
 	return rc;
 }
@@ -372,59 +392,78 @@ static enum rc match_manifest(const struct opened *o, struct artifact *a, struct
 	return rc;
 }
 
-struct whole {
-	int fd;
+/* What comes next in the archive goes into its own digest and, if it is data of one, the member's. */
+struct pass {
 	const char *path;
-	int64_t size;
-	char hex[SHA256_HEX_SIZE];
-	enum rc rc;
-	struct err e;
+	struct ahead *in;
+	struct sha256 whole;
+	int64_t at;
 };
 
-static void *hash_whole(void *arg)
+static enum rc pass_to(struct pass *p, int64_t to, struct sha256 *member, struct err *e)
 {
-	struct whole *w = arg;
-
-	w->rc = fs_sha256_range(w->fd, w->path, 0, w->size, w->hex, &w->e);
-	return NULL;
-}
-
-static enum rc hash_members(const struct opened *o, const struct artifact *a, struct err *e)
-{
-	char hex[SHA256_HEX_SIZE];
 	enum rc rc = RC_OK;
 
-	for (size_t i = 0; i < a->n && !rc; i++) {
-		const struct artifact_member *m = &a->members[i];
-		rc = fs_sha256_range(o->fd, a->path, m->offset, m->size, hex, e);
-		if (!rc && strcmp(hex, m->sha256))
-			rc = err_set(e, RC_CORRUPT,
-				     "%s: member \"%s\": digest is %s, the manifest says %s", a->path,
-				     m->path, hex, m->sha256);
+	while (p->at < to && !rc) {
+		const void *data;
+		size_t n, max = to - p->at < (int64_t)CHUNK ? (size_t)(to - p->at) : CHUNK;
+
+		rc = ahead_next(p->in, max, &data, &n, e);
+		if (rc)
+			break;
+		if (member)
+			sha256_add_both(&p->whole, member, data, n);
+		else
+			sha256_add(&p->whole, data, n);
+		p->at += (int64_t)n;
 	}
 	return rc;
 }
 
-/* The archive's own digest and the members' are two passes over the same pages: side by side. */
+static enum rc pass_member(struct pass *p, const struct artifact_member *m, struct err *e)
+{
+	struct sha256 sha;
+	uint8_t digest[SHA256_SIZE];
+	char hex[SHA256_HEX_SIZE];
+	enum rc rc = pass_to(p, m->offset, NULL, e);
+
+	sha256_init(&sha);
+	if (!rc)
+		rc = pass_to(p, m->offset + m->size, &sha, e);
+	if (rc)
+		return rc;
+	sha256_end(&sha, digest);
+	sha256_hex(digest, hex);
+	return !strcmp(hex, m->sha256)
+		       ? RC_OK
+		       : err_set(e, RC_CORRUPT,
+				 "%s: member \"%s\": digest is %s, the manifest says %s", p->path,
+				 m->path, hex, m->sha256);
+}
+
+/* The archive's own digest and the members', in one pass. */
 static enum rc hash_all(const struct opened *o, struct artifact *a, const char *digest,
 			struct err *e)
 {
-	struct whole w = {.fd = o->fd, .path = a->path, .size = o->st.st_size};
-	pthread_t thread;
-	bool threaded = w.size >= THREAD_MIN && !pthread_create(&thread, NULL, hash_whole, &w);
+	struct pass p = {.path = a->path};
+	uint8_t bytes[SHA256_SIZE];
+	enum rc rc = RC_OK;
 
-	if (!threaded)
-		hash_whole(&w);
-	enum rc rc = hash_members(o, a, e);
-	if (threaded)
-		pthread_join(thread, NULL);
-	if (!rc && w.rc)
-		rc = err_set(e, w.rc, "%s", w.e.text);
-	if (!rc && digest && strcmp(digest, w.hex))
-		rc = err_set(e, RC_CORRUPT, "%s: digest is %s, expected %s", a->path, w.hex, digest);
+	sha256_init(&p.whole);
+	ahead_open(o->fd, a->path, 0, o->st.st_size, &p.in);
+	for (size_t i = 0; i < a->n && !rc; i++)
+		rc = pass_member(&p, &a->members[i], e);
 	if (!rc)
-		str_copy(a->digest, sizeof(a->digest), w.hex);
-	return rc;
+		rc = pass_to(&p, o->st.st_size, NULL, e);
+	ahead_close(p.in);
+	if (rc)
+		return rc;
+	sha256_end(&p.whole, bytes);
+	sha256_hex(bytes, a->digest);
+	if (digest && strcmp(digest, a->digest))
+		return err_set(e, RC_CORRUPT, "%s: digest is %s, expected %s", a->path, a->digest,
+			       digest);
+	return RC_OK;
 }
 
 static enum rc open_at(const char *path, struct opened *o, struct err *e)

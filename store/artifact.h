@@ -33,6 +33,13 @@ enum rc artifact_add_file(struct artifact_writer *w, const char *member, const c
 			  struct err *e);
 enum rc artifact_add_mem(struct artifact_writer *w, const char *member, const void *data, size_t len,
 			 struct err *e);
+/* Bytes that are made while they are written: fill() is asked in order, for 1 MiB at most. */
+struct artifact_feed {
+	enum rc (*fill)(void *ctx, int64_t at, void *out, size_t len, struct err *e);
+	void *ctx;
+};
+enum rc artifact_add_fed(struct artifact_writer *w, const char *member, int64_t size,
+			 const struct artifact_feed *feed, struct err *e);
 /* Every regular file of a folder, in the order a checkpoint wants: config.json,
  * generation_config.json, other names sorted, weights last. */
 enum rc artifact_add_dir(struct artifact_writer *w, const char *dir, struct err *e);

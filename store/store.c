@@ -95,6 +95,15 @@ enum rc store_tmp(struct store *s, char *out, size_t size, struct err *e)
 	return s->ops->tmp(s->ctx, out, size, e);
 }
 
+enum rc store_take_named(struct store *s, const char *tmp_path, const char *digest, int64_t size,
+			 struct err *e)
+{
+	enum rc rc = s->ops->put(s->ctx, tmp_path, digest, size, true, e);
+
+	unlink(tmp_path);
+	return rc;
+}
+
 enum rc store_take(struct store *s, const char *tmp_path, char digest_out[SHA256_HEX_SIZE],
 		   int64_t *size, struct err *e)
 {
@@ -102,8 +111,9 @@ enum rc store_take(struct store *s, const char *tmp_path, char digest_out[SHA256
 	enum rc rc = fs_sha256(tmp_path, digest_out, &n, e);
 
 	if (!rc)
-		rc = s->ops->put(s->ctx, tmp_path, digest_out, n, true, e);
-	unlink(tmp_path);
+		rc = store_take_named(s, tmp_path, digest_out, n, e);
+	else
+		unlink(tmp_path);
 	if (!rc && size)
 		*size = n;
 	return rc;

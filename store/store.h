@@ -35,6 +35,9 @@ enum rc store_tmp(struct store *s, char *out, size_t size, struct err *e);
  * tmp_path is gone afterwards, also on failure. Taking the same bytes twice is fine. */
 enum rc store_take(struct store *s, const char *tmp_path, char digest_out[SHA256_HEX_SIZE],
 		   int64_t *size, struct err *e);
+/* The same for a file whose digest was made while we wrote it. */
+enum rc store_take_named(struct store *s, const char *tmp_path, const char *digest, int64_t size,
+			 struct err *e);
 /* The same for a file that stays where it is and whose digest is known: it is checked on the way.
  * Nothing is sent or written when the store has the blob. */
 enum rc store_put(struct store *s, const char *digest, const char *path, struct err *e);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,21 @@
 
 #define BLOCK 512
 #define END_BYTES 1024
+#define THREAD_MIN ((int64_t)4 << 20) /* below this a second thread costs more than it saves */
+#define HELPED_MIN ((size_t)128 << 10)
+#define KICK ((int64_t)8 << 20) /* the disk begins with so much, and does not wait for the fsync */
+
+/* Writes one piece while its owner hashes it; a thread of its own once the archive is worth one. */
+struct helper {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t turn;
+	bool running, quit;
+	int fd, write_errno;
+	const char *data; /* to be written; NULL: done */
+	size_t len;
+	int64_t pos, kicked; /* written, and of those handed to the disk; in turn its and its owner's */
+};
 
 struct tar_writer {
 	struct archive *a;
@@ -25,6 +41,8 @@ struct tar_writer {
 	int64_t pos;      /* bytes written */
 	int64_t left;     /* of the member being written */
 	struct sha256 all, member;
+	bool in_member;   /* what is written now is the member's data */
+	struct helper helper;
 	int write_errno;
 	bool given_up;    /* nothing is written any more */
 };
@@ -48,22 +66,100 @@ bool tar_path_ok(const char *path)
 	}
 }
 
-static bool put(struct tar_writer *w, const void *data, size_t len)
+static int write_whole(struct helper *h, const char *p, size_t left)
 {
-	const char *p = data;
-
-	for (size_t left = len; left;) {
-		ssize_t n = write(w->fd, p, left);
+	while (left) {
+		ssize_t n = write(h->fd, p, left);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0) {
-			w->write_errno = errno;
-			return false;
-		}
+		if (n < 0)
+			return errno;
 		p += n;
 		left -= (size_t)n;
+		h->pos += n;
 	}
-	sha256_add(&w->all, data, len);
+	if (h->pos - h->kicked >= KICK) { /* May wait for the disk, as hashing need not. */
+		(void)sync_file_range(h->fd, h->kicked, h->pos - h->kicked, SYNC_FILE_RANGE_WRITE);
+		h->kicked = h->pos;
+	}
+	return 0;
+}
+
+static void *help(void *arg)
+{
+	struct helper *h = arg;
+
+	pthread_mutex_lock(&h->lock);
+	while (!h->quit) {
+		if (!h->data) {
+			pthread_cond_wait(&h->turn, &h->lock);
+			continue;
+		}
+		pthread_mutex_unlock(&h->lock);
+		int failed = write_whole(h, h->data, h->len);
+		pthread_mutex_lock(&h->lock);
+		h->write_errno = failed;
+		h->data = NULL;
+		pthread_cond_broadcast(&h->turn);
+	}
+	pthread_mutex_unlock(&h->lock);
+	return NULL;
+}
+
+static void helper_give(struct helper *h, const char *data, size_t len)
+{
+	pthread_mutex_lock(&h->lock);
+	h->data = data;
+	h->len = len;
+	pthread_cond_broadcast(&h->turn);
+	pthread_mutex_unlock(&h->lock);
+}
+
+static int helper_wait(struct helper *h)
+{
+	pthread_mutex_lock(&h->lock);
+	while (h->data)
+		pthread_cond_wait(&h->turn, &h->lock);
+	int failed = h->write_errno;
+	pthread_mutex_unlock(&h->lock);
+	return failed;
+}
+
+static void helper_init(struct helper *h, int fd)
+{
+	h->fd = fd;
+	pthread_mutex_init(&h->lock, NULL);
+	pthread_cond_init(&h->turn, NULL);
+}
+
+static void helper_end(struct helper *h)
+{
+	pthread_mutex_lock(&h->lock);
+	h->quit = true;
+	pthread_cond_broadcast(&h->turn);
+	pthread_mutex_unlock(&h->lock);
+	if (h->running)
+		pthread_join(h->thread, NULL);
+	pthread_mutex_destroy(&h->lock);
+	pthread_cond_destroy(&h->turn);
+}
+
+static bool put(struct tar_writer *w, const void *data, size_t len)
+{
+	struct helper *h = &w->helper;
+
+	if (!h->running && w->pos >= THREAD_MIN)
+		h->running = !pthread_create(&h->thread, NULL, help, h);
+	bool helped = h->running && len >= HELPED_MIN;
+	if (helped)
+		helper_give(h, data, len);
+	if (w->in_member)
+		sha256_add_both(&w->all, &w->member, data, len);
+	else
+		sha256_add(&w->all, data, len);
+	w->write_errno = helped ? helper_wait(h) : write_whole(h, data, len);
+	if (w->write_errno)
+		return false;
 	w->pos += (int64_t)len;
 	return true;
 }
@@ -107,6 +203,7 @@ enum rc tar_create(const char *path, struct tar_writer **out, struct err *e)
 	w->fd = fd;
 	w->path = mem_str(path);
 	sha256_init(&w->all);
+	helper_init(&w->helper, fd);
 	w->a = new_pax(w, on_write);
 	*out = w;
 	return RC_OK;
@@ -220,10 +317,11 @@ enum rc tar_member_begin(struct tar_writer *w, const char *name, int64_t size, b
 enum rc tar_data(struct tar_writer *w, const void *data, size_t len, struct err *e)
 {
 	const char *p = data;
+	uint64_t hashed = w->member.len + len;
 
 	ASSERT((int64_t)len <= w->left);
-	sha256_add(&w->member, data, len);
 	w->left -= (int64_t)len;
+	w->in_member = true;
 	while (len) {
 		size_t n = len > (1u << 20) ? 1u << 20 : len; /* Still in cache when hashed again. */
 		la_ssize_t done = archive_write_data(w->a, p, n);
@@ -232,6 +330,8 @@ enum rc tar_data(struct tar_writer *w, const void *data, size_t len, struct err 
 		p += done;
 		len -= (size_t)done;
 	}
+	w->in_member = false;
+	ASSERT_EQ(w->member.len, hashed); /* Nothing was kept back, nothing put between. */
 	return RC_OK;
 }
 
@@ -251,20 +351,22 @@ static void writer_free(struct tar_writer *w)
 {
 	if (w->a)
 		archive_write_free(w->a);
+	helper_end(&w->helper);
 	if (w->fd >= 0)
 		close(w->fd);
 	free(w->path);
 	free(w);
 }
 
-enum rc tar_finish(struct tar_writer *w, char hex[SHA256_HEX_SIZE], int64_t *size, struct err *e)
+enum rc tar_finish(struct tar_writer *w, bool sync, char hex[SHA256_HEX_SIZE], int64_t *size,
+		   struct err *e)
 {
 	uint8_t digest[SHA256_SIZE];
 	enum rc rc = RC_OK;
 
 	if (archive_write_close(w->a) != ARCHIVE_OK)
 		rc = write_err(w, e);
-	else if (fsync(w->fd))
+	else if (sync && fsync(w->fd))
 		rc = err_set(e, err_from_errno(errno), "fsync %s: %m", w->path);
 	sha256_end(&w->all, digest);
 	sha256_hex(digest, hex);

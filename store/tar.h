@@ -32,9 +32,10 @@ enum rc tar_member_begin(struct tar_writer *w, const char *name, int64_t size, b
 enum rc tar_data(struct tar_writer *w, const void *data, size_t len, struct err *e);
 /* sha256 of the member's data. */
 enum rc tar_member_end(struct tar_writer *w, char hex[SHA256_HEX_SIZE], struct err *e);
-/* Ends the archive, fsyncs and closes. Digest and size of the whole file. Frees `w` always; the
- * file is removed on failure. */
-enum rc tar_finish(struct tar_writer *w, char hex[SHA256_HEX_SIZE], int64_t *size, struct err *e);
+/* Ends the archive, fsyncs it with `sync`, and closes. Digest and size of the whole file. Frees `w`
+ * always; the file is removed on failure. */
+enum rc tar_finish(struct tar_writer *w, bool sync, char hex[SHA256_HEX_SIZE], int64_t *size,
+		   struct err *e);
 /* Frees and removes the file. NULL is fine. */
 void tar_abort(struct tar_writer *w);
 

@@ -91,3 +91,36 @@ void test_sha256__constant_time_compare(void)
 	CHECK(!ct_equal("abc", "abd", 3));
 	CHECK(ct_equal("abc", "xyz", 0));
 }
+
+/* Two digests of the same bytes at once, one of them begun before: as each alone. */
+void test_sha256__both_are_as_each_alone(void)
+{
+	static uint8_t data[4096];
+	char want[2][SHA256_HEX_SIZE], got[SHA256_HEX_SIZE];
+	uint8_t digest[SHA256_SIZE];
+
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)(i * 13 + i / 256);
+	for (int portable = 0; portable < 2; portable++)
+		for (size_t lead = 0; lead <= 192; lead += 32)
+			for (size_t len = 0; len < sizeof(data) - lead; len += 189) {
+				struct sha256 s, t;
+
+				sha256_use_portable(1);
+				sha256_of(data, lead + len, want[0]);
+				sha256_of(data + lead, len, want[1]);
+				sha256_use_portable(portable);
+				sha256_init(&s);
+				sha256_init(&t);
+				sha256_add(&s, data, lead);
+				sha256_add_both(&s, &t, data + lead, len / 2);
+				sha256_add_both(&s, &t, data + lead + len / 2, len - len / 2);
+				sha256_end(&s, digest);
+				sha256_hex(digest, got);
+				CHECK_STR(got, want[0]);
+				sha256_end(&t, digest);
+				sha256_hex(digest, got);
+				CHECK_STR(got, want[1]);
+			}
+	sha256_use_portable(0);
+}

@@ -1,0 +1,21 @@
+/* Reads a file in order, ahead of its user: a thread fills pieces while others are being used.
+ * Files below AHEAD_MIN are read without one. Knows nothing of what it reads.
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define AHEAD_MIN ((int64_t)8 << 20)
+
+struct ahead;
+
+/* Bytes [from, to) of `fd`, which stays open and the caller's; `what` names it in errors, borrowed.
+ */
+void ahead_open(int fd, const char *what, int64_t from, int64_t to, struct ahead **out);
+/* The next bytes, at most `max` and at least one; valid until the next call. RC_CORRUPT when the
+ * file ends before. Not to be asked beyond `to`. */
+enum rc ahead_next(struct ahead *a, size_t max, const void **data, size_t *n, struct err *e);
+void ahead_close(struct ahead *a); /* NULL is fine */
