@@ -30,8 +30,8 @@ enum rc queue_restore_open(struct queue *q, const char *run, json_t **jobs, stru
 	return RC_OK;
 }
 
-enum rc queue_restore_take(struct queue *q, const char *worker, const char *job, int64_t fence, json_t **claim,
-			   struct err *e)
+enum rc queue_restore_take(struct queue *q, const char *worker, const char *job, int64_t fence,
+			   json_t **claim, struct err *e)
 {
 	struct redis_cmd c = REDIS_CMD_INIT;
 	struct redis_reply *p = NULL;

@@ -20,8 +20,8 @@ enum rc queue_restore_open(struct queue *q, const char *run, json_t **jobs, stru
 /* A lease for `worker` on this very job, whose result the store has from the lease numbered `fence`; *claim
  * as queue_claim. A lease with that number is handed out as it is; RC_CONFLICT when there is a later one, or
  * the job waits for parents or has ended. */
-enum rc queue_restore_take(struct queue *q, const char *worker, const char *job, int64_t fence, json_t **claim,
-			   struct err *e);
+enum rc queue_restore_take(struct queue *q, const char *worker, const char *job, int64_t fence,
+			   json_t **claim, struct err *e);
 /* Ends it: this process knows what the store knows. `fence` is the highest number of a lease the store has
  * seen; new ones are well above. */
 enum rc queue_restore_trust(struct queue *q, int64_t fence, struct err *e);

@@ -237,8 +237,10 @@ enum rc decision_make(struct server *s, const char *run, const char *what, const
 	if (!rc) {
 		rc = carry_out(s->queue, run, what, job, detail, e);
 		/* One that was refused is over as well; of one without an answer nothing is known. */
-		if (rc != RC_UNREACHABLE && rc != RC_TIMEOUT && decision_mark(s, run, d, rc ? NULL : e) && !rc)
-			rc = e ? e->code : RC_UNREACHABLE;
+		if (!rc)
+			rc = decision_mark(s, run, d, e);
+		else if (rc != RC_UNREACHABLE && rc != RC_TIMEOUT)
+			decision_mark(s, run, d, NULL);
 	}
 	json_decref(d);
 	return rc;

@@ -206,7 +206,8 @@ static void serve(struct server *s, const struct conf *c, const sigset_t *set)
 	struct hub *hub = NULL;
 	struct err e = {0};
 
-	if (compare_first(s, &e) || auth_start(s, &e) || reconcile_start(s, &reconcile, &e) || hub_start(s, &hub, &e) ||
+	if (compare_first(s, &e) ||
+	    auth_start(s, &e) || reconcile_start(s, &reconcile, &e) || hub_start(s, &hub, &e) ||
 	    admin_start(s, conf_str(c, "server.admin_listen"), &admin, &e) ||
 	    http_start(&o, s, &http, &e))
 		die("%s", e.text);

@@ -364,8 +364,9 @@ enum rc rebuild(struct server *s, struct rebuild_sum *sum, struct err *e)
 	json_decref(c.manifests);
 	json_decref(c.invalid);
 	log_line(rc ? LOG_WARN : LOG_INFO, "rebuild", rc ? "compare_failed" : "compared",
-		 "runs=%d jobs=%d decisions=%d missing=%d ms=%lld error=\"%s\"", sum->n_runs, sum->n_jobs,
-		 sum->n_decisions, sum->n_missing, (long long)(clk_mono_ms() - start), rc && e ? e->text : "");
+		 "runs=%d jobs=%d decisions=%d missing=%d ms=%lld error=\"%s\"", sum->n_runs,
+		 sum->n_jobs, sum->n_decisions, sum->n_missing, (long long)(clk_mono_ms() - start),
+		 rc && e ? e->text : "");
 	return rc;
 }
 

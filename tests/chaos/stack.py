@@ -1,0 +1,134 @@
+"""Redis and pawl-server as children of a test: started on free ports, killed, started again."""
+import ctypes
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+BUILD = os.environ.get("BUILD", "build")
+LIBC = ctypes.CDLL(None)
+
+
+def die_with_parent():
+    LIBC.prctl(1, signal.SIGKILL)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(what, seconds, true):
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            raise SystemExit("waited %d s in vain: %s" % (seconds, what))
+        time.sleep(0.02)
+
+
+class Client:
+    """One kept connection. A request without an answer gives status None."""
+
+    def __init__(self, port, token, timeout=10):
+        self.port, self.token, self.timeout, self.conn = port, token, timeout, None
+
+    def ask(self, method, path, body=None, raw=None, headers=()):
+        sent = {"Authorization": "Bearer " + self.token}
+        if raw is not None:
+            sent["Content-Type"] = "application/x-tar"
+        elif body is not None:
+            sent["Content-Type"] = "application/json"
+            raw = json.dumps(body).encode()
+        sent.update(headers)
+        try:
+            if self.conn is None:
+                self.conn = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.timeout)
+            self.conn.request(method, "/api/v1" + path, raw, sent)
+            reply = self.conn.getresponse()
+            text = reply.read()
+            return reply.status, json.loads(text) if text[:1] in (b"{", b"[") else None
+        except (OSError, http.client.HTTPException, ValueError):
+            if self.conn is not None:
+                self.conn.close()
+            self.conn = None
+            return None, None
+
+
+class Stack:
+    def __init__(self, folder, redis_url=None, env=None, flags=()):
+        self.dir = folder
+        os.makedirs(folder, exist_ok=True)
+        self.sock = os.path.join(folder, "redis.sock")
+        self.redis_url = redis_url or "unix:" + self.sock
+        self.port, self.admin_port = free_port(), free_port()
+        self.data = os.path.join(folder, "data")
+        self.env, self.flags, self.child = env or {}, list(flags), {}
+
+    def spawn(self, name, argv, env=None):
+        log = open(os.path.join(self.dir, name + ".log"), "ab")
+        self.child[name] = subprocess.Popen(argv, stdout=log, stderr=log, preexec_fn=die_with_parent,
+                                            env=dict(os.environ, **(env or {})))
+        log.close()
+
+    def kill(self, name, sig=signal.SIGKILL):
+        self.child[name].send_signal(sig)
+        self.child[name].wait()
+
+    def redis(self):
+        self.spawn("redis", ["redis-server", "--port", "0", "--unixsocket", self.sock, "--dir", self.dir,
+                             "--appendonly", "yes", "--appendfsync", "always", "--save", "",
+                             "--maxmemory-policy", "noeviction", "--loglevel", "warning"])
+
+    def server(self):
+        self.spawn("server", [os.path.join(BUILD, "pawl-server"), "--server-listen", "127.0.0.1:%d" % self.port,
+                              "--server-admin-listen", "127.0.0.1:%d" % self.admin_port, "--server-redis",
+                              self.redis_url, "--server-data-dir", self.data] + self.flags, self.env)
+
+    def token(self, role):
+        path = os.path.join(self.data, "tokens", role)
+        wait_for(path, 60, lambda: os.path.exists(path) and os.path.getsize(path) > 20)
+        with open(path) as f:
+            return f.read().strip()
+
+    def client(self, role="admin", timeout=10):
+        return Client(self.port, self.token(role), timeout)
+
+    def answers(self):
+        """Whether a write is accepted: the whole stack is at work."""
+        status, _ = Client(self.port, self.token("worker"), 10).ask(
+            "POST", "/worker/register", {"name": "probe"})
+        return status == 201
+
+    def end(self):
+        for child in self.child.values():
+            child.kill()
+            child.wait()
+
+    def audit(self):
+        out = subprocess.run(["redis-cli", "-s", self.sock, "FCALL", "pawl2_audit", "1", "{pawl}:m", "2"],
+                             capture_output=True, text=True, check=True).stdout
+        return [line for line in out.splitlines() if line.strip()]
+
+
+def finals(client):
+    """What the system says at the end, as history.check() wants it."""
+    final, cursor = {"runs": {}, "jobs": {}}, ""
+    while cursor is not None:
+        _, page = client.ask("GET", "/runs?limit=200&cursor=" + cursor)
+        final["runs"].update((r["id"], r["state"]) for r in page["items"])
+        cursor = page["next_cursor"]
+    for run in final["runs"]:
+        _, jobs = client.ask("GET", "/runs/%s/jobs?limit=10000" % run)
+        _, attempts = client.ask("GET", "/runs/%s/attempts" % run)
+        completed = {}
+        for a in attempts["items"]:
+            if a["end"] == "completed":
+                completed[a["job"]] = completed.get(a["job"], 0) + 1
+        for j in jobs["items"]:
+            final["jobs"][j["id"]] = {"state": j["state"], "completed": completed.get(j["id"], 0),
+                                      "digests": [o["digest"] for o in j["outputs"] or []]}
+    return final

@@ -1,0 +1,12 @@
+#!/bin/bash
+# Redis, server, agents and executors killed with -9 at random under many small jobs; the history of all
+# that clients were told is checked: nothing acknowledged is lost, doubled or out of order. KILLS, RUNS and
+# PROMPTS set the size (a run has four jobs a prompt), SEED the moments.
+. tests/flow/lib.sh
+need python3 redis-server redis-cli
+export BUILD=$PAWL_BUILD
+python3 tests/chaos/test_history.py || fail "the checker"
+python3 tests/chaos/kill9.py "$FLOW_DIR/chaos" "${KILLS:-20}" "${RUNS:-3}" "${PROMPTS:-12}" "${SEED:-1}" || {
+	tail -n 5 -- "$FLOW_DIR"/chaos/*.log
+	fail "violations"
+}
