@@ -214,7 +214,7 @@ struct kern {
 	/* Begins a get() into pinned memory behind all that was asked for before. Operations may go on
 	 * meanwhile, but none may write `from` before snapped() was called. */
 	void (*snap)(struct kern_pool *, void *to, const void *from, size_t bytes);
-	void (*snapped)(struct kern_pool *); /* returns when all of them are done */
+	void (*snapped)(struct kern_pool *); /* returns when all of them are done; on any thread */
 	/* Operations recorded once and run again as a whole: same pointers and sizes, other contents.
 	 * All three NULL where that saves nothing. graph_run() is false when there is none of that
 	 * key; then graph_begin(), the operations, graph_end(), which also runs them. Between these

@@ -6,9 +6,22 @@
 
 #include "kernels/cuda/launch.h"
 #include "tests/cuemu/cuemu.h"
+#include "tests/gpu/gpu.h"
 #include "tests/kern_util.h"
 
 #include <cuda_runtime.h>
+
+/* A table of the emulator; ends with gpu_close(). */
+static inline struct gpu emulated(const char *table)
+{
+	struct gpu g = {.k = kern_gpu_table(&pawl_gpu, table)};
+	struct kern_open o = {0};
+	char why[256] = "";
+
+	g.pool = g.k->open(&o, why, sizeof why);
+	CHECK(g.pool);
+	return g;
+}
 
 static inline float rounded_bf16(float x)
 {

@@ -1,7 +1,7 @@
 /* What bench-gpu runs on a device, at toy sizes through the emulator: that every part of it works.
  */
+#include "tests/cuda_util.h"
 #include "tests/gpu/bench.h"
-#include "tests/test.h"
 
 #include <math.h>
 
@@ -9,17 +9,6 @@ static const struct bench_shape shapes[] = {
 	{"toy", 64, 96, 2, 4, 2, 16, 131, KERN_BF16},
 	{"toy-int8", 64, 96, 2, 4, 2, 16, 131, KERN_Q8},
 };
-
-static struct gpu device(void)
-{
-	struct kern_open o = {0};
-	struct gpu g = {.k = kern_gpu_table(&pawl_gpu, "cuda")};
-	char why[256] = "";
-
-	g.pool = g.k->open(&o, why, sizeof why);
-	CHECK(g.pool);
-	return g;
-}
 
 static bool positive(double x)
 {
@@ -39,7 +28,7 @@ static void check_step(const struct bench_step *r, bool pairs)
 
 void test_cuda_bench__kernels(void)
 {
-	struct gpu g = device();
+	struct gpu g = emulated("cuda");
 	struct bench b = bench_begin(&g, &bench_toy);
 
 	CHECK(positive(b.copy) && positive(b.product));
@@ -50,7 +39,7 @@ void test_cuda_bench__kernels(void)
 
 void test_cuda_bench__training(void)
 {
-	struct gpu g = device();
+	struct gpu g = emulated("cuda");
 	struct bench b = {&g, &bench_toy, 1e9, 1e9};
 	struct bench_step r;
 
@@ -63,7 +52,7 @@ void test_cuda_bench__training(void)
 
 void test_cuda_bench__an_iteration(void)
 {
-	struct gpu g = device();
+	struct gpu g = emulated("cuda");
 	struct bench b = {&g, &bench_toy, 1e9, 1e9};
 	struct bench_step s;
 	struct bench_text t;

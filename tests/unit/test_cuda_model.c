@@ -1,22 +1,11 @@
 /* What check-gpu does with whole models on a device, here by the emulator: a part of it, since a
  * step of a toy takes seconds. */
+#include "tests/cuda_util.h"
 #include "tests/gpu/whole.h"
-#include "tests/test.h"
-
-static struct gpu device(const char *name)
-{
-	struct kern_open o = {0};
-	struct gpu g = {.k = kern_gpu_table(&pawl_gpu, name)};
-	char why[256] = "";
-
-	g.pool = g.k->open(&o, why, sizeof why);
-	CHECK(g.pool);
-	return g;
-}
 
 static void check_trained(const char *table, const struct twin_task *task)
 {
-	struct gpu g = device(table);
+	struct gpu g = emulated(table);
 	struct whole w = whole_open(&g, false);
 
 	whole_training(&w, task);
@@ -53,7 +42,7 @@ void test_cuda_model__adapters(void)
 /* The same task twice on the device: every bit. */
 void test_cuda_model__the_same_seed_gives_the_same_bits(void)
 {
-	struct gpu g = device("cuda");
+	struct gpu g = emulated("cuda");
 	struct whole w = whole_open(&g, false);
 
 	whole_repeated(&w,
@@ -66,7 +55,7 @@ void test_cuda_model__the_same_seed_gives_the_same_bits(void)
 
 static void check_text(const char *table, enum kern_format weights, const struct toy_kind *kind)
 {
-	struct gpu g = device(table);
+	struct gpu g = emulated(table);
 	struct whole w = whole_open(&g, false);
 
 	whole_text(&w, kind, weights);

@@ -1,18 +1,7 @@
 /* The CUDA tables through the emulator: every operation beside the CPU's, as on a real device (see
  * tests/gpu), then what the context promises. */
+#include "tests/cuda_util.h"
 #include "tests/gpu/parity.h"
-#include "tests/kern_util.h"
-
-static struct gpu emulated(const char *table)
-{
-	struct gpu g = {.k = kern_gpu_table(&pawl_gpu, table)};
-	struct kern_open o = {0};
-	char why[256] = "";
-
-	g.pool = g.k->open(&o, why, sizeof why);
-	CHECK(g.pool);
-	return g;
-}
 
 static void check_table(const char *table)
 {

@@ -155,6 +155,46 @@ void test_lora__merged_is_the_same_model(void)
 	model_free(merged);
 }
 
+static void check_same_file(const char *a, const char *b, const char *name)
+{
+	char path[2][4200];
+	struct buf x = BUF_INIT, y = BUF_INIT;
+
+	str_fmt(path[0], sizeof path[0], "%s/%s", a, name);
+	str_fmt(path[1], sizeof path[1], "%s/%s", b, name);
+	CHECK_RC(fs_read(path[0], 1u << 26, &x, &e), RC_OK);
+	CHECK_RC(fs_read(path[1], 1u << 26, &y, &e), RC_OK);
+	CHECK(x.len > 0 && x.len == y.len && memcmp(x.data, y.data, x.len) == 0);
+	buf_release(&x);
+	buf_release(&y);
+}
+
+/* All of it merged in memory and saved, and one tensor after the other: the same bytes. */
+void test_lora__merged_while_it_is_written(void)
+{
+	struct model *m = toy_model(), *merged = NULL;
+	struct lora *l = toy_lora(m, MODEL_Q | MODEL_O | MODEL_UP | MODEL_DOWN, true);
+	struct kern_pool *pool = kern_pool_new(2);
+	char from[4200], whole[4200], fed[4200];
+
+	str_fmt(from, sizeof from, "%s/from", test_tmpdir());
+	str_fmt(whole, sizeof whole, "%s/whole", test_tmpdir());
+	str_fmt(fed, sizeof fed, "%s/fed", test_tmpdir());
+	str_copy(m->cfg.arch, sizeof m->cfg.arch, "qwen2"); /* It has biases. */
+	CHECK_RC(model_save(m, from, &e), RC_OK);
+	CHECK_RC(model_load(from, &merged, &e), RC_OK);
+	lora_merge(l, merged, kern_cpu(), pool);
+	CHECK_RC(model_save(merged, whole, &e), RC_OK);
+	CHECK_RC(lora_merge_save(l, from, fed, kern_cpu(), pool, &e), RC_OK);
+	check_same_file(whole, fed, "model.safetensors");
+	check_same_file(whole, fed, "config.json");
+	CHECK(memcmp(m->params, merged->params, m->n_params * sizeof *m->params) != 0);
+	kern_pool_free(pool);
+	lora_free(l);
+	model_free(m);
+	model_free(merged);
+}
+
 /* Largest difference between the gradient of one adapted part and what dW says, over its size. */
 static double part_error(const struct model *m, const struct lora *l, const float *dw,
 			 const float *got, int layer, int part)

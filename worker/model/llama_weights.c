@@ -80,9 +80,9 @@ enum rc llama_weights_bind(struct llama *l, struct err *e)
 	} else if (l->k->host) {
 		bind_slabs(l, l->m->params, l->m->params);
 	} else {
-		rc = weights_load(&l->own, l->m, NULL, l->k, l->pool,
-				  l->k->act == KERN_BF16 ? KERN_BF16 : l->o.format, WEIGHTS_TRAIN,
-				  e);
+		rc = weights_bring(&l->own, l->m, l->k, l->pool,
+				   l->k->act == KERN_BF16 ? KERN_BF16 : l->o.format, WEIGHTS_TRAIN,
+				   e);
 		if (rc == RC_OK)
 			bind_packed(l, &l->own);
 	}

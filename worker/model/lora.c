@@ -193,34 +193,40 @@ void lora_free(struct lora *l)
 
 /* --- merging ---------------------------------------------------------------------------------- */
 
-static void merge_part(const struct lora *l, struct model *m, const struct kern *k,
-		       struct kern_pool *pool, int layer, int part, float *scaled)
+void lora_merge_part(const struct lora *l, const struct model_config *cfg, const struct kern *k,
+		     struct kern_pool *pool, int layer, int part, float *w, float *scaled)
 {
-	struct model_shape shape = model_part_shape(&m->cfg, 1u << part);
+	struct model_shape shape = model_part_shape(cfg, 1u << part);
 	size_t at = (size_t)layer * MODEL_PARTS + (size_t)part;
 	size_t n = (size_t)shape.out * (size_t)l->s.r;
-	float *w = m->params + model_part_at(m, layer, 1u << part);
 
+	if (!(l->s.targets & 1u << part))
+		return;
 	memcpy(scaled, l->params + l->b[at], n * sizeof *scaled);
 	k->scale(pool, scaled, n, l->scale);
 	k->gemm_nn(pool, KERN_F32, w, shape.in, scaled, l->s.r, l->params + l->a[at], shape.in,
 		   shape.out, l->s.r, shape.in, true);
 }
 
-void lora_merge(const struct lora *l, struct model *m, const struct kern *k, struct kern_pool *pool)
+size_t lora_merge_floats(const struct lora *l, const struct model_config *cfg)
 {
-	int widest = m->cfg.ffn_dim;
-	float *scaled;
+	int widest = cfg->ffn_dim;
 
 	for (int p = 0; p < MODEL_PARTS; p++) {
-		int out = model_part_shape(&m->cfg, 1u << p).out;
+		int out = model_part_shape(cfg, 1u << p).out;
 
 		widest = out > widest ? out : widest;
 	}
-	scaled = mem_array((size_t)widest * (size_t)l->s.r, sizeof *scaled);
+	return (size_t)widest * (size_t)l->s.r;
+}
+
+void lora_merge(const struct lora *l, struct model *m, const struct kern *k, struct kern_pool *pool)
+{
+	float *scaled = mem_array(lora_merge_floats(l, &m->cfg), sizeof *scaled);
+
 	for (int i = 0; i < m->cfg.n_layers; i++)
 		for (int p = 0; p < MODEL_PARTS; p++)
-			if (l->s.targets & 1u << p)
-				merge_part(l, m, k, pool, i, p, scaled);
+			lora_merge_part(l, &m->cfg, k, pool, i, p,
+					m->params + model_part_at(m, i, 1u << p), scaled);
 	free(scaled);
 }

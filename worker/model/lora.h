@@ -55,6 +55,16 @@ size_t lora_bytes(const struct model_config *cfg, const struct lora_settings *s)
 void lora_merge(const struct lora *l, struct model *m, const struct kern *k,
 		struct kern_pool *pool);
 
+/* One matrix of it, `part` being 1u << part of enum model_part; nothing when it is no target. `scaled`:
+ * lora_merge_floats() of room. */
+void lora_merge_part(const struct lora *l, const struct model_config *cfg, const struct kern *k,
+		     struct kern_pool *pool, int layer, int part, float *w, float *scaled);
+size_t lora_merge_floats(const struct lora *l, const struct model_config *cfg);
+/* The directory that model_save() of the merged model would make, from the model in `from`, one tensor
+ * in memory at a time. A table with `host`. */
+enum rc lora_merge_save(const struct lora *l, const char *from, const char *dir,
+			const struct kern *k, struct kern_pool *pool, struct err *e);
+
 /* adapter_model.safetensors (F32) and adapter_config.json in `dir`, which is made. `base` is what
  * base_model_name_or_path will say. Same adapter, same bytes. */
 enum rc lora_save(const struct lora *l, const char *dir, const char *base, struct err *e);

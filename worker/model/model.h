@@ -83,6 +83,8 @@ void model_init(struct model *m, uint64_t seed);
 enum rc model_load(const char *dir, struct model **out, struct err *e);
 /* The part of `rank` of n, read as such; RC_UNSUPPORTED when it cannot be divided. */
 enum rc model_load_part(const char *dir, int rank, int n, struct model **out, struct err *e);
+/* The layout of it alone, where the weights are read from the files piece by piece. */
+enum rc model_load_layout(const char *dir, int rank, int n, struct model **out, struct err *e);
 /* Writes DIR/model.safetensors (F32) and config.json; copies tokenizer and generation files of the
  * source directory. Same weights, same bytes. */
 enum rc model_save(const struct model *m, const char *dir, struct err *e);

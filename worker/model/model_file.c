@@ -27,7 +27,8 @@ enum rc model_load(const char *dir, struct model **out, struct err *e)
 	return model_load_part(dir, 0, 1, out, e);
 }
 
-enum rc model_load_part(const char *dir, int rank, int n, struct model **out, struct err *e)
+static enum rc load(const char *dir, int rank, int n, bool weights, struct model **out,
+		    struct err *e)
 {
 	struct model_config cfg;
 	struct model_source s;
@@ -38,8 +39,8 @@ enum rc model_load_part(const char *dir, int rank, int n, struct model **out, st
 		return rc;
 	rc = shard_config(&s.layout->cfg, rank, n, &cfg, e);
 	if (rc == RC_OK)
-		rc = model_new(&cfg, &m, e);
-	for (int i = 0; rc == RC_OK && i < m->n_tensors; i++)
+		rc = weights ? model_new(&cfg, &m, e) : model_plan(&cfg, &m, e);
+	for (int i = 0; weights && rc == RC_OK && i < m->n_tensors; i++)
 		rc = model_source_part(&s, i, &m->tensors[i], 0, tensor_size(&m->tensors[i]),
 				       m->params + m->tensors[i].offset, e);
 	model_source_close(&s);
@@ -52,12 +53,19 @@ enum rc model_load_part(const char *dir, int rank, int n, struct model **out, st
 	return RC_OK;
 }
 
-static enum rc save_weights(const struct model *m, const char *dir, struct err *e)
+enum rc model_load_part(const char *dir, int rank, int n, struct model **out, struct err *e)
+{
+	return load(dir, rank, n, true, out, e);
+}
+
+enum rc model_load_layout(const char *dir, int rank, int n, struct model **out, struct err *e)
+{
+	return load(dir, rank, n, false, out, e);
+}
+
+struct st_tensor *model_file_list(const struct model *m)
 {
 	struct st_tensor *list = mem_array((size_t)m->n_tensors, sizeof *list);
-	json_t *meta = json_pack("{s:s}", "format", "pt");
-	char path[PATH_SIZE];
-	enum rc rc;
 
 	for (int i = 0; i < m->n_tensors; i++) {
 		const struct tensor_ref *t = &m->tensors[i];
@@ -65,9 +73,19 @@ static enum rc save_weights(const struct model *m, const char *dir, struct err *
 					     .dtype = ST_F32,
 					     .ndim = t->cols ? 2 : 1,
 					     .shape = {t->rows, t->cols},
-					     .data = m->params + t->offset,
+					     .data = m->params ? m->params + t->offset : NULL,
 					     .size_bytes = tensor_size(t) * sizeof(float)};
 	}
+	return list;
+}
+
+static enum rc save_weights(const struct model *m, const char *dir, struct err *e)
+{
+	struct st_tensor *list = model_file_list(m);
+	json_t *meta = json_pack("{s:s}", "format", "pt");
+	char path[PATH_SIZE];
+	enum rc rc;
+
 	str_fmt(path, sizeof path, "%s/model.safetensors", dir);
 	rc = st_write(path, list, (size_t)m->n_tensors, meta, e);
 	json_decref(meta);

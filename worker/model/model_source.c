@@ -122,6 +122,30 @@ enum rc model_source_part(const struct model_source *s, int i, const struct tens
 	return rc;
 }
 
+const void *model_source_raw(const struct model_source *s, int i, const struct tensor_ref *t,
+			     size_t first)
+{
+	if (s->at[i]->dtype != ST_BF16 || t->cols != t->all_cols)
+		return NULL;
+	return (const char *)s->at[i]->data + 2 * tensor_whole_at(t, first);
+}
+
+enum rc model_source_finite(const struct model_source *s, int i, const struct tensor_ref *t,
+			    size_t first, size_t n, struct err *e)
+{
+	const uint16_t *x = model_source_raw(s, i, t, first);
+	unsigned bad = 0;
+
+	ASSERT(x);
+	for (size_t k = 0; k < n; k++) /* The exponent of infinities and of what is no number. */
+		bad |= (x[k] & 0x7f80) == 0x7f80;
+	for (size_t k = 0; bad && k < n; k++)
+		if ((x[k] & 0x7f80) == 0x7f80)
+			return err_set(e, RC_INVALID, "tensor %s: element %zu is not finite",
+				       t->name, tensor_whole_at(t, first) + k);
+	return RC_OK;
+}
+
 void model_source_drop(const struct model_source *s, int i)
 {
 	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)s->at[i]->data;

@@ -25,6 +25,14 @@ enum rc model_source_read(const struct model_source *s, int i, size_t first, siz
 /* The same of a part of it: elements of what `t` has of tensor i. */
 enum rc model_source_part(const struct model_source *s, int i, const struct tensor_ref *t,
 			  size_t first, size_t n, float *out, struct err *e);
+/* The elements from `first` on where they lie, when the file has them as BF16 and one behind the other;
+ * else NULL. Borrowed from the files; ask model_source_finite() as well. */
+const void *model_source_raw(const struct model_source *s, int i, const struct tensor_ref *t,
+			     size_t first);
+/* Of a tensor of BF16: refused by its name when one of the elements is not finite. They count in what
+ * `t` has of it, which must not be a part of its columns. */
+enum rc model_source_finite(const struct model_source *s, int i, const struct tensor_ref *t,
+			    size_t first, size_t n, struct err *e);
 /* Tensor i is not needed again soon: its pages may leave memory. */
 void model_source_drop(const struct model_source *s, int i);
 /* The type all weights have, or ST_DTYPES when they differ. */
@@ -32,6 +40,8 @@ enum st_dtype model_source_dtype(const struct model_source *s);
 
 /* --- parts of writing a model directory (model_file.c) ---------------------------------------- */
 
+/* The tensors of a file of F32, in order; those of a mere layout without data. The caller frees. */
+struct st_tensor *model_file_list(const struct model *m);
 /* DIR/NAME, indented, keys sorted. */
 enum rc model_write_json(const char *dir, const char *name, const json_t *v, struct err *e);
 /* The source's config.json (else one made from m->cfg) with torch_dtype set. */

@@ -126,6 +126,10 @@ struct feed {
 	size_t piece_floats;
 	float *piece; /* owned; the program's: what was read from the files */
 	float *stage; /* owned; the back end's; NULL where its memory is the program's */
+	/* Files in the table's own format, where its memory is not the program's: they go there as they
+	 * are. Both owned; NULL: not so. */
+	void *raw;		  /* the back end's */
+	struct kern_pool *threads; /* that look through the files */
 };
 
 /* Where the operations find n floats of the program. */
@@ -140,6 +144,7 @@ static const float *staged(const struct feed *feed, const float *p, size_t n)
 /* One piece of a tensor, read by all threads in equal shares. */
 struct reading {
 	const struct feed *feed;
+	bool raw; /* looked through only */
 	int tensor, shares;
 	size_t first, n;
 	struct err errs[SHARES_MAX];
@@ -152,21 +157,26 @@ static void read_share(void *ctx, int item, int thread)
 	size_t to = r->n * ((size_t)item + 1) / (size_t)r->shares;
 
 	(void)thread;
-	if (model_source_part(r->feed->files, r->tensor, &r->feed->m->tensors[r->tensor],
+	if (r->raw) {
+		if (model_source_finite(r->feed->files, r->tensor, &r->feed->m->tensors[r->tensor],
+					r->first + from, to - from, &r->errs[item]) == RC_OK)
+			r->errs[item].code = RC_OK;
+	} else if (model_source_part(r->feed->files, r->tensor, &r->feed->m->tensors[r->tensor],
 			      r->first + from, to - from, r->feed->piece + from,
 			      &r->errs[item]) == RC_OK)
 		r->errs[item].code = RC_OK;
 }
 
-static enum rc read_piece(const struct feed *feed, int tensor, size_t first, size_t n,
+static enum rc read_piece(const struct feed *feed, int tensor, size_t first, size_t n, bool raw,
 			  struct err *e)
 {
-	struct reading r = {.feed = feed, .tensor = tensor, .first = first, .n = n};
+	struct reading r = {.feed = feed, .raw = raw, .tensor = tensor, .first = first, .n = n};
+	struct kern_pool *threads = feed->k->host ? feed->pool : feed->threads;
 
-	r.shares = feed->k->host ? 2 * kern_pool_threads(feed->pool) : 1;
+	r.shares = threads ? 2 * kern_pool_threads(threads) : 1;
 	r.shares = r.shares > SHARES_MAX ? SHARES_MAX : r.shares;
-	if (feed->k->host)
-		kern_pool_run(feed->pool, read_share, &r, r.shares);
+	if (threads)
+		kern_pool_run(threads, read_share, &r, r.shares);
 	else
 		read_share(&r, 0, 0);
 	for (int i = 0; i < r.shares; i++)
@@ -204,6 +214,22 @@ static void store_rows(const struct feed *feed, enum kern_format f, const struct
 		feed->k->pack(feed->pool, f, t->p, t->n, t->k, w, t->k, row, n);
 }
 
+/* The same of rows that lie in the files as the table keeps activations. */
+static void store_raw(const struct feed *feed, enum kern_format f, const struct target *t,
+		      const void *rows, int row, int n)
+{
+	size_t floats = (size_t)n * (size_t)t->k, bytes = floats * kern_act(feed->k);
+	const struct kern *k = feed->k;
+
+	if (t->plain) {
+		k->put(feed->pool, kern_at(k, t->p, (size_t)row * (size_t)t->k), rows, bytes);
+		return;
+	}
+	k->put(feed->pool, feed->raw, rows, bytes);
+	k->widen(feed->pool, feed->stage, feed->raw, floats);
+	k->pack(feed->pool, f, t->p, t->n, t->k, feed->stage, t->k, row, n);
+}
+
 static int rows_per_piece(const struct feed *feed, int k)
 {
 	int per = (int)(feed->piece_floats / (size_t)k);
@@ -238,13 +264,20 @@ static enum rc load_rows(const struct feed *feed, enum kern_format f, const stru
 		int rows = m->tensors[i].rows;
 
 		for (int at = 0, take; at < rows; at += take) {
+			const void *raw;
 			enum rc rc;
 
 			take = rows - at < per ? rows - at : per;
-			rc = read_piece(feed, i, (size_t)at * k, (size_t)take * k, e);
+			raw = feed->raw ? model_source_raw(feed->files, i, &m->tensors[i],
+							   (size_t)at * k)
+					: NULL;
+			rc = read_piece(feed, i, (size_t)at * k, (size_t)take * k, raw, e);
 			if (rc != RC_OK)
 				return rc;
-			store_rows(feed, f, t, feed->piece, row + at, take);
+			if (raw)
+				store_raw(feed, f, t, raw, row + at, take);
+			else
+				store_rows(feed, f, t, feed->piece, row + at, take);
 		}
 		model_source_drop(feed->files, i);
 		row += rows;
@@ -359,15 +392,20 @@ enum rc weights_load(struct weights *w, const struct model *m, const struct mode
 		     enum weights_use use, struct err *e)
 {
 	struct feed feed = {.m = m, .files = files, .k = k, .pool = pool};
-	size_t widest = widest_row(&m->cfg), stage_bytes;
+	size_t widest = widest_row(&m->cfg), stage_bytes, raw_bytes;
 	enum rc rc = weights_make(w, &m->cfg, k, pool, f, use, e);
 
 	if (rc != RC_OK)
 		return rc;
 	feed.piece_floats = PIECE_FLOATS > widest ? PIECE_FLOATS : widest;
 	stage_bytes = feed.piece_floats * sizeof(float);
+	raw_bytes = feed.piece_floats * kern_act(k);
 	feed.stage = k->host ? NULL : k->alloc(pool, stage_bytes);
-	if (!k->host && !feed.stage) {
+	if (files && !k->host && k->act == KERN_BF16) {
+		feed.raw = k->alloc(pool, raw_bytes);
+		feed.threads = kern_pool_new(0);
+	}
+	if (!k->host && (!feed.stage || (feed.threads && !feed.raw))) {
 		rc = no_room(w, e);
 		goto out;
 	}
@@ -378,10 +416,31 @@ enum rc weights_load(struct weights *w, const struct model *m, const struct mode
 		rc = mirror_fault(k, pool, e);
 out:
 	free(feed.piece);
+	kern_pool_free(feed.threads);
+	if (feed.raw)
+		k->release(pool, feed.raw, raw_bytes);
 	if (feed.stage)
 		k->release(pool, feed.stage, stage_bytes);
 	if (rc != RC_OK)
 		weights_release(w);
+	return rc;
+}
+
+enum rc weights_bring(struct weights *w, const struct model *m, const struct kern *k,
+		      struct kern_pool *pool, enum kern_format f, enum weights_use use,
+		      struct err *e)
+{
+	struct model_source files;
+	enum rc rc;
+
+	*w = (struct weights){0};
+	if (m->params)
+		return weights_load(w, m, NULL, k, pool, f, use, e);
+	rc = model_source_open(m->dir, &files, e);
+	if (rc != RC_OK)
+		return rc;
+	rc = weights_load(w, m, &files, k, pool, f, use, e);
+	model_source_close(&files);
 	return rc;
 }
 

@@ -55,4 +55,9 @@ enum rc weights_make(struct weights *w, const struct model_config *cfg, const st
 enum rc weights_load(struct weights *w, const struct model *m, const struct model_source *files,
 		     const struct kern *k, struct kern_pool *pool, enum kern_format f,
 		     enum weights_use use, struct err *e);
+/* The same of a model in memory or, when it is a mere layout, straight from the files of its
+ * directory. */
+enum rc weights_bring(struct weights *w, const struct model *m, const struct kern *k,
+		      struct kern_pool *pool, enum kern_format f, enum weights_use use,
+		      struct err *e);
 void weights_release(struct weights *w);

@@ -40,6 +40,23 @@ struct coll *training_data(const struct training *t)
 	return t->ctx->divide_batches ? t->ctx->coll : NULL;
 }
 
+/* A frozen model that is packed for the steps: its weights never have to be here as floats. */
+static bool frozen_in_files(const struct training *t)
+{
+	const char *base = jx_get_str(stage_section(t->ctx, "engine"), "base", "plain");
+	bool packed = strcmp(base, "q8") == 0 || !stage_kern(t->ctx)->host;
+
+	return t->adapter.r > 0 && packed && !training_tensor(t);
+}
+
+static enum rc load_model(struct training *t, const char *dir, struct err *e)
+{
+	int rank = coll_rank(training_tensor(t)), n = coll_ranks(training_tensor(t));
+
+	return frozen_in_files(t) ? model_load_layout(dir, rank, n, &t->model, e)
+				  : model_load_part(dir, rank, n, &t->model, e);
+}
+
 enum rc training_open(struct training *t, struct stage_ctx *ctx, const char *section,
 		      const char *role, struct err *e)
 {
@@ -57,8 +74,7 @@ enum rc training_open(struct training *t, struct stage_ctx *ctx, const char *sec
 		dir = stage_in(ctx, role);
 	if (!dir)
 		return err_set(e, RC_INVALID, "%s: input %s is missing", ctx->stage, role);
-	rc = model_load_part(dir, coll_rank(training_tensor(t)), coll_ranks(training_tensor(t)),
-			     &t->model, e);
+	rc = load_model(t, dir, e);
 	if (rc == RC_OK)
 		rc = tokenizer_load(dir, &t->tok, e);
 	if (rc == RC_OK && tokenizer_vocab(t->tok) > t->model->cfg.vocab)
@@ -292,18 +308,22 @@ static void report_means(struct training *t)
 	saving_report(t->saving);
 }
 
-/* The model is in the program's memory, whatever trained the adapter. */
-static void merge(struct training *t)
+/* The model with the adapter in its weights: those in memory, or one tensor after the other from the
+ * files. By a table of the CPU, whatever trained the adapter. */
+static enum rc save_merged(struct training *t, const char *dir, struct err *e)
 {
 	const struct kern *k = stage_kern(t->ctx);
+	struct kern_pool *threads = k->host ? NULL : kern_pool_new(t->ctx->threads);
+	struct kern_pool *pool = threads ? threads : stage_pool(t->ctx);
+	enum rc rc = RC_OK;
 
-	if (k->host) {
-		lora_merge(t->lora, t->model, k, stage_pool(t->ctx));
-		return;
-	}
-	struct kern_pool *threads = kern_pool_new(t->ctx->threads);
-	lora_merge(t->lora, t->model, kern_cpu(), threads);
+	k = threads ? kern_cpu() : k;
+	if (t->model->params)
+		lora_merge(t->lora, t->model, k, pool);
+	else if (stage_is_first(t->ctx))
+		rc = lora_merge_save(t->lora, t->model->dir, dir, k, pool, e);
 	kern_pool_free(threads);
+	return t->model->params ? training_save_model(t, dir, e) : rc;
 }
 
 enum rc training_finish(struct training *t, json_t *meta, struct err *e)
@@ -321,7 +341,7 @@ enum rc training_finish(struct training *t, json_t *meta, struct err *e)
 	enum rc rc = saving_wait(t->saving, e);
 	if (rc == RC_OK)
 		rc = trainer_pull(t->trainer, e);
-	if (t->lora) {
+	if (t->lora)
 		json_object_set_new(meta, "lora",
 				    json_pack("{s:i, s:f, s:s, s:f, s:b, s:I}", "r", t->adapter.r,
 					      "alpha", t->adapter.alpha, "targets",
@@ -329,14 +349,11 @@ enum rc training_finish(struct training *t, json_t *meta, struct err *e)
 					      "dropout", t->adapter.dropout, "rslora",
 					      (int)t->adapter.rslora, "parameters",
 					      trained_parameters(t)));
-		if (rc == RC_OK)
-			merge(t);
-	}
 	report_means(t);
 	if (rc == RC_OK)
 		rc = stage_output_begin(t->ctx, "model", dir, sizeof dir, e);
 	if (rc == RC_OK)
-		rc = training_save_model(t, dir, e);
+		rc = t->lora ? save_merged(t, dir, e) : training_save_model(t, dir, e);
 	if (rc == RC_OK)
 		rc = stage_output_commit(t->ctx, "model", "checkpoint", json_deep_copy(meta), e);
 	if (rc == RC_OK)

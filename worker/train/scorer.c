@@ -38,7 +38,7 @@ enum rc scorer_new(const struct model *m, const struct kern *k, struct kern_pool
 	sc->logp = mem_array((size_t)lo.max_targets, sizeof *sc->logp);
 	sc->hit = mem_array((size_t)lo.max_targets, sizeof *sc->hit);
 	if (o->base == TRAIN_BASE_Q8) {
-		rc = train_base_load(&sc->base, m, k, pool, KERN_Q8, e);
+		rc = weights_bring(&sc->base, m, k, pool, KERN_Q8, WEIGHTS_TRAIN, e);
 		lo.at.base = &sc->base;
 		if (rc != RC_OK)
 			goto out;

@@ -19,6 +19,7 @@ void trainer_copy_free(struct trainer_copy *c)
 
 	if (!c)
 		return;
+	c->tr->k->snapped(c->tr->pool);
 	all[0] = c->params;
 	all[1] = c->m;
 	all[2] = c->v;
@@ -64,9 +65,16 @@ enum rc trainer_copy_take(struct trainer_copy *c, struct err *e)
 	tr->k->snap(tr->pool, c->params, tr->master, c->bytes);
 	tr->k->snap(tr->pool, c->m, tr->adam_m, c->bytes);
 	tr->k->snap(tr->pool, c->v, tr->adam_v, c->bytes);
-	tr->k->snapped(tr->pool);
+	tr->copying = true; /* Until trainer_copied(); steps may begin meanwhile. */
 	c->adam_steps = tr->adam_steps;
 	return trainer_fault(tr, e);
+}
+
+void trainer_copied(struct trainer *tr)
+{
+	if (tr->copying)
+		tr->k->snapped(tr->pool);
+	tr->copying = false;
 }
 
 float *trainer_copy_params(const struct trainer_copy *c)
@@ -77,7 +85,10 @@ float *trainer_copy_params(const struct trainer_copy *c)
 enum rc trainer_copy_save(const struct trainer_copy *c, const char *dir, const json_t *cursor,
 			  struct err *e)
 {
-	enum rc rc = trainer_write_tensors(dir, c->tr->set.tensors, (size_t)c->tr->set.n_tensors,
+	enum rc rc;
+
+	c->tr->k->snapped(c->tr->pool);
+	rc = trainer_write_tensors(dir, c->tr->set.tensors, (size_t)c->tr->set.n_tensors,
 					   c->m, c->v, e);
 
 	return rc ? rc : trainer_write_count(dir, c->adam_steps, 0, cursor, e);

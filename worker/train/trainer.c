@@ -5,7 +5,6 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "worker/model/mirror.h"
-#include "worker/model/model_source.h"
 #include "worker/train/memory.h"
 #include "worker/train/trainer_inner.h"
 
@@ -107,22 +106,6 @@ static enum rc bring_set(struct trainer *tr, struct err *e)
 	return RC_OK;
 }
 
-enum rc train_base_load(struct weights *base, const struct model *m, const struct kern *k,
-			struct kern_pool *pool, enum kern_format f, struct err *e)
-{
-	struct model_source files;
-	enum rc rc;
-
-	if (m->params)
-		return weights_load(base, m, NULL, k, pool, f, WEIGHTS_TRAIN, e);
-	rc = model_source_open(m->dir, &files, e);
-	if (rc != RC_OK)
-		return rc;
-	rc = weights_load(base, m, &files, k, pool, f, WEIGHTS_TRAIN, e);
-	model_source_close(&files);
-	return rc;
-}
-
 /* The frozen weights under an adapter. */
 static enum rc bring_base(struct trainer *tr, struct err *e)
 {
@@ -130,7 +113,7 @@ static enum rc bring_base(struct trainer *tr, struct err *e)
 
 	if (!train_base_format(&tr->o, tr->k, &f) || tr->o.frozen)
 		return RC_OK;
-	return train_base_load(&tr->base, tr->m, tr->k, tr->pool, f, e);
+	return weights_bring(&tr->base, tr->m, tr->k, tr->pool, f, WEIGHTS_TRAIN, e);
 }
 
 static struct llama_where where_of(const struct trainer *tr)
@@ -300,6 +283,7 @@ enum rc trainer_update(struct trainer *tr, int step, struct train_metrics *out, 
 		return trainer_not_finite(tr, step, "gradient", out->loss, e);
 	if (tr->o.clip_norm > 0 && norm > tr->o.clip_norm)
 		scale = tr->o.clip_norm / (norm + 1e-6);
+	trainer_copied(tr);
 	apply_adamw(tr, out->learning_rate, scale);
 	trainer_spread_update(tr);
 	return trainer_fault(tr, e);

@@ -123,9 +123,11 @@ struct trainer_copy;
 enum rc trainer_copy_new(struct trainer *tr, struct trainer_copy **out, struct err *e);
 void trainer_copy_free(struct trainer_copy *c); /* NULL is fine */
 size_t trainer_copy_bytes(const struct trainer_copy *c);
-/* As things are now, between two steps. */
+/* As things are now, between two steps. On a device the bytes travel while the next step computes;
+ * its update waits for them. */
 enum rc trainer_copy_take(struct trainer_copy *c, struct err *e);
-/* The slab of what is trained, the model's or the adapter's; borrowed. */
+/* The slab of what is trained, the model's or the adapter's; borrowed. There once
+ * trainer_copy_save() has returned. */
 float *trainer_copy_params(const struct trainer_copy *c);
 /* What trainer_save_state() would have written then; `dir` is there. */
 enum rc trainer_copy_save(const struct trainer_copy *c, const char *dir, const json_t *cursor,

@@ -25,6 +25,7 @@ struct trainer {
 	struct pack pack;    /* owned */
 	int budget;	     /* rows of a micro-batch; a longer sequence or pair goes alone */
 	bool fork;	     /* pairs share their prompt; not with a window that they outgrow */
+	bool copying;	     /* what a step changes is being copied beside it */
 	bool fresh;	     /* the gradient of this step has not begun: the next pack writes it */
 	/* Slabs like the set's in the back end's memory, owned: */
 	float *grads, *adam_m, *adam_v;
@@ -44,10 +45,6 @@ struct trainer {
 int train_pack_rows(int budget, int max_length, bool pairs);
 /* The decoder that such a trainer makes. */
 struct llama_opts train_llama_opts(const struct train_opts *o);
-/* Frozen weights packed in that format, from the model or, when it is a mere layout, straight from its
- * files. The caller releases them, also after an error. */
-enum rc train_base_load(struct weights *base, const struct model *m, const struct kern *k,
-			struct kern_pool *pool, enum kern_format f, struct err *e);
 /* The format of packed frozen weights; false when they are not packed. */
 bool train_base_format(const struct train_opts *o, const struct kern *k, enum kern_format *f);
 /* False where the model's attention window is shorter than a sequence can be. */
@@ -103,6 +100,8 @@ void trainer_add_up(struct trainer *tr, double *x, size_t n);
 double trainer_join_gradients(struct trainer *tr);
 /* The ranks' parts of what was updated become everybody's. */
 void trainer_spread_update(struct trainer *tr);
+/* Returns when a copy that was begun has all it needs: before anything it copies is changed. */
+void trainer_copied(struct trainer *tr);
 /* Of the back end or of the other ranks. */
 enum rc trainer_fault(struct trainer *tr, struct err *e);
 
