@@ -29,7 +29,7 @@ LIB = $(foreach p,$(1),$(if $(SRC_$(p)),$(BUILD)/lib$(p).a))
 LIBS_base   := -ljansson -lz -lcurl
 LIBS_store  := -larchive
 LIBS_queue  := -lhiredis
-LIBS_server := -lcivetweb
+LIBS_server := -lcivetweb -lcrypt
 
 # The CUDA back end: a shared object for the device when nvcc is here (NVCC= leaves it out), and the
 # same sources through the emulator of tests/cuemu for the tests. FMA only where it is written.

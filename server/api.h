@@ -15,6 +15,15 @@ void api_openapi(struct req *r);
 void api_token_list(struct req *r);
 void api_token_create(struct req *r);
 void api_token_delete(struct req *r);
+/* api_user.c */
+void api_user_list(struct req *r);
+void api_user_get(struct req *r);
+void api_user_put(struct req *r);
+void api_user_delete(struct req *r);
+void api_audit_list(struct req *r);
+/* api_bulk.c */
+void api_job_bulk(struct req *r);
+void api_run_bulk(struct req *r);
 /* api_run.c */
 void api_defaults(struct req *r);
 void api_run_submit(struct req *r);

@@ -3,12 +3,15 @@
 
 #include "base/clk.h"
 #include "base/jsonx.h"
+#include "base/str.h"
 #include "base/version.h"
 #include "server/assets.h"
 #include "server/auth.h"
 #include "server/reply.h"
 #include "server/route.h"
 #include "server/server.h"
+#include "server/throttle.h"
+#include "server/user.h"
 
 #include <stdlib.h>
 
@@ -19,37 +22,67 @@ static json_t *session_json(const struct req *r, const struct ident *who)
 			 version_text(), "no_auth", r->srv->no_auth);
 }
 
-/* {"code": one-time code} or {"token": secret} -> session cookie. */
-void api_session_post(struct req *r)
+struct login {
+	const char *code, *token, *user, *password;
+};
+
+static bool login_parse(const json_t *body, struct login *in)
 {
-	static const char *const known[] = {"code", "token", NULL};
+	static const char *const known[] = {"code", "token", "user", "password", NULL};
+
+	in->code = jx_get_str(body, "code", NULL);
+	in->token = jx_get_str(body, "token", NULL);
+	in->user = jx_get_str(body, "user", NULL);
+	in->password = jx_get_str(body, "password", NULL);
+	return !jx_only(body, known, NULL) && !in->user == !in->password &&
+	       !!in->code + !!in->token + !!in->user == 1;
+}
+
+static enum rc login_check(struct server *s, const struct login *in, struct ident *who,
+			   int64_t *stamp, struct err *e)
+{
+	if (in->code)
+		return auth_login_take(s, in->code, who, e);
+	if (in->token)
+		return auth_token_check(s, in->token, who, e);
+	return user_check(s, in->user, in->password, who, stamp, e);
+}
+
+static void log_in(struct req *r, const struct login *in)
+{
 	struct ident who = {0};
 	struct err e = {0};
-	json_t *body;
-	const char *code, *token;
-	enum rc rc;
+	int64_t stamp = 0;
+	enum rc rc = login_check(r->srv, in, &who, &stamp, &e);
 
-	if (!auth_login_allowed(r) || !(body = req_json(r)))
-		return;
-	code = jx_get_str(body, "code", NULL);
-	token = jx_get_str(body, "token", NULL);
-	if (jx_only(body, known, &e) || !code == !token) {
-		reply_problem(r, 400, "invalid", "expected either \"code\" or \"token\"");
-		goto out;
-	}
-	rc = code ? auth_login_take(r->srv, code, &who, &e)
-		  : auth_token_check(r->srv, token, &who, &e);
+	r->who = who; /* for the audit log */
 	if (rc == RC_DENIED) {
-		auth_login_failed(r);
+		throttle_login_failed(r, in->user);
+		if (in->user && user_name_valid(in->user))
+			str_copy(r->who.name, sizeof r->who.name, in->user);
 		reply_problem(r, 401, "unauthenticated", "%s", e.text);
 	} else if (!rc && who.role == ROLE_WORKER) {
 		reply_problem(r, 403, "denied", "a worker token opens no session");
-	} else if (rc || (rc = auth_session_open(r, &who, &e))) {
+	} else if (rc || auth_session_open(r, &who, stamp, &e)) {
 		reply_err(r, &e);
 	} else {
 		reply_json(r, 201, session_json(r, &who));
 	}
-out:
+}
+
+/* {"code": one-time code}, {"token": secret} or {"user", "password"} -> session cookie. */
+void api_session_post(struct req *r)
+{
+	struct login in;
+	json_t *body;
+
+	if (!throttle_login_allowed(r, NULL) || !(body = req_json(r)))
+		return;
+	if (!login_parse(body, &in))
+		reply_problem(r, 400, "invalid",
+			      "expected \"code\", \"token\", or \"user\" and \"password\"");
+	else if (!in.user || throttle_login_allowed(r, in.user))
+		log_in(r, &in);
 	json_decref(body);
 }
 

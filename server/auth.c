@@ -11,9 +11,9 @@
 #include "server/reply.h"
 #include "server/route.h"
 #include "server/server.h"
+#include "server/user.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,9 +27,6 @@
 #define SESSION_MAX_S (7 * 24 * 3600)
 #define SESSION_REFRESH_S 300
 #define USED_REFRESH_MS 60000
-#define LOGIN_FAILS_MAX 5
-#define LOGIN_WINDOW_MS 60000
-#define LOGIN_SLOTS 64
 
 static void random_hex(char *out, size_t bytes)
 {
@@ -254,49 +251,64 @@ enum rc auth_login_take(struct server *s, const char *code, struct ident *out, s
 	return RC_OK;
 }
 
-enum rc auth_session_open(struct req *r, const struct ident *who, struct err *e)
+/* __Host- binds the cookie to this very host and path, but browsers take it over TLS alone. */
+static bool is_secure(const struct req *r)
+{
+	return str_starts(r->srv->public_url, "https://");
+}
+
+static const char *cookie_name(const struct req *r)
+{
+	return is_secure(r) ? "__Host-pawl_sid" : "pawl_sid";
+}
+
+enum rc auth_session_open(struct req *r, const struct ident *who, int64_t stamp, struct err *e)
 {
 	char sid[65], hash[SHA256_HEX_SIZE];
 	int64_t now = clk_now_ms();
-	bool secure = str_starts(r->srv->public_url, "https://");
 	json_t *rec;
 	enum rc rc;
 
 	random_hex(sid, 32);
 	hash_text(sid, hash);
-	rec = json_pack("{s:s, s:s, s:s, s:I, s:I}", "role", role_text(who->role), "name",
-			who->name, "token", who->id, "created_ms", (json_int_t)now, "seen_ms",
-			(json_int_t)now);
+	rec = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I}", "role", role_text(who->role), "name",
+			who->name, "token", who->id, "stamp", (json_int_t)stamp, "created_ms",
+			(json_int_t)now, "seen_ms", (json_int_t)now);
 	rc = queue_kv_put(r->srv->queue, NS_SESSION, hash, rec, SESSION_IDLE_S, e);
 	json_decref(rec);
 	if (!rc)
 		req_add_header(r, "Set-Cookie",
-			       "pawl_sid=%s; HttpOnly; SameSite=Strict; Path=/; Max-Age=%d%s", sid,
-			       SESSION_MAX_S, secure ? "; Secure" : "");
+			       "%s=%s; HttpOnly; SameSite=Strict; Path=/; Max-Age=%d%s",
+			       cookie_name(r), sid, SESSION_MAX_S, is_secure(r) ? "; Secure" : "");
 	return rc;
 }
 
 void auth_session_close(struct req *r)
 {
 	char hash[SHA256_HEX_SIZE];
-	const char *sid = req_cookie(r, "pawl_sid");
+	const char *sid = req_cookie(r, cookie_name(r));
 
 	if (!sid)
 		return;
 	hash_text(sid, hash);
 	queue_kv_del(r->srv->queue, NS_SESSION, hash, NULL);
-	req_add_header(r, "Set-Cookie", "pawl_sid=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0");
+	req_add_header(r, "Set-Cookie", "%s=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0%s",
+		       cookie_name(r), is_secure(r) ? "; Secure" : "");
 }
 
-/* A session dies with the token it was opened by. */
-static bool session_token_alive(struct server *s, const char *token_id)
+/* A session dies with the token it was opened by, and when its user changes. */
+static bool session_stands(struct server *s, const json_t *session)
 {
+	const char *token_id = jx_get_str(session, "token", "");
 	json_t *rec = NULL;
 	int64_t expires;
 	bool alive;
 
 	if (!token_id[0] || strcmp(token_id, "login-link") == 0)
 		return true;
+	if (str_starts(token_id, USER_ID_PREFIX))
+		return user_stands(s, token_id + strlen(USER_ID_PREFIX),
+				   jx_get_i64(session, "stamp", 0));
 	if (queue_kv_get(s->queue, NS_TOKEN, token_id, &rec, NULL) || !rec)
 		return false;
 	expires = jx_get_i64(rec, "expires_ms", 0);
@@ -318,7 +330,7 @@ static enum rc session_check(struct req *r, const char *sid, struct err *e)
 	if (rc && rc != RC_NOTFOUND)
 		return rc;
 	if (!rec || now - jx_get_i64(rec, "created_ms", 0) > SESSION_MAX_S * 1000LL ||
-	    !session_token_alive(s, jx_get_str(rec, "token", ""))) {
+	    !session_stands(s, rec)) {
 		json_decref(rec);
 		return err_set(e, RC_DENIED, "the session has ended; log in again");
 	}
@@ -364,7 +376,7 @@ static enum rc identify(struct req *r, struct err *e)
 
 	if (bearer && strncasecmp(bearer, "Bearer ", 7) == 0)
 		return auth_token_check(r->srv, bearer + 7, &r->who, e);
-	sid = req_cookie(r, "pawl_sid");
+	sid = req_cookie(r, cookie_name(r));
 	if (sid)
 		return session_check(r, sid, e);
 	return err_set(e, RC_DENIED, "log in, or send Authorization: Bearer <token>");
@@ -415,62 +427,4 @@ bool auth_still(struct req *r)
 
 	/* Redis being away is no reason to end a stream. */
 	return r->srv->no_auth || identify(r, &e) == RC_OK || e.code != RC_DENIED;
-}
-
-/* --- failed logins per address ------------------------------------------------------------- */
-
-static struct {
-	pthread_mutex_t lock;
-	struct {
-		char addr[48];
-		int fails;
-		int64_t since_ms;
-	} slot[LOGIN_SLOTS];
-} logins = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-/* The slot of `addr`, else the oldest one taken over. Caller holds the lock. */
-static int login_slot(const char *addr, int64_t now)
-{
-	int oldest = 0;
-
-	for (int i = 0; i < LOGIN_SLOTS; i++) {
-		if (strcmp(logins.slot[i].addr, addr) == 0) {
-			if (now - logins.slot[i].since_ms > LOGIN_WINDOW_MS)
-				logins.slot[i].fails = 0;
-			return i;
-		}
-		if (logins.slot[i].since_ms < logins.slot[oldest].since_ms)
-			oldest = i;
-	}
-	str_copy(logins.slot[oldest].addr, sizeof logins.slot[oldest].addr, addr);
-	logins.slot[oldest].fails = 0;
-	logins.slot[oldest].since_ms = now;
-	return oldest;
-}
-
-bool auth_login_allowed(struct req *r)
-{
-	bool ok;
-
-	pthread_mutex_lock(&logins.lock);
-	ok = logins.slot[login_slot(r->remote, clk_mono_ms())].fails < LOGIN_FAILS_MAX;
-	pthread_mutex_unlock(&logins.lock);
-	if (!ok) {
-		req_add_header(r, "Retry-After", "60");
-		reply_problem(r, 429, "too-many",
-			      "too many failed logins from this address; wait a minute");
-	}
-	return ok;
-}
-
-void auth_login_failed(struct req *r)
-{
-	int i;
-
-	pthread_mutex_lock(&logins.lock);
-	i = login_slot(r->remote, clk_mono_ms());
-	if (logins.slot[i].fails++ == 0)
-		logins.slot[i].since_ms = clk_mono_ms();
-	pthread_mutex_unlock(&logins.lock);
-	atomic_fetch_add(&r->srv->stats.auth_failed, 1);
 }

@@ -38,9 +38,6 @@ enum rc auth_token_check(struct server *s, const char *token, struct ident *out,
 enum rc auth_login_link(struct server *s, int64_t ttl_s, char **url, struct err *e);
 /* Uses up a code; RC_DENIED when unknown or used. */
 enum rc auth_login_take(struct server *s, const char *code, struct ident *out, struct err *e);
-/* Opens a session and adds the Set-Cookie header. */
-enum rc auth_session_open(struct req *r, const struct ident *who, struct err *e);
+/* Opens a session and adds the Set-Cookie header. `stamp`: of the user's record, 0 for tokens. */
+enum rc auth_session_open(struct req *r, const struct ident *who, int64_t stamp, struct err *e);
 void auth_session_close(struct req *r);
-/* Failed logins are counted per address; false (and 429) when there were too many. */
-bool auth_login_allowed(struct req *r);
-void auth_login_failed(struct req *r);

@@ -246,6 +246,8 @@ static void req_close(struct req *r)
 		 "id=%s method=%s path=%s status=%d us=%lld who=%s", r->id, r->method, r->path,
 		 r->status, (long long)us, r->who.name);
 	buf_release(&r->headers);
+	buf_release(&r->body);
+	buf_release(&r->answer);
 	arena_release(&r->arena);
 }
 
@@ -472,8 +474,20 @@ int req_read(struct req *r, void *out, size_t size)
 	return got;
 }
 
+enum rc req_keep_body(struct req *r, size_t size_max, struct err *e)
+{
+	enum rc rc = req_body(r, size_max, &r->body, e);
+
+	r->has_body = rc == RC_OK;
+	return rc;
+}
+
 enum rc req_body(struct req *r, size_t size_max, struct buf *out, struct err *e)
 {
+	if (r->has_body) {
+		buf_append(out, r->body.data ? r->body.data : "", r->body.len);
+		return RC_OK;
+	}
 	if (r->body_len > (int64_t)size_max) {
 		r->close = true;
 		return err_set(e, RC_INVALID,
@@ -616,14 +630,27 @@ static bool send_all(struct req *r, const void *data, size_t len)
 	return !r->broken;
 }
 
+/* Whether the answer is to be sent: the first one, and not in a probe. */
+static bool begins(struct req *r, int status)
+{
+	void (*ending)(struct req *, int) = r->ending;
+
+	if (r->status)
+		return false;
+	r->status = status;
+	r->ending = NULL;
+	if (ending && !r->probe)
+		ending(r, status);
+	return !r->probe;
+}
+
 void req_send(struct req *r, int status, const char *type, const void *data, size_t len)
 {
 	struct buf b = BUF_INIT;
 	bool body = !r->head && status != 304 && status != 204;
 
-	if (r->status)
-		return; /* The first answer stands. */
-	r->status = status;
+	if (!begins(r, status))
+		return;
 	write_head(r, &b, status, type, (int64_t)len);
 	if (body && len <= WRITE_SLICE)
 		buf_append(&b, data, len); /* One segment for small answers. */
@@ -636,9 +663,8 @@ void req_begin(struct req *r, int status, const char *type, int64_t len)
 {
 	struct buf b = BUF_INIT;
 
-	if (r->status)
+	if (!begins(r, status))
 		return;
-	r->status = status;
 	write_head(r, &b, status, type, len);
 	send_all(r, b.data, b.len);
 	buf_release(&b);
@@ -646,7 +672,7 @@ void req_begin(struct req *r, int status, const char *type, int64_t len)
 
 bool req_write(struct req *r, const void *data, size_t len)
 {
-	if (r->head)
+	if (r->head || r->probe)
 		return true;
 	return send_all(r, data, len);
 }

@@ -47,6 +47,12 @@ struct req {
 	bool head;			 /* HEAD: the body is not sent */
 	bool close, broken;		 /* connection ends after this; the client is gone */
 	struct buf headers;		 /* extra header lines, owned */
+	struct buf body; /* what req_keep_body read, owned; handlers read it as if it came now */
+	bool has_body;	 /* body is the whole of it */
+	bool keep_answer;
+	struct buf answer; /* the JSON sent, owned; only with keep_answer */
+	char *probe;	   /* not NULL: nothing is sent, the ETag of a 200 goes here (64 bytes) */
+	void (*ending)(struct req *r, int status); /* called once, before the answer begins */
 	struct mg_connection *conn;
 	int64_t started_us;
 };
@@ -87,6 +93,8 @@ bool req_query_each(struct req *r, bool (*see)(void *ctx, const char *name), voi
 /* Next bytes of the body; 0 at its end, -1 when the client is gone. */
 int req_read(struct req *r, void *out, size_t size);
 enum rc req_body(struct req *r, size_t size_max, struct buf *out, struct err *e);
+/* Reads the body into r->body, for whoever must see it before the handler does. */
+enum rc req_keep_body(struct req *r, size_t size_max, struct err *e);
 
 void req_add_header(struct req *r, const char *name, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

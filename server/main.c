@@ -73,6 +73,7 @@ static void settings(struct server *s, const struct conf *c)
 	s->conf = c;
 	s->threads = (int)conf_i64(c, "server.threads");
 	s->max_sse = (int)conf_i64(c, "server.max_sse");
+	s->rate = (int)conf_i64(c, "server.rate_limit");
 	s->no_auth = conf_bool(c, "server.insecure_no_auth");
 	s->lease_ms = conf_i64(c, "server.lease_ms");
 	s->beat_ms = conf_i64(c, "server.beat_ms");

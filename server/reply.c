@@ -84,12 +84,17 @@ static void send_json(struct req *r, int status, const char *type, const json_t 
 
 	jx_dump(body, &text);
 	buf_putc(&text, '\n');
+	if (r->keep_answer)
+		buf_append(&r->answer, text.data, text.len);
 	req_add_header(r, "Cache-Control", "no-cache");
+	req_add_header(r, "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");
 	req_add_header(r, "Vary", "Accept-Encoding, Cookie, Authorization");
 	if (status == 200 && (strcmp(r->method, "GET") == 0 || r->head)) {
 		sha256_of(text.data, text.len, digest);
 		digest[32] = 0;
 		req_add_header(r, "ETag", "\"%s\"", digest);
+		if (r->probe)
+			str_copy(r->probe, 64, digest);
 		if (etag_matches(r, digest)) {
 			req_send(r, 304, NULL, NULL, 0);
 			goto out;

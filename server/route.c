@@ -3,7 +3,9 @@
 #include "base/str.h"
 #include "server/api.h"
 #include "server/assets.h"
+#include "server/audit.h"
 #include "server/auth.h"
+#include "server/guard.h"
 #include "server/reply.h"
 #include "server/server.h"
 
@@ -19,15 +21,23 @@ static const struct route routes[] = {
 	{"POST",   V1 "session",                  ROLE_NONE,     "", api_session_post, 0},
 	{"GET",    V1 "session",                  ROLE_VIEWER,   "", api_session_get, 0},
 	{"DELETE", V1 "session",                  ROLE_VIEWER,   "", api_session_delete, 0},
-	{"POST",   V1 "login-link",               ROLE_ADMIN,    "", api_login_link, 0},
+	{"POST",   V1 "login-link",               ROLE_ADMIN,    "", api_login_link, ROUTE_OWN_KEYS},
 	{"GET",    V1 "tokens",                   ROLE_ADMIN,    "limit cursor", api_token_list, 0},
-	{"POST",   V1 "tokens",                   ROLE_ADMIN,    "", api_token_create, 0},
+	{"POST",   V1 "tokens",                   ROLE_ADMIN,    "", api_token_create, ROUTE_OWN_KEYS},
 	{"DELETE", V1 "tokens/{}",                ROLE_ADMIN,    "", api_token_delete, 0},
+	{"GET",    V1 "users",                    ROLE_ADMIN,    "", api_user_list, 0},
+	{"GET",    V1 "users/{}",                 ROLE_ADMIN,    "", api_user_get, 0},
+	{"PUT",    V1 "users/{}",                 ROLE_ADMIN,    "", api_user_put, 0},
+	{"DELETE", V1 "users/{}",                 ROLE_ADMIN,    "", api_user_delete, 0},
+	{"GET",    V1 "audit",                    ROLE_ADMIN,    "limit cursor who path",
+	 api_audit_list, 0},
 
 	{"GET",    V1 "config/defaults",          ROLE_VIEWER,   "", api_defaults, 0},
-	{"POST",   V1 "runs",                     ROLE_OPERATOR, "dry_run", api_run_submit, 0},
+	{"POST",   V1 "runs",                     ROLE_OPERATOR, "dry_run", api_run_submit,
+	 ROUTE_OWN_KEYS},
 	{"GET",    V1 "runs",                     ROLE_VIEWER,   "state q limit cursor",
 	 api_run_list, 0},
+	{"POST",   V1 "runs/bulk",                ROLE_OPERATOR, "", api_run_bulk, 0},
 	{"GET",    V1 "runs/{}",                  ROLE_VIEWER,   "", api_run_get, 0},
 	{"POST",   V1 "runs/{}/cancel",           ROLE_OPERATOR, "", api_run_act, 0},
 	{"POST",   V1 "runs/{}/pause",            ROLE_OPERATOR, "", api_run_act, 0},
@@ -41,6 +51,7 @@ static const struct route routes[] = {
 	{"GET",    V1 "runs/{}/attempts",         ROLE_VIEWER,   "stage iter", api_run_attempts, 0},
 	{"GET",    V1 "runs/{}/metrics",          ROLE_VIEWER,   "points", api_run_metrics, 0},
 
+	{"POST",   V1 "jobs/bulk",                ROLE_OPERATOR, "", api_job_bulk, 0},
 	{"GET",    V1 "jobs/{}",                  ROLE_VIEWER,   "", api_job_get, 0},
 	{"POST",   V1 "jobs/{}/cancel",           ROLE_OPERATOR, "", api_job_act, 0},
 	{"POST",   V1 "jobs/{}/retry",            ROLE_OPERATOR, "", api_job_act, 0},
@@ -216,6 +227,8 @@ void route_handle(struct req *r)
 		answer_unmatched(r, allowed);
 		return;
 	}
+	if (guard_audits(rt))
+		r->ending = audit_note;
 	if (!auth_check(r, rt->role))
 		return; /* It answered. */
 	if (!req_query_each(r, query_known, (void *)(uintptr_t)rt->query)) {
@@ -223,5 +236,7 @@ void route_handle(struct req *r)
 			      rt->query[0] ? rt->query : "none");
 		return;
 	}
-	rt->fn(r);
+	if (guard_before(r, rt))
+		rt->fn(r);
+	guard_after(r, rt);
 }

@@ -10,7 +10,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum route_flags { ROUTE_ALWAYS = 1 }; /* gets through when threads are short */
+enum route_flags {
+	ROUTE_ALWAYS = 1,  /* gets through when threads are short, and at any rate */
+	ROUTE_OWN_KEYS = 2 /* Idempotency-Key: the handler's, or none, for the answer is a secret */
+};
 
 struct route {
 	const char *method;

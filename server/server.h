@@ -41,6 +41,7 @@ struct server {
 	char web_dir[SERVER_URL_MAX]; /* "" = embedded assets */
 	bool no_auth;
 	int threads, max_sse;
+	int rate; /* requests a second of one identity; 0 = no limit */
 	int64_t lease_ms, beat_ms, started_ms;
 	atomic_bool stopping; /* set once; long waits end */
 	atomic_bool redis_ok; /* as the reconciler saw it last */

@@ -25,9 +25,37 @@ export interface Attempt {
 	lost_ms: number | null;
 }
 
+/** One request that changed something, or tried to. */
+export interface AuditEntry {
+	at: string;
+	/** name of the token or user */
+	who: string;
+	/** id of the token, user:NAME, or login-link */
+	identity: string;
+	role: "none" | "viewer" | "operator" | "admin" | "worker";
+	method: string;
+	path: string;
+	status: number;
+	/** address */
+	from: string;
+	/** X-Request-Id */
+	request: string;
+}
+
 export interface BlobSum {
 	blobs: number;
 	bytes: number;
+}
+
+export interface BulkResult {
+	dry_run: boolean;
+	matched: number;
+	done: number;
+	failed: number;
+	failures: {
+		id: string;
+		detail: string;
+	}[];
 }
 
 export interface Checkpoint {
@@ -63,6 +91,8 @@ export interface Claim {
 			progress?: Record<string, Json>;
 		} | null;
 		key?: string | null;
+		/** between two losses of this kind of machine, as seen; how often to checkpoint */
+		loss_every_s?: number | null;
 	};
 	token: string;
 	attempt: number;
@@ -337,6 +367,13 @@ export interface Token {
 	created_at: string | null;
 	expires_at: string | null;
 	last_used_at: string | null;
+}
+
+export interface User {
+	name: string;
+	role: Role;
+	created_at: string | null;
+	changed_at: string | null;
 }
 
 export interface Worker {
