@@ -9,19 +9,26 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define THREADS_MAX 512
 #define SCRATCH_SLOTS 5
-/* About 0.4 ms, at 25 ns a pause: longer than what one thread does alone between two operations of a
- * token. After 40 us threads slept through part of every token, and waking took as long again: 110M
- * BF16 at batch 1 went from 157 to 225 tokens a second. */
-#define SPINS 16000
+/* How long a thread without work stays awake. Under the short wait threads slept through a part of
+ * every token, and waking takes as long again; 110M BF16 at batch 1 ran at 157 instead of 225
+ * tokens a second. Where others want the processor (a yield that takes long) the long wait takes it
+ * from the very thread that is waited for. */
+#define SHORT_SPINS 1500    /* pauses; about 40 us */
+#define LONG_WAIT_NS 400000 /* longer than one thread works alone between two operations */
+#define YIELD_PAUSES 16
+#define TAKEN_NS 20000 /* a yield this long: another ran */
+#define CROWDED 64     /* waits that are short after that */
 #define HUGE_PAGE (2u << 20)
 
 struct scratch {
@@ -38,7 +45,9 @@ struct kern_pool {
 	void (*_Atomic fn)(void *, int, int);
 	void *_Atomic ctx;
 	_Atomic int n_items;
-	int n_threads, spins;
+	int n_threads;
+	int caller_crowded;
+	bool crowd; /* more threads than cores: never wait awake */
 	pthread_t threads[THREADS_MAX];
 	struct scratch scratch[THREADS_MAX + SCRATCH_SLOTS];
 };
@@ -65,6 +74,46 @@ static void relax(void)
 #else
 	atomic_signal_fence(memory_order_seq_cst);
 #endif
+}
+
+static int64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Stays awake until `until` says so; false when it should sleep instead. `crowded` is the thread's
+ * own. */
+static bool wait_awake(struct kern_pool *p, bool (*until)(struct kern_pool *), int *crowded)
+{
+	if (p->crowd)
+		return until(p);
+	for (int i = 0; i < SHORT_SPINS; i++) {
+		if (until(p))
+			return true;
+		relax();
+	}
+	if (*crowded > 0) {
+		--*crowded;
+		return false;
+	}
+	for (int64_t begun = now_ns(), before = begun, now; before - begun < LONG_WAIT_NS;
+	     before = now) {
+		sched_yield();
+		now = now_ns();
+		if (until(p))
+			return true;
+		if (now - before > TAKEN_NS) {
+			*crowded = CROWDED;
+			return false;
+		}
+		for (int i = 0; i < YIELD_PAUSES; i++)
+			relax();
+		now = now_ns();
+	}
+	return false;
 }
 
 /* Runs one item of the current job; false when none is left. */
@@ -96,24 +145,23 @@ static void sleep_until_woken(struct kern_pool *p)
 	atomic_fetch_sub(&p->sleepers, 1);
 }
 
+static bool has_work(struct kern_pool *p)
+{
+	return (uint32_t)atomic_load_explicit(&p->job, memory_order_relaxed) != 0 ||
+	       atomic_load_explicit(&p->quit, memory_order_relaxed);
+}
+
 static void *thread_main(void *arg)
 {
 	struct seat seat = *(struct seat *)arg;
 	struct kern_pool *p = seat.pool;
+	int crowded = 0;
 
 	free(arg);
 	while (!atomic_load(&p->quit)) {
-		int idle = 0;
-
-		while (idle < p->spins && !atomic_load_explicit(&p->quit, memory_order_relaxed)) {
-			if (take_item(p, seat.thread)) {
-				idle = 0;
-			} else {
-				relax();
-				idle++;
-			}
-		}
-		if (!take_item(p, seat.thread))
+		while (take_item(p, seat.thread))
+			;
+		if (!wait_awake(p, has_work, &crowded))
 			sleep_until_woken(p);
 	}
 	return NULL;
@@ -136,7 +184,7 @@ struct kern_pool *kern_pool_new(int n)
 	if (n <= 0)
 		n = (int)cores;
 	p->n_threads = n > THREADS_MAX ? THREADS_MAX : n < 1 ? 1 : n;
-	p->spins = p->n_threads > cores ? 1 : SPINS;
+	p->crowd = p->n_threads > cores;
 	for (int i = 1; i < p->n_threads; i++) {
 		struct seat *seat = malloc(sizeof *seat);
 
@@ -171,15 +219,17 @@ int kern_pool_threads(const struct kern_pool *p)
 	return p->n_threads;
 }
 
+static bool is_done(struct kern_pool *p)
+{
+	return atomic_load_explicit(&p->left, memory_order_acquire) == 0;
+}
+
 static void wait_done(struct kern_pool *p)
 {
 	uint32_t left;
 
-	for (int i = 0; i < p->spins; i++) {
-		if (atomic_load_explicit(&p->left, memory_order_acquire) == 0)
-			return;
-		relax();
-	}
+	if (wait_awake(p, is_done, &p->caller_crowded))
+		return;
 	atomic_store(&p->caller_waits, true);
 	while ((left = atomic_load(&p->left)) != 0)
 		futex_wait(&p->left, left);
