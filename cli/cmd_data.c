@@ -391,16 +391,29 @@ int cmd_ckpt_gc(struct cli *c, int argc, char **argv)
 		{"young", "made or asked for in the last day"},
 		{"marked", "named by nothing; waits for a second look, a day later"},
 		{"trashed", "named by nothing for a day: put aside, and back when asked for"},
-		{"dropped", "three days in the trash: gone"}};
+		{"dropped", "three days in the trash: gone"},
+		{"given_up", "models and states that runs which are over do not keep"}};
+	static const char *const names[] = {"keep_last", "keep_every", "keep_best", "keep_states"};
+	const char *keep[4] = {0};
 	bool dry = false;
-	const struct opt opts[] = {{"--dry-run", OPT_FLAG, &dry}};
+	const struct opt opts[] = {{"--dry-run", OPT_FLAG, &dry},
+				   {"--keep-last", OPT_VALUE, &keep[0]},
+				   {"--keep-every", OPT_VALUE, &keep[1]},
+				   {"--keep-best", OPT_VALUE, &keep[2]},
+				   {"--keep-states", OPT_VALUE, &keep[3]}};
 	struct err e;
+	struct buf path = BUF_INIT;
 	json_t *v;
-	int code = opt_parse(opts, 1, &argc, argv, 0, 0);
+	int code = opt_parse(opts, 5, &argc, argv, 0, 0);
 
 	if (code)
 		return code;
-	if (api(c, dry ? "GET" : "POST", "store/garbage", NULL, &v, &e))
+	buf_puts(&path, "store/garbage");
+	for (int i = 0; i < 4; i++)
+		url_put_query(&path, names[i], keep[i]);
+	enum rc rc = api(c, dry ? "GET" : "POST", path.data, NULL, &v, &e);
+	buf_release(&path);
+	if (rc)
 		return fail(&e);
 	if (c->json)
 		json_print(v);

@@ -14,6 +14,7 @@
 #include "server/events.h"
 #include "server/http.h"
 #include "server/rebuild.h"
+#include "server/keeper.h"
 #include "server/reconcile.h"
 #include "server/route.h"
 #include "server/server.h"
@@ -202,6 +203,7 @@ static void serve(struct server *s, const struct conf *c, const sigset_t *set)
 			      .always = route_always,
 			      .handle = route_handle};
 	struct reconcile *reconcile = NULL;
+	struct keeper *keeper = NULL;
 	struct admin *admin = NULL;
 	struct http *http = NULL;
 	struct hub *hub = NULL;
@@ -209,6 +211,7 @@ static void serve(struct server *s, const struct conf *c, const sigset_t *set)
 
 	if (compare_first(s, &e) ||
 	    auth_start(s, &e) || reconcile_start(s, &reconcile, &e) || hub_start(s, &hub, &e) ||
+	    keeper_start(s, &keeper, &e) ||
 	    admin_start(s, conf_str(c, "server.admin_listen"), &admin, &e) ||
 	    http_start(&o, s, &http, &e))
 		die("%s", e.text);
@@ -223,6 +226,7 @@ static void serve(struct server *s, const struct conf *c, const sigset_t *set)
 	http_stop(http);
 	admin_stop(admin);
 	hub_stop(hub);
+	keeper_stop(keeper);
 	reconcile_stop(reconcile);
 }
 

@@ -13,6 +13,7 @@
 #include "server/logs.h"
 #include "server/quota.h"
 #include "server/reconcile.h"
+#include "server/retention.h"
 #include "server/server.h"
 #include "store/store.h"
 
@@ -49,15 +50,23 @@ static bool manifest_name(const char *name, char job[JOB_ID_MAX], int64_t *fence
 	return true;
 }
 
+/* In the store, or given up since. */
 static bool outputs_present(struct server *s, const json_t *manifest)
 {
+	json_t *gone = retention_given_up(s, jx_get_str(manifest, "run", ""));
+	bool all = true;
 	const json_t *out;
 	size_t i;
 
-	json_array_foreach(json_object_get(manifest, "outputs"), i,
-			   out) if (store_has(s->store, jx_get_str(out, "digest", ""), NULL,
-					      NULL)) return false;
-	return true;
+	json_array_foreach(json_object_get(manifest, "outputs"), i, out)
+	{
+		const char *digest = jx_get_str(out, "digest", "");
+
+		if (store_has(s->store, digest, NULL, NULL) && !json_object_get(gone, digest))
+			all = false;
+	}
+	json_decref(gone);
+	return all;
 }
 
 /* Remembers, per job, the manifest with the highest fence. Names are sorted as text, so compare. */

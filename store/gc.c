@@ -23,6 +23,8 @@
 struct digests {
 	uint8_t (*list)[SHA256_SIZE];
 	size_t n, cap;
+	const json_t *given_up; /* by all runs, or NULL; borrowed */
+	const json_t *except;	/* by the run whose words are being read */
 };
 
 static int nibble(char c)
@@ -46,6 +48,17 @@ static void add(struct digests *d, const char *hex)
 }
 
 /* Every run of exactly 64 hexadecimal digits. A longer run is no digest of ours. */
+static bool excepted(const struct digests *d, const char *at)
+{
+	char hex[SHA256_HEX_SIZE];
+
+	if (!d->except)
+		return false;
+	memcpy(hex, at, HEX);
+	hex[HEX] = 0;
+	return json_object_get(d->except, hex);
+}
+
 static void scan(struct digests *d, const char *text, size_t len)
 {
 	size_t run = 0;
@@ -55,7 +68,7 @@ static void scan(struct digests *d, const char *text, size_t len)
 			run++;
 			continue;
 		}
-		if (run == HEX)
+		if (run == HEX && !excepted(d, text + i - HEX))
 			add(d, text + i - HEX);
 		run = 0;
 	}
@@ -74,6 +87,18 @@ static bool in_use(const struct digests *d, const char *hex)
 	return d->n && bsearch(key, d->list, d->n, sizeof(*d->list), by_bytes);
 }
 
+/* jobs/<run>/…: what that run has given up. */
+static const json_t *exceptions_of(const struct digests *d, const char *path)
+{
+	char run[64];
+
+	if (!d->given_up || !str_starts(path, "jobs/"))
+		return NULL;
+	str_copy(run, sizeof(run), path + 5);
+	run[strcspn(run, "/")] = 0;
+	return json_object_get(d->given_up, run);
+}
+
 static enum rc scan_document(struct store *s, const char *path, struct digests *d, struct err *e)
 {
 	json_t *v = NULL;
@@ -82,8 +107,10 @@ static enum rc scan_document(struct store *s, const char *path, struct digests *
 					      : store_doc_get(s, path, &v, e);
 
 	if (!rc) {
+		d->except = exceptions_of(d, path);
 		jx_dump(v, &b);
 		scan(d, b.data, b.len);
+		d->except = NULL;
 	}
 	json_decref(v);
 	buf_release(&b);
@@ -110,25 +137,39 @@ static enum rc scan_folder(struct store *s, const char *folder, int depth, struc
 		str_fmt(path, sizeof(path), "%s%s%s", folder, *folder ? "/" : "", names[i]);
 		if (str_ends(path, ".json") || str_ends(path, ".jsonl"))
 			rc = scan_document(s, path, d, e);
-		else if (strcmp(path, OWN) != 0 && !strstr(names[i], ".tmp."))
+		else if (strcmp(path, OWN) != 0 && strcmp(path, GC_GIVEN_UP) != 0 &&
+			 !strstr(names[i], ".tmp."))
 			rc = scan_folder(s, path, depth + 1, d, e);
 	}
 	fs_list_free(names);
 	return rc;
 }
 
-static enum rc gather(struct store *s, const json_t *more, struct digests *d, struct err *e)
+static void scan_value(struct digests *d, const json_t *v)
 {
 	struct buf b = BUF_INIT;
-	enum rc rc = scan_folder(s, "", 0, d, e);
 
-	if (!rc && more) {
-		jx_dump(more, &b);
-		scan(d, b.data, b.len);
+	jx_dump(v, &b);
+	scan(d, b.data, b.len);
+	buf_release(&b);
+}
+
+static enum rc gather(struct store *s, const json_t *more, struct digests *d, struct err *e)
+{
+	enum rc rc = scan_folder(s, "", 0, d, e);
+	const char *run;
+	json_t *v;
+
+	json_object_foreach((json_t *)(uintptr_t)more, run, v)
+	{
+		d->except = json_object_get(d->given_up, run);
+		scan_value(d, v);
+		d->except = NULL;
 	}
+	if (json_is_array(more))
+		scan_value(d, more);
 	if (!rc && d->n)
 		qsort(d->list, d->n, sizeof(*d->list), by_bytes);
-	buf_release(&b);
 	return rc;
 }
 
@@ -216,7 +257,7 @@ static enum rc sweep(struct look *k, struct err *e)
 enum rc gc_run(struct store *s, const struct gc_rules *rules, const json_t *more,
 	       struct gc_report *out, struct err *e)
 {
-	struct digests used = {0};
+	struct digests used = {.given_up = rules->given_up};
 	json_t *before = NULL;
 	struct look k = {.s = s, .rules = rules, .used = &used, .out = out, .now = clk_now_ms()};
 	const struct store_lister see = {judge, &k};

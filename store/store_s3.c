@@ -3,6 +3,9 @@
  *   store.json                      {"format":1,"id":"..."}, made once (If-None-Match)
  *   blobs/ab/ab12....tar            immutable
  *   docs/<path>.json                documents
+ *   trash/ab12....tar               empty: that blob was put aside then. Objects cannot be moved, so it
+ *                                   stays where it is until the trash is emptied; asked for, it loses
+ *                                   this mark
  *   docs/<path>.jsonl/<n>-<random>  one object a record: S3 cannot append, and two that append at
  *                                   the same time lose nothing this way
  *
@@ -131,13 +134,27 @@ static void blob_key(const char *digest, char out[96])
 	str_fmt(out, 96, "blobs/%.2s/%s.tar", digest, digest);
 }
 
+static void mark_key(const char *digest, char out[96])
+{
+	str_fmt(out, 96, "trash/%s.tar", digest);
+}
+
 static enum rc blob_has(void *ctx, const char *digest, int64_t *size, struct err *e)
 {
 	struct place *p = ctx;
 	char key[96];
+	int64_t none;
 
 	blob_key(digest, key);
-	return s3_head(p->s3, key, size, e);
+	enum rc rc = s3_head(p->s3, key, size, e);
+	if (rc)
+		return rc;
+	mark_key(digest, key);
+	if (s3_head(p->s3, key, &none, NULL) == RC_OK) {
+		rc = s3_delete(p->s3, key, e);
+		log_info("store", "out_of_the_trash", "digest=%s", digest);
+	}
+	return rc;
 }
 
 static enum rc blob_tmp(void *ctx, char *out, size_t size, struct err *e)
@@ -207,30 +224,123 @@ static enum rc blob_read(void *ctx, const char *digest, int64_t offset, int64_t 
 	return s3_get(p->s3, key, offset, len, &out, e);
 }
 
+struct mark {
+	char digest[SHA256_HEX_SIZE];
+	int64_t at_ms;
+};
+
 struct listing {
 	const struct store_lister *l;
+	struct mark *marks; /* of the trash, owned; in the order of digests */
+	size_t n;
 };
+
+static enum rc see_mark(void *ctx, const char *name, int64_t size, int64_t modified_ms,
+			struct err *e)
+{
+	struct listing *x = ctx;
+	char digest[SHA256_HEX_SIZE];
+
+	(void)size;
+	(void)e;
+	str_copy(digest, sizeof(digest), name);
+	if (strlen(name) != 64 + 4 || !str_ends(name, ".tar") || !sha256_hex_valid(digest))
+		return RC_OK;
+	if (!(x->n & (x->n - 1)))
+		x->marks = mem_grow(x->marks, x->n ? 2 * x->n : 1, sizeof(*x->marks));
+	str_copy(x->marks[x->n].digest, sizeof(digest), digest);
+	x->marks[x->n++].at_ms = modified_ms;
+	return RC_OK;
+}
+
+static int by_digest(const void *a, const void *b)
+{
+	return strcmp(((const struct mark *)a)->digest, ((const struct mark *)b)->digest);
+}
+
+static enum rc list_marks(struct place *p, struct listing *x, struct err *e)
+{
+	const struct s3_lister each = {see_mark, x};
+	enum rc rc = s3_list(p->s3, "trash/", true, &each, e);
+
+	if (!rc && x->n)
+		qsort(x->marks, x->n, sizeof(*x->marks), by_digest);
+	return rc;
+}
 
 static enum rc see_blob(void *ctx, const char *name, int64_t size, int64_t modified_ms,
 			struct err *e)
 {
 	const struct listing *x = ctx;
-	char digest[SHA256_HEX_SIZE];
+	const struct mark *m;
+	struct mark key;
 
 	if (strlen(name) != 3 + 64 + 4 || !str_ends(name, ".tar")) /* "ab/ab12....tar" */
 		return RC_OK;
-	str_copy(digest, sizeof(digest), name + 3);
-	return sha256_hex_valid(digest) ? x->l->blob(x->l->ctx, digest, size, modified_ms, false, e)
-					: RC_OK;
+	str_copy(key.digest, sizeof(key.digest), name + 3);
+	if (!sha256_hex_valid(key.digest))
+		return RC_OK;
+	m = x->n ? bsearch(&key, x->marks, x->n, sizeof(*x->marks), by_digest) : NULL;
+	return x->l->blob(x->l->ctx, key.digest, size, m ? m->at_ms : modified_ms, m != NULL, e);
 }
 
 static enum rc blob_list(void *ctx, const struct store_lister *l, struct err *e)
 {
 	struct place *p = ctx;
-	struct listing x = {l};
+	struct listing x = {.l = l};
 	const struct s3_lister each = {see_blob, &x};
+	enum rc rc = list_marks(p, &x, e);
 
-	return s3_list(p->s3, "blobs/", true, &each, e);
+	if (!rc)
+		rc = s3_list(p->s3, "blobs/", true, &each, e);
+	free(x.marks);
+	return rc;
+}
+
+/* The service does not say when an object was asked for last, so `young_ms` is the caller's to heed. */
+static enum rc blob_trash(void *ctx, const char *digest, int64_t young_ms, struct err *e)
+{
+	struct place *p = ctx;
+	char key[96];
+	int64_t size;
+
+	(void)young_ms;
+	blob_key(digest, key);
+	enum rc rc = s3_head(p->s3, key, &size, e);
+	mark_key(digest, key);
+	return rc ? rc : s3_put(p->s3, key, "", 0, false, e);
+}
+
+/* The mark is looked at once more: whoever asked for the blob meanwhile has taken it off. */
+static enum rc drop(struct place *p, const char *digest, struct err *e)
+{
+	char key[96], mark[96];
+	int64_t size;
+
+	blob_key(digest, key);
+	mark_key(digest, mark);
+	enum rc rc = s3_head(p->s3, mark, &size, e);
+	if (rc)
+		return rc == RC_NOTFOUND ? RC_OK : rc;
+	rc = s3_delete(p->s3, key, e);
+	if (!rc)
+		rc = s3_delete(p->s3, mark, e);
+	if (!rc)
+		log_info("store", "dropped", "digest=%s", digest);
+	return rc;
+}
+
+static enum rc blob_trash_empty(void *ctx, int64_t older_ms, struct err *e)
+{
+	struct place *p = ctx;
+	struct listing x = {0};
+	enum rc rc = list_marks(p, &x, e);
+
+	for (size_t i = 0; i < x.n && !rc; i++)
+		if (clk_now_ms() - x.marks[i].at_ms >= older_ms)
+			rc = drop(p, x.marks[i].digest, e);
+	free(x.marks);
+	return rc;
 }
 
 /* --- copies on this machine ------------------------------------------------------------------- */
@@ -451,6 +561,8 @@ const struct store_ops store_s3 = {
 	.open = place_open,
 	.close = place_close,
 	.has = blob_has,
+	.trash = blob_trash,
+	.trash_empty = blob_trash_empty,
 	.tmp = blob_tmp,
 	.put = blob_put,
 	.path = blob_path,

@@ -57,7 +57,7 @@ static bool lies(struct store *s, const char *digest)
 
 static struct gc_report run(struct store *s, const json_t *used, bool dry)
 {
-	const struct gc_rules rules = {48 * HOUR, 24 * HOUR, 72 * HOUR, dry};
+	const struct gc_rules rules = {48 * HOUR, 24 * HOUR, 72 * HOUR, dry, NULL};
 	struct gc_report r;
 	struct err e = {0};
 
@@ -151,7 +151,7 @@ void test_gc__what_nothing_names_goes_slowly(void)
 /* What cannot be read may name anything: then nothing goes. */
 void test_gc__an_unreadable_document_stops_it(void)
 {
-	const struct gc_rules rules = {0, 0, 0, false};
+	const struct gc_rules rules = {0, 0, 0, false, NULL};
 	struct err e = {0};
 	struct store *s;
 	struct gc_report r;
@@ -180,21 +180,93 @@ void test_gc__an_unreadable_document_stops_it(void)
 	store_close(s);
 }
 
-void test_gc__a_bucket_is_listed_and_left(void)
+/* All is old here, as the service tells it: the looks wait for nothing, and the trash does or does not. */
+#define EVER (1000 * 8766 * HOUR)
+
+static struct gc_report sweep(struct store *s, int64_t trash_ms)
 {
-	struct gc_rules rules = GC_RULES_DEFAULT;
+	const struct gc_rules rules = {0, 0, trash_ms, false, NULL};
+	struct gc_report r;
+	struct err e = {0};
+
+	CHECK_RC(gc_run(s, &rules, NULL, &r, &e), RC_OK);
+	return r;
+}
+
+void test_gc__a_bucket_is_swept_as_a_folder_is(void)
+{
 	struct err e = {0};
 	struct store *s;
 	struct gc_report r;
-	char digest[SHA256_HEX_SIZE], url[512];
+	char junk[SHA256_HEX_SIZE], named[SHA256_HEX_SIZE], url[512];
+	int64_t size;
 
 	s3_fixture_start(url, sizeof(url));
 	CHECK_RC(store_open(url, true, &s, &e), RC_OK);
-	blob(s, "junk", digest);
-	CHECK_RC(gc_run(s, &rules, NULL, &r, &e), RC_UNSUPPORTED);
-	rules.dry_run = true;
-	CHECK_RC(gc_run(s, &rules, NULL, &r, &e), RC_OK);
-	CHECK(r.all.n == 1 && r.marked.n == 1);
+	blob(s, "junk", junk);
+	blob(s, "named", named);
+	json_t *doc = json_pack("{s:s}", "digest", named);
+	CHECK_RC(store_doc_put(s, "jobs/r1/a.json", doc, &e), RC_OK);
+	r = sweep(s, EVER);
+	CHECK(r.all.n == 2 && r.kept.n == 1 && r.marked.n == 1);
 	gc_report_release(&r);
+	r = sweep(s, EVER);
+	CHECK(r.trashed.n == 1);
+	gc_report_release(&r);
+	/* In the trash it is no blob, and none that is gone. */
+	r = sweep(s, EVER);
+	CHECK(r.all.n == 1 && !r.marked.n && !r.dropped.n);
+	gc_report_release(&r);
+	/* Asked for, it is back, and two looks are needed again. */
+	CHECK_RC(store_has(s, junk, &size, &e), RC_OK);
+	CHECK_EQ(size, 4);
+	r = sweep(s, 0);
+	CHECK(r.all.n == 2 && r.marked.n == 1 && !r.dropped.n);
+	gc_report_release(&r);
+	r = sweep(s, EVER);
+	CHECK(r.trashed.n == 1);
+	gc_report_release(&r);
+	r = sweep(s, 0);
+	CHECK(r.dropped.n == 1);
+	gc_report_release(&r);
+	CHECK_RC(store_has(s, junk, &size, &e), RC_NOTFOUND);
+	CHECK_RC(store_has(s, named, &size, &e), RC_OK);
+	json_decref(doc);
+	store_close(s);
+}
+
+/* What a run gave up is named by its own results, and still goes; what another names as well stays. */
+void test_gc__what_a_run_gave_up_goes(void)
+{
+	struct gc_rules rules = {0, 0, HOUR, true, NULL};
+	struct err e = {0};
+	struct store *s;
+	struct gc_report r;
+	char own[SHA256_HEX_SIZE], shared[SHA256_HEX_SIZE], kept[SHA256_HEX_SIZE], url[PATH_MAX];
+
+	clk_replace(later, mono);
+	str_fmt(url, sizeof(url), "%s/store", test_tmpdir());
+	CHECK_RC(store_open(url, true, &s, &e), RC_OK);
+	blob(s, "own", own);
+	blob(s, "shared", shared);
+	blob(s, "kept", kept);
+	json_t *doc = json_pack("[s,s,s]", own, shared, kept), *record = json_pack("[s]", shared),
+	       *gone = json_pack("{s:{s:{},s:{}}}", "r1", own, shared),
+	       *used = json_pack("{s:[s,s],s:[]}", "r1", own, kept, "r2");
+	CHECK_RC(store_doc_put(s, "jobs/r1/a.json", doc, &e), RC_OK);
+	CHECK_RC(store_doc_put(s, "runs/r2/record.json", record, &e), RC_OK);
+	CHECK_RC(store_doc_put(s, GC_GIVEN_UP "/r1.json", gone, &e), RC_OK);
+	CHECK_RC(gc_run(s, &rules, used, &r, &e), RC_OK);
+	CHECK(r.all.n == 3 && r.kept.n == 3);
+	gc_report_release(&r);
+	rules.given_up = gone;
+	CHECK_RC(gc_run(s, &rules, used, &r, &e), RC_OK);
+	CHECK(r.kept.n == 2 && r.marked.n == 1);
+	CHECK_STR(json_string_value(json_object_get(json_array_get(r.items, 0), "digest")), own);
+	gc_report_release(&r);
+	json_decref(doc);
+	json_decref(record);
+	json_decref(gone);
+	json_decref(used);
 	store_close(s);
 }
