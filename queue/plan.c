@@ -3,41 +3,31 @@
 #include "base/jsonx.h"
 #include "base/str.h"
 #include "queue/limits.h"
+#include "queue/plan_impl.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-/* Where an output comes from. */
-struct source {
-	char job[JOB_ID_MAX]; /* "" = there is none */
-	const char *output;
-};
-
-struct planner {
-	const json_t *spec, *done; /* borrowed */
-	const char *run;
-	json_t *jobs;              /* owned */
-	struct err *e;
-	/* What the spec says once and the plan asks often. */
-	struct source base, ift, eft, eval, prompts, test, m1, previous, judge;
-	int64_t iterations, shard_size, samples;
-	bool judge_is_model;
-};
-
-static const json_t *section(const struct planner *p, const char *name)
+const json_t *plan_section(const struct planner *p, const char *name)
 {
 	return json_object_get(p->spec, name);
 }
 
 static bool given(const struct planner *p, const char *data)
 {
-	return json_array_size(json_object_get(section(p, "data"), data)) > 0;
+	return json_array_size(json_object_get(plan_section(p, "data"), data)) > 0;
 }
 
-static bool spec_is(const struct planner *p, const char *sec, const char *key, const char *want)
+bool plan_is(const struct planner *p, const char *sec, const char *key, const char *want)
 {
-	return !strcmp(jx_get_str(section(p, sec), key, ""), want);
+	return !strcmp(jx_get_str(plan_section(p, sec), key, ""), want);
+}
+
+static bool plan_is_at(const struct planner *p, const char *sec, const char *sub, const char *key,
+		       const char *want)
+{
+	return !strcmp(jx_get_str(json_object_get(plan_section(p, sec), sub), key, ""), want);
 }
 
 /* --- ids and outputs --------------------------------------------------------------------------- */
@@ -49,17 +39,17 @@ static void job_id(const struct planner *p, int64_t iter, const char *stage, int
 		(long long)shard, (long long)pass);
 }
 
-static struct source source(const struct planner *p, int64_t iter, const char *stage, int64_t shard,
+struct plan_source plan_from(const struct planner *p, int64_t iter, const char *stage, int64_t shard,
 			    int64_t pass, const char *output)
 {
-	struct source s = {.output = output};
+	struct plan_source s = {.output = output};
 
 	job_id(p, iter, stage, shard, pass, s.job);
 	return s;
 }
 
 /* Rows of a finished output; -1 while it is not there. */
-static int64_t rows_of(const struct planner *p, struct source s)
+int64_t plan_rows(const struct planner *p, struct plan_source s)
 {
 	const json_t *outputs = json_object_get(json_object_get(p->done, s.job), "outputs");
 
@@ -68,7 +58,7 @@ static int64_t rows_of(const struct planner *p, struct source s)
 
 /* --- making a job ------------------------------------------------------------------------------ */
 
-static void input(json_t *inputs, const char *role, struct source s)
+void plan_input(json_t *inputs, const char *role, struct plan_source s)
 {
 	if (s.job[0])
 		json_array_append_new(inputs, json_pack("{s:s, s:s, s:s}", "role", role, "job", s.job,
@@ -108,14 +98,8 @@ static const char *pool_of(const json_t *spec, const char *stage)
 	return strcmp(stage, "reference") == 0 ? pool_of(spec, "dpo") : NULL;
 }
 
-struct where {
-	int64_t iter;
-	const char *stage;
-	int64_t shard, pass;
-};
-
 /* Takes inputs and params. cost: about seconds on one worker; only fairness looks at it. */
-static void add(struct planner *p, struct where w, json_t *inputs, json_t *params, double cost)
+void plan_add(struct planner *p, struct plan_where w, json_t *inputs, json_t *params, double cost)
 {
 	json_t *parents = parents_of(inputs);
 	char id[JOB_ID_MAX];
@@ -135,58 +119,91 @@ static void add(struct planner *p, struct where w, json_t *inputs, json_t *param
 
 /* --- the stages before the first iteration ----------------------------------------------------- */
 
+/* Another model that the spec names. */
+static struct plan_source import_model(struct planner *p, int64_t shard, const char *what)
+{
+	plan_add(p, (struct plan_where){0, "import", shard, 0}, json_array(),
+		 json_pack("{s:s}", "what", what), 5);
+	return plan_from(p, 0, "import", shard, 0, "model");
+}
+
+static bool wants_external(const struct planner *p)
+{
+	for (int64_t t = 1; t <= p->iterations; t++)
+		if (plan_kind(p, t) == KIND_EXTERNAL)
+			return true;
+	return false;
+}
+
 static void plan_import(struct planner *p)
 {
-	add(p, (struct where){0, "import", 0, 0}, json_array(), json_pack("{s:s}", "what", "model"), 5);
-	add(p, (struct where){0, "import", 1, 0}, json_array(), json_pack("{s:s}", "what", "data"), 5);
-	p->base = source(p, 0, "import", 0, 0, "model");
-	if (spec_is(p, "judge", "kind", "checkpoint")) {
-		add(p, (struct where){0, "import", 2, 0}, json_array(),
-		    json_pack("{s:s}", "what", "judge"), 5);
-		p->judge = source(p, 0, "import", 2, 0, "model");
-	}
-	p->ift = source(p, 0, "import", 1, 0, "ift");
+	plan_add(p, (struct plan_where){0, "import", 0, 0}, json_array(), json_pack("{s:s}", "what", "model"), 5);
+	plan_add(p, (struct plan_where){0, "import", 1, 0}, json_array(), json_pack("{s:s}", "what", "data"), 5);
+	p->base = plan_from(p, 0, "import", 0, 0, "model");
+	if (plan_is(p, "judge", "kind", "checkpoint"))
+		p->judge = import_model(p, 2, "judge");
+	if (wants_external(p) && plan_is(p, "external", "kind", "checkpoint"))
+		p->external = import_model(p, 3, "external");
+	if (plan_is(p, "dpo", "reference", "path"))
+		p->reference = import_model(p, 4, "reference");
+	p->ift = plan_from(p, 0, "import", 1, 0, "ift");
 	if (given(p, "prompts"))
-		p->prompts = source(p, 0, "import", 1, 0, "prompts");
+		p->prompts = plan_from(p, 0, "import", 1, 0, "prompts");
 	if (given(p, "test"))
-		p->test = source(p, 0, "import", 1, 0, "test");
+		p->test = plan_from(p, 0, "import", 1, 0, "test");
 	if (given(p, "eval"))
-		p->eval = source(p, 0, "import", 1, 0, "eval");
+		p->eval = plan_from(p, 0, "import", 1, 0, "eval");
 }
 
 static void plan_sft(struct planner *p, int64_t shard, const char *variant)
 {
 	json_t *in = json_array();
 
-	input(in, "base", p->base);
-	input(in, "ift", p->ift);
+	plan_input(in, "base", p->base);
+	plan_input(in, "ift", p->ift);
 	if (shard == 1)
-		input(in, "eft", p->eft);
-	add(p, (struct where){0, "sft", shard, 0}, in,
+		plan_input(in, "eft", p->eft);
+	plan_add(p, (struct plan_where){0, "sft", shard, 0}, in,
 	    json_pack("{s:s, s:s}", "variant", variant, "name", shard ? "M1" : "SFT"), 60);
 }
 
 static void plan_eft(struct planner *p)
 {
-	bool build = spec_is(p, "eft", "mode", "build");
+	bool build = plan_is(p, "eft", "mode", "build");
 	json_t *in = json_array();
 
 	if (!given(p, "eft")) {
 		json_decref(in);
 		return;
 	}
-	input(in, "eft", source(p, 0, "import", 1, 0, "eft"));
-	input(in, "eval", p->eval);
+	plan_input(in, "eft", plan_from(p, 0, "import", 1, 0, "eft"));
+	plan_input(in, "eval", p->eval);
 	if (build)
-		input(in, "model", source(p, 0, "sft", 0, 0, "model"));
-	add(p, (struct where){0, "eft", 0, 0}, in, json_pack("{s:b}", "build", (int)build), 30);
-	p->eft = source(p, 0, "eft", 0, 0, "eft");
+		plan_input(in, "model", plan_from(p, 0, "sft", 0, 0, "model"));
+	plan_add(p, (struct plan_where){0, "eft", 0, 0}, in, json_pack("{s:b}", "build", (int)build), 30);
+	p->eft = plan_from(p, 0, "eft", 0, 0, "eft");
 	/* What was given, and what the stage held out of the ranked data. */
-	p->eval = source(p, 0, "eft", 0, 0, "eval");
+	p->eval = plan_from(p, 0, "eft", 0, 0, "eval");
 }
 
-static void plan_eval(struct planner *p, int64_t iter, int64_t shard, const char *name,
-		      struct source model)
+/* This model against every earlier one; against the one before it the evaluation itself does that. */
+static void plan_matrix(struct planner *p, int64_t iter, struct plan_source model)
+{
+	for (int i = 0; i < p->n_answers - 1; i++) {
+		json_t *in = json_array();
+
+		plan_input(in, "ours", p->previous);
+		plan_input(in, "theirs", p->answers[i]);
+		plan_input(in, "test", p->test);
+		if (plan_is_at(p, "eval", "head_to_head", "judge", "model"))
+			plan_input(in, "model", model);
+		plan_add(p, (struct plan_where){iter, "versus", i, 1}, in,
+			 json_pack("{s:s}", "name", p->names[i]), 10);
+	}
+}
+
+void plan_eval(struct planner *p, int64_t iter, int64_t shard, const char *name,
+		      struct plan_source model)
 {
 	json_t *in = json_array();
 
@@ -194,18 +211,25 @@ static void plan_eval(struct planner *p, int64_t iter, int64_t shard, const char
 		json_decref(in);
 		return;
 	}
-	input(in, "model", model);
-	input(in, "eval", p->eval);
-	input(in, "test", p->test);
-	input(in, "prev", p->previous);
-	add(p, (struct where){iter, "eval", shard, 0}, in, json_pack("{s:s}", "name", name), 30);
-	if (p->test.job[0])
-		p->previous = source(p, iter, "eval", shard, 0, "generations");
+	plan_input(in, "model", model);
+	plan_input(in, "eval", p->eval);
+	plan_input(in, "test", p->test);
+	plan_input(in, "prev", p->previous);
+	plan_add(p, (struct plan_where){iter, "eval", shard, 0}, in, json_pack("{s:s}", "name", name), 30);
+	if (!p->test.job[0])
+		return;
+	p->previous = plan_from(p, iter, "eval", shard, 0, "generations");
+	if (jx_get_bool(plan_section(p, "eval"), "matrix", false))
+		plan_matrix(p, iter, model);
+	if (p->n_answers < PLAN_MODELS_MAX) {
+		p->answers[p->n_answers] = p->previous;
+		str_copy(p->names[p->n_answers++], sizeof p->names[0], name);
+	}
 }
 
 static void plan_start(struct planner *p)
 {
-	bool baseline = jx_get_bool(section(p, "sft"), "baseline", true);
+	bool baseline = jx_get_bool(plan_section(p, "sft"), "baseline", true);
 
 	plan_import(p);
 	if (baseline)
@@ -213,181 +237,11 @@ static void plan_start(struct planner *p)
 	plan_eft(p);
 	plan_sft(p, 1, "m1");
 	if (baseline)
-		plan_eval(p, 0, 0, "SFT", source(p, 0, "sft", 0, 0, "model"));
-	p->m1 = source(p, 0, "sft", 1, 0, "model");
+		p->before = plan_from(p, 0, "sft", 0, 0, "model");
+	if (baseline)
+		plan_eval(p, 0, 0, "SFT", plan_from(p, 0, "sft", 0, 0, "model"));
+	p->m1 = plan_from(p, 0, "sft", 1, 0, "model");
 	plan_eval(p, 0, 1, "M1", p->m1);
-}
-
-/* --- one iteration ----------------------------------------------------------------------------- */
-
-static void plan_prompts(struct planner *p, int64_t t, struct source model)
-{
-	json_t *in = json_array();
-	char role[32];
-
-	if (spec_is(p, "prompts", "generator", "current"))
-		input(in, "model", model);
-	input(in, "ift", p->ift);
-	input(in, "prompts", p->prompts);
-	for (int64_t k = 1; k < t; k++) {
-		str_fmt(role, sizeof(role), "earlier.%lld", (long long)k);
-		input(in, role, source(p, k, "prompts", 0, 0, "prompts"));
-	}
-	add(p, (struct where){t, "prompts", 0, 0}, in, NULL, 30);
-}
-
-static double tokens_cost(int64_t rows, int64_t samples, const json_t *sec)
-{
-	return 1 + (double)(rows * samples * jx_get_i64(sec, "max_new_tokens", 256)) / 10000;
-}
-
-static void plan_judge(struct planner *p, int64_t t, int64_t s, int64_t rows, struct source model)
-{
-	double cost = tokens_cost(rows, jx_get_i64(section(p, "generate"), "n", 4), section(p, "judge"));
-
-	for (int64_t k = 0; k < p->samples; k++) {
-		json_t *in = json_array();
-		if (p->judge_is_model)
-			input(in, "model", model);
-		input(in, "model", p->judge);
-		input(in, "responses", source(p, t, "generate", s, 0, "responses"));
-		add(p, (struct where){t, "judge", s, k}, in, json_pack("{s:I}", "pass", (json_int_t)k),
-		    p->judge_is_model ? cost : 1);
-	}
-}
-
-static void plan_generate(struct planner *p, int64_t t, int64_t rows, struct source model)
-{
-	int64_t n = jx_get_i64(section(p, "generate"), "n", 4);
-	struct source prompts = source(p, t, "prompts", 0, 0, "prompts");
-
-	for (int64_t s = 0, from = 0; from < rows; s++, from += p->shard_size) {
-		int64_t to = from + p->shard_size < rows ? from + p->shard_size : rows;
-		json_t *in = json_array();
-		input(in, "model", model);
-		input(in, "prompts", prompts);
-		add(p, (struct where){t, "generate", s, 0}, in,
-		    json_pack("{s:I, s:I}", "from", (json_int_t)from, "to", (json_int_t)to),
-		    tokens_cost(to - from, n, section(p, "generate")));
-		plan_judge(p, t, s, to - from, model);
-	}
-}
-
-static void plan_pair(struct planner *p, int64_t t, int64_t shards)
-{
-	json_t *in = json_array();
-	char role[64];
-
-	for (int64_t s = 0; s < shards; s++) {
-		str_fmt(role, sizeof(role), "responses.%lld", (long long)s);
-		input(in, role, source(p, t, "generate", s, 0, "responses"));
-		for (int64_t k = 0; k < p->samples; k++) {
-			str_fmt(role, sizeof(role), "judgements.%lld.%lld", (long long)s, (long long)k);
-			input(in, role, source(p, t, "judge", s, k, "judgements"));
-		}
-	}
-	add(p, (struct where){t, "pair", 0, 0}, in, NULL, 2);
-}
-
-static int64_t dpo_steps(const struct planner *p, int64_t pairs)
-{
-	const json_t *dpo = section(p, "dpo");
-	double epochs = jx_get_f64(dpo, "epochs", 1), batch = jx_get_f64(dpo, "batch", 16);
-	double steps = ceil(epochs * (double)pairs / batch);
-
-	return steps >= 1 ? (int64_t)steps : pairs > 0;
-}
-
-static struct source reference_model(const struct planner *p, struct source model)
-{
-	return spec_is(p, "dpo", "reference", "m1") ? p->m1 : model;
-}
-
-/* A job of its own, whose key has no beta, loss or learning rate in it: runs that differ in those
- * alone find its result. */
-static void plan_reference(struct planner *p, int64_t t, int64_t pairs, struct source model)
-{
-	json_t *in = json_array();
-
-	input(in, "ref", reference_model(p, model));
-	input(in, "pairs", source(p, t, "pair", 0, 0, "pairs"));
-	add(p, (struct where){t, "reference", 0, 0}, in, NULL, 1 + (double)pairs / 50);
-}
-
-static void plan_dpo(struct planner *p, int64_t t, int64_t steps, struct source model)
-{
-	const json_t *dpo = section(p, "dpo");
-	int64_t size = jx_get_i64(dpo, "shard_steps", 200), k = 0, from = 0;
-	bool replay = jx_get_f64(dpo, "sft_replay", 0) > 0, adapter = jx_get_i64(dpo, "lora_r", 0) > 0;
-	struct source ref = reference_model(p, model);
-	char name[16]; /* of the model the last shard makes */
-
-	str_fmt(name, sizeof(name), "M%lld", (long long)t + 1);
-	/* No pairs: one job that says so. */
-	do {
-		int64_t to = from + size < steps ? from + size : steps;
-		json_t *in = json_array();
-		/* An adapter is trained beside the weights the iteration began with. */
-		input(in, "model", k && !adapter ? source(p, t, "dpo", k - 1, 0, "model") : model);
-		if (k)
-			input(in, "state", source(p, t, "dpo", k - 1, 0, "state"));
-		if (steps > 0)
-			input(in, "reflogps", source(p, t, "reference", 0, 0, "reflogps"));
-		input(in, "ref", ref);
-		input(in, "pairs", source(p, t, "pair", 0, 0, "pairs"));
-		if (replay) {
-			input(in, "ift", p->ift);
-			input(in, "eft", p->eft);
-		}
-		add(p, (struct where){t, "dpo", k, 0}, in,
-		    json_pack("{s:I, s:I, s:I, s:s*}", "step_from", (json_int_t)from, "step_to",
-			      (json_int_t)to, "total_steps", (json_int_t)steps, "name",
-			      to == steps ? name : NULL),
-		    1 + (double)(to - from));
-		from = to;
-		k++;
-	} while (from < steps);
-}
-
-/* Number of the last DPO shard. */
-static int64_t dpo_last(const struct planner *p, int64_t steps)
-{
-	int64_t size = jx_get_i64(section(p, "dpo"), "shard_steps", 200);
-
-	return steps > 0 ? (steps - 1) / size : 0;
-}
-
-/* Plans iteration t from `model`; true with the model it ends in when that is known already. */
-static bool plan_iteration(struct planner *p, int64_t t, struct source *model, enum rc *rc)
-{
-	int64_t rows, pairs, steps, shards;
-	char name[16];
-
-	plan_prompts(p, t, *model);
-	rows = rows_of(p, source(p, t, "prompts", 0, 0, "prompts"));
-	if (rows < 0)
-		return false;
-	shards = (rows + p->shard_size - 1) / p->shard_size;
-	if (shards == 0 || shards * (p->samples + 1) > PARENTS_MAX) {
-		*rc = err_set(p->e, RC_INVALID,
-			      "iteration %lld: %lld prompts in shards of %lld make %lld jobs, "
-			      "expected 1 to %d", (long long)t, (long long)rows, (long long)p->shard_size,
-			      (long long)(shards * (p->samples + 1)), PARENTS_MAX);
-		return false;
-	}
-	plan_generate(p, t, rows, *model);
-	plan_pair(p, t, shards);
-	pairs = rows_of(p, source(p, t, "pair", 0, 0, "pairs"));
-	if (pairs < 0)
-		return false;
-	steps = dpo_steps(p, pairs);
-	if (steps > 0)
-		plan_reference(p, t, pairs, *model);
-	plan_dpo(p, t, steps, *model);
-	*model = source(p, t, "dpo", dpo_last(p, steps), 0, "model");
-	str_fmt(name, sizeof(name), "M%lld", (long long)t + 1);
-	plan_eval(p, t, 0, name, *model);
-	return true;
 }
 
 static enum rc planner_open(struct planner *p, const json_t *spec, const json_t *done, const char *run,
@@ -395,10 +249,10 @@ static enum rc planner_open(struct planner *p, const json_t *spec, const json_t 
 {
 	*p = (struct planner){.spec = spec, .done = done, .run = run, .e = e};
 	p->iterations = jx_get_i64(spec, "iterations", 0);
-	p->shard_size = jx_get_i64(section(p, "generate"), "shard_size", 0);
-	p->samples = jx_get_i64(section(p, "judge"), "samples", 0);
-	p->judge_is_model = spec_is(p, "judge", "kind", "model");
-	if (p->shard_size < 1 || p->samples < 1 || jx_get_i64(section(p, "dpo"), "shard_steps", 0) < 1)
+	p->shard_size = jx_get_i64(plan_section(p, "generate"), "shard_size", 0);
+	p->samples = jx_get_i64(plan_section(p, "judge"), "samples", 0);
+	p->judge_is_model = plan_is(p, "judge", "kind", "model");
+	if (p->shard_size < 1 || p->samples < 1 || jx_get_i64(plan_section(p, "dpo"), "shard_steps", 0) < 1)
 		return err_set(e, RC_INVALID, "the spec is not normalised: sizes are missing");
 	if (strlen(run) >= RUN_ID_MAX)
 		return err_set(e, RC_INVALID, "run id \"%.40s\" is too long", run);
@@ -409,7 +263,7 @@ static enum rc planner_open(struct planner *p, const json_t *spec, const json_t 
 enum rc plan(const json_t *spec, const json_t *done, const char *run, json_t **jobs, struct err *e)
 {
 	struct planner p;
-	struct source model;
+	struct plan_source model;
 	enum rc rc = planner_open(&p, spec, done, run, e);
 
 	*jobs = NULL;
@@ -457,24 +311,36 @@ json_t *plan_summary(const json_t *spec, const json_t *jobs)
 
 	json_array_foreach(jobs, i, job)
 		count(list, jx_get_i64(job, "iter", 0), jx_get_str(job, "stage", ""), 1, false);
-	prompts = jx_get_i64(section(&p, "prompts"), "count", 0);
-	samples = jx_get_i64(section(&p, "judge"), "samples", 3);
-	shards = (int64_t)ceil((double)prompts / jx_get_f64(section(&p, "generate"), "shard_size", 256));
-	steps = dpo_steps(&p, prompts);
-	for (int64_t t = 1; t <= jx_get_i64(spec, "iterations", 0); t++) {
-		count(list, t, "prompts", 1, true);
-		count(list, t, "generate", shards, true);
-		count(list, t, "judge", shards * samples, true);
-		count(list, t, "pair", 1, true);
-		count(list, t, "reference", 1, true);
-		count(list, t, "dpo", dpo_last(&p, steps) + 1, true);
+	prompts = jx_get_i64(plan_section(&p, "prompts"), "count", 0);
+	samples = jx_get_i64(plan_section(&p, "judge"), "samples", 3);
+	shards = (int64_t)ceil((double)prompts / jx_get_f64(plan_section(&p, "generate"), "shard_size", 256));
+	steps = plan_steps(&p, prompts);
+	p.iterations = jx_get_i64(spec, "iterations", 0);
+	for (int64_t t = 1; t <= p.iterations; t++) {
+		bool asks = plan_asks(plan_kind(&p, t)), sft = plan_kind(&p, t) == KIND_SFT;
+		bool positive = plan_kind(&p, t) == KIND_POSITIVE;
+
+		if (asks)
+			count(list, t, "prompts", 1, true);
+		if (!sft)
+			count(list, t, "generate", shards, true);
+		if (asks)
+			count(list, t, "judge", shards * samples, true);
+		if (!sft)
+			count(list, t, "pair", 1, true);
+		if (!sft && !positive) {
+			count(list, t, "reference", 1, true);
+			count(list, t, "dpo", plan_last_shard(&p, steps) + 1, true);
+		} else {
+			count(list, t, "sft", 1, true);
+		}
 		if (eval)
 			count(list, t, "eval", 1, true);
 	}
 	return list;
 }
 
-static void model_row(json_t *list, const char *name, int64_t iter, struct source s)
+static void model_row(json_t *list, const char *name, int64_t iter, struct plan_source s)
 {
 	json_array_append_new(list, json_pack("{s:s, s:I, s:s, s:s}", "name", name, "iter",
 					      (json_int_t)iter, "job", s.job, "output", s.output));
@@ -486,16 +352,16 @@ json_t *plan_models(const json_t *spec, const json_t *done, const char *run)
 	json_t *list = json_array();
 	char name[16];
 
-	if (jx_get_bool(section(&p, "sft"), "baseline", true))
-		model_row(list, "SFT", 0, source(&p, 0, "sft", 0, 0, "model"));
-	model_row(list, "M1", 0, source(&p, 0, "sft", 1, 0, "model"));
+	if (jx_get_bool(plan_section(&p, "sft"), "baseline", true))
+		model_row(list, "SFT", 0, plan_from(&p, 0, "sft", 0, 0, "model"));
+	model_row(list, "M1", 0, plan_from(&p, 0, "sft", 1, 0, "model"));
 	for (int64_t t = 1; t <= jx_get_i64(spec, "iterations", 0); t++) {
-		int64_t pairs = rows_of(&p, source(&p, t, "pair", 0, 0, "pairs"));
-		if (pairs < 0)
+		struct plan_source end = plan_end(&p, t);
+
+		if (!end.job[0])
 			break;
 		str_fmt(name, sizeof(name), "M%lld", (long long)t + 1);
-		model_row(list, name, t,
-			  source(&p, t, "dpo", dpo_last(&p, dpo_steps(&p, pairs)), 0, "model"));
+		model_row(list, name, t, end);
 	}
 	return list;
 }

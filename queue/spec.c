@@ -413,6 +413,72 @@ static void check_url(const json_t *spec, const char *pointer, struct spec_error
 		complain(s, pointer, "an endpoint needs an address that begins with http:// or https://");
 }
 
+static bool has_stage(const json_t *spec, const char *name)
+{
+	const json_t *v;
+	size_t i;
+
+	json_array_foreach(at(spec, "/stages"), i, v) if (!strcmp(json_string_value(v), name)) return true;
+	return false;
+}
+
+static void check_external(const json_t *spec, struct spec_errors *s)
+{
+	if (is_at(spec, "/external/kind", "command") && empty_at(spec, "/external/command"))
+		complain(s, "/external/command", "a judge of kind \"command\" needs one");
+	if (is_at(spec, "/external/kind", "http"))
+		check_url(spec, "/external/http/url", s);
+	if (is_at(spec, "/external/kind", "checkpoint") &&
+	    text_at(spec, "/external/checkpoint")[0] != '/')
+		complain(s, "/external/checkpoint", "a judge of kind \"checkpoint\" needs a folder that "
+						    "begins with /");
+}
+
+static void check_variants(const json_t *spec, struct spec_errors *s)
+{
+	const json_t *v;
+	size_t i;
+
+	json_array_foreach(at(spec, "/stages"), i, v) if (!chosen("self_reward|external|spin|positive|sft",
+								    json_string_value(v)))
+		complain(s, "/stages", "\"%.40s\" is not one of self_reward, external, spin, positive, sft",
+			 json_string_value(v));
+	if (has_stage(spec, "external"))
+		check_external(spec, s);
+	if (is_at(spec, "/dpo/reference", "path") && text_at(spec, "/dpo/reference_model")[0] != '/')
+		complain(s, "/dpo/reference_model", "the reference \"path\" needs a folder that begins "
+						    "with /");
+	if (is_at(spec, "/pair/cross", "rejected_past") && is_at(spec, "/generate/past", "none"))
+		complain(s, "/pair/cross", "\"rejected_past\" needs another model that answers: set "
+					   "generate.past");
+	if (json_is_true(at(spec, "/pair/consistency")) &&
+	    (!is_at(spec, "/judge/kind", "model") || !is_at(spec, "/dpo/loss", "sigmoid")))
+		complain(s, "/pair/consistency", "needs a judge of kind \"model\" and the loss \"sigmoid\"");
+	if (json_is_true(at(spec, "/dpo/early_stop")) &&
+	    (empty_at(spec, "/data/test") || is_at(spec, "/eval/head_to_head/judge", "none")))
+		complain(s, "/dpo/early_stop", "needs test prompts and a judge of eval.head_to_head");
+}
+
+/* A list of stages says how many iterations there are. Its first "sft" is that of M1. */
+static void count_stages(const json_t *in, json_t *spec, struct spec_errors *s)
+{
+	json_t *list = at(spec, "/stages"), *given = at(in, "/iterations");
+	size_t n = json_array_size(list);
+
+	if (n == 0)
+		return;
+	if (!strcmp(json_string_value(json_array_get(list, 0)), "sft") &&
+	    !(json_is_integer(given) && json_integer_value(given) == (json_int_t)n))
+		json_array_remove(list, 0), n--;
+	if (json_is_integer(given) && json_integer_value(given) != (json_int_t)n)
+		complain(s, "/iterations", "%lld, but stages has %zu besides that of M1",
+			 (long long)json_integer_value(given), n);
+	else if (n > 50)
+		complain(s, "/stages", "%zu iterations, at most 50", n);
+	else
+		json_object_set_new(spec, "iterations", json_integer((json_int_t)n));
+}
+
 /* Rules that need more than one field. Runs on a document whose single fields are right. */
 static void check_together(const json_t *spec, struct spec_errors *s)
 {
@@ -438,6 +504,7 @@ static void check_together(const json_t *spec, struct spec_errors *s)
 						 "begins with /");
 	if (is_at(spec, "/judge/kind", "http"))
 		check_url(spec, "/judge/http/url", s);
+	check_variants(spec, s);
 	if (is_at(spec, "/eval/head_to_head/judge", "http"))
 		check_url(spec, "/eval/head_to_head/http/url", s);
 	if (is_at(spec, "/eval/head_to_head/judge", "command") &&
@@ -484,6 +551,8 @@ enum rc spec_normalise(const json_t *in, json_t **out, struct spec_errors *errs,
 		if (taken)
 			put(spec, fields[i].pointer, taken);
 	}
+	if (json_array_size(errs->items) == 0)
+		count_stages(in, spec, errs);
 	if (json_array_size(errs->items) == 0)
 		check_together(spec, errs);
 	if (empty_at(spec, "/eval/scorer/command"))

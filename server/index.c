@@ -100,12 +100,14 @@ static const struct {
 	{"eft", {"eft", "judge", "data", "template", "engine/weights", "engine/ranks"}},
 	{"prompts", {"prompts", "template", "engine/weights", "engine/ranks"}},
 	{"generate", {"generate", "template", "engine/weights", "engine/ranks"}},
-	{"judge", {"judge", "template", "engine/weights", "engine/ranks"}},
-	{"pair", {"pair", "generate", "judge"}},
+	{"judge", {"judge", "external", "template", "engine/weights", "engine/ranks"}},
+	{"pair", {"pair", "generate", "judge", "external"}},
 	{"reference", {"dpo/max_length", "dpo/ld_alpha", "dpo/lora_r", "template", "engine/train",
 		       "engine/base", "engine/ranks", "engine/parallel"}},
 	{"dpo", {"dpo", "template", "engine/train", "engine/base", "engine/micro_tokens",
 		 "engine/ranks", "engine/parallel"}},
+	{"versus", {"eval", "judge", "template", "engine/weights", "engine/ranks"}},
+	{"health", {"health", "eval", "judge", "template", "engine/weights", "engine/ranks"}},
 	{"eval", {"eval", "judge", "template", "engine/weights", "engine/ranks"}},
 };
 

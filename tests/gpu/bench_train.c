@@ -53,7 +53,7 @@ static void make_batch(struct setting *t)
 	for (size_t i = 0; i < n; i++) {
 		const int32_t *p = t->ids + i * each, *c = p + z->prompt, *r = c + z->answer;
 
-		t->pairs[i] = (struct train_pair){p, c, r, z->prompt, z->answer, z->answer, -1, -1};
+		t->pairs[i] = (struct train_pair){p, c, r, z->prompt, z->answer, z->answer, -1, -1, 0};
 		t->ex[2 * i] = (struct train_example){p, c, z->prompt, z->answer, 1};
 		t->ex[2 * i + 1] = (struct train_example){p, r, z->prompt, z->answer, 1};
 	}

@@ -122,6 +122,58 @@ void test_plan__self_instruct_with_a_built_judge(void)
 	json_decref(spec);
 }
 
+/* A verdict of the judge on a shard of preference training. */
+static void judged(json_t *done, const char *job, int win, int loss)
+{
+	finish(done, job, "h2h", win + loss);
+	json_object_set_new(
+		json_object_get(json_object_get(json_object_get(done, job), "outputs"), "h2h"), "meta",
+		json_pack("{s:i, s:i, s:i}", "win", win, "tie", 0, "loss", loss));
+}
+
+#define VARIANTS                                                                                   \
+	"{\"base_model\":\"/m\",\"stages\":[\"sft\",\"spin\",\"self_reward\",\"external\","           \
+	"\"positive\",\"sft\"],\"data\":{\"ift\":[\"/ift\"],\"prompts\":[\"/p\"],\"test\":[\"/t\"]},"  \
+	"\"prompts\":{\"generator\":\"file\",\"count\":20},\"generate\":{\"shard_size\":64,"            \
+	"\"past\":\"previous\"},\"judge\":{\"samples\":2},\"pair\":{\"consistency\":true},"             \
+	"\"external\":{\"kind\":\"checkpoint\",\"checkpoint\":\"/judge\"},\"spin\":{\"max_rows\":40}," \
+	"\"dpo\":{\"batch\":8,\"shard_steps\":2,\"early_stop\":true,\"reference\":\"path\","            \
+	"\"reference_model\":\"/ref\"},\"eval\":{\"matrix\":true,\"head_to_head\":{\"judge\":\"model\"}}}"
+
+static const char *last_model(const json_t *spec, const json_t *done, json_t **models)
+{
+	*models = plan_models(spec, done, "r1");
+	return jx_get_str(json_array_get(*models, json_array_size(*models) - 1), "job", "");
+}
+
+void test_plan__every_kind_of_iteration(void)
+{
+	json_t *spec = spec_of(VARIANTS), *done = json_object(), *models;
+
+	CHECK_EQ(jx_get_i64(spec, "iterations", 0), 5);
+	finish(done, "r1.0.import.1.0", "ift", 90);
+	finish(done, "r1.1.pair.0.0", "pairs", 30); /* 4 steps, 2 shards */
+	judged(done, "r1.1.versus.0.0", 3, 2);
+	judged(done, "r1.1.versus.1.0", 1, 4); /* worse: the first shard's model is kept */
+	CHECK_STR(last_model(spec, done, &models), "r1.1.dpo.0.0");
+	json_decref(models);
+	finish(done, "r1.2.prompts.0.0", "prompts", 20);
+	finish(done, "r1.2.pair.0.0", "pairs", 8);
+	judged(done, "r1.2.versus.0.0", 0, 5); /* worse at once: the iteration changes nothing */
+	CHECK_STR(last_model(spec, done, &models), "r1.1.dpo.0.0");
+	json_decref(models);
+	finish(done, "r1.3.prompts.0.0", "prompts", 20);
+	finish(done, "r1.3.pair.0.0", "pairs", 8);
+	judged(done, "r1.3.versus.0.0", 0, 0); /* nothing readable stops nothing */
+	finish(done, "r1.4.prompts.0.0", "prompts", 20);
+	CHECK_STR(last_model(spec, done, &models), "r1.5.sft.0.0");
+	CHECK_EQ(json_array_size(models), 7);
+	json_decref(models);
+	golden("6-variants", spec, done);
+	json_decref(done);
+	json_decref(spec);
+}
+
 void test_plan__no_pairs_is_one_job_that_says_so(void)
 {
 	json_t *spec = spec_of(DEMO), *done = json_object(), *jobs, *job;

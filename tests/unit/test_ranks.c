@@ -119,7 +119,7 @@ static void step_of(struct job *j, struct trainer *tr, int step)
 
 		ex[i] = (struct train_example){at, at + 20, 2 + i % 3, 3 + i * 5 % 8, 1};
 		pairs[i] = (struct train_pair){at,	  at + 20,	 at + 50, 1 + i % 4,
-					       2 + i % 8, 1 + i * 3 % 8, -20 - i, -22 + i % 3};
+					       2 + i % 8, 1 + i * 3 % 8, -20 - i, -22 + i % 3, 0};
 	}
 	if (j->pairs)
 		CHECK_RC(trainer_dpo_step(tr, pairs, N_EX, ex, 3, step, &m, &e), RC_OK);

@@ -37,6 +37,7 @@ struct dpo {
 	struct train_opts o;
 	json_t *rows;               /* of `pairs`; owned */
 	struct examples pairs;      /* 2i chosen, 2i + 1 rejected */
+	double *doubt;              /* of each pair: 1 - "label", 0 where it has none; owned */
 	struct examples replay;
 	double *ref;                /* [2 n] log-probabilities, same order; owned */
 	struct order order, replay_order;
@@ -67,7 +68,8 @@ static struct train_pair pair_at(const struct dpo *d, uint32_t i)
 				   .n_chosen = c->n_response,
 				   .n_rejected = r->n_response,
 				   .ref_chosen = d->ref[2 * i],
-				   .ref_rejected = d->ref[2 * i + 1]};
+				   .ref_rejected = d->ref[2 * i + 1],
+				   .doubt = d->doubt[i]};
 }
 
 /* Pairs [at, end); those that are too long keep 0. */
@@ -257,6 +259,9 @@ static enum rc load_pairs(struct dpo *d, struct err *e)
 
 	if (rc != RC_OK)
 		return rc;
+	d->doubt = mem_array(json_array_size(d->rows) + 1, sizeof *d->doubt);
+	for (size_t i = 0; i < json_array_size(d->rows); i++)
+		d->doubt[i] = 1 - jx_get_f64(json_array_get(d->rows, i), "label", 1);
 	rc = examples_add_pairs(&d->pairs, d->rows, d->t.model->cfg.vocab, max_length_of(d), e);
 	if (rc == RC_OK && d->pairs.too_long == n_pairs(d))
 		rc = err_set(e, RC_INVALID, "no pairs%s",
@@ -424,6 +429,7 @@ static void release(struct dpo *d)
 	order_release(&d->replay_order);
 	json_decref(d->rows);
 	free(d->ref);
+	free(d->doubt);
 	free(d->batch);
 	free(d->extra);
 }

@@ -117,6 +117,30 @@ static enum rc add_pair(struct examples *x, const json_t *row, int vocab, size_t
 	return RC_OK;
 }
 
+enum rc examples_add_generated(struct examples *x, const json_t *rows, int vocab, int max_length,
+			       struct err *e)
+{
+	struct tokens p = TOKENS_INIT, r = TOKENS_INIT;
+	const json_t *row;
+	enum rc rc = RC_OK;
+	size_t i;
+
+	json_array_foreach((json_t *)rows, i, row) {
+		if ((rc = read_ids(row, "prompt_tokens", vocab, &p, e)) != RC_OK ||
+		    (rc = read_ids(row, "tokens", vocab, &r, e)) != RC_OK) {
+			err_wrap(e, "row %zu (%s)", i + 1, jx_get_str(row, "id", "?"));
+			break;
+		}
+		if (p.n + r.n > (size_t)max_length)
+			x->too_long++;
+		else
+			add_example(x, &p, &r);
+	}
+	tokens_release(&p);
+	tokens_release(&r);
+	return rc;
+}
+
 enum rc examples_add_pairs(struct examples *x, const json_t *rows, int vocab, int max_length,
 			   struct err *e)
 {

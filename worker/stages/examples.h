@@ -30,6 +30,9 @@ struct examples {
 /* Appends rows {"prompt","response"}. */
 enum rc examples_add_rows(struct examples *x, const json_t *rows, const struct template *t,
 			  int max_length, struct err *e);
+/* Appends answers that were generated, as their ids: rows {"prompt_tokens","tokens"}. */
+enum rc examples_add_generated(struct examples *x, const json_t *rows, int vocab, int max_length,
+			       struct err *e);
 void examples_release(struct examples *x);
 
 /* Preference pairs; item 2i is the chosen and 2i + 1 the rejected side of row i. A row with a side

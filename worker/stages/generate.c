@@ -1,6 +1,8 @@
 /* Candidates: spec.generate.n answers of the current model to each prompt of the shard.
  *
  * in   model (checkpoint), prompts (dataset {"id","prompt","meta"}); params.from, params.to: rows
+ *      past (checkpoint, optional): another model, which adds generate.past_n answers of its own; their
+ *      candidates say so: "source_model":"past"
  * out  responses {"id","prompt","prompt_tokens","candidates":[{"index","text","tokens","finish",
  *      "logp"}],"meta"}
  * Streams: (seed, RNG_GENERATE, iteration, item = prompt id, sample = candidate), so neither the
@@ -19,10 +21,10 @@
 
 struct generate {
 	struct stage_ctx *ctx;
-	struct textgen *gen;
+	struct textgen *gen, *past; /* past: NULL without another model */
 	json_t *prompts;
 	int64_t from, to;
-	int n, chunk;
+	int n, n_past, chunk;
 	struct textgen_sampling sampling;
 	/* Counters of this attempt's rows and the resumed. */
 	int64_t candidates, finished, tokens, too_long;
@@ -48,18 +50,30 @@ static json_t *candidate_json(struct generate *s, const struct textgen_result *r
 			 "logp", r->logp);
 }
 
+static void add_candidates(struct generate *s, const struct textgen *gen, int index, int first, int n,
+			   json_t *list)
+{
+	for (int k = 0; k < n; k++) {
+		const struct textgen_result *r = textgen_result(gen, index, k);
+
+		if (r->too_long) /* No room to answer: no candidates, and pair says too_few. */
+			continue;
+		json_t *c = candidate_json(s, r, first + k);
+		if (gen == s->past)
+			json_object_set_new(c, "source_model", json_string("past"));
+		json_array_append_new(list, c);
+	}
+}
+
 static enum rc add_row(struct generate *s, const json_t *prompt, int index, struct err *e)
 {
 	json_t *list = json_array();
 	int n_ids;
 	const int32_t *ids = textgen_prompt(s->gen, index, &n_ids);
 
-	for (int k = 0; k < s->n; k++) {
-		const struct textgen_result *r = textgen_result(s->gen, index, k);
-
-		if (!r->too_long) /* No room to answer: no candidates, and pair says too_few. */
-			json_array_append_new(list, candidate_json(s, r, k));
-	}
+	add_candidates(s, s->gen, index, 0, s->n, list);
+	if (s->past)
+		add_candidates(s, s->past, index, s->n, s->n_past, list);
 	s->too_long += json_array_size(list) == 0;
 	json_t *row = json_pack("{s:O, s:O, s:o, s:o, s:O*}", "id", json_object_get(prompt, "id"), "prompt",
 				json_object_get(prompt, "prompt"), "prompt_tokens",
@@ -70,8 +84,9 @@ static enum rc add_row(struct generate *s, const json_t *prompt, int index, stru
 	return rc;
 }
 
-static enum rc request(struct generate *s, const json_t *prompt, struct err *e)
+static enum rc request(struct generate *s, struct textgen *gen, const json_t *prompt, struct err *e)
 {
+	bool past = gen == s->past;
 	const char *id, *text;
 	int index;
 	enum rc rc = jx_str(prompt, "id", &id, e);
@@ -85,8 +100,9 @@ static enum rc request(struct generate *s, const json_t *prompt, struct err *e)
 				.stage = RNG_GENERATE,
 				.iter = (uint32_t)s->ctx->iter,
 				.item = stage_item(id),
-				.n = s->n};
-	return textgen_add(s->gen, &q, &index, e);
+				.sample = past ? (uint32_t)s->n : 0,
+				.n = past ? s->n_past : s->n};
+	return textgen_add(gen, &q, &index, e);
 }
 
 static json_t *state_json(const struct generate *s)
@@ -98,13 +114,16 @@ static json_t *state_json(const struct generate *s)
 
 static enum rc one_chunk(struct generate *s, int64_t at, int64_t end, struct err *e)
 {
+	struct textgen *models[] = {s->gen, s->past};
 	enum rc rc = RC_OK;
 
-	textgen_clear(s->gen);
-	for (int64_t i = at; rc == RC_OK && i < end; i++)
-		rc = request(s, json_array_get(s->prompts, (size_t)i), e);
-	if (rc == RC_OK)
-		rc = textgen_run(s->gen, e);
+	for (int k = 0; rc == RC_OK && k < 2 && models[k]; k++) {
+		textgen_clear(models[k]);
+		for (int64_t i = at; rc == RC_OK && i < end; i++)
+			rc = request(s, models[k], json_array_get(s->prompts, (size_t)i), e);
+		if (rc == RC_OK)
+			rc = textgen_run(models[k], e);
+	}
 	for (int64_t i = at; rc == RC_OK && i < end; i++)
 		rc = add_row(s, json_array_get(s->prompts, (size_t)i), (int)(i - at), e);
 	stage_progress(s->ctx, s->rows.n, s->to - s->from, "prompts");
@@ -116,7 +135,8 @@ static enum rc configure(struct generate *s, struct err *e)
 	const json_t *c = stage_section(s->ctx, "generate"), *p = s->ctx->params;
 	int64_t total = (int64_t)json_array_size(s->prompts);
 
-	s->n = (int)jx_get_i64(c, "n", 4);
+	s->n = (int)jx_get_i64(p, "n", jx_get_i64(c, "n", 4));
+	s->n_past = (int)jx_get_i64(c, "past_n", 2);
 	s->chunk = (int)jx_get_i64(c, "chunk", 64);
 	s->sampling = (struct textgen_sampling){
 		.temperature = (float)jx_get_f64(c, "temperature", 0.7),
@@ -174,12 +194,16 @@ enum rc stage_generate(struct stage_ctx *ctx, struct err *e)
 		rc = configure(&s, e);
 	if (rc == RC_OK)
 		rc = textgen_open(ctx, model, jx_get_str(ctx->spec, "template", "plain"), &s.gen, e);
+	if (rc == RC_OK && stage_in(ctx, "past"))
+		rc = textgen_open(ctx, stage_in(ctx, "past"),
+				  jx_get_str(ctx->spec, "template", "plain"), &s.past, e);
 	for (int64_t at = s.from + s.rows.n; rc == RC_OK && at < s.to; at += s.chunk)
 		rc = one_chunk(&s, at, at + s.chunk < s.to ? at + s.chunk : s.to, e);
 	if (rc == RC_OK)
 		rc = finish(&s, e);
 	stage_rows_release(&s.rows);
 	textgen_close(s.gen);
+	textgen_close(s.past);
 	json_decref(s.prompts);
 	return rc;
 }

@@ -2,7 +2,8 @@
  * (shard 1, rules in worker/method/seed.h), and other models that the spec names. Files named in the
  * spec must be visible here.
  *
- * in   params.what: "model", "data", "judge" (judge.checkpoint); by hand shard 0 and 1 say it as well
+ * in   params.what: "model", "data", "judge" (judge.checkpoint), "external",
+ *      "reference" (dpo.reference_model); by hand shard 0 and 1 say it as well
  * out  a model (checkpoint)
  *      or, of the data: ift, eft, eval, prompts, test (datasets), those that spec.data names
  * Everything is checked before it is taken: the model loads as a configuration, tensors and a
@@ -93,6 +94,8 @@ static const struct model_wanted {
 } wanted[] = {
 	{"model", NULL, "base_model", "M0"},
 	{"judge", "judge", "checkpoint", "judge"},
+	{"external", "external", "checkpoint", "external"},
+	{"reference", "dpo", "reference_model", "reference"},
 };
 
 static enum rc import_model(struct stage_ctx *ctx, const struct model_wanted *w, struct err *e)

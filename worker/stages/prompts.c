@@ -127,6 +127,8 @@ static enum rc check_supply(const struct prompts *p, const json_t *pool, int64_t
 	int64_t last = jx_get_i64(p->ctx->spec, "iterations", 1);
 	int64_t rounds = last >= p->ctx->iter ? last - p->ctx->iter + 1 : 1;
 
+	rounds = jx_get_i64(p->ctx->params, "rounds", rounds);
+
 	if (fresh >= p->count * rounds)
 		return RC_OK;
 	return err_set(e, RC_INVALID,

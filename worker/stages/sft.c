@@ -1,7 +1,8 @@
 /* Supervised fine-tuning: the baseline learns from demonstrations (IFT), M1 from demonstrations and
  * judgements (IFT + EFT). Loss on the response's tokens only, its end token included.
  *
- * in   base (checkpoint), ift and eft {"prompt","response"}; params.variant "baseline" | "m1"
+ * in   base (checkpoint), ift and eft {"prompt","response"}, extra (the perfect answers of `pair`, as
+ *      ids); params.variant "baseline" | "m1" | "positive" | "sft"
  * out  model (checkpoint), state (train_state)
  */
 #include "worker/stages/stages.h"
@@ -14,6 +15,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#define EXTRA_MAX (4u << 20)
+
 struct sft {
 	struct training t;
 	struct examples examples;
@@ -21,6 +24,21 @@ struct sft {
 	int64_t total;
 	struct train_example *batch; /* owned, [order.batch] */
 };
+
+static enum rc load_extra(struct sft *s, int max_length, struct err *e)
+{
+	json_t *rows;
+
+	if (!stage_in(s->t.ctx, "extra"))
+		return RC_OK;
+	enum rc rc = stage_in_rows(s->t.ctx, "extra", EXTRA_MAX, &rows, e);
+	if (rc != RC_OK)
+		return rc;
+	stage_final(s->t.ctx, "sft.extra", json_integer((json_int_t)json_array_size(rows)));
+	rc = examples_add_generated(&s->examples, rows, s->t.model->cfg.vocab, max_length, e);
+	json_decref(rows);
+	return rc == RC_OK ? RC_OK : err_wrap(e, "input extra");
+}
 
 static enum rc load_data(struct sft *s, struct err *e)
 {
@@ -35,6 +53,8 @@ static enum rc load_data(struct sft *s, struct err *e)
 	enum rc rc = training_examples(&s->t, "ift", (int)max_length, &s->examples, e);
 	if (rc == RC_OK)
 		rc = training_examples(&s->t, "eft", (int)max_length, &s->examples, e);
+	if (rc == RC_OK)
+		rc = load_extra(s, (int)max_length, e);
 	if (rc != RC_OK)
 		return rc;
 	if (s->examples.n == 0)
@@ -42,7 +62,7 @@ static enum rc load_data(struct sft *s, struct err *e)
 			       (long long)s->examples.too_long, (long long)max_length);
 	if (batch < 1 || batch > 1 << 20 || !(epochs >= 0 && epochs <= 1e6))
 		return err_set(e, RC_INVALID, "sft: batch %lld, epochs %g", (long long)batch, epochs);
-	order_init(&s->order, s->t.ctx->seed, RNG_SFT, 0, 0, s->examples.n, (uint32_t)batch);
+	order_init(&s->order, s->t.ctx->seed, RNG_SFT, (uint32_t)s->t.ctx->iter, 0, s->examples.n, (uint32_t)batch);
 	s->batch = mem_array((size_t)batch, sizeof *s->batch);
 	s->total = (int64_t)ceil(epochs * order_steps_per_epoch(&s->order));
 	if (max_steps > 0 && (max_steps < s->total || s->total == 0))

@@ -13,6 +13,7 @@ const struct stage stage_table[] = {
 	{"pair", stage_pair},
 	{"reference", stage_reference},
 	{"dpo", stage_dpo},
+	{"versus", stage_versus},
 	{"eval", stage_eval},
 	{NULL, NULL},
 };

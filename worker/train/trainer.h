@@ -65,6 +65,9 @@ struct train_pair {
 	const int32_t *prompt, *chosen, *rejected; /* borrowed */
 	int n_prompt, n_chosen, n_rejected;
 	double ref_chosen, ref_rejected; /* from scorer_pairs() with the reference */
+	/* Above 0: how unsure this pair's label is, in place of the settings' label_smoothing; up to one
+	 * half, at which the pair says nothing. For the loss "sigmoid". */
+	double doubt;
 };
 
 struct train_metrics {

@@ -28,6 +28,9 @@ static enum rc check_pairs(const struct trainer *tr, const struct train_pair *p,
 
 		if (rc != RC_OK)
 			return rc;
+		if (!(p[i].doubt >= 0 && p[i].doubt <= 0.5))
+			return err_set(e, RC_INVALID, "pair %d: doubt %g, expected 0 to 0.5", i,
+				       p[i].doubt);
 		if (!isfinite(p[i].ref_chosen) || !isfinite(p[i].ref_rejected))
 			return err_set(e, RC_INVALID,
 				       "pair %d: reference log-probability is not finite", i);
@@ -90,7 +93,10 @@ static void pair_slopes(void *ctx, const struct pack *p, int from, int to, const
 		const struct train_pair *q = &r->pairs[r->first + a / 2];
 		struct answer_sums c;
 		struct dpo_pair in = read_pair(r, p, a, q, logp, hit, &c);
-		struct dpo_result d = dpo_loss(s, &in);
+		struct dpo_settings own = *s;
+		if (q->doubt > 0)
+			own.label_smoothing = q->doubt;
+		struct dpo_result d = dpo_loss(&own, &in);
 		int head = train_common(q);
 
 		add_metrics(r, &in, &d, &c);

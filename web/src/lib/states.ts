@@ -42,7 +42,7 @@ export function lookOf(state: string | null | undefined): StateLook {
 
 export const JOB_STATES = ["running", "ready", "delayed", "failed", "blocked", "done", "cancelled", "skipped"];
 export const RUN_STATES = ["active", "paused", "draining", "done", "failed", "cancelled"];
-export const STAGES = ["import", "eft", "sft", "prompts", "generate", "judge", "pair", "reference", "dpo", "eval"];
+export const STAGES = ["import", "eft", "sft", "prompts", "generate", "judge", "pair", "reference", "dpo", "versus", "health", "eval"];
 
 export const STAGE_WORDS: Record<string, string> = {
 	import: "Import",
