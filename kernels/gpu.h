@@ -3,13 +3,14 @@
 
 #include "kernels/kernels.h"
 
-#define KERN_GPU_VERSION 1 /* raised when struct kern or an argument block changes its meaning */
+#define KERN_GPU_VERSION 2 /* raised when struct kern or an argument block changes its meaning */
 
 /* What the shared object exports as `pawl_gpu`. */
 struct kern_gpu {
 	int version;
 	size_t table_size;		   /* sizeof(struct kern) it was compiled with */
-	const struct kern *const *tables; /* "cuda" (bfloat16), "cuda-f32"; ends with NULL */
+	const struct kern *const *tables; /* "cuda", "cuda-steady" (bfloat16), "cuda-f32"; ends
+					 * with NULL */
 	/* How many devices there are; 0 says why (no driver, none visible). */
 	int (*devices)(char *why, size_t size);
 };

@@ -173,6 +173,17 @@ struct kern_adamw {
 	float bias1, bias2; /* 1 - beta^step */
 };
 
+/* What will be asked of a table, for scratch(). Sizes of a decoder, rows of its passes. */
+struct kern_sizes {
+	enum kern_format weights;
+	bool packed; /* they are; else plain, in `act` */
+	int width, ffn, heads, kv_heads, head_dim, vocab;
+	int rows;	/* of the largest pass */
+	int keys;	/* generation: of the longest sequence. Training: 0 */
+	int targets;	/* training: rows of the output head that are worked on at a time */
+	size_t trained; /* floats */
+};
+
 /* --- The table -------------------------------------------------------------------------------- */
 
 /* What a context is opened for. */
@@ -322,7 +333,9 @@ struct kern {
 
 	/* --- steps and draws --- */
 
-	void (*adamw)(struct kern_pool *, const struct kern_adamw *);
+	/* Of n arrays that do not overlap; those that differ in pointers and sizes alone and are
+	 * neighbours go together where a launch costs something. */
+	void (*adamw)(struct kern_pool *, const struct kern_adamw *, int n);
 	/* Sum of squares in double; blocks of 4096 elements, added in order. */
 	double (*sumsq)(struct kern_pool *, const float *x, size_t n);
 	/* y[i] = exp(x[i]), the exponential all ops use; relative error below 2e-7. */
@@ -333,6 +346,10 @@ struct kern {
 	/* Row-wise largest value and log-sum-exp of x[rows][ldx] (for scoring). */
 	void (*row_lse)(struct kern_pool *, float *max, float *lse, const float *x, int ldx,
 			int rows, int width);
+
+	/* Bytes that operations of these sizes take beside their arrays, from the same memory. NULL:
+	 * nothing to speak of, or counted elsewhere. */
+	size_t (*scratch)(enum kern_format act, const struct kern_sizes *);
 };
 
 /* Bytes of one activation. */

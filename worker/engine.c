@@ -22,7 +22,7 @@ static const char *gpu_name(enum kern_format format)
 {
 	if (str_starts(asked(), "cuda"))
 		return asked();
-	return format == KERN_F32 ? "cuda-f32" : "cuda";
+	return format == KERN_F32 ? "cuda-f32" : "cuda-steady";
 }
 
 /* NULL says why. */
@@ -35,7 +35,7 @@ static const struct kern *gpu_table(enum kern_format format, char *why, size_t s
 		return NULL;
 	k = kern_gpu_table(g, gpu_name(format));
 	if (!k)
-		str_fmt(why, size, "there is no such table; cuda and cuda-f32 are known");
+		str_fmt(why, size, "there is no such table; cuda, cuda-steady and cuda-f32 are known");
 	return k;
 }
 

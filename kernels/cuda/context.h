@@ -40,6 +40,7 @@ struct cu_graph {
 
 struct kern_pool {
 	enum kern_format act;
+	bool steady; /* packed products of one kernel, whatever the number of rows */
 	int device, multiprocessors, major, minor;
 	char name[256];
 	cu_stream stream, side;

@@ -22,6 +22,27 @@ static size_t rounded(size_t bytes)
 	return (bytes + 255) / 256 * 256;
 }
 
+/* Rows whose logits are made at a time. */
+static int rows_at_a_time(int rows, int vocab)
+{
+	int per = (int)(LOGITS_BYTES / ((size_t)vocab * sizeof(float))) / 64 * 64;
+
+	per = per < 64 ? 64 : per;
+	return rows < per ? rows : per;
+}
+
+size_t cu_head_scratch(enum kern_format act, int rows, int vocab)
+{
+	size_t v = (size_t)vocab, per = (size_t)rows_at_a_time(rows, vocab), n = (size_t)rows;
+	size_t own = rounded(per * v * sizeof(float)) + rounded(per * sizeof(float));
+	size_t slopes = act == KERN_F32 ? 0 : 2;
+
+	/* With logits of its own, or of the caller, who lends all rows. */
+	own += rounded(per * v * slopes);
+	slopes = rounded(n * v * slopes);
+	return (own > slopes ? own : slopes) + 256;
+}
+
 /* The caller's `probs` hold all rows, else as many as fit are worked on at a time. */
 static bool take_room(struct head *h)
 {
@@ -29,9 +50,7 @@ static bool take_room(struct head *h)
 	size_t row = (size_t)a->vocab * sizeof(float), logits, slopes, sums;
 	char *there;
 
-	h->per = (int)(LOGITS_BYTES / row) / 64 * 64;
-	h->per = h->per < 64 ? 64 : h->per;
-	h->per = a->rows < h->per || a->probs ? a->rows : h->per;
+	h->per = a->probs ? a->rows : rows_at_a_time(a->rows, a->vocab);
 	logits = a->probs ? 0 : rounded((size_t)h->per * row);
 	slopes = a->g && h->p->act != KERN_F32
 			 ? rounded((size_t)h->per * (size_t)a->vocab * act_bytes(h->p))

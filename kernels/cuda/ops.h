@@ -35,7 +35,12 @@ void cu_gemm_logits(struct kern_pool *p, enum kern_format f, float *c, int ldc, 
 void cu_gemm_packed_back(struct kern_pool *p, enum kern_format f, void *c, int ldc, const void *a,
 			 int lda, const void *wp, int m, int n, int k, bool acc);
 
+/* scratch.c */
+size_t cu_scratch_most(enum kern_format act, const struct kern_sizes *s);
+
 /* head.c */
+/* The most that it takes for so many rows. */
+size_t cu_head_scratch(enum kern_format act, int rows, int vocab);
 void cu_logprob(struct kern_pool *p, const struct kern_logprob *a);
 
 #ifdef __cplusplus

@@ -3,9 +3,6 @@
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/ops.h"
 
-#define FEW 64	   /* rows that our own kernel multiplies with bfloat16 weights */
-#define FEW_INT8 256 /* and with int8, which cuBLAS would have to have widened */
-
 static size_t bytes_of(enum kern_format f)
 {
 	return f == KERN_BF16 ? 2 : 4;
@@ -85,34 +82,23 @@ void cu_gemm_tn(struct kern_pool *p, enum kern_format f, float *c, int ldc, cons
 
 /* --- packed weights --------------------------------------------------------------------------- */
 
-/* The weight as an array in format `*f` with rows of k: as it lies, or widened into scratch. */
+/* The weight as an array in format `*f` with rows of k: as it lies, or in `act` in scratch. A table of
+ * bfloat16 rounds floats; nobody keeps them there for speed. */
 static const void *opened(struct kern_pool *p, enum kern_format *f, const void *wp, int n, int k)
 {
-	enum kern_format as = *f == KERN_Q8 ? p->act : *f;
+	size_t all = (size_t)n * (size_t)k;
+	enum kern_format from = *f;
 	void *there;
 
-	if (*f != KERN_Q8)
+	if (from == KERN_BF16 || from == p->act)
 		return wp;
-	*f = as;
-	there = cu_scratch(p, CU_SCRATCH_FACTOR, (size_t)n * (size_t)k * bytes_of(as));
-	if (there)
-		cu_unpack_q8(p->stream, as, there, wp, n, k);
+	*f = p->act;
+	there = cu_scratch(p, CU_SCRATCH_FACTOR, all * bytes_of(p->act));
+	if (there && from == KERN_Q8)
+		cu_unpack_q8(p->stream, p->act, there, wp, n, k);
+	else if (there)
+		cu_narrow(p->stream, there, wp, all);
 	return there;
-}
-
-/* Few rows: a kernel of our own, which reads the weight once as it is kept. */
-static bool few(struct kern_pool *p, enum kern_format f, enum kern_format out, void *c, int ldc,
-		const void *a, int lda, const void *wp, int m, int n, int k, bool acc)
-{
-	void *scratch, *counts;
-
-	if (m > (f == KERN_Q8 ? FEW_INT8 : FEW) || !cu_small_takes(p->act, f, a, lda, wp, k))
-		return false;
-	scratch = cu_scratch(p, CU_SCRATCH_FACTOR, cu_small_scratch(m, n, k) + 64);
-	counts = cu_scratch(p, CU_SCRATCH_ZEROS, CU_SMALL_COUNTS);
-	if (scratch && counts)
-		cu_small(p->stream, f, out, c, ldc, a, lda, wp, m, n, k, acc, scratch, counts);
-	return true;
 }
 
 /* On a float table a bfloat16 weight is there already, and the other factor alone is rounded. */
@@ -123,7 +109,7 @@ static void with_weight(struct kern_pool *p, enum cu_product kind, enum kern_for
 	int inner = kind == CU_NT ? k : n, cols = kind == CU_NT ? n : k;
 	struct cu_gemm g = {kind, f, out, m, cols, inner, a, NULL, lda, k, c, ldc, acc};
 
-	if (m <= 0 || (kind == CU_NT && few(p, f, out, c, ldc, a, lda, wp, m, n, k, acc)))
+	if (m <= 0)
 		return;
 	g.b = opened(p, &g.in, wp, n, k);
 	if (!g.b)
@@ -144,6 +130,14 @@ static void with_weight(struct kern_pool *p, enum cu_product kind, enum kern_for
  * for int8 even though it has to be widened first. */
 #define FEW_ROWS 64
 #define FEW_ROWS_Q8 256
+#define STEADY_ROWS 4096 /* more than a pass of generation has */
+
+static int few_rows(const struct kern_pool *p, enum kern_format f)
+{
+	if (p->steady)
+		return STEADY_ROWS;
+	return f == KERN_Q8 ? FEW_ROWS_Q8 : FEW_ROWS;
+}
 
 /* False: nothing was done, too many rows or not aligned. */
 static bool with_few_rows(struct kern_pool *p, enum kern_format f, enum kern_format out, void *c,
@@ -153,7 +147,7 @@ static bool with_few_rows(struct kern_pool *p, enum kern_format f, enum kern_for
 	size_t bytes = cu_small_scratch(m, n, k);
 	void *scratch, *counts;
 
-	if (m > (f == KERN_Q8 ? FEW_ROWS_Q8 : FEW_ROWS) || n <= 0 ||
+	if (m > few_rows(p, f) || n <= 0 ||
 	    !cu_small_takes(p->act, f, a, lda, wp, k))
 		return false;
 	scratch = cu_scratch(p, CU_SCRATCH_FACTOR, bytes ? bytes : 64);

@@ -1,4 +1,5 @@
-/* The tables "cuda" (activations in bfloat16) and "cuda-f32": every operation is a launch of launch.h
+/* The tables "cuda" (activations in bfloat16), "cuda-steady" (the same, and a row of a packed product
+ * never depends on how many others there are) and "cuda-f32": every operation is a launch of launch.h
  * into the context's stream, with scratch where it needs some. */
 #include "kernels/cuda/ops.h"
 #include "kernels/gpu.h"
@@ -13,6 +14,15 @@
 static struct kern_pool *open_bf16(const struct kern_open *o, char *why, size_t size)
 {
 	return cu_open(KERN_BF16, o, why, size);
+}
+
+static struct kern_pool *open_steady(const struct kern_open *o, char *why, size_t size)
+{
+	struct kern_pool *p = cu_open(KERN_BF16, o, why, size);
+
+	if (p)
+		p->steady = true;
+	return p;
 }
 
 static struct kern_pool *open_f32(const struct kern_open *o, char *why, size_t size)
@@ -180,9 +190,9 @@ static void dropout(struct kern_pool *p, void *x, size_t n, float part, const ui
 		cu_dropout(p->stream, p->act, x, n, part, key, stream);
 }
 
-static void adamw(struct kern_pool *p, const struct kern_adamw *a)
+static void adamw(struct kern_pool *p, const struct kern_adamw *a, int n)
 {
-	cu_adamw(p->stream, p->act, a, 1);
+	cu_adamw(p->stream, p->act, a, n);
 }
 
 /* Results of `bytes` at p->lent_there become the program's at p->lent. */
@@ -253,12 +263,13 @@ static void row_lse(struct kern_pool *p, float *max, float *lse, const float *x,
 		.embed_back = embed_back, .gather = gather, .spread = spread,                      \
 		.logprob = cu_logprob, .add = add, .scale = scale, .bias = bias,                   \
 		.bias_back = bias_back, .dropout = dropout, .adamw = adamw, .sumsq = sumsq,        \
-		.vexp = vexp, .draw = draw, .row_lse = row_lse,                                    \
+		.vexp = vexp, .draw = draw, .row_lse = row_lse, .scratch = cu_scratch_most,        \
 	}
 
 static const struct kern cuda = TABLE("cuda", KERN_BF16, open_bf16);
+static const struct kern cuda_steady = TABLE("cuda-steady", KERN_BF16, open_steady);
 static const struct kern cuda_f32 = TABLE("cuda-f32", KERN_F32, open_f32);
-static const struct kern *const tables[] = {&cuda, &cuda_f32, NULL};
+static const struct kern *const tables[] = {&cuda, &cuda_steady, &cuda_f32, NULL};
 
 static int devices(char *why, size_t size)
 {

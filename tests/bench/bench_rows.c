@@ -67,7 +67,7 @@ static void run_adamw(struct run *r)
 						  .beta2 = 0.999f,
 						  .eps = 1e-8f,
 						  .bias1 = 1,
-						  .bias2 = 1});
+						  .bias2 = 1}, 1);
 }
 static void run_sumsq(struct run *r)
 {

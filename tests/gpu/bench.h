@@ -70,7 +70,7 @@ struct bench_step {
 	double share;		     /* of the large product's rate, recomputation counted */
 	double loss;
 	double snapshot_s, snapshot_bytes; /* parameters and moments to pinned memory */
-	size_t planned, taken;		   /* bytes of the device */
+	size_t planned, scratch, taken; /* bytes of the device; scratch is part of the plan */
 };
 /* False: not enough memory, and said. */
 bool bench_train(const struct bench *b, const struct bench_shape *s, enum bench_kind kind,

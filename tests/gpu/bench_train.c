@@ -195,13 +195,14 @@ static size_t room(const struct bench *b)
 }
 
 /* What it is said to take, or false: it does not fit. */
-static bool plan(const struct setting *t, size_t *out)
+static bool plan(const struct setting *t, struct bench_step *out)
 {
 	struct memory_plan p;
 	struct err e = {0};
 	enum rc rc = memory_plan(t->m, t->b->g->k, &t->o, room(t->b), &p, &e);
 
-	*out = p.needed + t->frozen.bytes;
+	out->planned = p.needed + t->frozen.bytes;
+	out->scratch = p.scratch;
 	if (rc != RC_OK)
 		printf("%-9s %s\n", t->s->name, e.text);
 	return rc == RC_OK;
@@ -264,7 +265,7 @@ bool bench_train(const struct bench *b, const struct bench_shape *s, enum bench_
 	if (t.lora)
 		t.frozen = bench_weights(b, s, WEIGHTS_TRAIN);
 	t.o = options(&t);
-	fits = plan(&t, &out->planned);
+	fits = plan(&t, out);
 	if (fits) {
 		make_batch(&t);
 		bench_must(trainer_new(t.m, b->g->k, b->g->pool, &t.o, &t.tr, &e), e.text);

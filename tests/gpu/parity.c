@@ -290,7 +290,7 @@ static void do_step(struct task *t)
 	a.v = positive;
 	if (k->host)
 		a.working = NULL;
-	k->adamw(p, &a);
+	k->adamw(p, &a, 1);
 	take_floats(t, w, all);
 	take_floats(t, mm, all);
 	take_floats(t, positive, all);

@@ -172,7 +172,7 @@ void test_cuda_step__adamw_is_the_cpus(void)
 		b[i].v = dev(v, n * 4);
 		b[i].g = dev(g, n * 4);
 		b[i].working = half;
-		fused()->adamw(threads(), &a[i]);
+		fused()->adamw(threads(), &a[i], 1);
 	}
 	cu_adamw(NULL, KERN_BF16, b, N);
 	CHECK_EQ(cuemu_kernels(), 0);

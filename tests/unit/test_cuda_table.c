@@ -81,3 +81,72 @@ void test_cuda_table__recorded_passes(void)
 	g.k->release(g.pool, there, sizeof x);
 	gpu_close(&g);
 }
+
+enum { N = 40, K = 48, MANY = 300 };
+
+/* Row `row` of a product of m rows from that one on. */
+static void product(const struct gpu *g, enum kern_format f, const void *wp, const char *a, int row,
+		    int m, float *out)
+{
+	char *c = gpu_poison(g, (size_t)m * N);
+
+	g->k->gemm_packed(g->pool, f, c, N, kern_at(g->k, a, (size_t)row * K), K, wp, m, N, K, false);
+	gpu_read(g, out, c, (size_t)m * N);
+	gpu_free(g, c);
+}
+
+static void *packed(const struct gpu *g, enum kern_format f, float *here)
+{
+	float *w = gpu_floats(g, (size_t)N * K, 1, 3, here);
+	void *wp = gpu_room(g, g->k->pack_size(f, N, K));
+
+	g->k->pack(g->pool, f, wp, N, K, w, K, 0, N);
+	gpu_free(g, w);
+	return wp;
+}
+
+/* One row, a few, and more than any kernel takes at a time: the same bits in each. */
+void test_cuda_table__a_steady_row_knows_no_others(void)
+{
+	static const int sizes[] = {1, 7, 64, 65, 150, MANY};
+	static float all[MANY * N], some[MANY * N];
+	struct gpu g = emulated("cuda-steady");
+
+	for (int f = KERN_BF16; f <= KERN_Q8; f++) {
+		void *wp = packed(&g, (enum kern_format)f, NULL);
+		char *a = gpu_numbers(&g, (size_t)MANY * K, 1, 5, NULL);
+
+		product(&g, (enum kern_format)f, wp, a, 0, MANY, all);
+		for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+			int row = MANY - sizes[i];
+
+			product(&g, (enum kern_format)f, wp, a, row, sizes[i], some);
+			check_same(some, all + (size_t)row * N, (size_t)sizes[i] * N);
+		}
+		gpu_free(&g, wp);
+		gpu_free(&g, a);
+	}
+	gpu_close(&g);
+}
+
+/* Floats packed on a table of bfloat16, which nobody keeps there: rounded, not misread. */
+void test_cuda_table__packed_floats_are_rounded_in_bf16(void)
+{
+	static float w[N * K], a[70 * K], got[70 * N];
+	struct gpu g = emulated("cuda");
+	void *wp = packed(&g, KERN_F32, w);
+	char *x = gpu_numbers(&g, 70 * K, 1, 5, a);
+
+	product(&g, KERN_F32, wp, x, 0, 70, got);
+	for (int i = 0; i < 70; i++)
+		for (int j = 0; j < N; j++) {
+			double want = 0;
+
+			for (int k = 0; k < K; k++)
+				want += (double)a[i * K + k] * (double)rounded_bf16(w[j * K + k]);
+			CHECK_NEAR((double)got[i * N + j], want, 2e-2 * (1 + fabs(want)));
+		}
+	gpu_free(&g, wp);
+	gpu_free(&g, x);
+	gpu_close(&g);
+}

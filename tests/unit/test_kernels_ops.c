@@ -401,7 +401,7 @@ void test_kernels_ops__adamw_is_the_published_update(void)
 					       .bias1 = (float)(1 - pow(0.9, t)),
 					       .bias2 = (float)(1 - pow(0.95, t))};
 
-			k->adamw(pool, &a);
+			k->adamw(pool, &a, 1);
 			for (int i = 0; i < N; i++) {
 				double gi = 0.5 * (double)g[i];
 

@@ -30,16 +30,15 @@ static enum rc open_engine(const struct model *m, const struct model_source *fil
 			   struct kern_pool *pool, const struct infer_opts *opts,
 			   struct infer **out, struct err *e)
 {
-	struct infer_opts o = plan_filled(&m->cfg, opts);
+	struct infer_opts o = *opts;
 	enum rc rc = plan_opts_check(opts, e);
 	struct infer *f;
 
-	coll_agree_i64(o.coll, &o.kv_tokens, 1, COLL_MIN);
-
 	*out = NULL;
-	o.memory_max = o.memory_max ? o.memory_max : mirror_room(kern, pool);
-	if (ready && o.memory_max) /* They are not among what is left. */
-		o.memory_max += ready->bytes;
+	if (!o.memory_max) /* What is ready is not among what is left. */
+		o.memory_max = mirror_room(kern, pool) + (ready ? ready->bytes : 0);
+	o = plan_filled(&m->cfg, kern, &o);
+	coll_agree_i64(o.coll, &o.kv_tokens, 1, COLL_MIN);
 	if (rc || (rc = weights_check(&m->cfg, kern, o.weights, e)) ||
 	    (rc = plan_check(&m->cfg, kern, kern->host ? kern_pool_threads(pool) : 1, &o, e)))
 		return rc;

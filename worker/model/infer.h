@@ -44,7 +44,7 @@ struct infer_opts {
 
 /* What it takes, in bytes; known before anything is loaded. */
 struct infer_plan {
-	size_t weights, cache, activations, sampling, total;
+	size_t weights, cache, activations, sampling, scratch, total;
 };
 
 enum infer_finish { INFER_UNDONE, INFER_STOP, INFER_LENGTH };

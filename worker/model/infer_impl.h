@@ -11,7 +11,8 @@
 
 enum rc plan_opts_check(const struct infer_opts *o, struct err *e);
 /* What stands for the zeros of the options. */
-struct infer_opts plan_filled(const struct model_config *cfg, const struct infer_opts *o);
+struct infer_opts plan_filled(const struct model_config *cfg, const struct kern *kern,
+			      const struct infer_opts *o);
 enum kern_format plan_cache_format(const struct infer_opts *o);
 int plan_blocks(int64_t tokens);
 /* Longest sequence that positions and cache allow. */

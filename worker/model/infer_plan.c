@@ -23,15 +23,37 @@ static size_t block_bytes(const struct model_config *cfg, const struct infer_opt
 	       kern_kv_bytes(plan_cache_format(o), cfg->n_kv_heads, cfg->head_dim);
 }
 
-struct infer_opts plan_filled(const struct model_config *cfg, const struct infer_opts *o)
+/* Of a device, whose cache is really there: a quarter of it, or what the weights leave. */
+static size_t device_cache_bytes(const struct model_config *cfg, const struct kern *kern,
+				 const struct infer_opts *o)
+{
+	struct infer_opts one = *o;
+	size_t others, bytes = o->memory_max / 4;
+
+	one.kv_tokens = cfg->max_pos;
+	others = infer_plan(cfg, kern, 1, &one).total;
+	if (others >= o->memory_max)
+		return 0;
+	return o->memory_max - others < bytes ? o->memory_max - others : bytes;
+}
+
+static size_t cache_bytes(const struct infer_opts *o)
+{
+	size_t bytes = (o->memory_max ? o->memory_max : mem_available()) / 4;
+
+	bytes = bytes < KV_LEAST_BYTES ? KV_LEAST_BYTES : bytes;
+	return bytes > KV_MOST_BYTES ? KV_MOST_BYTES : bytes;
+}
+
+struct infer_opts plan_filled(const struct model_config *cfg, const struct kern *kern,
+			      const struct infer_opts *o)
 {
 	struct infer_opts f = *o;
 
 	if (f.kv_tokens == 0) {
-		size_t bytes = (o->memory_max ? o->memory_max : mem_available()) / 4;
+		size_t bytes = kern->host || o->memory_max == 0 ? cache_bytes(o)
+							       : device_cache_bytes(cfg, kern, o);
 
-		bytes = bytes < KV_LEAST_BYTES ? KV_LEAST_BYTES : bytes;
-		bytes = bytes > KV_MOST_BYTES ? KV_MOST_BYTES : bytes;
 		f.kv_tokens = (int64_t)(bytes / block_bytes(cfg, o) * KERN_PAGE);
 		f.kv_tokens = f.kv_tokens > KV_DEFAULT_TOKENS ? KV_DEFAULT_TOKENS : f.kv_tokens;
 		f.kv_tokens = f.kv_tokens < 16384 ? 16384 : f.kv_tokens;
@@ -51,10 +73,27 @@ int plan_context(const struct model_config *cfg, const struct infer_opts *o)
 	return o->kv_tokens < cfg->max_pos ? (int)o->kv_tokens : cfg->max_pos;
 }
 
+static size_t device_scratch(const struct model_config *c, const struct kern *k,
+			     const struct infer_opts *o)
+{
+	struct kern_sizes s = {.weights = o->weights,
+			       .packed = true,
+			       .width = c->dim,
+			       .ffn = c->ffn_dim,
+			       .heads = c->n_heads,
+			       .kv_heads = c->n_kv_heads,
+			       .head_dim = c->head_dim,
+			       .vocab = model_vocab_span(c).n,
+			       .rows = o->max_batch + o->chunk,
+			       .keys = plan_context(c, o)};
+
+	return k->scratch(k->act, &s);
+}
+
 struct infer_plan infer_plan(const struct model_config *cfg, const struct kern *kern, int threads,
 			     const struct infer_opts *opts)
 {
-	struct infer_opts o = plan_filled(cfg, opts);
+	struct infer_opts o = plan_filled(cfg, kern, opts);
 	struct infer_plan p = {
 		.weights = weights_bytes(cfg, kern, o.weights, WEIGHTS_GENERATE),
 		.cache = (size_t)plan_blocks(o.kv_tokens) * block_bytes(cfg, &o),
@@ -62,7 +101,9 @@ struct infer_plan infer_plan(const struct model_config *cfg, const struct kern *
 		.sampling = (size_t)threads * 3 * sizeof(float) * (size_t)cfg->vocab,
 	};
 
-	p.total = p.weights + p.cache + p.activations + p.sampling;
+	if (kern->scratch)
+		p.scratch = device_scratch(cfg, kern, &o);
+	p.total = p.weights + p.cache + p.activations + p.sampling + p.scratch;
 	return p;
 }
 
@@ -78,19 +119,19 @@ enum rc plan_check(const struct model_config *cfg, const struct kern *kern, int 
 
 	log_info("infer", "memory",
 		 "weights=%s mib=%.1f weights_mib=%.1f cache_mib=%.1f activations_mib=%.1f "
-		 "sampling_mib=%.1f available_mib=%.0f",
+		 "sampling_mib=%.1f scratch_mib=%.1f available_mib=%.0f",
 		 weights_format_name(o->weights), mib(p.total), mib(p.weights), mib(p.cache),
-		 mib(p.activations), mib(p.sampling), mib(o->memory_max));
+		 mib(p.activations), mib(p.sampling), mib(p.scratch), mib(o->memory_max));
 	if (o->memory_max == 0 || p.total <= o->memory_max)
 		return RC_OK;
 	return err_set(
 		e, RC_NOMEM,
 		"generation needs %.0f MiB (weights as %s %.0f, a cache of %lld tokens %.0f, "
-		"activations %.0f, sampling %.0f), but %.0f are available; a smaller cache%s "
+		"activations %.0f, sampling %.0f, scratch %.0f), but %.0f are available; a smaller cache%s "
 		"would need less",
 		mib(p.total), weights_format_name(o->weights), mib(p.weights),
 		(long long)o->kv_tokens, mib(p.cache), mib(p.activations), mib(p.sampling),
-		mib(o->memory_max),
+		mib(p.scratch), mib(o->memory_max),
 		o->weights == KERN_F32	  ? " or weights as bf16 or q8"
 		: o->weights == KERN_BF16 ? " or weights as q8"
 					  : "");

@@ -26,6 +26,26 @@ static size_t scratch_bytes(const struct model *m, const struct train_opts *o, i
 	return SCRATCH_BYTES + sizeof(float) * (left + head);
 }
 
+/* The same on a back end that says itself what it takes. */
+static size_t device_scratch(const struct model *m, const struct kern *k, const struct train_opts *o,
+			     int rows, int softmax_rows)
+{
+	const struct model_config *c = &m->cfg;
+	struct kern_sizes s = {.weights = k->act == KERN_BF16 ? KERN_BF16 : o->format,
+			       .width = c->dim,
+			       .ffn = c->ffn_dim,
+			       .heads = c->n_heads,
+			       .kv_heads = c->n_kv_heads,
+			       .head_dim = c->head_dim,
+			       .vocab = model_vocab_span(c).n,
+			       .rows = rows,
+			       .targets = softmax_rows,
+			       .trained = o->lora ? o->lora->n_params : m->n_params};
+
+	s.packed = train_base_format(o, k, &s.weights);
+	return k->scratch(k->act, &s);
+}
+
 static void choose(struct memory_plan *p, bool recompute)
 {
 	p->recompute = recompute;
@@ -70,12 +90,14 @@ enum rc memory_plan(const struct model *m, const struct kern *k, const struct tr
 	struct llama_bytes b = llama_size(m, k, &lo);
 	struct memory_plan *p = out;
 
-	*p = (struct memory_plan){.weights = m->n_params * sizeof(float) + (o->lora ? slab : 0),
+	*p = (struct memory_plan){.weights = (m->params ? m->n_params * sizeof(float) : 0) +
+					     (o->lora ? slab : 0),
 				  .gradients = slab,
 				  .moments = 2 * slab / (size_t)coll_ranks(o->data)};
 	p->brought = brought_bytes(m, k, o, slab);
 	p->head = b.head;
-	p->scratch = scratch_bytes(m, o, lo.max_tokens, b.softmax_rows);
+	p->scratch = k->scratch ? device_scratch(m, k, o, lo.max_tokens, b.softmax_rows)
+				: scratch_bytes(m, o, lo.max_tokens, b.softmax_rows);
 	lo.recompute = false;
 	p->kept = llama_size(m, k, &lo).body;
 	lo.recompute = true;

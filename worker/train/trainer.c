@@ -155,6 +155,7 @@ static enum rc allocate(struct trainer *tr, struct err *e)
 	tr->logit = mem_array(targets, sizeof *tr->logit);
 	tr->g = mem_array(targets, sizeof *tr->g);
 	tr->hit = mem_array(targets, sizeof *tr->hit);
+	tr->updates = mem_array((size_t)tr->set.n_tensors, sizeof *tr->updates);
 	if ((rc = pack_new(lo.max_tokens, TRAIN_SEQS_PER_PACK, &tr->pack, e)) != RC_OK)
 		return rc;
 	return llama_new(tr->m, tr->k, tr->pool, &lo, &tr->llama, e);
@@ -214,6 +215,7 @@ void trainer_free(struct trainer *tr)
 	free(tr->logit);
 	free(tr->g);
 	free(tr->hit);
+	free(tr->updates);
 	free(tr);
 }
 
@@ -236,6 +238,31 @@ void trainer_run_pack(struct trainer *tr, const struct llama_loss *loss, int ste
 	tr->fresh = false;
 }
 
+/* Updates of what this rank has of the tensors that decay, or of the others: from `n` on. */
+static int add_updates(struct trainer *tr, const struct kern_adamw *common, bool decays, int n)
+{
+	for (int i = 0; i < tr->set.n_tensors; i++) {
+		const struct tensor_ref *r = &tr->set.tensors[i];
+		size_t from = r->offset, to = from + tensor_size(r);
+		struct kern_adamw *a = &tr->updates[n];
+
+		from = from > tr->own.from ? from : tr->own.from;
+		to = to < tr->own.to ? to : tr->own.to;
+		if (from >= to || (r->cols > 0) != decays)
+			continue;
+		*a = *common;
+		a->n = to - from;
+		a->p = tr->master + from;
+		a->m = tr->adam_m + (from - tr->own.from);
+		a->v = tr->adam_v + (from - tr->own.from);
+		a->g = tr->grads + from;
+		a->working = tr->work == tr->master ? NULL : kern_at(tr->k, tr->work, from);
+		a->decay = decays ? (float)tr->o.weight_decay : 0;
+		n++;
+	}
+	return n;
+}
+
 /* One AdamW update of every tensor; only matrices decay. */
 static void apply_adamw(struct trainer *tr, double lr, double scale)
 {
@@ -247,24 +274,10 @@ static void apply_adamw(struct trainer *tr, double lr, double scale)
 			       .eps = (float)tr->o.eps,
 			       .bias1 = (float)(1 - pow(tr->o.beta1, t)),
 			       .bias2 = (float)(1 - pow(tr->o.beta2, t))};
+	int n = add_updates(tr, &a, true, 0);
 
-	for (int i = 0; i < tr->set.n_tensors; i++) {
-		const struct tensor_ref *r = &tr->set.tensors[i];
-		size_t from = r->offset, to = from + tensor_size(r);
-
-		from = from > tr->own.from ? from : tr->own.from;
-		to = to < tr->own.to ? to : tr->own.to;
-		if (from >= to)
-			continue;
-		a.n = to - from;
-		a.p = tr->master + from;
-		a.m = tr->adam_m + (from - tr->own.from);
-		a.v = tr->adam_v + (from - tr->own.from);
-		a.g = tr->grads + from;
-		a.working = tr->work == tr->master ? NULL : kern_at(tr->k, tr->work, from);
-		a.decay = r->cols ? (float)tr->o.weight_decay : 0;
-		tr->k->adamw(tr->pool, &a);
-	}
+	n = add_updates(tr, &a, false, n);
+	tr->k->adamw(tr->pool, tr->updates, n);
 }
 
 enum rc trainer_update(struct trainer *tr, int step, struct train_metrics *out, struct err *e)

@@ -36,6 +36,7 @@ struct trainer {
 	float *logp, *g;	/* owned, the program's; one per target of the pack */
 	float *entropy, *logit; /* likewise, of the last pack */
 	uint8_t *hit;		/* owned, likewise */
+	struct kern_adamw *updates; /* owned; [set.n_tensors], of the step at work */
 	int64_t adam_steps;
 };
 
