@@ -4,24 +4,13 @@
  * work (4 D flop forward, 10 D backward). Usage: bench_attn [threads] [name of a table]
  */
 #include "kernels/kernels.h"
+#include "tests/bench/clock.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define SECONDS_EACH 0.2
-
-/* One thread counts its own time, which others on the machine do not stretch. */
-static clockid_t clock_id = CLOCK_MONOTONIC;
-
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(clock_id, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static float *random_floats(size_t n)
 {
@@ -308,8 +297,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "bench_attn: no such table here\n");
 		return 1;
 	}
-	if (kern_pool_threads(pool) == 1)
-		clock_id = CLOCK_THREAD_CPUTIME_ID;
+	clock_of_threads(kern_pool_threads(pool));
 	struct peak peak = make_peak(k, pool);
 	printf("%s, %d threads; GFLOP/s and share of the peak\n", k->name, kern_pool_threads(pool));
 	for (size_t i = 0; i < sizeof packed / sizeof packed[0]; i++)

@@ -4,44 +4,17 @@
  * Usage: bench_kernels [threads [M N K]]
  */
 #include "kernels/kernels.h"
+#include "tests/bench/clock.h"
 #include "tests/bench/limits.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <time.h>
 
 #define ROUNDS 4
 #define SLICE_S 0.04 /* of one product in a round */
 #define READ_BOUND 4 /* rows up to which reading weights is what takes the time */
-#define HUGE_PAGE (2u << 20)
-
-/* One thread counts its own time, which others on the machine do not stretch. */
-static clockid_t clock_id = CLOCK_MONOTONIC;
-
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(clock_id, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void *memory(size_t size)
-{
-	size_t rounded = (size + HUGE_PAGE) / HUGE_PAGE * HUGE_PAGE;
-	void *p = aligned_alloc(HUGE_PAGE, rounded);
-
-	if (!p) {
-		fprintf(stderr, "bench: no memory for %zu bytes\n", size);
-		exit(1);
-	}
-	madvise(p, rounded, MADV_HUGEPAGE);
-	memset(p, 0, rounded);
-	return p;
-}
 
 static float *floats(size_t n)
 {
@@ -184,8 +157,7 @@ int main(int argc, char **argv)
 	struct kern_pool *pool = kern_pool_new(threads);
 	struct limits l = limits_measure(pool, 0.3);
 
-	if (kern_pool_threads(pool) == 1)
-		clock_id = CLOCK_THREAD_CPUTIME_ID;
+	clock_of_threads(kern_pool_threads(pool));
 	printf("%s, %d threads; peaks f32 %.0f, bf16 %.0f, int8 %.0f GFLOP/s; reads memory %.1f, "
 	       "last cache %.1f GB/s\n",
 	       k->name, kern_pool_threads(pool), l.f32, l.bf16, l.int8, l.dram, l.l3);

@@ -3,27 +3,16 @@
  * bound by memory. Usage: bench_rows [threads] [name of a table]
  */
 #include "kernels/kernels.h"
+#include "tests/bench/clock.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define SECONDS_EACH 0.15
 
 enum { WIDTH = 768, VOCAB = 32000 };
-
-/* One thread counts its own time, which others on the machine do not stretch. */
-static clockid_t clock_id = CLOCK_MONOTONIC;
-
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(clock_id, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 struct run {
 	const struct kern *k;
@@ -136,8 +125,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "bench_rows: no such table here\n");
 		return 1;
 	}
-	if (kern_pool_threads(pool) == 1)
-		clock_id = CLOCK_THREAD_CPUTIME_ID;
+	clock_of_threads(kern_pool_threads(pool));
 	printf("%s, %d threads; GB/s (a copy at the same moment)\n", k->name,
 	       kern_pool_threads(pool));
 	printf("%-14s %21s %21s\n", "", "384 KiB", "47 MiB");

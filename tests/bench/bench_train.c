@@ -4,6 +4,7 @@
  *        bench_train memory [f32|bf16]     plan and peak of one step of 16 pairs x 256 tokens, 110M
  */
 #include "kernels/kernels.h"
+#include "tests/bench/limits.h"
 #include "worker/model/model.h"
 #include "worker/train/memory.h"
 #include "worker/train/trainer.h"
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 struct shape {
 	const char *name;
@@ -34,14 +34,6 @@ struct bench {
 	double seconds;
 	double rows; /* of a step */
 };
-
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void check(enum rc rc, const struct err *e)
 {
@@ -88,13 +80,13 @@ static void dpo_step(struct bench *b, int step)
 /* Seconds of the fastest step. */
 static double fastest(struct bench *b, void (*run)(struct bench *, int))
 {
-	double best = 1e9, end = now_s() + b->seconds;
+	double best = 1e9, end = bench_now_s() + b->seconds;
 
-	for (int s = 0; s < 2 || now_s() < end; s++) {
-		double t = now_s();
+	for (int s = 0; s < 2 || bench_now_s() < end; s++) {
+		double t = bench_now_s();
 
 		run(b, s);
-		t = now_s() - t;
+		t = bench_now_s() - t;
 		best = t < best ? t : best;
 	}
 	return best;

@@ -5,13 +5,13 @@
  * this is built (2.x). `make bench-gemm PEERS=1`. Usage: bench_gemm [threads [M N K]]
  */
 #include "kernels/kernels.h"
+#include "tests/bench/clock.h"
 
 #include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 
 #if defined(__has_include)
@@ -22,29 +22,6 @@
 
 #define ROUNDS 4
 #define SLICE_S 0.04 /* of one contestant per round */
-
-/* One thread counts its own time, which others on the machine do not stretch. */
-static clockid_t clock_id = CLOCK_MONOTONIC;
-
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(clock_id, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void *memory(size_t size)
-{
-	size_t huge = 2u << 20, rounded = (size + huge) / huge * huge;
-	void *p = aligned_alloc(huge, rounded);
-
-	if (!p)
-		exit(1);
-	madvise(p, rounded, MADV_HUGEPAGE);
-	memset(p, 0, rounded);
-	return p;
-}
 
 /* --- The product and who computes it ---------------------------------------------------------- */
 
@@ -403,8 +380,7 @@ int main(int argc, char **argv)
 
 	p.pool = kern_pool_new(p.threads);
 	p.threads = kern_pool_threads(p.pool);
-	if (p.threads == 1)
-		clock_id = CLOCK_THREAD_CPUTIME_ID;
+	clock_of_threads(p.threads);
 	snprintf(text, sizeof text, "%d", p.threads);
 	setenv("OMP_NUM_THREADS", text, 1); /* oneDNN asks OpenMP. */
 	open_blas(p.threads);
