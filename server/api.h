@@ -68,7 +68,10 @@ void api_ckpt_list(struct req *r);
 void api_ckpt_get(struct req *r);
 void api_ckpt_content(struct req *r);
 void api_blob_get(struct req *r);
+/* api_upload.c */
 void api_blob_put(struct req *r);
+void api_upload_get(struct req *r);
+void api_upload_put(struct req *r);
 /* api_compare.c */
 void api_compare(struct req *r);
 /* events.c */

@@ -1,8 +1,7 @@
 /* Checkpoints: listed with their lineage, downloaded as tar with ranges; and the blobs that workers
- * read and write when they cannot reach the store themselves. */
+ * read when they cannot reach the store themselves (api_upload.c is how they write). */
 #include "server/api.h"
 
-#include "base/fs.h"
 #include "base/jsonx.h"
 #include "base/sha256.h"
 #include "base/str.h"
@@ -15,14 +14,8 @@
 #include "server/view.h"
 #include "store/store.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#define SLICE (256u * 1024)
 
 /* --- lists --------------------------------------------------------------------------------- */
 
@@ -172,77 +165,4 @@ void api_ckpt_content(struct req *r)
 void api_blob_get(struct req *r)
 {
 	send_blob(r, r->args[0]);
-}
-
-/* Body to a fresh file; *hex is the digest of what came. */
-static enum rc receive(struct req *r, const char *path, char hex[SHA256_HEX_SIZE], struct err *e)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644), got = 0;
-	char *slice = malloc(SLICE);
-	uint8_t digest[SHA256_SIZE];
-	struct sha256 sha;
-	enum rc rc = RC_OK;
-
-	if (fd < 0 || !slice)
-		rc = err_set(e, err_from_errno(errno), "open %s: %m", path);
-	sha256_init(&sha);
-	while (!rc && (got = req_read(r, slice, SLICE)) > 0) {
-		sha256_add(&sha, slice, (size_t)got);
-		for (int at = 0; at < got && !rc;) {
-			ssize_t n = write(fd, slice + at, (size_t)(got - at));
-
-			if (n < 0 && errno != EINTR)
-				rc = err_set(e, err_from_errno(errno), "write %s: %m", path);
-			at += n > 0 ? (int)n : 0;
-		}
-	}
-	if (!rc && (got < 0 || r->body_read < r->body_len))
-		rc = err_set(e, RC_IO, "the upload broke off after %lld of %lld bytes",
-			     (long long)r->body_read, (long long)r->body_len);
-	sha256_end(&sha, digest);
-	sha256_hex(digest, hex);
-	free(slice);
-	if (fd >= 0)
-		close(fd);
-	return rc;
-}
-
-void api_blob_put(struct req *r)
-{
-	struct store *s = r->srv->store;
-	const char *want = r->args[0];
-	char tmp[PATH_MAX], got[SHA256_HEX_SIZE], named[SHA256_HEX_SIZE];
-	struct err e = {0};
-	int64_t size = 0;
-
-	if (!sha256_hex_valid(want) || r->body_len < 0) {
-		reply_problem(r, 400, "invalid",
-			      "expected a SHA-256 digest in the path and a Content-Length");
-		return;
-	}
-	if (store_has(s, want, &size, NULL) == RC_OK) {
-		r->close = r->body_len > 0; /* The body is not read. */
-		reply_json(r, 200,
-			   json_pack("{s:s, s:I, s:b}", "digest", want, "size", (json_int_t)size,
-				     "existed", 1));
-		return;
-	}
-	if (store_tmp(s, tmp, sizeof tmp, &e)) {
-		reply_err(r, &e);
-		return;
-	}
-	if (receive(r, tmp, got, &e)) {
-		unlink(tmp);
-		reply_err(r, &e);
-	} else if (strcmp(got, want) != 0) {
-		unlink(tmp);
-		reply_problem(r, 422, "digest", "the body's digest is %s, the path says %s", got,
-			      want);
-	} else if (store_take(s, tmp, named, &size, &e)) {
-		reply_err(r, &e);
-	} else {
-		reply_json(r, 201,
-			   json_pack("{s:s, s:I, s:b}", "digest", named, "size", (json_int_t)size,
-				     "existed", 0));
-	}
 }

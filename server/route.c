@@ -100,6 +100,8 @@ static const struct route routes[] = {
 	 api_work_log, 0},
 	{"GET",    V1 "worker/blobs/{}",          ROLE_WORKER,   "", api_blob_get, 0},
 	{"PUT",    V1 "worker/blobs/{}",          ROLE_WORKER,   "", api_blob_put, 0},
+	{"GET",    V1 "worker/blobs/{}/upload",   ROLE_WORKER,   "", api_upload_get, 0},
+	{"PUT",    V1 "worker/blobs/{}/upload",   ROLE_WORKER,   "offset size", api_upload_put, 0},
 };
 /* clang-format on */
 

@@ -96,6 +96,7 @@ static void read_conf(struct agent *a, const struct conf *c)
 	a->stages = mem_str(conf_str(c, "worker.stages"));
 	a->pools = mem_str(conf_str(c, "worker.pools"));
 	a->price_per_hour = conf_f64(c, "worker.price_per_hour");
+	a->client.piece = conf_i64(c, "worker.piece_bytes");
 	a->threads = (int)conf_i64(c, "worker.threads");
 	a->cache_bytes = conf_i64(c, "worker.cache_bytes");
 	a->idle_exit_ms = conf_i64(c, "worker.exit_when_idle_s") * 1000;

@@ -1,7 +1,9 @@
 #include "worker/client.h"
 
 #include "base/buf.h"
+#include "base/clk.h"
 #include "base/fetch.h"
+#include "base/fs.h"
 #include "base/jsonx.h"
 #include "base/log.h"
 #include "base/sha256.h"
@@ -17,6 +19,7 @@
 #define BLOB_TIMEOUT_MS (6 * 3600 * 1000LL) /* The lease, not this clock, ends a slow upload. */
 #define URL_MAX 1024
 #define BACKOFF_MAX_MS 15000
+#define PUTS_MAX 4
 
 static enum rc code_of(int status)
 {
@@ -108,8 +111,8 @@ enum rc client_blob_has(const struct client *c, const char *digest, bool *has, s
 	return rc;
 }
 
-enum rc client_blob_put(const struct client *c, const char *digest, const char *path,
-			struct err *e)
+static enum rc put_whole(const struct client *c, const char *digest, const char *path,
+			 struct err *e)
 {
 	char url[URL_MAX];
 	struct fetch_resp r = {0};
@@ -126,6 +129,85 @@ enum rc client_blob_put(const struct client *c, const char *digest, const char *
 		rc = refuse(&r, "sending a blob", e);
 	fetch_resp_release(&r);
 	return rc;
+}
+
+/* Where to go on; -1 when the server has all of it. */
+static enum rc upload_offset(const struct client *c, const char *url, int64_t *offset, struct err *e)
+{
+	struct fetch_req q = {.method = "GET", .url = url, .token = c->token};
+	struct fetch_resp r = {0};
+	json_t *v = NULL;
+	enum rc rc = fetch(&q, &r, e);
+
+	if (rc == RC_OK && code_of(r.status) != RC_OK)
+		rc = refuse(&r, "looking for an upload", e);
+	if (rc == RC_OK)
+		rc = read_reply(&r, "looking for an upload", &v, e);
+	if (rc == RC_OK)
+		*offset = jx_get_bool(v, "existed", false) ? -1 : jx_get_i64(v, "offset", 0);
+	json_decref(v);
+	fetch_resp_release(&r);
+	return rc;
+}
+
+static enum rc put_piece(const struct client *c, const char *url, const char *path, int64_t at,
+			 int64_t size, struct err *e)
+{
+	char to[URL_MAX + 64];
+	struct fetch_resp r = {0};
+
+	str_fmt(to, sizeof to, "%s?offset=%lld&size=%lld", url, (long long)at, (long long)size);
+	struct fetch_req q = {.method = "PUT",
+			      .url = to,
+			      .token = c->token,
+			      .body_file = path,
+			      .body_offset = at,
+			      .body_size = size - at < c->piece ? size - at : c->piece,
+			      .content_type = "application/x-tar",
+			      .timeout_ms = BLOB_TIMEOUT_MS};
+	enum rc rc = fetch(&q, &r, e);
+	if (rc == RC_OK && code_of(r.status) != RC_OK)
+		rc = refuse(&r, "sending a piece of a blob", e);
+	fetch_resp_release(&r);
+	return rc;
+}
+
+/* Each piece anew from where the server is; given up when PUTS_MAX in a row brought it no further. */
+static enum rc put_pieces(const struct client *c, const char *digest, const char *path, int64_t size,
+			  struct err *e)
+{
+	char url[URL_MAX];
+	int64_t at = 0, before = -1;
+	int futile = 0;
+	enum rc rc;
+
+	blob_url(c, digest, url);
+	size_t len = strlen(url);
+	str_fmt(url + len, sizeof url - len, "/upload");
+	while ((rc = upload_offset(c, url, &at, e)) == RC_OK && at >= 0) {
+		futile = at > before ? 0 : futile + 1;
+		before = at;
+		if (futile == PUTS_MAX)
+			return err_set(e, RC_UNREACHABLE, "blob %.12s stays at %lld of %lld bytes",
+				       digest, (long long)at, (long long)size);
+		/* All of it may be there and not yet be named: then nothing more is sent. */
+		rc = put_piece(c, url, path, at, size, e);
+		if (rc != RC_OK && rc != RC_CONFLICT && rc != RC_UNREACHABLE && rc != RC_TIMEOUT)
+			return rc;
+		if (rc != RC_OK && futile > 0)
+			clk_sleep_ms(client_backoff_ms(futile));
+		*e = (struct err){0};
+	}
+	return rc;
+}
+
+enum rc client_blob_put(const struct client *c, const char *digest, const char *path,
+			struct err *e)
+{
+	int64_t size = fs_size(path);
+
+	return size > c->piece ? put_pieces(c, digest, path, size, e)
+			       : put_whole(c, digest, path, e);
 }
 
 static int write_sink(void *ctx, const void *data, size_t len)

@@ -17,6 +17,7 @@
 struct client {
 	char url[512];   /* server, no trailing slash */
 	char token[256]; /* bearer */
+	int64_t piece;   /* larger blobs are sent in pieces of so many bytes */
 };
 
 /* POST /api/v1/worker/<what>. `body` is consumed. *reply is a new reference, or NULL on 204; `reply`
@@ -24,6 +25,7 @@ struct client {
 enum rc client_post(const struct client *c, const char *what, json_t *body, int64_t timeout_ms,
 		    json_t **reply, struct err *e);
 enum rc client_blob_has(const struct client *c, const char *digest, bool *has, struct err *e);
+/* Goes on where an earlier try, also of another process, broke off. */
 enum rc client_blob_put(const struct client *c, const char *digest, const char *path,
 			struct err *e);
 enum rc client_blob_get(const struct client *c, const char *digest, const char *path,

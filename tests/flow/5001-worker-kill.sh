@@ -46,9 +46,9 @@ outputs >"$FLOW_DIR/first.txt"
 # An adapter is trained over several jobs: the state goes from one to the next.
 [ "$(grep -c '^1\.dpo\..* state ' "$FLOW_DIR/first.txt")" -ge 2 ] || fail "preferences were one job only"
 
-# The worker without access to the store's files goes through the server. Two of them, killed often.
+# The worker without access to the store's files goes through the server, in pieces. Two of them, killed often.
 mkdir -p "$FLOW_DIR/elsewhere"
-start_worker two --worker-store "file://$FLOW_DIR/elsewhere/none"
+start_worker two --worker-store "file://$FLOW_DIR/elsewhere/none" --worker-piece-bytes 20000
 submit second
 t0=$SECONDS
 kills=0 round=0
@@ -67,7 +67,7 @@ while ! finished && [ $round -lt 60 ]; do
 			for x in $(pgrep -P "${!v}" 2>/dev/null); do kill -9 "$x" 2>/dev/null && kills=$((kills + 1)); done
 		done ;;
 	2) kill -9 "$one_pid" 2>/dev/null; wait "$one_pid" 2>/dev/null; kills=$((kills + 1)); seen[one]=0; start_worker one ;;
-	4) stop two TERM; is "$code" 0 "exit code after SIGTERM"; seen[two]=0; start_worker two --worker-store "file://$FLOW_DIR/elsewhere/none" ;;
+	4) stop two TERM; is "$code" 0 "exit code after SIGTERM"; seen[two]=0; start_worker two --worker-store "file://$FLOW_DIR/elsewhere/none" --worker-piece-bytes 20000 ;;
 	6) kill -9 "$server_pid"; wait "$server_pid" 2>/dev/null; kills=$((kills + 1)); start_server --server-lease-ms 4000 --server-beat-ms 500 ;;
 	7) kill -9 "$redis_pid"; wait "$redis_pid" 2>/dev/null; kills=$((kills + 1)); start_redis ;;
 	esac
