@@ -1,4 +1,8 @@
-/** The one vocabulary of states: word, shape and tone. API, CLI and logs use the same words. */
+/** The one vocabulary of states: word, shape and tone. API, CLI and logs use the same words; which there are
+ *  is made from queue/states.def. */
+import * as table from "./states.gen";
+import type { JobState, RunState, Stage } from "./states.gen";
+
 export type Tone = "ok" | "run" | "wait" | "warn" | "bad" | "idle";
 export type Shape =
 	| "check" | "play" | "ring" | "glass" | "cross" | "slash" | "pause" | "bolt" | "clock" | "dash" | "drain";
@@ -11,7 +15,7 @@ export interface StateLook {
 
 const look = (word: string, tone: Tone, shape: Shape): StateLook => ({ word, tone, shape });
 
-const LOOKS: Record<string, StateLook> = {
+const STATES: Record<JobState | RunState, StateLook> = {
 	// jobs
 	blocked: look("blocked", "idle", "glass"),
 	ready: look("ready", "wait", "ring"),
@@ -25,6 +29,10 @@ const LOOKS: Record<string, StateLook> = {
 	active: look("running", "run", "play"),
 	paused: look("paused", "warn", "pause"),
 	draining: look("draining", "warn", "drain"),
+};
+
+const LOOKS: Record<string, StateLook> = {
+	...STATES,
 	// workers
 	idle: look("idle", "ok", "ring"),
 	busy: look("busy", "run", "play"),
@@ -40,11 +48,14 @@ export function lookOf(state: string | null | undefined): StateLook {
 	return LOOKS[state ?? ""] ?? look(state || "unknown", "idle", "ring");
 }
 
-export const JOB_STATES = ["running", "ready", "delayed", "failed", "blocked", "done", "cancelled", "skipped"];
-export const RUN_STATES = ["active", "paused", "draining", "done", "failed", "cancelled"];
-export const STAGES = ["import", "eft", "sft", "prompts", "generate", "judge", "pair", "reference", "dpo", "versus", "health", "eval"];
+/** As people look for them: what happens now first. */
+const RANK: Record<JobState, number> = { running: 0, ready: 1, delayed: 2, failed: 3, blocked: 4, done: 5, cancelled: 6, skipped: 7 };
 
-export const STAGE_WORDS: Record<string, string> = {
+export const JOB_STATES: string[] = [...table.JOB_STATES].sort((a, b) => RANK[a] - RANK[b]);
+export const RUN_STATES: string[] = [...table.RUN_STATES];
+export const STAGES: string[] = [...table.STAGES];
+
+const STAGE_WORDS: Record<Stage, string> = {
 	import: "Import",
 	eft: "Judge data",
 	sft: "SFT",
@@ -58,13 +69,13 @@ export const STAGE_WORDS: Record<string, string> = {
 };
 
 export function stageWord(stage: string): string {
-	return STAGE_WORDS[stage] ?? stage;
+	return (STAGE_WORDS as Record<string, string>)[stage] ?? stage;
 }
 
 export function runEnded(state: string): boolean {
-	return state === "done" || state === "failed" || state === "cancelled";
+	return (table.RUN_TERMINAL as Record<string, number>)[state] === 1;
 }
 
 export function jobEnded(state: string): boolean {
-	return runEnded(state) || state === "skipped";
+	return (table.JOB_TERMINAL as Record<string, number>)[state] === 1;
 }
