@@ -65,6 +65,8 @@ const STAGE_WORDS: Record<Stage, string> = {
 	pair: "Pair",
 	reference: "Reference",
 	dpo: "DPO",
+	versus: "Versus",
+	health: "Health",
 	eval: "Eval",
 };
 
