@@ -110,7 +110,7 @@ async function handle(m, auth, req, res) {
 		return req.method === "DELETE" ? res.writeHead(204).end() : json(200, { user: "ada", role: m.role, server_time: new Date().toISOString(), version: "0.1.0" });
 	}
 	if (path === "/events") return stream(m, req, res, url);
-	const b = req.method === "POST" ? await body(req) : null;
+	const b = req.method === "POST" || req.method === "PUT" ? await body(req) : null;
 	return answer(m, { url, path, b, json, problem, res, req });
 }
 
@@ -198,6 +198,11 @@ function log(m, id, url, res) {
 	else send();
 }
 
+function garbage() {
+	const sum = (blobs, bytes) => ({ blobs, bytes });
+	return { dry_run: true, all: sum(64, 12.4e9), kept: sum(57, 11.2e9), young: sum(3, 640e6), marked: sum(2, 320e6), trashed: sum(2, 240e6), dropped: sum(0, 0), items: ["marked", "marked", "trashed", "trashed"].map((state, i) => ({ digest: hex("old" + i), size: 120e6 + i * 4e6, state, since_ms: Date.now() - (30 + i) * 3600e3 })) };
+}
+
 function answer(m, { url, path, b, json, problem, res, req }) {
 	const w = m.world;
 	const seg = path.split("/").slice(1).map(decodeURIComponent);
@@ -207,9 +212,17 @@ function answer(m, { url, path, b, json, problem, res, req }) {
 	if (path === "/config/defaults") return json(200, defaults());
 	if (path === "/workers") return json(200, { items: w.workers, next_cursor: null });
 	if (seg[0] === "workers") {
-		w.workers.find((x) => x.id === seg[1]).state = "draining";
+		w.workers.find((x) => x.id === seg[1]).state = seg[2] === "drain" ? "draining" : "idle";
 		return json(202, {});
 	}
+	if (path === "/users") return json(200, { items: w.users, next_cursor: null });
+	if (seg[0] === "users") {
+		if (req.method === "DELETE") w.users = w.users.filter((u) => u.name !== seg[1]);
+		else w.users = [...w.users.filter((u) => u.name !== seg[1]), { name: seg[1], role: b?.role ?? "viewer", created_at: new Date().toISOString(), changed_at: new Date().toISOString() }];
+		return req.method === "DELETE" ? res.writeHead(204).end() : json(200, w.users.at(-1));
+	}
+	if (path === "/audit") return json(200, page(w.audit, url, 25));
+	if (path === "/store/garbage") return json(200, garbage());
 	if (path === "/tokens") {
 		if (req.method === "POST") w.tokens.push({ id: hex(b.name).slice(0, 4), name: b.name, role: b.role, created_at: new Date().toISOString(), expires_at: null, last_used_at: null });
 		return req.method === "POST" ? json(201, { id: "new", secret: `pawl_${b.role}_${hex(b.name).slice(0, 4)}_${hex("s").slice(0, 32)}` }) : json(200, { items: w.tokens, next_cursor: null });
@@ -276,8 +289,9 @@ function answer(m, { url, path, b, json, problem, res, req }) {
 		return seg[2] ? res.writeHead(200, { "Content-Type": "application/x-tar", "Content-Disposition": "attachment; filename=model.tar" }).end("tar") : json(200, c);
 	}
 	if (path === "/compare") {
-		const run = w.runs.find((r) => r.id === q.get("run"));
-		return run ? json(200, { models: modelsJson(run), pairs: [] }) : problem(404, "Not found", "there is no such run");
+		const some = q.get("run").split(",").map((id) => w.runs.find((r) => r.id === id)).filter(Boolean);
+		const run = some[0];
+		return run ? json(200, { models: some.flatMap(modelsJson), pairs: [] }) : problem(404, "Not found", "there is no such run");
 	}
 	return problem(404, "Not found", path);
 }

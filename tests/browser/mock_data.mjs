@@ -108,7 +108,7 @@ export function metricPoint(stage, step, total, seed) {
 	const lr = 1e-6 * (0.1 + 0.9 * (0.5 + 0.5 * Math.cos(Math.PI * x)));
 	if (stage === "sft") return { step, loss: 1.9 * Math.exp(-2.4 * x) + 0.55 + noise(0.18), learning_rate: lr * 5.5, grad_norm: 1.1 * Math.exp(-x) + noise(0.3), mean_token_accuracy: 0.52 + 0.3 * x + noise(0.04), num_tokens: step * 9000 };
 	const margin = step === 0 ? 0 : 0.9 * x + noise(0.15);
-	return { step, loss: step === 0 ? Math.LN2 : Math.LN2 - 0.28 * x + noise(0.05), "rewards/margins": margin, "rewards/accuracies": step === 0 ? 0 : Math.min(1, 0.55 + 0.32 * x + noise(0.12)), "rewards/chosen": 0.35 * x + noise(0.08), "rewards/rejected": -0.55 * x + noise(0.08), "logps/chosen": -74 - 4 * x + noise(3), "logps/rejected": -81 - 14 * x + noise(3), learning_rate: lr, grad_norm: 2.2 - x + noise(0.5) };
+	return { step, loss: step === 0 ? Math.LN2 : Math.LN2 - 0.28 * x + noise(0.05), "rewards/margins": margin, "rewards/accuracies": step === 0 ? 0 : Math.min(1, 0.55 + 0.32 * x + noise(0.12)), "rewards/chosen": 0.35 * x + noise(0.08), "rewards/rejected": -0.55 * x + noise(0.08), "logps/chosen": -74 - 4 * x + noise(3), "logps/rejected": -81 - 14 * x + noise(3), learning_rate: lr, grad_norm: 2.2 - x + noise(0.5), "gpu/load": 0.9 + noise(0.15), "gpu/memory_mib": 61_400 + Math.round(noise(900)), "gpu/temperature": 71 + Math.round(noise(6)), "gpu/power": 612 + Math.round(noise(60)) };
 }
 
 const ASKS = ["Explain why the sky is blue to a child of six.", "Write a limerick about a ratchet that would not turn back.", "Give three reasons to keep a changelog, in order of weight.", "Sort these numbers from small to large: 9, 4, 12, 7.", "How many letters are in the word “catalogue”?", "Suggest a quick dinner from lentils, carrots and one lemon.", "Translate “the gate is closed” into French and German.", "What is the difference between latency and throughput?"];
@@ -142,6 +142,19 @@ function generationRows(level, n) {
 		const correct = ((i * 37) % 100) / 100 < level;
 		const one = (t) => ({ text: t, n_tokens: 24 + Math.floor(60 * level) + (i % 9), finish: "stop", truth: { score: correct ? 1 : 0, correct } });
 		return { id: `t${i}`, prompt: ASKS[i % ASKS.length] + ` (test ${i})`, greedy: one(correct ? `The answer is ${i * 3}, because each step adds three.` : `Perhaps ${i * 3 + 1}, I think the answer is near there.`), sampled: one("Sampled " + i) };
+	});
+}
+
+/** A judge that likes the answer it sees first. */
+function duelRows(seed, n) {
+	const rand = rng(seed * 77);
+	return Array.from({ length: n }, (_, i) => {
+		const x = rand();
+		const forward = x < 0.62 ? "a" : x < 0.74 ? "tie" : "b";
+		const y = rand();
+		const backward = x < 0.5 && y < 0.9 ? "b" : y < 0.4 ? "a" : y < 0.5 ? "tie" : "b";
+		const ours = (forward === "a") + (backward === "b") - (forward === "b") - (backward === "a");
+		return { id: `t${i}`, verdict: ours > 0 ? "win" : ours < 0 ? "loss" : "tie", forward, backward };
 	});
 }
 
@@ -200,11 +213,12 @@ function outputs(world, run, j) {
 	}
 	if (j.stage === "prompts") data("prompts", ASKS.map((prompt, i) => ({ id: `p${i}`, prompt, meta: {} })));
 	if (j.stage === "eval") data("generations", generationRows(LEVELS[j.params.name] ?? 0.3, 60));
+	if (j.stage === "eval" && j.iter > 0) data("h2h", duelRows(j.iter, 200));
 	j.metrics = { seconds: (j.ended - j.started) / 1000, tokens: 180_000, tokens_per_s: 4213.7 };
 }
 
 export function makeWorld({ empty = false, now = Date.now() } = {}) {
-	const world = { now, runs: [], datasets: new Map(), workers: [], tokens: [] };
+	const world = { now, runs: [], datasets: new Map(), workers: [], tokens: [], users: [], audit: [] };
 	if (empty) return world;
 	const day = 86_400e3;
 	makeRun(world, { id: "r7k2f9", name: "world 135M, two iterations", seed: 1, iterations: 2, shards: 4, state: "done", start: now - 1.2 * day, gap: true });
@@ -216,6 +230,9 @@ export function makeWorld({ empty = false, now = Date.now() } = {}) {
 	world.workers[0].state = "busy";
 	world.workers[0].job = running.id;
 	running.worker = running.attempts[0].worker = world.workers[0].name;
+	world.users = [{ name: "ada", role: "admin", created_at: iso(now - 9 * day), changed_at: iso(now - 9 * day) }, { name: "grace", role: "operator", created_at: iso(now - 3 * day), changed_at: iso(now - day) }];
+	const did = [["ada", "POST", "/runs", 201], ["grace", "POST", "/runs/r2c8d0/cancel", 202], ["grace", "DELETE", "/tokens/c3d4", 403], ["ada", "POST", `/workers/w1/drain`, 202], ["ada", "PUT", "/users/grace", 201]];
+	world.audit = did.map(([who, method, path, status], i) => ({ at: iso(now - i * 4000e3), who, identity: "", role: who === "ada" ? "admin" : "operator", method, path: "/api/v1" + path, status, from: "10.0.0." + (4 + i), request: "req" + i }));
 	world.tokens = [{ id: "a1b2", name: "first admin", role: "admin", created_at: iso(now - 9 * day), expires_at: null, last_used_at: iso(now - 60e3) }, { id: "c3d4", name: "workers", role: "worker", created_at: iso(now - 9 * day), expires_at: null, last_used_at: null }];
 	return world;
 }

@@ -23,7 +23,7 @@ globalThis.location ??= { pathname: "/", search: "" };
 const keepAlive = setInterval;
 globalThis.setInterval = (f, t) => { const h = keepAlive(f, t); h.unref?.(); return h; };
 
-const m = await load("chart/gantt_layout.ts", "chart/series.ts", "lib/winrate.ts", "lib/diff.ts", "lib/form.ts", "lib/log_text.ts", "lib/sample.ts", "lib/wire.ts", "lib/eta.ts", "lib/fmt.ts");
+const m = await load("chart/gantt_layout.ts", "chart/series.ts", "lib/winrate.ts", "lib/diff.ts", "lib/form.ts", "lib/log_text.ts", "lib/sample.ts", "lib/wire.ts", "lib/eta.ts", "lib/fmt.ts", "lib/duels.ts", "lib/estimate.ts");
 
 const attempt = (job, start, end, n = 1) => ({ n, job, iter: 1, stage: "judge", shard: 0, pass: 0, worker: "w", start, end, how: end ? "completed" : null, reason: "", exit: "", from: "", to: "" });
 
@@ -186,6 +186,24 @@ test("gantt: lost work and checkpoints have their places", () => {
 	const b = m.layout([cut], "job", 60_000, true, [{ job: "a", at: 10_000 }]).rows[0].bars[0];
 	assert.equal(b.lost, 40_000);
 	assert.deepEqual(b.saves, [10_000, 40_000]);
+});
+
+test("duels: each order by itself, and how often they agree", () => {
+	const rows = [["a", "b"], ["a", "a"], ["tie", "tie"], ["b", "a"], ["a", null]].map(([forward, backward]) => ({ row: { forward, backward } }));
+	const d = m.duelsOf(rows);
+	assert.deepEqual(d.first, { win: 3, tie: 1, loss: 1, n: 5 });
+	assert.deepEqual(d.second, { win: 1, tie: 1, loss: 2, n: 4 });
+	assert.deepEqual([d.both, d.same], [4, 3]);
+	assert.equal(m.duelsOf([{ text: "no comparison" }]), null);
+	assert.equal(m.grown([{ name: "a", metrics: { "length.sampled": 120 } }, { name: "b", metrics: { "length.sampled": 100 } }], "a", "b").toFixed(2), "0.20");
+});
+
+test("estimate: hours and cost from an earlier run, and what it does not tell", () => {
+	const basis = { id: "r1", state: "done", useful_s: 90, lost_s: 10, useful_cost: 1.8, lost_cost: 0.2, stages: [{ stage: "judge", seconds: 60, counts: { done: 6 } }] };
+	const e = m.estimate([{ iter: 1, stage: "judge", jobs: 360 }, { iter: 1, stage: "dpo", jobs: 2 }], basis);
+	assert.deepEqual([e.hours, e.cost, e.unknown], [1, 72, ["dpo"]]);
+	assert.equal(m.estimate([{ iter: 1, stage: "dpo", jobs: 2 }], basis), null);
+	assert.equal(m.basisOf([{ id: "a", state: "active" }, { id: "b", state: "done" }], "a").id, "b");
 });
 
 test("fmt: durations, bytes, numbers", () => {

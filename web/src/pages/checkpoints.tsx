@@ -1,6 +1,10 @@
-/** Checkpoints of every run, and one in detail: lineage, figures, how to take it away. */
+/** Checkpoints of every run, and one in detail: lineage, figures, how to take it away; what will go. */
+import { useState } from "preact/hooks";
 import { Card, Command, Empty, ErrorCard, Fact, Hash, Skeleton, Time } from "../ui/bits";
-import { fmtBytes, fmtNum, shortHash } from "../lib/fmt";
+import { ask } from "../ui/dialog";
+import { say } from "../ui/toast";
+import { may, send } from "../lib/api";
+import { fmtBytes, fmtNum, plural, shortHash } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { hrefWith, qs, query, setQuery } from "../lib/router";
 import { stageWord } from "../lib/states";
@@ -81,6 +85,42 @@ export function Checkpoints({ digest }: { digest?: string }) {
 	return <CheckpointList />;
 }
 
+interface Sum { blobs: number; bytes: number }
+interface Garbage { all: Sum; kept: Sum; young: Sum; marked: Sum; trashed: Sum; dropped: Sum; items: { digest: string; size: number; state: string; since_ms: number }[] }
+
+const WHY: Record<string, string> = { marked: "nothing names it; goes when a second look a day later says so too", trashed: "goes to the trash, where it stays three days and comes back when asked for" };
+
+/** What a collection of the store would let go, and why; only an administrator lets it go. */
+function Retention() {
+	const [open, setOpen] = useState(false);
+	const q = useQuery<Garbage>(open && may("operator") ? "/store/garbage" : null, { every: 0 });
+	const g = q.data;
+	const gone = g ? g.trashed.blobs + g.dropped.blobs : 0;
+	const collect = (): void =>
+		ask({
+			title: `Let go of ${plural(gone, "archive")}?`, yes: "Let go", no: "Keep all", danger: true,
+			body: <p>{fmtBytes((g?.trashed.bytes ?? 0) + (g?.dropped.bytes ?? 0))} that no run, manifest or job names. What goes to the trash comes back by itself if asked for within three days; what was there longer is gone for good.</p>,
+			act: async () => {
+				await send("POST", "/store/garbage");
+				say("The store was cleaned");
+				q.reload();
+			},
+		});
+	const sums: [string, Sum | undefined, string][] = [["kept", g?.kept, "named by a run, a manifest or a job"], ["young", g?.young, "less than a day old"], ["waiting", g?.marked, "for a second look"], ["to the trash", g?.trashed, ""], ["gone for good", g?.dropped, ""]];
+	return (
+		<details class="more" onToggle={(e) => setOpen(e.currentTarget.open)}>
+			<summary>What will be deleted next, and why</summary>
+			{!may("operator") ? <p class="dim">Needs the operator role.</p> : !g ? q.error !== undefined ? <ErrorCard error={q.error} retry={q.reload} /> : <Skeleton lines={3} /> : (
+				<Card title="Retention" more={<button class="btn small danger-quiet" disabled={!gone || !may("admin")} title={may("admin") ? undefined : "Needs the admin role"} onClick={collect}>Let go…</button>}>
+					<dl class="health">{sums.map(([word, s, why]) => <div key={word} title={why}><dt>{word}</dt><dd class="num">{fmtBytes(s?.bytes)}<span class="dim small"> · {s?.blobs}</span></dd></div>)}</dl>
+					{g.items.length ? <table class="kv"><tbody>{g.items.slice(0, 50).map((x) => <tr key={x.digest}><th scope="row"><Hash digest={x.digest} /></th><td><span class="num">{fmtBytes(x.size)}</span> <span class="dim">{WHY[x.state] ?? x.state}, since <Time t={x.since_ms} /></span></td></tr>)}</tbody></table>
+						: <p class="dim pad">Nothing: everything in the store is named by a run, a manifest or a job. A checkpoint goes only when all that named it is gone.</p>}
+				</Card>
+			)}
+		</details>
+	);
+}
+
 function CheckpointList() {
 	const run = query("run");
 	const cursor = query("cursor");
@@ -105,6 +145,7 @@ function CheckpointList() {
 					<CheckpointTable items={items} showRun={!run} />
 				</div>
 			)}
+			<Retention />
 			<div class="row end">
 				{cursor && <a class="btn small" href={hrefWith({ cursor: null })}>Newest</a>}
 				{q.data?.next_cursor && <a class="btn small" href={hrefWith({ cursor: q.data.next_cursor })}>More</a>}

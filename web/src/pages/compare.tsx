@@ -1,17 +1,16 @@
 /** Models side by side: figures, head to head with intervals, length beside win rate, curves, settings. */
-import { useState } from "preact/hooks";
 import { Card, Copy, Empty, ErrorCard, Skeleton } from "../ui/bits";
 import { Lines } from "../chart/lines";
 import { differing } from "../lib/diff";
-import { fmtInt, fmtPct } from "../lib/fmt";
+import { fmtPct } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { hrefWith, query, setQuery } from "../lib/router";
 import type { Json, List, ModelInfo, Run } from "../lib/types";
-import { movedTogether, wilson } from "../lib/winrate";
+import { movedTogether } from "../lib/winrate";
 import { curves, useSeries, ChartTools } from "./run_charts";
+import { HeadToHead, type PairFigure } from "./compare_pairs";
 import { SamePrompt } from "./compare_prompt";
 
-interface PairFigure { a: string; b: string; win: number; tie: number; loss: number; n: number; low?: number; high?: number }
 interface CompareBody { models?: ModelInfo[]; pairs?: PairFigure[] }
 
 const ROWS: { title: string; rows: [string, string, "pct" | "num", "up" | "down" | ""][] }[] = [
@@ -68,28 +67,6 @@ function Matrix({ models }: { models: ModelInfo[] }) {
 	);
 }
 
-function HeadToHead({ pairs }: { pairs: PairFigure[] }) {
-	return (
-		<ul class="h2h">
-			{pairs.map((p) => {
-				const n = p.n || p.win + p.tie + p.loss;
-				const rate = n ? (p.win + p.tie / 2) / n : 0;
-				const [lo, hi] = p.low !== undefined && p.high !== undefined ? [p.low, p.high] : wilson(p.win + p.tie / 2, n);
-				return (
-					<li key={p.a + p.b}>
-						<div class="h2h-head"><b>{p.a}</b> against <b>{p.b}</b><span class="num grow-right">{fmtPct(rate)} <span class="dim">[{fmtPct(lo, 0)}, {fmtPct(hi, 0)}] · n = {fmtInt(n)}</span></span></div>
-						<div class="wtl" role="img" aria-label={`${p.a} wins ${p.win}, ties ${p.tie}, loses ${p.loss}`}>
-							<i class="win" style={{ flexGrow: p.win }} /><i class="tie" style={{ flexGrow: p.tie }} /><i class="loss" style={{ flexGrow: p.loss }} />
-							<span class="whisker" style={{ left: `${100 * lo}%`, width: `${100 * (hi - lo)}%` }} />
-						</div>
-						<div class="dim small num h2h-foot"><span>win {fmtInt(p.win)}</span><span>tie {fmtInt(p.tie)}</span><span>loss {fmtInt(p.loss)}</span></div>
-					</li>
-				);
-			})}
-		</ul>
-	);
-}
-
 function pairsFrom(body: CompareBody | undefined): PairFigure[] {
 	if (body?.pairs?.length) return body.pairs;
 	return (body?.models ?? []).flatMap((m) => {
@@ -97,6 +74,19 @@ function pairsFrom(body: CompareBody | undefined): PairFigure[] {
 		const n = val(m, "h2h.n");
 		return n ? [{ a: m.name, b: typeof x["h2h.opponent"] === "string" ? x["h2h.opponent"] : "the one before", win: val(m, "h2h.win") ?? 0, tie: val(m, "h2h.tie") ?? 0, loss: val(m, "h2h.loss") ?? 0, n }] : [];
 	});
+}
+
+/** With several runs a model's name says whose it is. */
+function named(body: CompareBody | undefined, several: boolean): { models: ModelInfo[]; pairs: PairFigure[] } {
+	const pairs = pairsFrom(body);
+	if (!several) return { models: body?.models ?? [], pairs };
+	const full = (name: string, run: string | null | undefined): string => (run ? `${name} ${run}` : name);
+	return { models: (body?.models ?? []).map((m) => ({ ...m, name: full(m.name, m.run) })), pairs: pairs.map((p) => ({ ...p, a: full(p.a, p.run), b: full(p.b, p.run) })) };
+}
+
+function csv(models: ModelInfo[]): string {
+	const keys = ROWS.flatMap((g) => g.rows).map(([k]) => k).filter((k) => models.some((m) => val(m, k) !== null));
+	return [["figure", ...models.map((m) => m.name)], ...keys.map((k) => [k, ...models.map((m) => val(m, k) ?? "")])].map((r) => r.join(",")).join("\n");
 }
 
 function markdown(models: ModelInfo[], pairs: PairFigure[]): string {
@@ -126,7 +116,7 @@ function Overlaid({ run }: { run: Run }) {
 		<>
 			<h2>Training, overlaid</h2>
 			<ChartTools />
-			<div class="charts">{shown.map((c) => <Lines key={c.title} title={c.title} lines={c.lines} log={log} smoothing={weight} />)}</div>
+			<div class="charts pairs">{shown.map((c) => <Lines key={c.title} title={c.title} lines={c.lines} log={log} smoothing={weight} />)}</div>
 		</>
 	);
 }
@@ -134,7 +124,7 @@ function Overlaid({ run }: { run: Run }) {
 function ConfigDiff({ runs, a, b }: { runs: Run[]; a: string; b: string }) {
 	const qa = useQuery<Run>(a ? `/runs/${a}` : null, { every: 0 });
 	const qb = useQuery<Run>(b && b !== a ? `/runs/${b}` : null, { every: 0 });
-	const [skip, setSkip] = useState("name, notes");
+	const skip = query("ignore", "name, notes");
 	const ignore = skip.split(",").map((s) => s.trim()).filter(Boolean);
 	const rows = qa.data && qb.data ? differing([(qa.data.spec ?? {}) as Json, (qb.data.spec ?? {}) as Json]).filter(([k]) => !ignore.some((i) => k === i || k.startsWith(i + "."))) : [];
 	return (
@@ -144,7 +134,7 @@ function ConfigDiff({ runs, a, b }: { runs: Run[]; a: string; b: string }) {
 					<option value="">choose a run</option>
 					{runs.filter((r) => r.id !== a).map((r) => <option key={r.id} value={r.id}>{r.name || r.id} ({r.id})</option>)}
 				</select></label>
-				<label class="inline">ignore <input value={skip} onInput={(e) => setSkip(e.currentTarget.value)} /></label>
+				<label class="inline">ignore <input value={skip} onInput={(e) => setQuery({ ignore: e.currentTarget.value === "name, notes" ? null : e.currentTarget.value || " " })} /></label>
 			</div>
 			{qa.data && qb.data && (rows.length ? (
 				<table class="kv">
@@ -160,10 +150,10 @@ export function Compare() {
 	const runs = useQuery<List<Run>>("/runs?limit=100", { topics: ["runs"], on: (e) => e.type === "run" });
 	const list = runs.data?.items ?? [];
 	const id = query("run") || list.find((r) => r.state === "done")?.id || list[0]?.id || "";
-	const q = useQuery<CompareBody>(id ? `/compare?run=${encodeURIComponent(id)}` : null, { topics: ["run:" + id], on: (e) => e.type === "job" && (e.data.data as { stage?: string; state?: string } | undefined)?.state === "done" });
+	const beside = query("with").split(",").filter((x) => x && x !== id);
+	const q = useQuery<CompareBody>(id ? `/compare?run=${[id, ...beside].map(encodeURIComponent).join(",")}` : null, { topics: ["run:" + id], on: (e) => e.type === "job" && (e.data.data as { stage?: string; state?: string } | undefined)?.state === "done" });
 	const run = list.find((r) => r.id === id);
-	const models = q.data?.models ?? [];
-	const pairs = pairsFrom(q.data);
+	const { models, pairs } = named(q.data, beside.length > 0);
 	const warnings = movedTogether(models, pairs);
 	if (runs.loading) return <Skeleton lines={8} />;
 	if (!list.length) return runs.error !== undefined ? <ErrorCard error={runs.error} retry={runs.reload} /> : <><div class="page-head"><h1>Compare models</h1></div><Empty title="Nothing to compare yet"><p>When a run has evaluated a model, its figures stand here beside those of the models before it.</p></Empty></>;
@@ -173,7 +163,13 @@ export function Compare() {
 			<div class="row wrap tools">
 				<label class="inline">Run <select value={id} onChange={(e) => setQuery({ run: e.currentTarget.value }, true)}>{list.map((r) => <option key={r.id} value={r.id}>{r.name || r.id} ({r.id})</option>)}</select></label>
 				<a class="btn small" href={`/runs/${id}`}>Open the run</a>
-				{models.length > 0 && <Copy text={() => markdown(models, pairs)} label="Copy as Markdown" what="the table" />}
+				{models.length > 0 && <Copy text={() => markdown(models, pairs)} label="Markdown" what="the table as Markdown" />}
+				{models.length > 0 && <Copy text={() => csv(models)} label="CSV" what="the table as CSV" />}
+				{list.length > 1 && <label class="inline">beside <select value="" onChange={(e) => setQuery({ with: [...beside, e.currentTarget.value].join(",") }, true)}>
+					<option value="">add a run</option>
+					{list.filter((r) => r.id !== id && !beside.includes(r.id)).map((r) => <option key={r.id} value={r.id}>{r.name || r.id}</option>)}
+				</select></label>}
+				{beside.map((r) => <a key={r} class="chip" href={hrefWith({ with: beside.filter((x) => x !== r).join(",") })} aria-label={`Take ${r} away`}>{r} ✕</a>)}
 			</div>
 			{q.error !== undefined && !q.data && <ErrorCard error={q.error} retry={q.reload} />}
 			{q.loading ? <Skeleton lines={8} /> : !models.some((m) => m.metrics && Object.keys(m.metrics).length) ? <Empty title="No model of this run has been evaluated yet"><p>The first figures come from the eval stage of the seed models. <a href={hrefWith({ run: null })}>Choose another run</a></p></Empty> : (
@@ -183,7 +179,7 @@ export function Compare() {
 						<Card title="Figures"><Matrix models={models} /></Card>
 						<div>
 							<Progress models={models} />
-							{pairs.length > 0 && <Card title="Head to head" class="pad-body"><HeadToHead pairs={pairs} /></Card>}
+							{pairs.length > 0 && <Card title="Head to head" class="pad-body"><HeadToHead pairs={pairs} models={models} run={id} /></Card>}
 						</div>
 					</div>
 					<SamePrompt run={id} models={models} />

@@ -71,7 +71,7 @@ export function SamePrompt({ run, models }: { run: string; models: ModelInfo[] }
 			{id === undefined ? <p class="dim">No prompt fits.</p> : (
 				<>
 					<div class="model-text prompt-line">{prompt}</div>
-					<div class="cands">
+					<div class="cands many">
 						{cols.map((c) => {
 							const card = c.rows.find((r) => r.id === id)?.cards[0];
 							return (

@@ -8,6 +8,7 @@ import { fmtTime, zoneLabel } from "../lib/fmt";
 import { shortcuts, theme, zone, type Theme, type Zone } from "../lib/prefs";
 import { useQuery } from "../lib/query";
 import type { List } from "../lib/types";
+import { Audit, Users } from "./people";
 
 interface Token { id: string; name: string; role: string; created_at?: string; expires_at?: string | null; last_used_at?: string | null }
 
@@ -108,6 +109,8 @@ export function Settings() {
 			<Card title="Access tokens" class="pad-body">
 				{may("admin") ? <Tokens /> : <p class="dim">Creating and revoking tokens needs the admin role; you are {s ? s.role : "not logged in"}.</p>}
 			</Card>
+			{may("admin") && <Card title="Users" class="pad-body"><Users /></Card>}
+			{may("admin") && <Card title="Audit log" class="pad-body"><Audit /></Card>}
 			<Card title="About" class="pad-body">
 				<dl class="facts">
 					<Fact name="Server version"><span class="num">{s ? s.version ?? "–" : "–"}</span></Fact>

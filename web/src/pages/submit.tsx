@@ -9,6 +9,7 @@ import { go, query } from "../lib/router";
 import type { Json, Run } from "../lib/types";
 import { Field } from "./submit_field";
 import { PlanRail, type Plan } from "./submit_plan";
+import { Start } from "./submit_start";
 
 const DRAFT = "pawl.draft";
 
@@ -91,7 +92,7 @@ function commands(spec: Json): { json: string; cli: string; curl: string } {
 	};
 }
 
-function Loaded({ form, start, draftKey }: { form: FormInfo; start: Texts; draftKey: string }) {
+function Loaded({ form, start, draftKey, from }: { form: FormInfo; start: Texts; draftKey: string; from: string }) {
 	const [texts, setTexts] = useState<Texts>(() => loadDraft(draftKey) ?? start);
 	const [touched, setTouched] = useState<Set<string>>(new Set());
 	const [all, setAll] = useState(Object.keys(start).length > 0);
@@ -153,10 +154,10 @@ function Loaded({ form, start, draftKey }: { form: FormInfo; start: Texts; draft
 	const visible = [...errors].filter(([p]) => all || touched.has(p) || !form.fields.find((f) => f.pointer === p)?.required);
 	return (
 		<form class="submit" onSubmit={submit} noValidate>
-			<div class="submit-main">{list.map((s) => <SectionCard key={s.name} s={s} form={shown} />)}</div>
+			<div class="submit-main"><Start form={form} from={from} json={c.json} keep={texts} put={(t) => { setTexts(t); saveDraft(draftKey, t); setTouched(new Set(Object.keys(t))); setRefused([]); }} />{list.map((s) => <SectionCard key={s.name} s={s} form={shown} />)}</div>
 			<aside class="submit-rail" aria-label="Plan">
 				<nav class="rail-nav" aria-label="Sections">{list.map((s) => <a key={s.name} href={`#s-${s.name || "run"}`} onClick={(e) => { e.preventDefault(); document.getElementById(`s-${s.name || "run"}`)?.scrollIntoView({ behavior: "smooth" }); }}>{s.title}</a>)}</nav>
-				<PlanRail plan={dry.plan} busy={dry.busy} stale={errors.size > 0} />
+				<PlanRail plan={dry.plan} busy={dry.busy} stale={errors.size > 0} from={from} />
 				{visible.length > 0 && (
 					<div class="error-card" role="alert">
 						<strong>{visible.length === 1 ? "One field needs a look" : `${visible.length} fields need a look`}</strong>
@@ -183,7 +184,7 @@ export function Submit() {
 			<nav class="crumbs" aria-label="Breadcrumb"><a href="/runs">Runs</a><span aria-hidden="true">/</span><span>new</span></nav>
 			<div class="page-head"><h1>{from ? `Clone ${base.data?.name || from}` : "New run"}</h1></div>
 			{error !== undefined && !ready ? <ErrorCard error={error} retry={form.reload} /> : !ready ? <Skeleton lines={10} /> : (
-				<Loaded key={from} form={form.data!} draftKey={`${DRAFT}.${from}`} start={from ? textsOf(form.data!, (base.data!.spec ?? {}) as Json) : {}} />
+				<Loaded key={from} from={from} form={form.data!} draftKey={`${DRAFT}.${from}`} start={from ? textsOf(form.data!, (base.data!.spec ?? {}) as Json) : {}} />
 			)}
 		</>
 	);

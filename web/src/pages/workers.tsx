@@ -1,11 +1,12 @@
 /** The fleet: who is here, what each does, how long since it was heard; drain. */
-import { Age, Command, Empty, ErrorCard, Skeleton, StateTag, Time } from "../ui/bits";
+import { Age, Command, Empty, ErrorCard, Skeleton, StateTag } from "../ui/bits";
 import { ask } from "../ui/dialog";
 import { say } from "../ui/toast";
-import { may, send } from "../lib/api";
-import { fmtBytes, fmtInt } from "../lib/fmt";
+import { may, problemText, send, session } from "../lib/api";
+import { fmtBytes, fmtDuration, fmtInt, fmtMoney, fmtPct, fmtTime, ms, serverNow } from "../lib/fmt";
 import { useQuery } from "../lib/query";
-import { splitJob } from "../lib/wire";
+import { seriesOf, splitJob } from "../lib/wire";
+import { eventJob } from "../live/client";
 import { jobName } from "./run_jobs";
 import type { List, Worker } from "../lib/types";
 
@@ -17,11 +18,34 @@ function labels(w: Worker): string {
 	return Object.entries(l).map(([k, v]) => `${k}=${v}`).join(", ");
 }
 
+const NEWEST = 60;
+
+/** What the driver says of the GPU comes with the metrics of the job at work. */
+function Gpu({ job }: { job: string }) {
+	const q = useQuery<unknown>(`/jobs/${encodeURIComponent(job)}/metrics?points=${NEWEST}`, { topics: ["run:" + job.split(".")[0]], on: (e) => e.type === "metric" && eventJob(e) === job, every: 15_000 });
+	const points = seriesOf(q.data, job)[0]?.points ?? {};
+	const last = (k: string): number | undefined => points["gpu/" + k]?.at(-1)?.[1];
+	const load = last("load");
+	if (load === undefined) return <span class="dim">{q.data === undefined ? "…" : "no GPU figures"}</span>;
+	const rest: [string | undefined, string][] = [[last("memory_mib") === undefined ? undefined : fmtBytes(last("memory_mib")! * 1048576), ""], [last("temperature")?.toFixed(0), "°C"], [last("power")?.toFixed(0), "W"]];
+	const path = points["gpu/load"]!.slice(-NEWEST).map(([, v], i, all) => `${i ? "L" : "M"}${((i * 100) / Math.max(1, all.length - 1)).toFixed(1)} ${(15 - 14 * Math.max(0, Math.min(1, v))).toFixed(1)}`).join("");
+	return (
+		<span class="gpu num">
+			<b>{fmtPct(load, 0)}</b> <svg viewBox="0 0 100 16" preserveAspectRatio="none" role="img" aria-label={`GPU load, last ${points["gpu/load"]!.length} values, now ${fmtPct(load, 0)}`}><path d={path} /></svg>
+			<span class={`small ${(last("temperature") ?? 0) >= HOT_C ? "warn" : "dim"}`}>{rest.filter(([v]) => v !== undefined).map(([v, unit]) => `${v} ${unit}`.trim()).join(" · ")}{last("xid") ? ` · XID ${last("xid")}` : ""}</span>
+		</span>
+	);
+}
+
+const HOT_C = 85;
+
 function Join() {
 	return (
 		<>
 			<p>A worker needs this address and the worker token (<code>tokens/worker</code> in the server's data folder). It may vanish at any second: the job goes to the next worker.</p>
 			<Command text={`pawl-worker --server ${location.origin} --token-file worker.token`} />
+			<Command text={`docker run --gpus all -v $PWD/worker.token:/run/token:ro pawl-worker --server ${location.origin} --token-file /run/token`} />
+			<p class="dim">With <code>--price-per-hour</code> runs know what they cost, and what preemption cost them.</p>
 		</>
 	);
 }
@@ -33,7 +57,7 @@ export function Workers() {
 	const drain = (w: Worker): void =>
 		ask({
 			title: `Drain ${w.name}?`,
-			body: <p>It finishes {w.job ? <>the job it has (<code>{w.job}</code>)</> : "nothing, as it has no job"}, then takes no more. Nothing is lost. To use the machine again, start its worker anew.</p>,
+			body: <p>It finishes {w.job ? <>the job it has (<code>{w.job}</code>)</> : "nothing, as it has no job"}, then takes no more. Nothing is lost, and it can take jobs again later.</p>,
 			yes: "Drain",
 			act: async () => {
 				await send("POST", `/workers/${encodeURIComponent(w.id)}/drain`);
@@ -41,6 +65,13 @@ export function Workers() {
 				q.reload();
 			},
 		});
+	const again = (w: Worker): void => {
+		send("POST", `/workers/${encodeURIComponent(w.id)}/resume`).then(() => { say(`${w.name} takes jobs again`); q.reload(); }, (e: unknown) => say(problemText(e)));
+	};
+	const s = session.value;
+	const old = (w: Worker): boolean => !!s && !!s.version && !!w.code && w.code !== s.version;
+	const price = list.reduce((t, w) => t + (w.state === "lost" || w.state === "gone" ? 0 : (w.price_per_hour ?? 0)), 0);
+	const locked = may("operator") ? undefined : "Needs the operator role";
 	return (
 		<>
 			<div class="page-head"><h1>Workers</h1></div>
@@ -48,26 +79,28 @@ export function Workers() {
 			{q.loading ? <Skeleton /> : list.length === 0 ? q.data && <Empty title="No worker has registered yet"><Join /></Empty> : (
 				<>
 					<div class="tiles">
-						<div class="tile"><span>Busy</span><b class="num">{n("busy")}</b></div>
-						<div class="tile"><span>Idle</span><b class="num">{n("idle")}</b></div>
+						<div class="tile"><span>Busy</span><b class="num">{n("busy")}<small> / {n("busy") + n("idle") + n("draining")}</small></b></div>
 						<div class="tile"><span>Draining</span><b class="num">{n("draining")}</b></div>
+						<div class="tile"><span>Preemptions</span><b class="num">{fmtInt(list.reduce((t, w) => t + (w.preemptions ?? 0), 0))}</b></div>
+						{price > 0 && <div class="tile"><span>Price an hour</span><b class="num">{fmtMoney(price)}</b></div>}
 						<div class="tile"><span>Lost</span><b class={`num ${n("lost") ? "bad" : ""}`}>{n("lost")}</b></div>
 					</div>
-					<div class="card">
-						<table class="cards">
-							<thead><tr><th>Worker</th><th>State</th><th>Job</th><th>Engine</th><th class="r">Done</th><th class="r">Preempted</th><th>Last heard</th><th>Since</th><th><span class="sr">Actions</span></th></tr></thead>
+					<div class="card table-scroll" tabIndex={0} role="region" aria-label="Workers">
+						<table class="cards fleet">
+							<thead><tr><th>Worker</th><th>State</th><th>Job</th><th>Engine</th><th>GPU</th><th class="r">Done</th><th class="r">Preempted</th><th>Last heard</th><th>Up</th><th><span class="sr">Actions</span></th></tr></thead>
 							<tbody>
 								{list.map((w) => (
 									<tr key={w.id} data-row>
 										<td data-label="Worker"><b tabIndex={-1}>{w.name || w.id}</b><br /><span class="dim small">{[w.host, labels(w)].filter(Boolean).join(" · ")}</span></td>
 										<td data-label="State"><StateTag state={w.state} /></td>
 										<td data-label="Job">{w.job ? <a href={`/jobs/${encodeURIComponent(w.job)}`}>{jobName(splitJob(w.job))}</a> : <span class="dim">–</span>}</td>
-										<td data-label="Engine"><span class="num">{w.engine ?? "–"}</span><br /><span class="dim small num">{[w.threads ? `${w.threads} threads` : "", w.memory_bytes ? fmtBytes(w.memory_bytes) : "", w.code ?? ""].filter(Boolean).join(" · ")}</span></td>
+										<td data-label="Engine"><span class="num">{w.engine ?? "–"}</span><br /><span class="dim small num">{[w.threads ? `${w.threads} threads` : "", w.memory_bytes ? fmtBytes(w.memory_bytes) : "", w.price_per_hour ? `${fmtMoney(w.price_per_hour)} an hour` : ""].filter(Boolean).join(" · ")} <span class={old(w) ? "warn" : ""} title={old(w) ? `The server is ${s && s.version}` : undefined}>{old(w) ? "▲ " : ""}{w.code}</span></span></td>
+										<td data-label="GPU">{w.job && w.state !== "lost" ? <Gpu key={w.job} job={w.job} /> : <span class="dim">–</span>}</td>
 										<td data-label="Done" class="r num">{fmtInt(w.jobs_done ?? 0)}</td>
 										<td data-label="Preempted" class="r num">{fmtInt(w.preemptions ?? 0)}</td>
-										<td data-label="Last heard" class="num"><Age t={w.last_beat_at} /></td>
-										<td data-label="Since"><Time t={w.started_at} /></td>
-										<td class="r">{(w.state === "busy" || w.state === "idle") && <button class="btn small" disabled={!may("operator")} title={may("operator") ? undefined : "Needs the operator role"} onClick={() => drain(w)}>Drain…</button>}</td>
+										<td data-label="Last heard" class="num nowrap"><Age t={w.last_beat_at} /></td>
+										<td data-label="Up" class="num nowrap" title={fmtTime(w.started_at, true)}>{fmtDuration((serverNow() - (ms(w.started_at) ?? serverNow())) / 1000)}</td>
+										<td class="r">{(w.state === "busy" || w.state === "idle") && <button class="btn small" disabled={!!locked} title={locked} onClick={() => drain(w)}>Drain…</button>}{w.state === "draining" && <button class="btn small" disabled={!!locked} title={locked} onClick={() => again(w)}>Take jobs</button>}</td>
 									</tr>
 								))}
 							</tbody>
