@@ -20,13 +20,14 @@ enum rc decision_make(struct server *s, const char *run, const char *what, const
 /* Only the record: "abandoned", a submission that was refused for good. */
 enum rc decision_append(struct server *s, const char *run, const char *what, const char *job,
 			const json_t *detail, const char *who, struct err *e);
-/* A run's decisions in order; an empty list when there are none. New reference. */
 /* Those Redis has not carried out: made since its last one (kept as a mark in Redis), so after a failover or
  * an old dump exactly those that were lost, and the one a crash cut short. New reference. */
 enum rc decision_pending(struct server *s, const char *run, json_t **out, struct err *e);
 /* Redis knows the run by its record alone: everything is pending. */
 enum rc decision_mark_none(struct server *s, const char *run, struct err *e);
+/* This one is the last that Redis has carried out. */
 enum rc decision_mark(struct server *s, const char *run, const json_t *decision, struct err *e);
+/* A run's decisions in order; an empty list when there are none. New reference. */
 enum rc decision_list(struct server *s, const char *run, json_t **out, struct err *e);
 /* Carries out one more time. RC_CONFLICT and RC_NOTFOUND: it no longer applies. */
 enum rc decision_apply(struct queue *q, const char *run, const json_t *decision, struct err *e);
