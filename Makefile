@@ -214,7 +214,7 @@ web/dist/index.html: web/node_modules/.package-lock.json web/tsconfig.json web/b
 	cd web && npm run --silent build
 
 # Figures beside the machine's own limits.
-BENCH := $(filter-out %/engine,\
+BENCH := $(filter-out %/engine %/server,\
            $(patsubst tests/bench/bench_%.c,$(BUILD)/bench/%,$(wildcard tests/bench/bench_*.c)))
 $(BUILD)/libbench.a: $(call OBJ,$(filter-out tests/bench/bench_%,$(wildcard tests/bench/*.c)))
 	@rm -f $@
@@ -223,6 +223,7 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/bench_%.c.o $(BUILD)/libbench.a \
                   $(call LIB,worker kernels migrations queue store base)
 	@mkdir -p $(dir $@)
 	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ $(LIBS_queue) $(LIBS_store) $(LIBS_base) -lm
+$(BUILD)/bench/server: LIBS_queue += $(LIBS_server)
 bench: $(BENCH)
 	@for b in $(BENCH); do echo "== $$(basename $$b)"; $$b || exit 1; done
 # Matrix products; PEERS=1: beside OpenBLAS, BLIS and oneDNN, those that are installed (Debian:
@@ -241,6 +242,10 @@ bench-engine: $(BUILD)/bench/engine
 # The store beside dd on the disk of DIR (/tmp); MIB=20480 ROUNDS=1 is the long form.
 bench-store: $(BUILD)/bench/store
 	@$< $(or $(DIR),/tmp) $(or $(MIB),256) $(or $(ROUNDS),5)
+# Streams, long polls, downloads and views at once on one server; see tests/bench/SERVER.md.
+bench-server: all $(BUILD)/bench/server
+	@FLOW_DIR=$$(mktemp -d) PAWL_BUILD=$(BUILD) bash tests/bench/server.sh
+
 # The queue beside BullMQ (BULLMQ=DIR with node_modules/bullmq and ioredis), beanstalkd and a bare LMOVE.
 bench-queue: $(BUILD)/bench/queue
 	@BENCH_QUEUE=$< BULLMQ=$(BULLMQ) python3 tests/bench/queue.py

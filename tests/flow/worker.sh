@@ -1,11 +1,11 @@
 # A worker by curl: its artifacts, claims and completions. Sourced after lib.sh; $w is the worker's id.
-# tar_artifact FILE KIND MEMBER CONTENT [META]: an artifact as workers make them, with Python alone.
+# tar_artifact FILE KIND MEMBER CONTENT [META] (CONTENT @PATH: what is in that file): an artifact as workers make them, with Python alone.
 tar_artifact() {
 	python3 - "$@" <<'PY'
 import hashlib, io, json, sys, tarfile
 path, kind, member, content = sys.argv[1:5]
 meta = json.loads(sys.argv[5]) if len(sys.argv) > 5 else {}
-data = content.encode()
+data = open(content[1:], "rb").read() if content.startswith("@") else content.encode()
 man = json.dumps({"format": 1, "kind": kind, "members": [{"path": member, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}], "meta": meta}, sort_keys=True, separators=(",", ":")).encode()
 with open(path, "wb") as f:
     for name, d in ((member, data), ("manifest.json", man)):
