@@ -14,6 +14,7 @@
 #include "server/user.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,8 @@
 #define SESSION_MAX_S (7 * 24 * 3600)
 #define SESSION_REFRESH_S 300
 #define USED_REFRESH_MS 60000
+#define KNOWN_MS 1000 /* how late another server may hear of a revocation */
+#define KNOWN_SLOTS 1024
 
 static void random_hex(char *out, size_t bytes)
 {
@@ -370,7 +373,72 @@ static bool same_origin(const struct req *r)
 	return at && host && strcasecmp(at + 3, host) == 0;
 }
 
+/* Who was asked for a moment ago need not be looked up again: for KNOWN_MS, and only until this server
+ * handles a request that may change rights. Slots hold digests of secrets, never secrets. */
+static struct {
+	pthread_mutex_t lock;
+	struct {
+		char hash[SHA256_HEX_SIZE];
+		int64_t until_ms;
+		long rights;
+		struct ident who;
+	} slot[KNOWN_SLOTS];
+} known = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static size_t known_place(const char *hash)
+{
+	return strtoul((char[]){hash[0], hash[1], hash[2], 0}, NULL, 16) % KNOWN_SLOTS;
+}
+
+static bool known_get(struct req *r, const char *hash, bool by_cookie, long rights)
+{
+	size_t i = known_place(hash);
+	bool hit;
+
+	pthread_mutex_lock(&known.lock);
+	hit = strcmp(known.slot[i].hash, hash) == 0 && known.slot[i].rights == rights &&
+	      known.slot[i].who.by_cookie == by_cookie && clk_mono_ms() < known.slot[i].until_ms;
+	if (hit)
+		r->who = known.slot[i].who;
+	pthread_mutex_unlock(&known.lock);
+	return hit;
+}
+
+static void known_put(const struct req *r, const char *hash, long rights)
+{
+	size_t i = known_place(hash);
+
+	pthread_mutex_lock(&known.lock);
+	str_copy(known.slot[i].hash, sizeof known.slot[i].hash, hash);
+	known.slot[i].until_ms = clk_mono_ms() + KNOWN_MS;
+	known.slot[i].rights = rights;
+	known.slot[i].who = r->who;
+	pthread_mutex_unlock(&known.lock);
+}
+
+static enum rc look_up(struct req *r, struct err *e);
+
 static enum rc identify(struct req *r, struct err *e)
+{
+	const char *head = req_header(r, "Authorization");
+	bool bearer = head && strncasecmp(head, "Bearer ", 7) == 0;
+	const char *secret = bearer ? head + 7 : req_cookie(r, cookie_name(r));
+	long rights = atomic_load(&r->srv->rights);
+	char hash[SHA256_HEX_SIZE];
+	enum rc rc;
+
+	if (!secret)
+		return look_up(r, e);
+	hash_text(secret, hash);
+	if (known_get(r, hash, !bearer, rights))
+		return RC_OK;
+	rc = look_up(r, e);
+	if (!rc)
+		known_put(r, hash, rights);
+	return rc;
+}
+
+static enum rc look_up(struct req *r, struct err *e)
 {
 	const char *bearer = req_header(r, "Authorization"), *sid;
 

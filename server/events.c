@@ -110,6 +110,7 @@ static void ring_add(struct hub *h, const json_t *ev)
 	str_copy(slot->job, sizeof slot->job, jx_get_str(ev, "job", ""));
 	str_copy(h->last_id, sizeof h->last_id, slot->id);
 	h->head++;
+	atomic_fetch_add(&h->srv->changes, 1);
 }
 
 /* Whether a claim that found nothing should look again. */

@@ -5,6 +5,7 @@
 #include "base/sha256.h"
 #include "base/str.h"
 #include "queue/queue.h"
+#include "server/answers.h"
 #include "server/http.h"
 #include "server/reply.h"
 #include "server/route.h"
@@ -52,7 +53,7 @@ static bool precondition(struct req *r)
 	look.query = "";
 	look.probe = etag;
 	look.ending = NULL;
-	look.keep_answer = false;
+	look.keep_answer = look.shared = false;
 	memset(&look.headers, 0, sizeof look.headers);
 	arena_init(&look.arena);
 	rt = reader_of(&look);
@@ -126,13 +127,22 @@ static bool replay(struct req *r)
 	return true;
 }
 
+/* Before the handler and after: an answer made in between is kept for nobody. */
+static void changed(struct req *r, const struct route *rt)
+{
+	atomic_fetch_add(&r->srv->changes, 1);
+	if (rt->role != ROLE_WORKER)
+		atomic_fetch_add(&r->srv->rights, 1);
+}
+
 bool guard_before(struct req *r, const struct route *rt)
 {
 	if (rt->role != ROLE_NONE && !(rt->flags & ROUTE_ALWAYS) &&
 	    !throttle_allows(r, r->srv->rate))
 		return false;
 	if (strcmp(r->method, "GET") == 0 || r->head)
-		return true;
+		return !(rt->flags & ROUTE_SHARED) || !answers_send(r);
+	changed(r, rt);
 	return precondition(r) && !(keeps_answers(r, rt) && replay(r));
 }
 
@@ -141,7 +151,8 @@ void guard_after(struct req *r, const struct route *rt)
 	char name[SHA256_HEX_SIZE], digest[SHA256_HEX_SIZE];
 	json_t *answer = NULL, *kept;
 
-	(void)rt;
+	if (strcmp(r->method, "GET") != 0 && !r->head)
+		changed(r, rt);
 	if (r->keep_answer && r->status >= 200 && r->status < 300 && r->answer.len &&
 	    r->answer.len < IDEM_ANSWER_MAX &&
 	    !jx_parse(r->answer.data, r->answer.len, "answer", &answer, NULL)) {

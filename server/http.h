@@ -51,6 +51,8 @@ struct req {
 	bool has_body;	 /* body is the whole of it */
 	bool keep_answer;
 	struct buf answer; /* the JSON sent, owned; only with keep_answer */
+	bool shared;	   /* the answer may be kept for others (answers.h) */
+	long change;	   /* srv->changes before the first look */
 	char *probe;	   /* not NULL: nothing is sent, the ETag of a 200 goes here (64 bytes) */
 	void (*ending)(struct req *r, int status); /* called once, before the answer begins */
 	struct mg_connection *conn;

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/sha256.h"
 #include "base/str.h"
+#include "server/answers.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -77,29 +78,59 @@ static bool etag_matches(const struct req *r, const char *etag)
 	return have && (strcmp(have, "*") == 0 || strstr(have, etag));
 }
 
+static void json_headers(struct req *r)
+{
+	buf_puts(&r->headers, "Cache-Control: no-cache\r\n"
+			      "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n"
+			      "Vary: Accept-Encoding, Cookie, Authorization\r\n");
+}
+
+void reply_kept(struct req *r, const char *etag, const char *text, size_t text_len, const char *gz,
+		size_t gz_len)
+{
+	json_headers(r);
+	buf_printf(&r->headers, "ETag: \"%s\"\r\n", etag);
+	if (etag_matches(r, etag)) {
+		req_send(r, 304, NULL, NULL, 0);
+	} else if (gz && takes_gzip(r)) {
+		buf_puts(&r->headers, "Content-Encoding: gzip\r\n");
+		req_send(r, 200, "application/json", gz, gz_len);
+	} else {
+		req_send(r, 200, "application/json", text, text_len);
+	}
+}
+
+/* A read that went well: with an ETag, gzipped where that helps, kept where it may be. */
+static void send_read(struct req *r, const struct buf *text)
+{
+	struct buf packed = BUF_INIT;
+	char digest[SHA256_HEX_SIZE];
+
+	sha256_of(text->data, text->len, digest);
+	digest[32] = 0;
+	if (r->probe)
+		str_copy(r->probe, 64, digest);
+	if (text->len > GZIP_MIN && takes_gzip(r) && !etag_matches(r, digest))
+		gzip_bytes(text, &packed);
+	if (r->shared)
+		answers_keep(r, digest, text->data, text->len, packed.data, packed.len);
+	reply_kept(r, digest, text->data, text->len, packed.data, packed.len);
+	buf_release(&packed);
+}
+
 static void send_json(struct req *r, int status, const char *type, const json_t *body)
 {
 	struct buf text = BUF_INIT, packed = BUF_INIT;
-	char digest[SHA256_HEX_SIZE];
 
 	jx_dump(body, &text);
 	buf_putc(&text, '\n');
 	if (r->keep_answer)
 		buf_append(&r->answer, text.data, text.len);
-	req_add_header(r, "Cache-Control", "no-cache");
-	req_add_header(r, "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");
-	req_add_header(r, "Vary", "Accept-Encoding, Cookie, Authorization");
 	if (status == 200 && (strcmp(r->method, "GET") == 0 || r->head)) {
-		sha256_of(text.data, text.len, digest);
-		digest[32] = 0;
-		req_add_header(r, "ETag", "\"%s\"", digest);
-		if (r->probe)
-			str_copy(r->probe, 64, digest);
-		if (etag_matches(r, digest)) {
-			req_send(r, 304, NULL, NULL, 0);
-			goto out;
-		}
+		send_read(r, &text);
+		goto out;
 	}
+	json_headers(r);
 	if (text.len > GZIP_MIN && takes_gzip(r) && gzip_bytes(&text, &packed)) {
 		req_add_header(r, "Content-Encoding", "gzip");
 		req_send(r, status, type, packed.data, packed.len);

@@ -10,6 +10,9 @@
 #include <jansson.h>
 
 void reply_json(struct req *r, int status, json_t *body);
+/* A 200 of JSON that was made before: text, its digest as ETag, and gzipped (NULL when it is not). */
+void reply_kept(struct req *r, const char *etag, const char *text, size_t text_len, const char *gz,
+		size_t gz_len);
 /* {"items": [...], "next_cursor": ... or null}; Link: rel="next" when there is one. */
 void reply_list(struct req *r, json_t *items, const char *next_cursor);
 /* {"items": ...} with further members of `more` merged in (may be NULL). */

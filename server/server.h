@@ -43,6 +43,9 @@ struct server {
 	int threads, max_sse;
 	int rate; /* requests a second of one identity; 0 = no limit */
 	int64_t lease_ms, beat_ms, started_ms;
+	/* Rise with every event heard and around every request that may change something; the second
+	 * leaves out workers, who change no one's rights. */
+	atomic_long changes, rights;
 	atomic_bool stopping; /* set once; long waits end */
 	atomic_bool redis_ok; /* as the reconciler saw it last */
 	atomic_bool behind;   /* Redis is being compared with the store; only reads are answered */
