@@ -137,9 +137,8 @@ static bool wants_external(const struct planner *p)
 
 static void plan_import(struct planner *p)
 {
-	plan_add(p, (struct plan_where){0, "import", 0, 0}, json_array(), json_pack("{s:s}", "what", "model"), 5);
-	plan_add(p, (struct plan_where){0, "import", 1, 0}, json_array(), json_pack("{s:s}", "what", "data"), 5);
-	p->base = plan_from(p, 0, "import", 0, 0, "model");
+	p->base = import_model(p, 0, "model");
+	import_model(p, 1, "data");
 	if (plan_is(p, "judge", "kind", "checkpoint"))
 		p->judge = import_model(p, 2, "judge");
 	if (wants_external(p) && plan_is(p, "external", "kind", "checkpoint"))
@@ -186,6 +185,18 @@ static void plan_eft(struct planner *p)
 	p->eval = plan_from(p, 0, "eft", 0, 0, "eval");
 }
 
+static void plan_health(struct planner *p, int64_t iter, int64_t shard, const char *name,
+			struct plan_source model)
+{
+	json_t *in = json_array();
+
+	if (p->judge_is_model || plan_is_at(p, "eval", "head_to_head", "judge", "model"))
+		plan_input(in, "model", model);
+	plan_input(in, "judge", p->judge);
+	plan_input(in, "eval", p->eval);
+	plan_add(p, (struct plan_where){iter, "health", shard, 0}, in, json_pack("{s:s}", "name", name), 30);
+}
+
 /* This model against every earlier one; against the one before it the evaluation itself does that. */
 static void plan_matrix(struct planner *p, int64_t iter, struct plan_source model)
 {
@@ -216,6 +227,8 @@ void plan_eval(struct planner *p, int64_t iter, int64_t shard, const char *name,
 	plan_input(in, "test", p->test);
 	plan_input(in, "prev", p->previous);
 	plan_add(p, (struct plan_where){iter, "eval", shard, 0}, in, json_pack("{s:s}", "name", name), 30);
+	if (p->eval.job[0] && jx_get_bool(plan_section(p, "health"), "run", false))
+		plan_health(p, iter, shard, name, model);
 	if (!p->test.job[0])
 		return;
 	p->previous = plan_from(p, iter, "eval", shard, 0, "generations");

@@ -105,7 +105,8 @@ static void plan_judge(struct planner *p, int64_t t, int64_t s, int64_t rows, st
 	for (int64_t k = 0; k < all; k++) {
 		bool earlier = k >= n;
 		int64_t pass = earlier ? EARLIER_PASSES + k - n : k;
-		json_t *in = json_array(), *params = json_pack("{s:I}", "pass", (json_int_t)(earlier ? k - n : k));
+		json_t *params = json_pack("{s:I}", "pass", (json_int_t)(earlier ? k - n : k));
+		json_t *in = json_array();
 
 		if (own)
 			plan_input(in, "model", earlier ? p->before : model);

@@ -4,6 +4,7 @@
  * document is durable, then the queue says `done`. A crash between any two leaves litter at worst.
  * Every write carries the lease's token; a stale one is 409 of type "stale".
  */
+#include "server/alarm.h"
 #include "server/api.h"
 
 #include "base/clk.h"
@@ -530,6 +531,8 @@ static enum rc complete(struct server *s, const json_t *body, const char *job, c
 		json_object_set(info, "key", json_object_get(m, "key"));
 		rc = store_doc_put(s->store, path, m, e);
 	}
+	if (!rc && owns)
+		rc = alarm_check(s, run, job, json_object_get(body, "metrics"), e);
 	if (!rc)
 		rc = queue_complete(s->queue, job, token, outputs, json_object_get(body, "metrics"),
 				    info, NULL, again, NULL, e);

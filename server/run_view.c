@@ -4,6 +4,7 @@
 #include "base/jsonx.h"
 #include "base/str.h"
 #include "queue/queue.h"
+#include "server/alarm.h"
 #include "server/server.h"
 #include "server/view.h"
 
@@ -97,6 +98,12 @@ enum rc run_view(struct server *s, const char *run, bool single, json_t **out, s
 	spec = json_object_get(json_object_get(info, "record"), "spec");
 	if (single && spec)
 		json_object_set(view, "spec", spec);
+	if (single && strcmp(jx_get_str(info, "state", ""), "paused") == 0) {
+		json_t *why = alarm_reason(s, run);
+
+		if (why)
+			json_object_set_new(view, "alarm", why);
+	}
 	*out = view;
 out:
 	json_decref(jobs);

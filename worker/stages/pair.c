@@ -492,6 +492,7 @@ static json_t *figures(const struct pairing *p)
 		log_warn("pair", "judge collapse", "iter=%d why=\"%s\"", p->ctx->iter,
 			 pair_counts_alarm(c));
 		json_object_set_new(f, "alarm", json_string(pair_counts_alarm(c)));
+		stage_final(p->ctx, "alarm", json_string(pair_counts_alarm(c)));
 	}
 	return f;
 }

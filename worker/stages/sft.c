@@ -62,7 +62,8 @@ static enum rc load_data(struct sft *s, struct err *e)
 			       (long long)s->examples.too_long, (long long)max_length);
 	if (batch < 1 || batch > 1 << 20 || !(epochs >= 0 && epochs <= 1e6))
 		return err_set(e, RC_INVALID, "sft: batch %lld, epochs %g", (long long)batch, epochs);
-	order_init(&s->order, s->t.ctx->seed, RNG_SFT, (uint32_t)s->t.ctx->iter, 0, s->examples.n, (uint32_t)batch);
+	order_init(&s->order, s->t.ctx->seed, RNG_SFT, (uint32_t)s->t.ctx->iter, 0, s->examples.n,
+		   (uint32_t)batch);
 	s->batch = mem_array((size_t)batch, sizeof *s->batch);
 	s->total = (int64_t)ceil(epochs * order_steps_per_epoch(&s->order));
 	if (max_steps > 0 && (max_steps < s->total || s->total == 0))

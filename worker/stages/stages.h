@@ -16,6 +16,7 @@ enum rc stage_judge(struct stage_ctx *ctx, struct err *e);
 enum rc stage_pair(struct stage_ctx *ctx, struct err *e);
 /* SPIN (Chen et al. 2024): the answers people wrote against the model's own. Part of `pair`. */
 enum rc stage_pair_spin(struct stage_ctx *ctx, struct err *e);
+enum rc stage_health(struct stage_ctx *ctx, struct err *e);
 enum rc stage_versus(struct stage_ctx *ctx, struct err *e);
 enum rc stage_reference(struct stage_ctx *ctx, struct err *e);
 enum rc stage_dpo(struct stage_ctx *ctx, struct err *e);

@@ -14,6 +14,7 @@ const struct stage stage_table[] = {
 	{"reference", stage_reference},
 	{"dpo", stage_dpo},
 	{"versus", stage_versus},
+	{"health", stage_health},
 	{"eval", stage_eval},
 	{NULL, NULL},
 };
