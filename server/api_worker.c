@@ -51,6 +51,22 @@ static void worker_id_make(const char *name, char out[WORKER_ID_MAX])
 	str_fmt(out + n, WORKER_ID_MAX - n, "-%02x%02x%02x", raw[0], raw[1], raw[2]);
 }
 
+/* The worker protocol: this version and the one before are taken. 1 did not say which it was. */
+#define PROTOCOL 2
+
+static bool protocol_taken(struct req *r, const json_t *info)
+{
+	int64_t has = jx_get_i64(info, "protocol", 1);
+
+	if (has == PROTOCOL || has == PROTOCOL - 1)
+		return true;
+	reply_problem(r, 422, "protocol",
+		      "this worker speaks version %lld of the worker protocol, this server %d and %d: install "
+		      "the pawl-worker that came with the server",
+		      (long long)has, PROTOCOL - 1, PROTOCOL);
+	return false;
+}
+
 void api_work_register(struct req *r)
 {
 	struct server *s = r->srv;
@@ -59,8 +75,10 @@ void api_work_register(struct req *r)
 	json_t *info = req_json(r);
 	enum rc rc;
 
-	if (!info)
+	if (!info || !protocol_taken(r, info)) {
+		json_decref(info);
 		return;
+	}
 	worker_id_make(jx_get_str(info, "name", "worker"), id);
 	rc = queue_worker_register(s->queue, id, info, &e);
 	if (!rc)

@@ -36,12 +36,14 @@ void agent_wake(struct agent *a)
 		return; /* Already full of wakes. */
 }
 
+/* SIGTERM: systemd, Kubernetes, a drained host; Slurm sends it twice, GraceTime apart, with SIGUSR1 before
+ * where one asked for it. None of them cuts short a job that is being handed back. */
 static void on_term(int sig)
 {
 	int saved = errno;
 
-	if (atomic_exchange(&agent.leaving, true))
-		_exit(128 + sig); /* Asked twice: at once. The executor dies with us. */
+	if (atomic_exchange(&agent.leaving, true) && sig == SIGINT)
+		_exit(128 + sig); /* A person asked twice: at once. The executor dies with us. */
 	agent_wake(&agent);
 	errno = saved;
 }
@@ -189,8 +191,8 @@ static json_t *introduction(const struct agent *a)
 
 	gethostname(host, sizeof host - 1);
 	(void)sysinfo(&si);
-	return json_pack("{s:s, s:I, s:s, s:s, s:s, s:i, s:I, s:o, s:f, s:o, s:o}", "name", a->name, "pid",
-			 (json_int_t)getpid(), "host", host, "engine", stage_engine_name(), "code",
+	return json_pack("{s:s, s:i, s:I, s:s, s:s, s:s, s:i, s:I, s:o, s:f, s:o, s:o}", "name", a->name,
+			 "protocol", WORKER_PROTOCOL, "pid", (json_int_t)getpid(), "host", host, "engine", stage_engine_name(), "code",
 			 version_text(), "threads",
 			 a->threads > 0 ? a->threads : (int)sysconf(_SC_NPROCESSORS_ONLN),
 			 "memory_bytes", (json_int_t)si.totalram * si.mem_unit, "labels",
@@ -281,7 +283,7 @@ static int work(struct agent *a)
 	int64_t idle_since = clk_mono_ms();
 	int failures = 0;
 
-	while (!atomic_load(&a->leaving) && !idle_too_long(a, idle_since)) {
+	while (!atomic_load(&a->leaving) && !atomic_load(&a->last_job) && !idle_too_long(a, idle_since)) {
 		struct err e = {0};
 		json_t *job = NULL;
 		bool known = a->id[0] && !a->lost_identity;
@@ -293,7 +295,7 @@ static int work(struct agent *a)
 				attempt_run(a, job);
 				idle_since = clk_mono_ms();
 			}
-		} else if (rc == RC_DENIED && !a->id[0]) {
+		} else if ((rc == RC_DENIED || rc == RC_INVALID) && !a->id[0]) {
 			log_error("agent", "refused", "reason=%s", e.text);
 			return 77;
 		} else {
@@ -338,6 +340,18 @@ static void stop_threads(struct agent *a, pthread_t threads[2])
 	pthread_join(threads[1], NULL);
 }
 
+/* The machine may be taken away soon: what is done is made durable, and nothing new is begun. */
+static void on_hint(void *ctx)
+{
+	struct agent *a = ctx;
+
+	pthread_mutex_lock(&a->lock);
+	a->checkpoint_wanted = true;
+	pthread_mutex_unlock(&a->lock);
+	atomic_store(&a->last_job, true);
+	agent_wake(a);
+}
+
 /* The machine will be taken away: the same as SIGTERM. */
 static void on_taken(void *ctx)
 {
@@ -353,7 +367,7 @@ static void watch_cloud(struct agent *a, const struct conf *c)
 	if (!*name)
 		return;
 	n = (struct notice){.cloud = notice_cloud_named(name), .url = conf_str(c, "worker.cloud_url"),
-			    .taken = on_taken, .ctx = a};
+			    .taken = on_taken, .hinted = on_hint, .ctx = a};
 	if (!n.cloud)
 		die("worker.cloud: \"%s\" is none of %s", name, notice_cloud_names());
 	notice_watch(&n);
@@ -373,11 +387,12 @@ int agent_main(const struct conf *c)
 	a->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	signal(SIGPIPE, SIG_IGN);
 	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGUSR1, &sa, NULL);
 	sigaction(SIGINT, &sa, NULL);
 	log_info("agent", "start", "server=%s work=%s engine=%s", a->client.url, a->work,
 		 stage_engine_name());
-	watch_cloud(a, c);
 	start_threads(a, threads);
+	watch_cloud(a, c);
 	int code = work(a);
 	stop_threads(a, threads);
 	log_info("agent", "stop", "worker=%s code=%d", a->id, code);

@@ -25,6 +25,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Of what agent and server say to each other. A server takes its own and the one before; 1 did not say. */
+#define WORKER_PROTOCOL 2
 #define AGENT_PATH_MAX (PATH_MAX - 1024)
 
 struct store;
@@ -46,6 +48,7 @@ struct agent {
 	char store_url[1024]; /* override, or "" */
 	int wake_fd;          /* eventfd: main has something to look at */
 	_Atomic bool leaving; /* SIGTERM or drained: take nothing more */
+	_Atomic bool last_job; /* a rebalance was recommended: leave after the job at hand */
 
 	/* from registration */
 	char id[64];

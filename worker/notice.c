@@ -17,6 +17,7 @@
 
 struct notice_cloud {
 	const char *name, *base, *path, *header;
+	const char *hint; /* another path: 200 says that the machine is likely to be taken; or NULL */
 	int64_t period_ms, timeout_ms;
 	bool aws_token; /* IMDSv2: every question carries a token that is asked for first */
 	bool (*taken)(const struct buf *body);
@@ -61,13 +62,13 @@ static bool azure_taken(const struct buf *body)
 }
 
 static const struct notice_cloud clouds[] = {
-	{"aws", "http://169.254.169.254", "/latest/meta-data/spot/instance-action", NULL, 5000, TIMEOUT_MS,
-	 true, aws_taken},
+	{"aws", "http://169.254.169.254", "/latest/meta-data/spot/instance-action", NULL,
+	 "/latest/meta-data/events/recommendations/rebalance", 5000, TIMEOUT_MS, true, aws_taken},
 	{"gcp", "http://169.254.169.254",
 	 "/computeMetadata/v1/instance/preempted?wait_for_change=true&timeout_sec=60",
-	 "Metadata-Flavor: Google", 100, HANG_MS, false, gcp_taken},
+	 "Metadata-Flavor: Google", NULL, 100, HANG_MS, false, gcp_taken},
 	{"azure", "http://169.254.169.254", "/metadata/scheduledevents?api-version=2020-07-01",
-	 "Metadata: true", 1000, TIMEOUT_MS, false, azure_taken},
+	 "Metadata: true", NULL, 1000, TIMEOUT_MS, false, azure_taken},
 };
 
 const struct notice_cloud *notice_cloud_named(const char *name)
@@ -109,27 +110,37 @@ static enum rc aws_token(const char *base, char header[AWS_TOKEN_MAX + 40], stru
 	return rc;
 }
 
-static enum rc ask(const struct notice *n, bool *taken, struct err *e)
+/* One question; *status 200 and a body when there is something to know. */
+static enum rc question(const struct notice *n, const char *path, const char *token, struct fetch_resp *r,
+			struct err *e)
 {
 	const struct notice_cloud *c = n->cloud;
-	const char *base = *n->url ? n->url : c->base;
-	char url[768], token[AWS_TOKEN_MAX + 40];
-	const char *headers[] = {c->header, NULL};
-	struct fetch_resp r = {0};
-	enum rc rc = c->aws_token ? aws_token(base, token, e) : RC_OK;
+	const char *headers[] = {c->aws_token ? token : c->header, NULL};
+	char url[768];
 
-	if (rc != RC_OK)
-		return rc;
-	if (c->aws_token)
-		headers[0] = token;
-	str_fmt(url, sizeof url, "%s%s", base, c->path);
+	str_fmt(url, sizeof url, "%s%s", *n->url ? n->url : c->base, path);
 	struct fetch_req q = {.method = "GET", .url = url, .headers = headers,
 			      .timeout_ms = c->timeout_ms, .resp_max = 1 << 20};
-	rc = fetch(&q, &r, e);
+	enum rc rc = fetch(&q, r, e);
+	return rc == RC_OK && r->status >= 500
+		       ? err_set(e, RC_UNREACHABLE, "metadata service: HTTP %d", r->status)
+		       : rc;
+}
+
+static enum rc ask(const struct notice *n, bool *taken, bool *hinted, struct err *e)
+{
+	const struct notice_cloud *c = n->cloud;
+	char token[AWS_TOKEN_MAX + 40];
+	struct fetch_resp r = {0}, hint = {0};
+	enum rc rc = c->aws_token ? aws_token(*n->url ? n->url : c->base, token, e) : RC_OK;
+
+	if (rc == RC_OK)
+		rc = question(n, c->path, token, &r, e);
 	*taken = rc == RC_OK && notice_read(c, r.status, &r.body);
-	if (rc == RC_OK && r.status >= 500)
-		rc = err_set(e, RC_UNREACHABLE, "metadata service: HTTP %d", r.status);
+	if (rc == RC_OK && !*taken && c->hint && !*hinted)
+		*hinted = question(n, c->hint, token, &hint, NULL) == RC_OK && hint.status == 200;
 	fetch_resp_release(&r);
+	fetch_resp_release(&hint);
 	return rc;
 }
 
@@ -137,12 +148,13 @@ static void *watch(void *arg)
 {
 	const struct notice *n = arg;
 	int64_t away = 0;
-	bool taken = false;
+	bool taken = false, hinted = false;
 
 	for (;;) {
 		struct err e = {0};
+		bool before = hinted;
 
-		if (ask(n, &taken, &e) == RC_OK) {
+		if (ask(n, &taken, &hinted, &e) == RC_OK) {
 			away = 0;
 		} else if (away == 0) {
 			log_warn("notice", "no_answer", "cloud=%s reason=%s", n->cloud->name, e.text);
@@ -152,6 +164,10 @@ static void *watch(void *arg)
 		}
 		if (taken)
 			break;
+		if (hinted && !before && n->hinted) {
+			log_warn("notice", "likely_taken", "cloud=%s", n->cloud->name);
+			n->hinted(n->ctx);
+		}
 		clk_sleep_ms(away > n->cloud->period_ms ? away : n->cloud->period_ms);
 	}
 	log_warn("notice", "machine_is_taken", "cloud=%s", n->cloud->name);

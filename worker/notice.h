@@ -3,6 +3,7 @@
  *
  * cloud  asked                                                 every  notice it gives
  * aws    /latest/meta-data/spot/instance-action (404: nothing)  5 s    up to 120 s
+ *        /latest/meta-data/events/recommendations/rebalance            a hint, minutes earlier or none
  * gcp    /computeMetadata/v1/instance/preempted (TRUE)          hangs  30 s, or 120 s if so created
  * azure  /metadata/scheduledevents (an event "Preempt")         1 s    at least 30 s
  *
@@ -27,6 +28,7 @@ struct notice {
 	const struct notice_cloud *cloud;
 	const char *url;             /* instead of the cloud's own (tests); "" for that */
 	void (*taken)(void *ctx);    /* called once, from the watching thread */
+	void (*hinted)(void *ctx);   /* called once, before: the machine is likely to be taken */
 	void *ctx;
 };
 
