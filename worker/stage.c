@@ -406,6 +406,7 @@ void stage_ctx_close(struct stage_ctx *ctx)
 	json_decref(ctx->resume);
 	json_decref(ctx->metrics);
 	json_decref(ctx->outputs);
+	json_decref(ctx->packed);
 	stage_ranks_close(ctx);
 	engine_close(&ctx->compute);
 	memset(ctx, 0, sizeof *ctx);

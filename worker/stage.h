@@ -60,6 +60,7 @@ struct stage_ctx {
 	bool no_copies; /* for tests: as if memory were short */
 	int n_ckpt;
 	char row_roles[8][64];         /* every stage_rows opened: a checkpoint holds them all */
+	json_t *packed; /* {role: what its last archive was made of, and its name}; owned */
 	int n_row_roles;
 	int64_t started_ms, last_ckpt_ms, last_progress_ms, tokens;
 	_Atomic int64_t ckpt_cost_ms; /* of the last one, until it was sealed */
@@ -166,7 +167,7 @@ struct stage_part {
 /* True when one was asked for, or when `every_ms` passed since the last. */
 bool stage_checkpoint_due(const struct stage_ctx *ctx, int64_t every_ms);
 /* Packs the parts and hands them to the agent, which publishes them before it lets the pointer
- * move. `progress` (consumed) comes back as ctx->resume. */
+ * move. A part whose files have not changed since its last archive is that archive again. `progress` (consumed) comes back as ctx->resume. */
 enum rc stage_checkpoint(struct stage_ctx *ctx, const struct stage_part *parts, int n,
 			 json_t *progress, struct err *e);
 /* The same in two halves, for a stage that goes on while its checkpoint is written. */

@@ -13,10 +13,13 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ROWS_CKPT_MS 5000
+#define SETTLED_S 2 /* a file not written to for so long shows every later change in its time */
 #define ROWS_MAX (1u << 30)
 
 /* --- packing --------------------------------------------------------------------------------- */
@@ -128,23 +131,99 @@ static void note_progress(const struct stage_ctx *ctx, json_t *progress)
 	json_object_set_new(progress, "elapsed_ms", json_integer(clk_mono_ms() - ctx->started_ms));
 }
 
+/* Names, sizes, times and numbers of a folder's files: who writes one anew changes this. Tells nothing
+ * (NULL) of a folder that was changed just now, for clocks are coarse. */
+static char *signature(const char *dir)
+{
+	struct buf b = BUF_INIT;
+	char path[PATH_MAX];
+	char **names;
+	struct stat st;
+	bool sure = true;
+	size_t n;
+
+	if (fs_list(dir, &names, &n, NULL) != RC_OK)
+		return NULL;
+	for (size_t i = 0; i < n && sure; i++) {
+		str_fmt(path, sizeof path, "%s/%s", dir, names[i]);
+		sure = stat(path, &st) == 0 && clk_now_ms() / 1000 - st.st_mtim.tv_sec >= SETTLED_S;
+		buf_printf(&b, "%s %lld %lld.%09ld %llu\n", names[i], (long long)st.st_size,
+			   (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec,
+			   (unsigned long long)st.st_ino);
+	}
+	fs_list_free(names);
+	if (sure && b.data)
+		return b.data;
+	buf_release(&b);
+	return NULL;
+}
+
+static void kept_path(const struct stage_ctx *ctx, const char *role, char out[PATH_MAX])
+{
+	str_fmt(out, PATH_MAX, "%s/work/packed-%s.tar", ctx->dir, role);
+}
+
+/* A second name keeps the archive here when its checkpoint is gone. */
+static void keep(struct stage_ctx *ctx, const char *role, const char *sign, const char *tar,
+		 const struct artifact_ref *ref)
+{
+	char path[PATH_MAX];
+
+	kept_path(ctx, role, path);
+	(void)unlink(path);
+	if (!sign || link(tar, path) != 0)
+		return;
+	if (!ctx->packed)
+		ctx->packed = json_object();
+	json_object_set_new(ctx->packed, role,
+			    json_pack("{s:s, s:s, s:I}", "of", sign, "digest", ref->digest, "size",
+				      (json_int_t)ref->size));
+}
+
+static bool unchanged(struct stage_ctx *ctx, const char *role, const char *sign, const char *tar,
+		      struct artifact_ref *ref)
+{
+	const json_t *last = json_object_get(ctx->packed, role);
+	char path[PATH_MAX];
+
+	kept_path(ctx, role, path);
+	if (!sign || !last || strcmp(jx_get_str(last, "of", ""), sign) != 0 || link(path, tar) != 0)
+		return false;
+	str_copy(ref->digest, sizeof ref->digest, jx_get_str(last, "digest", ""));
+	ref->size = jx_get_i64(last, "size", 0);
+	return true;
+}
+
+static enum rc pack_part(struct stage_ctx *ctx, const char *dir, const struct stage_part *part,
+			 json_t *outputs, struct err *e)
+{
+	struct artifact_ref ref;
+	char tar[PATH_MAX], *sign = signature(part->dir);
+	enum rc rc = RC_OK;
+
+	str_fmt(tar, sizeof tar, "%s/%s.tar", dir, part->role);
+	if (!unchanged(ctx, part->role, sign, tar, &ref)) {
+		rc = pack_folder(ctx, part->kind, part->dir, tar, NULL, &ref, e);
+		if (rc == RC_OK)
+			keep(ctx, part->role, sign, tar, &ref);
+	}
+	free(sign);
+	if (rc == RC_OK)
+		json_array_append_new(outputs, json_pack("{s:s, s:s, s:s, s:I, s:s}", "role",
+							 part->role, "kind", part->kind, "digest",
+							 ref.digest, "size", (json_int_t)ref.size,
+							 "path", tar));
+	return rc;
+}
+
 static enum rc pack_parts(struct stage_ctx *ctx, const char *dir, const struct stage_part *parts,
 			  int n, json_t *outputs, struct err *e)
 {
-	struct artifact_ref ref;
-	char tar[PATH_MAX];
+	enum rc rc = RC_OK;
 
-	for (int i = 0; i < n; i++) {
-		str_fmt(tar, sizeof tar, "%s/%s.tar", dir, parts[i].role);
-		enum rc rc = pack_folder(ctx, parts[i].kind, parts[i].dir, tar, NULL, &ref, e);
-		if (rc != RC_OK)
-			return rc;
-		json_array_append_new(outputs,
-				      json_pack("{s:s, s:s, s:s, s:I, s:s}", "role", parts[i].role,
-						"kind", parts[i].kind, "digest", ref.digest, "size",
-						(json_int_t)ref.size, "path", tar));
-	}
-	return RC_OK;
+	for (int i = 0; i < n && rc == RC_OK; i++)
+		rc = pack_part(ctx, dir, &parts[i], outputs, e);
+	return rc;
 }
 
 /* ckpt.json comes last: a folder without it is torn and never happened. */

@@ -10,7 +10,11 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 
 
 static struct err e;
@@ -203,4 +207,61 @@ void test_stage__artifacts_do_not_name_the_run(void)
 		stage_ctx_close(&a);
 	}
 	CHECK_STR(digests[0], digests[1]);
+}
+
+static void put_old(const char *path, const char *text, int age_s)
+{
+	struct timespec t[2] = {{.tv_sec = time(NULL) - age_s}, {.tv_sec = time(NULL) - age_s}};
+
+	CHECK_RC(fs_write_durable(path, text, strlen(text), &e), RC_OK);
+	CHECK_EQ(utimensat(AT_FDCWD, path, t, 0), 0);
+}
+
+static ino_t packed(const char *dir, int n, const char *role)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	str_fmt(path, sizeof path, "%s/ckpt/%d/%s.tar", dir, n, role);
+	CHECK_EQ(stat(path, &st), 0);
+	CHECK_RC(artifact_verify_file(path, NULL, &e), RC_OK);
+	return st.st_ino;
+}
+
+/* A part that did not change is the archive it was, also when the agent has taken that one away; one
+ * that did is packed anew. */
+void test_stage__unchanged_parts_are_not_packed_again(void)
+{
+	struct stage_ctx ctx;
+	const char *dir = job_dir("a", "r1");
+	char frozen[PATH_MAX], moving[PATH_MAX], path[PATH_MAX];
+	struct stage_part parts[2] = {{"frozen", "progress", frozen}, {"moving", "progress", moving}};
+	ino_t first[2];
+
+	CHECK_RC(stage_ctx_open(&ctx, dir, -1, 1, &e), RC_OK);
+	ctx.by_hand = false; /* Keeps the checkpoint before. */
+	str_fmt(frozen, sizeof frozen, "%s/work/f", dir);
+	str_fmt(moving, sizeof moving, "%s/work/m", dir);
+	CHECK_RC(fs_mkdirs(frozen, &e), RC_OK);
+	CHECK_RC(fs_mkdirs(moving, &e), RC_OK);
+	str_fmt(path, sizeof path, "%s/data", frozen);
+	put_old(path, "stays", 100);
+	str_fmt(path, sizeof path, "%s/data", moving);
+	put_old(path, "one", 100);
+	CHECK_RC(stage_checkpoint(&ctx, parts, 2, NULL, &e), RC_OK);
+	first[0] = packed(dir, 1, "frozen");
+	first[1] = packed(dir, 1, "moving");
+	str_fmt(path, sizeof path, "%s/ckpt/1", dir);
+	CHECK_RC(fs_remove_tree(path, &e), RC_OK);
+	str_fmt(path, sizeof path, "%s/data", moving);
+	put_old(path, "two", 50);
+	CHECK_RC(stage_checkpoint(&ctx, parts, 2, NULL, &e), RC_OK);
+	CHECK(packed(dir, 2, "frozen") == first[0]);
+	CHECK(packed(dir, 2, "moving") != first[1]);
+	/* Written to a moment ago, it may have changed since within one tick of the clock. */
+	str_fmt(path, sizeof path, "%s/data", frozen);
+	put_old(path, "stays", 0);
+	CHECK_RC(stage_checkpoint(&ctx, parts, 2, NULL, &e), RC_OK);
+	CHECK(packed(dir, 3, "frozen") != first[0]);
+	stage_ctx_close(&ctx);
 }
