@@ -373,34 +373,60 @@ void fs_list_free(char **names)
 	free(names);
 }
 
-enum rc fs_map(const char *path, struct fs_map *m, struct err *e)
+/* Maps begin at pages: as many bytes before the range as it takes. */
+static size_t page_rest(uintptr_t at)
+{
+	return at % (uintptr_t)sysconf(_SC_PAGESIZE);
+}
+
+/* size -1: the whole file. */
+static enum rc map_fd(int fd, const char *path, int64_t offset, int64_t size, struct fs_map *m,
+		      struct err *e)
 {
 	struct stat st;
-	enum rc rc = RC_OK;
+
+	if (fstat(fd, &st))
+		return io_err(e, "stat", path);
+	if (!S_ISREG(st.st_mode))
+		return err_set(e, RC_INVALID, "%s: not a regular file", path);
+	if (size < 0)
+		size = st.st_size;
+	if (offset < 0 || size > st.st_size || offset > st.st_size - size)
+		return err_set(e, RC_CORRUPT, "%s: %lld bytes, expected %lld from byte %lld on", path,
+			       (long long)st.st_size, (long long)size, (long long)offset);
+	if (size == 0)
+		return RC_OK;
+	size_t rest = page_rest((uintptr_t)offset);
+	void *p = mmap(NULL, (size_t)size + rest, PROT_READ, MAP_SHARED, fd, offset - (off_t)rest);
+	if (p == MAP_FAILED)
+		return io_err(e, "map", path);
+	*m = (struct fs_map){(uint8_t *)p + rest, (size_t)size};
+	return RC_OK;
+}
+
+enum rc fs_map_range(const char *path, int64_t offset, int64_t size, struct fs_map *m, struct err *e)
+{
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
 	*m = (struct fs_map){0};
 	if (fd < 0)
 		return io_err(e, "open", path);
-	if (fstat(fd, &st)) {
-		rc = io_err(e, "stat", path);
-	} else if (!S_ISREG(st.st_mode)) {
-		rc = err_set(e, RC_INVALID, "%s: not a regular file", path);
-	} else if (st.st_size > 0) {
-		void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-		if (p == MAP_FAILED)
-			rc = io_err(e, "map", path);
-		else
-			*m = (struct fs_map){p, (size_t)st.st_size};
-	}
+	enum rc rc = map_fd(fd, path, offset, size, m, e);
 	close(fd);
 	return rc;
 }
 
+enum rc fs_map(const char *path, struct fs_map *m, struct err *e)
+{
+	return fs_map_range(path, 0, -1, m, e);
+}
+
 void fs_unmap(struct fs_map *m)
 {
+	size_t rest = page_rest((uintptr_t)m->data);
+
 	if (m->data)
-		munmap((void *)m->data, m->size);
+		munmap((void *)(uintptr_t)(m->data - rest), m->size + rest);
 	*m = (struct fs_map){0};
 }
 

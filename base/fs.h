@@ -38,6 +38,8 @@ struct fs_map {
 	size_t size;
 };
 enum rc fs_map(const char *path, struct fs_map *m, struct err *e);
+/* `size` bytes from `offset`; RC_CORRUPT when the file ends before. */
+enum rc fs_map_range(const char *path, int64_t offset, int64_t size, struct fs_map *m, struct err *e);
 void fs_unmap(struct fs_map *m);
 
 /* Digest of `size` bytes from `offset`; RC_CORRUPT when the file ends before. */

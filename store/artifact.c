@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "store/ahead.h"
+#include "store/safetensors.h"
 #include "store/tar.h"
 
 #include <errno.h>
@@ -579,18 +580,28 @@ static enum rc copy_out(int in, int out, const struct artifact *a, const struct 
 	return rc;
 }
 
-static enum rc unpack_member(int in, const struct artifact *a, const struct artifact_member *m,
-			     const char *dest, struct err *e)
+/* Path of a member below `dest`, its folders made. */
+static enum rc member_path(const struct artifact *a, const struct artifact_member *m,
+			   const char *dest, char path[PATH_MAX], struct err *e)
 {
-	char path[PATH_MAX];
-
-	if (strlen(dest) + strlen(m->path) + 2 > sizeof(path))
+	if (strlen(dest) + strlen(m->path) + sizeof(ST_AT) + 1 > PATH_MAX)
 		return err_set(e, RC_INVALID, "path %s/%s is too long", dest, m->path);
-	str_fmt(path, sizeof(path), "%s/%s", dest, m->path);
+	if (str_ends(m->path, ST_AT)) /* It would stand for a file of this machine. */
+		return corrupt(e, a->path, m->path, "has a name that is not for members");
+	str_fmt(path, PATH_MAX, "%s/%s", dest, m->path);
 	char *slash = strrchr(path, '/');
 	*slash = 0;
 	enum rc rc = fs_mkdirs(path, e);
 	*slash = '/';
+	return rc;
+}
+
+static enum rc unpack_member(int in, const struct artifact *a, const struct artifact_member *m,
+			     const char *dest, struct err *e)
+{
+	char path[PATH_MAX];
+	enum rc rc = member_path(a, m, dest, path, e);
+
 	if (rc)
 		return rc;
 	unlink(path);
@@ -605,8 +616,29 @@ static enum rc unpack_member(int in, const struct artifact *a, const struct arti
 	return rc;
 }
 
-enum rc artifact_unpack_file(const char *path, const char *digest, const char *dest_dir,
-			     struct err *e)
+/* Opening the archive has checked the member's digest. */
+static enum rc point_to_member(const struct artifact *a, const struct artifact_member *m,
+			       const char *dest, struct err *e)
+{
+	char path[PATH_MAX];
+	struct buf text = BUF_INIT;
+	enum rc rc = member_path(a, m, dest, path, e);
+
+	if (rc)
+		return rc;
+	json_t *v = json_pack("{s:s, s:I, s:I}", "file", a->path, "offset", (json_int_t)m->offset,
+			      "size", (json_int_t)m->size);
+	size_t len = strlen(path);
+	str_fmt(path + len, sizeof(path) - len, ST_AT);
+	jx_dump(v, &text);
+	rc = fs_write_durable(path, text.data, text.len, e);
+	buf_release(&text);
+	json_decref(v);
+	return rc;
+}
+
+static enum rc unpack(const char *path, const char *digest, const char *dest_dir, bool mapped,
+		      struct err *e)
 {
 	struct artifact *a;
 	enum rc rc = artifact_open_file(path, digest, &a, e);
@@ -618,12 +650,24 @@ enum rc artifact_unpack_file(const char *path, const char *digest, const char *d
 		rc = err_set(e, err_from_errno(errno), "open %s: %m", path);
 	if (!rc)
 		rc = fs_mkdirs(dest_dir, e);
-	for (size_t i = 0; i < a->n && !rc; i++)
-		rc = unpack_member(in, a, &a->members[i], dest_dir, e);
+	for (size_t i = 0; i < a->n && !rc; i++) {
+		const struct artifact_member *m = &a->members[i];
+		bool stays = mapped && !strcmp(a->kind, "checkpoint") &&
+			     str_ends(m->path, ".safetensors") && m->offset % TAR_ALIGN == 0;
+
+		rc = stays ? point_to_member(a, m, dest_dir, e)
+			   : unpack_member(in, a, m, dest_dir, e);
+	}
 	if (in >= 0)
 		close(in);
 	artifact_close(a);
 	return rc;
+}
+
+enum rc artifact_unpack_file(const char *path, const char *digest, const char *dest_dir,
+			     struct err *e)
+{
+	return unpack(path, digest, dest_dir, false, e);
 }
 
 enum rc artifact_unpack(struct store *s, const char *digest, const char *dest_dir, struct err *e)
@@ -631,7 +675,20 @@ enum rc artifact_unpack(struct store *s, const char *digest, const char *dest_di
 	char path[PATH_MAX];
 	enum rc rc = store_local(s, digest, path, sizeof(path), e);
 
-	return rc ? rc : artifact_unpack_file(path, digest, dest_dir, e);
+	return rc ? rc : unpack(path, digest, dest_dir, false, e);
+}
+
+enum rc artifact_unpack_mapped(struct store *s, const char *digest, const char *dest_dir,
+			       struct err *e)
+{
+	char path[PATH_MAX];
+	enum rc rc = store_local(s, digest, path, sizeof(path), e);
+
+	if (rc)
+		return rc;
+	/* What is only a copy for a while must not be pointed to. */
+	return unpack(path, digest, dest_dir, store_path(s, digest, path, sizeof(path), NULL) == RC_OK,
+		      e);
 }
 
 static enum rc read_member(const struct artifact *a, const struct artifact_member *m,

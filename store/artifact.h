@@ -82,6 +82,10 @@ const struct artifact_member *artifact_find(const struct artifact *a, const char
 enum rc artifact_unpack(struct store *s, const char *digest, const char *dest_dir, struct err *e);
 enum rc artifact_unpack_file(const char *path, const char *digest, const char *dest_dir,
 			     struct err *e);
+/* The same, but the weights of a checkpoint that lies in a folder stay where they are: for NAME there is
+ * NAME.at, which st_open() maps. Anything else is unpacked. */
+enum rc artifact_unpack_mapped(struct store *s, const char *digest, const char *dest_dir,
+			       struct err *e);
 enum rc artifact_read_member(struct store *s, const char *digest, const char *member,
 			     struct buf *out, size_t max, struct err *e);
 /* Reads everything again, whatever is remembered. */

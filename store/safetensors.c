@@ -242,6 +242,36 @@ static enum rc read_file(struct st *s, struct file *f, const char *what, struct 
 	return read_header(s, f, p + 8 + len, size - 8 - len, what, e);
 }
 
+static bool there(const char *path)
+{
+	char at[PATH_MAX];
+
+	str_fmt(at, sizeof(at), "%s" ST_AT, path);
+	return fs_exists(path) || fs_exists(at);
+}
+
+/* The file, or the bytes elsewhere that stand for it. */
+static enum rc map_tensors(const char *path, struct fs_map *m, struct err *e)
+{
+	char at[PATH_MAX];
+	json_t *v = NULL;
+	const char *file;
+	int64_t offset, size;
+
+	str_fmt(at, sizeof(at), "%s" ST_AT, path);
+	if (fs_exists(path) || !fs_exists(at))
+		return fs_map(path, m, e);
+	enum rc rc = jx_load(at, 2 * PATH_MAX, &v, e);
+	if (!rc && ((rc = jx_str(v, "file", &file, e)) ||
+		    (rc = jx_i64(v, "offset", 0, INT64_MAX, &offset, e)) ||
+		    (rc = jx_i64(v, "size", 0, INT64_MAX, &size, e))))
+		err_wrap(e, "%s", at);
+	if (!rc)
+		rc = fs_map_range(file, offset, size, m, e);
+	json_decref(v);
+	return rc;
+}
+
 static enum rc add_file(struct st *s, const char *path, const char *name, struct err *e)
 {
 	if (!(s->n_files & (s->n_files - 1)))
@@ -249,7 +279,7 @@ static enum rc add_file(struct st *s, const char *path, const char *name, struct
 	struct file *f = &s->files[s->n_files];
 	*f = (struct file){.name = mem_str(name)};
 	s->n_files++;
-	enum rc rc = fs_map(path, &f->map, e);
+	enum rc rc = map_tensors(path, &f->map, e);
 	return rc ? rc : read_file(s, f, path, e);
 }
 
@@ -345,15 +375,15 @@ static enum rc open_path(struct st *s, const char *path, struct err *e)
 
 	if (strlen(path) > PATH_MAX - 256)
 		return err_set(e, RC_INVALID, "path is too long");
-	if (stat(path, &st))
+	if (stat(path, &st) && !there(path))
 		return err_set(e, err_from_errno(errno), "open %s: %m", path);
-	if (!S_ISDIR(st.st_mode))
+	if (!fs_exists(path) || !S_ISDIR(st.st_mode))
 		return add_file(s, path, "model.safetensors", e);
 	str_fmt(file, sizeof(file), "%s/model.safetensors.index.json", path);
 	if (fs_exists(file))
 		return open_index(s, path, file, e);
 	str_fmt(file, sizeof(file), "%s/model.safetensors", path);
-	if (!fs_exists(file))
+	if (!there(file))
 		return err_set(e, RC_NOTFOUND,
 			       "%s: no model.safetensors and no model.safetensors.index.json", path);
 	return add_file(s, file, "model.safetensors", e);

@@ -39,7 +39,10 @@ struct st_tensor {
 
 struct st;
 
-/* A file, or a folder with model.safetensors or model.safetensors.index.json. */
+/* A file, or a folder with model.safetensors or model.safetensors.index.json. Instead of any of these
+ * tensor files there may be NAME.at, {"file","offset","size"}: its bytes as they lie in that file, an
+ * archive that was not unpacked (artifact_unpack_mapped). */
+#define ST_AT ".at"
 enum rc st_open(const char *path, struct st **out, struct err *e);
 void st_close(struct st *s);
 size_t st_count(const struct st *s);

@@ -55,8 +55,9 @@ static enum rc unpack(struct agent *a, const char *digest, const char *dir, stru
 {
 	int64_t size;
 
+	/* Weights in reach are mapped where they lie. */
 	if (a->store && store_has(a->store, digest, &size, NULL) == RC_OK)
-		return artifact_unpack(a->store, digest, dir, e);
+		return artifact_unpack_mapped(a->store, digest, dir, e);
 	enum rc rc = fetch_blob(a, digest, e);
 	if (rc == RC_OK)
 		rc = artifact_unpack(a->local, digest, dir, e);
@@ -69,8 +70,13 @@ static enum rc into_cache(struct agent *a, const char *digest, char *out, size_t
 			  struct err *e)
 {
 	char tmp[PATH_MAX];
+	int64_t have;
 
 	str_fmt(out, size, "%s/cache/%s", a->work, digest);
+	/* Asked for, a blob stays, or comes back; without it its folder may point to nothing. */
+	if (a->store && fs_exists(out) && store_has(a->store, digest, &have, NULL) != RC_OK &&
+	    fs_remove_tree(out, e) != RC_OK)
+		return e->code;
 	if (fs_exists(out)) {
 		(void)utimensat(AT_FDCWD, out, NULL, 0); /* Used now: last to be evicted. */
 		return RC_OK;
