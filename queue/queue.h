@@ -146,6 +146,11 @@ struct queue_tick {
 	int64_t n_cancelled;   /* grace over */
 	int64_t n_workers_lost;
 	bool behind; /* Redis may know less than the store, and time stands still: see restore.h. */
+	/* Of all attempts that have ended; cost in millionths of the unit of the workers' prices. */
+	struct queue_work {
+		int64_t useful_ms, lost_ms, useful_cost, lost_cost;
+		int64_t torn_off; /* attempts that a lost or preempted worker ended */
+	} work;
 };
 enum rc queue_tick(struct queue *q, struct queue_tick *out, struct err *e);
 

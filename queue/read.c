@@ -253,6 +253,7 @@ static void run_accounts(json_t *r, const struct redis_reply *h)
 		str_fmt(from, sizeof(from), "%s_cost", kinds[i]);
 		json_object_set_new(r, from, json_real((double)hash_i64(h, from, 0) / 1e6));
 	}
+	json_object_set_new(r, "torn_off", json_integer(hash_i64(h, "torn_off", 0)));
 	json_object_set_new(r, "owner", json_text_or_null(hash_get(h, "owner", "")));
 	json_object_set_new(r, "max_running", json_integer(hash_i64(h, "max_running", 0)));
 	json_object_set_new(r, "drain", json_boolean(hash_i64(h, "hold", 0) == 2));

@@ -392,6 +392,9 @@ enum rc queue_tick(struct queue *q, struct queue_tick *out, struct err *e)
 			.n_cancelled = reply_i64(reply_at(p, 5)),
 			.n_workers_lost = reply_i64(reply_at(p, 6)),
 			.behind = reply_i64(reply_at(p, 7)) == 1,
+			.work = {reply_i64(reply_at(p, 8)), reply_i64(reply_at(p, 9)),
+				 reply_i64(reply_at(p, 10)), reply_i64(reply_at(p, 11)),
+				 reply_i64(reply_at(p, 12))},
 		};
 	reply_free(p);
 	return rc;

@@ -34,6 +34,25 @@ static void put_counter(struct buf *b, const char *name, const char *help, const
 		   type, name, v);
 }
 
+/* Of attempts that have ended: what of their time and money lives on. */
+static void put_work(struct server_stats *st, struct buf *b)
+{
+	buf_printf(b,
+		   "# HELP pawl_work_seconds_total Time of ended attempts, by what became of it\n"
+		   "# TYPE pawl_work_seconds_total counter\n"
+		   "pawl_work_seconds_total{of=\"useful\"} %.3f\n"
+		   "pawl_work_seconds_total{of=\"lost\"} %.3f\n"
+		   "# HELP pawl_work_cost_total The same at the workers' prices\n"
+		   "# TYPE pawl_work_cost_total counter\n"
+		   "pawl_work_cost_total{of=\"useful\"} %.6f\n"
+		   "pawl_work_cost_total{of=\"lost\"} %.6f\n",
+		   (double)atomic_load(&st->useful_ms) / 1e3, (double)atomic_load(&st->lost_ms) / 1e3,
+		   (double)atomic_load(&st->useful_cost) / 1e6,
+		   (double)atomic_load(&st->lost_cost) / 1e6);
+	put_counter(b, "torn_off_total", "Attempts that a lost or preempted worker ended", "counter",
+		    atomic_load(&st->torn_off));
+}
+
 static int answer_metrics(struct server *s, struct buf *b)
 {
 	struct server_stats *st = &s->stats;
@@ -75,6 +94,7 @@ static int answer_metrics(struct server *s, struct buf *b)
 
 	for (size_t i = 0; i < sizeof list / sizeof *list; i++)
 		put_counter(b, list[i].name, list[i].help, list[i].type, list[i].v);
+	put_work(st, b);
 	buf_puts(b, "# HELP pawl_http_requests_total Answers by status class\n"
 		    "# TYPE pawl_http_requests_total counter\n");
 	for (int c = 1; c <= 5; c++)

@@ -481,6 +481,31 @@ static enum rc outputs_check(struct server *s, const json_t *outputs, struct err
 	return RC_OK;
 }
 
+/* What this result cost: attempts that ended before, and this one, all of which is useful. */
+static json_t *account_of(struct server *s, const json_t *body, const json_t *job, double price)
+{
+	double useful = 1000 * jx_get_f64(body, "seconds", 0), lost = 0, cost = useful * price;
+	json_t *list = NULL, *a;
+	size_t i;
+
+	queue_attempts(s->queue, jx_get_str(job, "id", ""), &list, NULL);
+	json_array_foreach(list, i, a)
+	{
+		double u = jx_get_f64(a, "useful_ms", 0), l = jx_get_f64(a, "lost_ms", 0);
+
+		if (!json_is_string(json_object_get(a, "end")))
+			continue; /* This one. */
+		useful += u;
+		lost += l;
+		cost += (u + l) * jx_get_f64(a, "price_per_hour", 0);
+	}
+	json_decref(list);
+	return json_pack("{s:f, s:f, s:f, s:I, s:I}", "useful_s", useful / 1e3, "lost_s", lost / 1e3,
+			 "cost", cost / 3.6e6, "preemptions",
+			 (json_int_t)jx_get_i64(job, "preemptions", 0), "losses",
+			 (json_int_t)jx_get_i64(job, "losses", 0));
+}
+
 static json_t *manifest_make(struct server *s, const json_t *body, const char *job, const char *run)
 {
 	static const char *const from_body[] = {"outputs", "metrics", "seconds", "engine",
@@ -504,6 +529,8 @@ static json_t *manifest_make(struct server *s, const json_t *body, const char *j
 		json_put(m, from_job[i], json_incref(json_object_get(q, from_job[i])));
 	for (int i = 0; from_note[i]; i++)
 		json_put(m, from_note[i], json_incref(json_object_get(note, from_note[i])));
+	json_put(m, "account",
+		 account_of(s, body, q, jx_get_f64(note, "price_per_hour", 0)));
 	json_decref(q);
 	json_decref(note);
 	return m;

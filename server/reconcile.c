@@ -261,6 +261,15 @@ static void *planner(void *arg)
 	return NULL;
 }
 
+static void note_work(struct server_stats *st, const struct queue_work *w)
+{
+	atomic_store(&st->useful_ms, w->useful_ms);
+	atomic_store(&st->lost_ms, w->lost_ms);
+	atomic_store(&st->useful_cost, w->useful_cost);
+	atomic_store(&st->lost_cost, w->lost_cost);
+	atomic_store(&st->torn_off, w->torn_off);
+}
+
 static void *ticker(void *arg)
 {
 	struct reconcile *rc = arg;
@@ -279,6 +288,8 @@ static void *ticker(void *arg)
 		ok = got == RC_OK;
 		if (!ok)
 			known_forget(NULL);
+		else if (!t.behind)
+			note_work(&s->stats, &t.work);
 		if (ok != atomic_exchange(&s->redis_ok, ok))
 			log_line(ok ? LOG_INFO : LOG_WARN, "reconcile",
 				 ok ? "redis_up" : "redis_down", "error=%s", e.text);

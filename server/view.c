@@ -215,7 +215,7 @@ json_t *view_run(const json_t *run, const json_t *jobs, bool single)
 	static const char *const names[] = {"id",	    "name",	  "state",    "final_digest",
 					    "error",	    "owner",	  "class",    "weight",
 					    "max_running",  "useful_s",	  "lost_s",   "useful_cost",
-					    "lost_cost",    NULL};
+					    "lost_cost",    "torn_off",	  NULL};
 	const json_t *record = json_object_get(run, "record"),
 		     *spec = json_object_get(record, "spec");
 	json_t *out = json_object();

@@ -110,7 +110,7 @@ static struct queue_tick tick_at(struct queue_fixture *f)
 	t = (struct queue_tick){reply_i64(reply_at(p, 0)), reply_i64(reply_at(p, 1)),
 				reply_i64(reply_at(p, 2)), reply_i64(reply_at(p, 3)),
 				reply_i64(reply_at(p, 4)), reply_i64(reply_at(p, 5)),
-				reply_i64(reply_at(p, 6)), false};
+				reply_i64(reply_at(p, 6)), false, {0}};
 	reply_free(p);
 	return t;
 }

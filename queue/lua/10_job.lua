@@ -264,14 +264,19 @@ local function attempt_work(j, how)
 	return spent, j.ckl > j.slc and math.min(j.ckl - j.slc, spent) or 0
 end
 
--- Adds to the run's useful and lost time, and to their cost in millionths of the price's unit.
+-- Adds to the useful and lost time of the run and of all, and to their cost in millionths of the price's
+-- unit.
 local function account(j, spent, useful)
 	local r = run_of(j.run)
-	local function add(kind, ms)
-		if ms > 0 then
-			run_add(r, kind .. '_ms', ms)
-			run_add(r, kind .. '_cost', ms * j.price / 3.6)
+	local function count(field, n)
+		if n > 0 then
+			run_add(r, field, n)
+			redis.call('HINCRBY', M, 'all_' .. field, int(n))
 		end
+	end
+	local function add(kind, ms)
+		count(kind .. '_ms', ms)
+		count(kind .. '_cost', ms * j.price / 3.6)
 	end
 	add('useful', useful)
 	add('lost', spent - useful)
@@ -283,6 +288,7 @@ local function attempt_close(j, how, reason)
 	account(j, spent, useful)
 	if how == 'lease_lost' or how == 'preempted' then
 		run_add(run_of(j.run), 'torn_off', 1)
+		redis.call('HINCRBY', M, 'all_torn_off', 1)
 	end
 	redis.call('RPUSH', P .. 'at:' .. j.id, '{"n":' .. int(j.starts) .. ',"worker":"' .. j.worker ..
 		'","started_ms":' .. int(j.ast) .. ',"fence":' .. (string.match(j.token, '^%d+') or 'null') ..

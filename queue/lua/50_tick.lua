@@ -133,7 +133,8 @@ local function idem_trim(now)
 	end
 end
 
--- tick run_id lease_ms now_ms? -> {lclock, advanced, frozen, expired, due, cancelled, workers lost, behind}
+-- tick run_id lease_ms now_ms? -> {lclock, advanced, frozen, expired, due, cancelled, workers lost, behind,
+-- and of all ended attempts: useful ms, lost ms, their costs, those that a lost worker ended}
 -- run_id is that of this Redis process: a new one means a restart, and leases rest for one lease time
 -- so that every worker can beat first. The third argument replaces the wall clock in tests.
 register('tick', function(a)
@@ -159,5 +160,11 @@ register('tick', function(a)
 	age(lc)
 	stalled(lc)
 	local cancelled = grace_over(lc)
-	return {lc, step, frozen, expire(lc), wake(lc), cancelled, workers_lost(lc - a[3]), 0}
+	local out = {lc, step, frozen, expire(lc), wake(lc), cancelled, workers_lost(lc - a[3]), 0}
+	local all = redis.call('HMGET', M, 'all_useful_ms', 'all_lost_ms', 'all_useful_cost', 'all_lost_cost',
+		'all_torn_off')
+	for i = 1, 5 do
+		out[8 + i] = tonumber(all[i]) or 0
+	end
+	return out
 end, nil, true)

@@ -348,6 +348,14 @@ void test_queue_limits__work_is_useful_up_to_the_last_checkpoint(void)
 	CHECK_RC(qf_complete(&f, job, token, 'a'), RC_OK);
 	CHECK_NEAR(run_number("ra", "useful_s"), 9, 1e-9);
 	CHECK_NEAR(run_number("ra", "lost_s"), 2, 1e-9);
+	CHECK_NEAR(run_number("ra", "torn_off"), 1, 0);
+	struct queue_tick t; /* Tells of all runs. */
+	CHECK_RC(queue_tick(f.q, &t, &e), RC_OK);
+	CHECK_EQ(t.work.useful_ms, 9000);
+	CHECK_EQ(t.work.lost_ms, 2000);
+	CHECK_EQ(t.work.useful_cost, 9000);
+	CHECK_EQ(t.work.lost_cost, 2000);
+	CHECK_EQ(t.work.torn_off, 1);
 	CHECK_RC(queue_attempts(f.q, job, &list, &e), RC_OK);
 	CHECK_EQ(jx_get_i64(json_array_get(list, 0), "lost_ms", -1), 2000);
 	CHECK_EQ(jx_get_i64(json_array_get(list, 1), "useful_ms", -1), 3000);
