@@ -2,10 +2,10 @@
  *
  * PAWL_KERNELS (setting worker.kernels) names a table: "plain", "avx2", ... for CPUs, "cuda-steady"
  * (activations in bfloat16; an answer depends on nothing but its request), "cuda" (the same, faster with
- * many rows, but a row's last bits depend on how many there are) or "cuda-f32" for GPUs. Without it a GPU is taken where one is there, in
- * the format the job asks for, else the best CPU table. A GPU that was asked for by name and is not
- * there is refused: work never moves to the CPU silently. PAWL_DEVICE (worker.device) is the number of
- * the GPU.
+ * many rows, but a row's last bits depend on how many there are) or "cuda-f32" for GPUs. Without it a GPU
+ * is taken where one is there, in the format the job asks for, else the best CPU table. A GPU that was
+ * asked for by name and is not there is refused: work never moves to the CPU silently. PAWL_DEVICE
+ * (worker.device) is the number of the GPU.
  */
 #pragma once
 

@@ -204,6 +204,18 @@ __device__ static __forceinline__ void cp_async16(void *shared, const void *glob
 		     : "memory");
 #endif
 }
+// 4 bytes, of which the first `valid` (0 or 4) are read and the rest become zeros.
+__device__ static __forceinline__ void cp_async4(void *shared, const void *global, int valid)
+{
+#if defined(PAWL_CUEMU)
+	cuemu::copy_async(shared, global, 4, valid);
+#else
+	unsigned to = (unsigned)__cvta_generic_to_shared(shared);
+	asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(global),
+		     "r"(valid)
+		     : "memory");
+#endif
+}
 __device__ static __forceinline__ void cp_async_commit()
 {
 #if defined(PAWL_CUEMU)

@@ -9,19 +9,6 @@
 
 #define TILE_LD(D) ((D) + 8)
 
-// 4 bytes, of which the first `valid` (0 or 4) are read and the rest become zeros.
-__device__ __forceinline__ void cp_async4(void *shared, const void *global, int valid)
-{
-#if defined(PAWL_CUEMU)
-	cuemu::copy_async(shared, global, 4, valid);
-#else
-	unsigned to = (unsigned)__cvta_generic_to_shared(shared);
-	asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(global),
-		     "r"(valid)
-		     : "memory");
-#endif
-}
-
 // 2^x, relative error below 2^-22; 0 for -inf.
 __device__ __forceinline__ float exp2_fast(float x)
 {

@@ -1,7 +1,9 @@
 /* What check-gpu does with whole models on a device, here by the emulator: a part of it, since a
  * step of a toy takes seconds. */
 #include "tests/cuda_util.h"
+#include "base/rng.h"
 #include "tests/gpu/whole.h"
+#include "worker/model/infer.h"
 
 static void check_trained(const char *table, const struct twin_task *task)
 {
@@ -75,4 +77,74 @@ void test_cuda_model__generation_in_bf16_and_int8(void)
 {
 	check_text("cuda", KERN_BF16, &toy_kinds[0]);
 	check_text("cuda", KERN_Q8, &toy_kinds[1]);
+}
+
+/* --- recorded passes -------------------------------------------------------------------------- */
+
+#define ANSWERS 11
+static uint64_t keys[64];
+static int n_keys;
+static const struct kern *behind;
+
+static void note_begin(struct kern_pool *p, uint64_t key)
+{
+	int i = 0;
+
+	while (i < n_keys && keys[i] != key)
+		i++;
+	CHECK(i < 64);
+	keys[i] = key;
+	n_keys = i == n_keys ? i + 1 : n_keys;
+	behind->graph_begin(p, key);
+}
+
+/* Answers of 1 to ANSWERS tokens, so that one ends in every step. */
+static void answer_all(const struct kern *k, struct kern_pool *pool, int32_t *tokens)
+{
+	struct infer_opts o = {
+		.weights = KERN_F32, .kv_tokens = 512, .chunk = 16, .max_batch = ANSWERS};
+	struct model *m = toy_model(&toy_kinds[0].c, 11);
+	int32_t prompt[4] = {3, 1, 4, 1};
+	struct infer *f = NULL;
+	struct err e = {0};
+
+	CHECK_RC(infer_new(m, k, pool, &o, &f, &e), RC_OK);
+	for (int i = 0; i < ANSWERS; i++) {
+		struct infer_req q = {.prompt = prompt,
+				      .n_prompt = 4,
+				      .sampling = {0.8f, 0.9f, 0},
+				      .max_new = i + 1,
+				      .n = 1,
+				      .name = {.seed = 2, .stage = RNG_TEST, .item = (uint64_t)i}};
+
+		prompt[3] = i;
+		CHECK_RC(infer_add(f, &q, NULL, &e), RC_OK);
+	}
+	CHECK_RC(infer_run(f, NULL, NULL, &e), RC_OK);
+	for (int i = 0; i < ANSWERS; i++) {
+		struct infer_result r = infer_result(f, i, 0);
+
+		CHECK_EQ(r.n_tokens, i + 1);
+		memcpy(tokens + ANSWERS * i, r.tokens, (size_t)r.n_tokens * sizeof *tokens);
+	}
+	infer_free(f);
+	model_free(m);
+}
+
+/* Ten sizes of a batch are filled up to four. */
+void test_cuda_model__few_sizes_of_a_batch_are_recorded(void)
+{
+	static int32_t here[ANSWERS * ANSWERS], there[ANSWERS * ANSWERS];
+	struct gpu g = emulated("cuda-f32");
+	struct kern_pool *pool = kern_pool_new(2);
+	struct kern noting = *g.k;
+
+	behind = g.k;
+	noting.graph_begin = note_begin;
+	answer_all(&noting, g.pool, there);
+	answer_all(kern_cpu(), pool, here);
+	CHECK(memcmp(here, there, sizeof here) == 0);
+	CHECK(n_keys > 1 && n_keys <= 5);
+	kern_pool_free(pool);
+	gpu_close(&g);
 }

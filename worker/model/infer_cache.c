@@ -10,9 +10,10 @@ enum rc kv_init(struct kv *kv, const struct kern *kern, struct kern_pool *pool,
 		const struct model_config *cfg, enum kern_format format, int n_blocks, struct err *e)
 {
 	*kv = (struct kv){.format = format, .n_blocks = n_blocks, .n_layers = cfg->n_layers,
+			  .spare = n_blocks, .per_layer = plan_blocks_kept(kern, n_blocks),
 			  .kern = kern, .pool = pool, .oldest = -1, .newest = -1};
 	kv->stride = kern_kv_bytes(format, cfg->n_kv_heads, cfg->head_dim);
-	kv->bytes = (size_t)cfg->n_layers * (size_t)n_blocks * kv->stride;
+	kv->bytes = (size_t)cfg->n_layers * (size_t)kv->per_layer * kv->stride;
 	kv->k = kern->alloc(pool, kv->bytes);
 	kv->v = kern->alloc(pool, kv->bytes);
 	if (!kv->k || !kv->v) {
@@ -167,7 +168,7 @@ uint64_t kv_register(struct kv *kv, int b, uint64_t parent, const int32_t *token
 void kv_copy(struct kv *kv, int to, int from)
 {
 	for (int l = 0; l < kv->n_layers; l++) {
-		size_t layer = (size_t)l * (size_t)kv->n_blocks * kv->stride;
+		size_t layer = (size_t)l * (size_t)kv->per_layer * kv->stride;
 		size_t a = layer + (size_t)to * kv->stride, b = layer + (size_t)from * kv->stride;
 		kv->kern->copy(kv->pool, kv->k + a, kv->k + b, kv->stride);
 		kv->kern->copy(kv->pool, kv->v + a, kv->v + b, kv->stride);

@@ -15,6 +15,8 @@ struct infer_opts plan_filled(const struct model_config *cfg, const struct kern 
 			      const struct infer_opts *o);
 enum kern_format plan_cache_format(const struct infer_opts *o);
 int plan_blocks(int64_t tokens);
+/* Blocks in memory for so many in use. */
+int plan_blocks_kept(const struct kern *kern, int n_blocks);
 /* Longest sequence that positions and cache allow. */
 int plan_context(const struct model_config *cfg, const struct infer_opts *o);
 /* Of filled options: says what is needed, refuses with the numbers. */
@@ -40,13 +42,16 @@ struct kv {
 	size_t stride;        /* bytes of one block in one layer, keys or values alone */
 	const struct kern *kern; /* borrowed, as the pool is */
 	struct kern_pool *pool;
-	char *k, *v;          /* owned, of the back end; [layer][block][stride] */
+	char *k, *v;          /* owned, of the back end; [layer][per_layer][stride] */
 	size_t bytes;         /* of each */
 	struct kv_block *blocks; /* owned */
 	int *buckets;         /* owned; -1 empty */
 	uint32_t mask;
 	int free, oldest, newest; /* list heads; -1 empty */
 	int n_available;      /* free and kept */
+	/* Behind them, where passes are recorded, one that is nobody's: for rows that fill a pass up. */
+	int32_t spare;
+	int per_layer; /* blocks in memory */
 	uint64_t last_uid;
 };
 

@@ -154,11 +154,40 @@ static void list_words(struct infer *f)
 	}
 }
 
+/* Decoding: one row of each sequence. Such passes come again with other lists of the same sizes. */
+static bool can_record(const struct infer *f)
+{
+	return f->kern->graph_run && !f->coll && f->pass.n == f->pass.runs;
+}
+
+/* So many rows are recorded: few sizes, so that a batch that loses an answer a step is not recorded
+ * anew each time. */
+static int filled_up(int n, int most)
+{
+	int step = n > 256 ? 64 : n > 64 ? 32 : n > 8 ? 8 : n > 4 ? 4 : n > 2 ? 2 : 1;
+
+	n = (n + step - 1) / step * step;
+	return n < most ? n : most;
+}
+
+/* Rows that nobody asked for look at a block of their own. */
+static void fill_up(struct infer *f)
+{
+	struct pass *p = &f->pass;
+
+	for (int n = filled_up(p->n, p->cap); p->n < n;)
+		pass_add(p, 0, 0, &f->kv.spare);
+	list_blocks(p);
+	p->runs = p->n;
+}
+
 static void put_lists(struct infer *f)
 {
 	struct pass *p = &f->pass;
 
 	list_blocks(p);
+	if (can_record(f))
+		fill_up(f);
 	if (f->coll)
 		list_words(f);
 	f->kern->put(f->pool, p->there.ids, p->here.ids,
@@ -208,7 +237,7 @@ static void attention(struct infer *f, int l)
 	const struct kern *k = f->kern;
 	struct pass *p = &f->pass;
 	int hd = c->n_heads * c->head_dim, gd = c->n_kv_heads * c->head_dim, ld = qkv_width(c);
-	size_t layer = (size_t)l * (size_t)f->kv.n_blocks * f->kv.stride;
+	size_t layer = (size_t)l * (size_t)f->kv.per_layer * f->kv.stride;
 	const void *keys = kern_at(k, p->qkv, (size_t)hd);
 	const void *values = kern_at(k, p->qkv, (size_t)(hd + gd));
 
@@ -276,12 +305,6 @@ static void run_layers(struct infer *f)
 		attention(f, l);
 		feed_forward(f, l);
 	}
-}
-
-/* Decoding: one row of each sequence. Such passes come again with other lists of the same sizes. */
-static bool can_record(const struct infer *f)
-{
-	return f->kern->graph_run && !f->coll && f->pass.n == f->pass.runs;
 }
 
 /* What the operations of a pass depend on beside the contents of arrays: whose they are, how many

@@ -68,6 +68,11 @@ int plan_blocks(int64_t tokens)
 	return (int)((tokens + KERN_PAGE - 1) / KERN_PAGE);
 }
 
+int plan_blocks_kept(const struct kern *kern, int n_blocks)
+{
+	return n_blocks + (kern->graph_run ? 1 : 0);
+}
+
 int plan_context(const struct model_config *cfg, const struct infer_opts *o)
 {
 	return o->kv_tokens < cfg->max_pos ? (int)o->kv_tokens : cfg->max_pos;
@@ -96,7 +101,8 @@ struct infer_plan infer_plan(const struct model_config *cfg, const struct kern *
 	struct infer_opts o = plan_filled(cfg, kern, opts);
 	struct infer_plan p = {
 		.weights = weights_bytes(cfg, kern, o.weights, WEIGHTS_GENERATE),
-		.cache = (size_t)plan_blocks(o.kv_tokens) * block_bytes(cfg, &o),
+		.cache = (size_t)plan_blocks_kept(kern, plan_blocks(o.kv_tokens)) *
+			 block_bytes(cfg, &o),
 		.activations = pass_bytes(cfg, kern, &o, plan_context(cfg, &o)),
 		.sampling = (size_t)threads * 3 * sizeof(float) * (size_t)cfg->vocab,
 	};
