@@ -22,14 +22,14 @@ __device__ __forceinline__ void plain_load(float *to, int ld, const float *g, si
 	}
 }
 
-// The keys and values of one head, from row `row` of the pack on.
-__device__ __forceinline__ void plain_load_kv(float *k, float *v, int ld, const kern_attn &a,
-					      size_t row, int head, int rows, int have)
+// A tile of keys and one of values of a head, from row `row` of the pack on.
+__device__ __forceinline__ void plain_load_kv(float *k, float *v, const kern_attn &a, size_t row,
+					      int head, int have, int d)
 {
-	int d = a.head_dim;
-
-	plain_load(k, ld, (const float *)a.k + row * a.ldk + head * d, (size_t)a.ldk, rows, have, d);
-	plain_load(v, ld, (const float *)a.v + row * a.ldv + head * d, (size_t)a.ldv, rows, have, d);
+	plain_load(k, d + 1, (const float *)a.k + row * a.ldk + head * d, (size_t)a.ldk, PLAIN_TILE,
+		   have, d);
+	plain_load(v, d + 1, (const float *)a.v + row * a.ldv + head * d, (size_t)a.ldv, PLAIN_TILE,
+		   have, d);
 }
 
 // s[n] = rows x[n][d] of shared memory times this lane's row of the tile.
@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32) attn_plain(const kern_attn a
 		if (attn_none(view, b.from, end, kb, kb + PLAIN_TILE))
 			continue;
 		__syncthreads();
-		plain_load_kv(k, v, d + 1, a, row, kv, PLAIN_TILE, b.len - kb);
+		plain_load_kv(k, v, a, row, kv, b.len - kb, d);
 		__syncthreads();
 		plain_dots<N>(s, q + warp * N * d, k, d);
 #pragma unroll
@@ -168,7 +168,7 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32) attn_dq_plain(const kern_att
 		if (attn_none(view, b.from, end, kb, kb + PLAIN_TILE))
 			continue;
 		__syncthreads();
-		plain_load_kv(k, v, d + 1, a, row, kv, PLAIN_TILE, b.len - kb);
+		plain_load_kv(k, v, a, row, kv, b.len - kb, d);
 		__syncthreads();
 		plain_dots<N>(s, q + warp * N * d, k, d);
 		plain_dots<N>(dp, dout + warp * N * d, v, d);
@@ -212,7 +212,10 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32) attn_dkv_plain(const kern_at
 	attn_view view = attn_view_of(a, b.seq);
 	size_t first = (size_t)(b.start + b.from), ldo = (size_t)a.heads * d;
 
-	plain_load_kv(k, v, d, a, first, kv, BN, b.len - b.from);
+	plain_load(k, d, (const float *)a.k + first * a.ldk + kv * d, (size_t)a.ldk, BN,
+		   b.len - b.from, d);
+	plain_load(v, d, (const float *)a.v + first * a.ldv + kv * d, (size_t)a.ldv, BN,
+		   b.len - b.from, d);
 	for (int h = kv * group; h < (kv + 1) * group; h++)
 		for (int r0 = b.from / PLAIN_TILE * PLAIN_TILE; r0 < b.len; r0 += PLAIN_TILE) {
 			int r = r0 + lane, r1 = r0 + PLAIN_TILE < b.len ? r0 + PLAIN_TILE : b.len;

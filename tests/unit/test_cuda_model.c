@@ -148,3 +148,43 @@ void test_cuda_model__few_sizes_of_a_batch_are_recorded(void)
 	kern_pool_free(pool);
 	gpu_close(&g);
 }
+
+/* The bytes of a copy travel beside the next step, whose update waits for them. */
+void test_cuda_model__a_copy_is_of_before_the_step(void)
+{
+	struct gpu g = emulated("cuda-f32");
+	struct train_opts o = train_opts_default();
+	struct toy_batch *b = calloc(1, sizeof *b);
+	struct model *m = toy_model(&toy_kinds[0].c, 11);
+	struct trainer_copy *copy = NULL;
+	struct train_metrics got;
+	struct trainer *tr = NULL;
+	struct err e = {0};
+	float *want;
+
+	CHECK(b);
+	toy_batch_make(b, m->cfg.vocab, 31);
+	o.max_length = TOY_LENGTH;
+	o.micro_tokens = 2 * TOY_LENGTH;
+	o.schedule.lr = 1e-2;
+	CHECK_RC(trainer_new(m, g.k, g.pool, &o, &tr, &e), RC_OK);
+	CHECK_RC(trainer_sft_step(tr, b->ex, 2, 0, &got, &e), RC_OK);
+	CHECK_RC(trainer_pull(tr, &e), RC_OK);
+	want = malloc(m->n_params * sizeof *want);
+	CHECK(want);
+	memcpy(want, m->params, m->n_params * sizeof *want);
+	CHECK_RC(trainer_copy_new(tr, &copy, &e), RC_OK);
+	CHECK_RC(trainer_copy_take(copy, &e), RC_OK);
+	CHECK_RC(trainer_sft_step(tr, b->ex, 2, 1, &got, &e), RC_OK);
+	/* The emulator does only what is waited for: now the update, then what is left of the copy. */
+	CHECK_RC(trainer_pull(tr, &e), RC_OK);
+	CHECK(memcmp(m->params, want, m->n_params * sizeof *want) != 0);
+	CHECK_RC(trainer_copy_save(copy, test_tmpdir(), NULL, &e), RC_OK);
+	check_same(trainer_copy_params(copy), want, m->n_params);
+	trainer_copy_free(copy);
+	trainer_free(tr);
+	model_free(m);
+	free(want);
+	free(b);
+	gpu_close(&g);
+}
