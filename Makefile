@@ -51,7 +51,7 @@ CXXFLAGS_ := -std=c++17 -D_GNU_SOURCE -DPAWL_CUEMU -I. -Itests/cuemu/include -Wa
 PROGRAMS := $(foreach p,server worker,$(if $(wildcard $(p)/main.c),$(BUILD)/pawl-$(p))) \
             $(if $(wildcard cli/main.c),$(BUILD)/pawl)
 
-.PHONY: all demo check check-unit check-flow bench bench-engine bench-gemm bench-queue bench-store web fuzz headers tidy install clean deps deps-test web-absent
+.PHONY: all demo check check-unit check-flow check-hostile bench bench-engine bench-gemm bench-queue bench-store web fuzz headers tidy install clean deps deps-test web-absent
 all: $(PROGRAMS) $(call LIB,$(PARTS)) $(CUDA_SO)
 
 $(BUILD)/obj/%.c.o: %.c Makefile
@@ -202,6 +202,12 @@ headers:
 check-flow: all
 	@BUILD=$(BUILD) sh tests/run-flow.sh $(FLOW)
 
+# Hostile requests to a server under the sanitizers, and a little of tests/fuzz/fuzz_http.c.
+check-hostile:
+	@$(MAKE) --no-print-directory SANITIZE=address,undefined NVCC= build-address-undefined/pawl-server
+	@BUILD=build-address-undefined sh tests/run-flow.sh $(wildcard tests/flow/202*.sh)
+	@$(MAKE) --no-print-directory fuzz FUZZ=http RUNS=3000
+
 # The browser's part, when node is here; without it the server says that it has no pages.
 web: $(if $(shell command -v npm),web/dist/index.html,web-absent)
 web-absent:
@@ -251,7 +257,7 @@ bench-queue: $(BUILD)/bench/queue
 	@BENCH_QUEUE=$< BULLMQ=$(BULLMQ) python3 tests/bench/queue.py
 
 # Each target twice: with our own driver (any compiler), and with libFuzzer when clang is here.
-# FUZZ_SRC_<target> names sources it needs beyond base and store. RUNS inputs per target.
+# FUZZ_SRC_<target> names sources it needs beyond base and store. RUNS inputs per target; FUZZ=http picks.
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 RUNS ?= 20000
 FUZZ_SRC_token_json := $(wildcard worker/model/token*.c)
@@ -260,6 +266,10 @@ FUZZ_SRC_config = worker/model/config.c
 FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -I. -g -O1 -fno-sanitize-recover=all
 FUZZ_SRC_judge = $(wildcard worker/method/*.c)
 FUZZ_SRC_seed  = $(wildcard worker/method/*.c)
+# A whole server in the process, with a Redis of its own.
+FUZZ_SRC_http = $(SRC_server) $(SRC_queue) $(SRC_migrations) tests/redis_fixture.c \
+                $(EXTRA_OBJ_queue) $(EXTRA_OBJ_server) $(LIBS_server) $(LIBS_queue)
+$(BUILD)/fuzz/http: $(SRC_server) $(SRC_queue) $(EXTRA_OBJ_queue) $(EXTRA_OBJ_server)
 FUZZ_LIBS = $(SRC_base) $(SRC_store) $(FUZZ_SRC_$*) $(LIBS_store) $(LIBS_base) -pthread -lm
 $(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c tests/fuzz/fuzz.h $(SRC_base) $(SRC_store)
 	@mkdir -p $(dir $@)
@@ -281,6 +291,7 @@ check: deps-test
 	  tidy      'sh tests/tidy.sh' \
 	  headers   'CC=$(CC) sh tests/headers.sh' \
 	  browser   'BUILD=$(BUILD) sh tests/browser/run.sh' \
+	  hostile   '$(MAKE) --no-print-directory check-hostile' \
 	  flow      'BUILD=$(BUILD) sh tests/run-flow.sh'
 
 # The loop on one machine, in a browser, with a worker killed on the way.

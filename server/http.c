@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "server/reply.h"
 #include "server/server.h"
+#include "server/slow.h"
 
 #include <civetweb.h>
 #include <ctype.h>
@@ -18,6 +19,8 @@
 #include <time.h>
 
 #define WRITE_SLICE (256u * 1024)
+#define READ_MS 20000 /* for one piece of a body: a JSON body, or 256 KiB of an upload */
+#define HEADERS_MAX 64 /* CivetWeb drops what comes after these without a word */
 
 struct http {
 	struct mg_context *ctx;
@@ -146,11 +149,28 @@ static int count_header(const struct mg_request_info *ri, const char *name)
 	return n;
 }
 
+/* Digits alone: CivetWeb reads "0x10" as 0 and "5, 5" as 5 where others read something else. */
+static bool length_is_plain(const struct mg_request_info *ri)
+{
+	for (int i = 0; i < ri->num_headers; i++) {
+		const char *v = ri->http_headers[i].value;
+		size_t n = strlen(v);
+
+		if (strcasecmp(ri->http_headers[i].name, "Content-Length") == 0 &&
+		    (!n || n > 18 || strspn(v, "0123456789") != n))
+			return false;
+	}
+	return true;
+}
+
 /* NULL when the request may pass, else why not. */
 static const char *gate_reason(const struct http *h, const struct mg_request_info *ri, int *status)
 {
 	const char *host = NULL;
 
+	*status = 431;
+	if (ri->num_headers >= HEADERS_MAX)
+		return "too many headers";
 	*status = 400;
 	for (int i = 0; i < ri->num_headers; i++) {
 		if (strcasecmp(ri->http_headers[i].name, "Host") == 0)
@@ -166,6 +186,8 @@ static const char *gate_reason(const struct http *h, const struct mg_request_inf
 		return "the query holds a control character";
 	if (count_header(ri, "Content-Length") > 1)
 		return "more than one Content-Length";
+	if (!length_is_plain(ri))
+		return "Content-Length is no plain number";
 	if (count_header(ri, "Host") > 1)
 		return "more than one Host";
 	if (count_header(ri, "Transfer-Encoding") > 0) {
@@ -282,6 +304,31 @@ static int begin_request(struct mg_connection *conn)
 	return status ? status : 500;
 }
 
+/* What CivetWeb refuses by itself, before begin_request: malformed or too long a head, a time-out. Its
+ * words stay out, they may repeat what came. */
+static int refused_early(struct mg_connection *conn, int status, const char *message)
+{
+	struct http *h = mg_get_user_data(mg_get_context(conn));
+	struct buf b = BUF_INIT, body = BUF_INIT;
+
+	(void)message;
+	atomic_fetch_add(&h->srv->stats.refused_gate, 1);
+	buf_printf(&body,
+		   "{\"detail\":\"the request cannot be read\",\"status\":%d,\"title\":\"%s\","
+		   "\"type\":\"bad-request\"}\n",
+		   status, http_status_text(status));
+	buf_printf(&b,
+		   "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: "
+		   "application/problem+json\r\nContent-Length: %zu\r\n\r\n",
+		   status, http_status_text(status), body.len);
+	buf_append(&b, body.data, body.len);
+	mg_write(conn, b.data, b.len);
+	mg_disable_connection_keep_alive(conn);
+	buf_release(&body);
+	buf_release(&b);
+	return 0;
+}
+
 static int log_message(const struct mg_connection *conn, const char *message)
 {
 	(void)conn;
@@ -327,7 +374,9 @@ enum rc http_start(const struct http_opts *o, struct server *srv, struct http **
 				 "decode_url",
 				 "no",
 				 NULL};
-	struct mg_callbacks cb = {.begin_request = begin_request, .log_message = log_message};
+	struct mg_callbacks cb = {.begin_request = begin_request,
+				  .http_error = refused_early,
+				  .log_message = log_message};
 	struct mg_error_data error = {.text = text, .text_buffer_size = sizeof text};
 	struct http *h = mem_new(sizeof *h);
 	struct mg_init_data init = {&cb, h, options};
@@ -335,6 +384,8 @@ enum rc http_start(const struct http_opts *o, struct server *srv, struct http **
 	int port;
 	enum rc rc = http_listen_parse(o->listen, host, sizeof host, &port, e);
 
+	if (!rc)
+		rc = slow_start(e);
 	if (rc) {
 		free(h);
 		return rc;
@@ -347,6 +398,7 @@ enum rc http_start(const struct http_opts *o, struct server *srv, struct http **
 	mg_init_library(0);
 	h->ctx = mg_start2(&init, &error);
 	if (!h->ctx) {
+		slow_stop();
 		free(h->hosts);
 		free(h);
 		return err_set(e, RC_IO, "cannot listen on %s: %s", ports, text);
@@ -366,6 +418,7 @@ void http_stop(struct http *h)
 	if (!h)
 		return;
 	mg_stop(h->ctx);
+	slow_stop();
 	mg_exit_library();
 	free(h->hosts);
 	free(h);
@@ -454,6 +507,7 @@ bool req_query_f64(struct req *r, const char *name, double dflt, double *out)
 
 int req_read(struct req *r, void *out, size_t size)
 {
+	struct slow_read slow;
 	const char *expect;
 	int got;
 
@@ -464,7 +518,9 @@ int req_read(struct req *r, void *out, size_t size)
 		mg_write(r->conn, "HTTP/1.1 100 Continue\r\n\r\n", 25);
 	if ((int64_t)size > r->body_len - r->body_read)
 		size = (size_t)(r->body_len - r->body_read);
+	slow_begin(&slow, r->remote, mg_get_request_info(r->conn)->remote_port, READ_MS);
 	got = mg_read(r->conn, out, size);
+	slow_end(&slow);
 	if (got <= 0) {
 		r->broken = r->close = true;
 		return -1;
@@ -500,7 +556,7 @@ enum rc req_body(struct req *r, size_t size_max, struct buf *out, struct err *e)
 		int got = req_read(r, out->data + out->len, (size_t)(r->body_len - r->body_read));
 
 		if (got < 0)
-			return err_set(e, RC_IO, "request body ended after %lld of %lld bytes",
+			return err_set(e, RC_INVALID, "request body ended after %lld of %lld bytes",
 				       (long long)r->body_read, (long long)r->body_len);
 		out->len += (size_t)got;
 	}
@@ -529,6 +585,7 @@ static const struct {
 	{404, "Not Found"},
 	{405, "Method Not Allowed"},
 	{406, "Not Acceptable"},
+	{408, "Request Timeout"},
 	{409, "Conflict"},
 	{410, "Gone"},
 	{411, "Length Required"},
@@ -538,10 +595,13 @@ static const struct {
 	{416, "Range Not Satisfiable"},
 	{421, "Misdirected Request"},
 	{422, "Unprocessable Content"},
+	{414, "URI Too Long"},
 	{428, "Precondition Required"},
+	{431, "Request Header Fields Too Large"},
 	{429, "Too Many Requests"},
 	{500, "Internal Server Error"},
 	{501, "Not Implemented"},
+	{505, "HTTP Version Not Supported"},
 	{503, "Service Unavailable"},
 	{507, "Insufficient Storage"},
 };

@@ -14,7 +14,7 @@ for program in "$@"; do
 	fi
 	if [ -x "$program.libfuzzer" ]; then
 		if ! timeout 3600 "$program.libfuzzer" -runs="${RUNS:-20000}" -verbosity=0 \
-			-artifact_prefix="$program." "$corpus" >"$program.log" 2>&1; then
+			-artifact_prefix="$program." "$corpus" $(find tests/fuzz/regress/"$name" -maxdepth 0 2>/dev/null) >"$program.log" 2>&1; then
 			tail -30 "$program.log"
 			echo "not ok fuzz $name (libFuzzer)"
 			status=1
