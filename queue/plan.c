@@ -146,6 +146,10 @@ static void plan_import(struct planner *p)
 	if (plan_is(p, "dpo", "reference", "path"))
 		p->reference = import_model(p, 4, "reference");
 	p->ift = plan_from(p, 0, "import", 1, 0, "ift");
+	if (given(p, "bench")) {
+		import_model(p, 5, "bench");
+		p->bench = plan_from(p, 0, "import", 5, 0, "bench");
+	}
 	if (given(p, "prompts"))
 		p->prompts = plan_from(p, 0, "import", 1, 0, "prompts");
 	if (given(p, "test"))
@@ -185,6 +189,34 @@ static void plan_eft(struct planner *p)
 	p->eval = plan_from(p, 0, "eft", 0, 0, "eval");
 }
 
+/* This model against the answers that came with the test prompts. */
+static void plan_against_references(struct planner *p, int64_t iter, int64_t shard,
+				    struct plan_source model)
+{
+	json_t *in = json_array();
+
+	plan_input(in, "ours", p->previous);
+	plan_input(in, "test", p->test);
+	if (plan_is_at(p, "eval", "head_to_head", "judge", "model"))
+		plan_input(in, "model", model);
+	plan_add(p, (struct plan_where){iter, "versus", shard, 2}, in,
+		 json_pack("{s:s}", "name", "the reference answers"), 10);
+}
+
+static void plan_bench(struct planner *p, int64_t iter, int64_t shard, const char *name,
+		       struct plan_source model)
+{
+	json_t *in = json_array();
+
+	if (!p->bench.job[0]) {
+		json_decref(in);
+		return;
+	}
+	plan_input(in, "model", model);
+	plan_input(in, "bench", p->bench);
+	plan_add(p, (struct plan_where){iter, "bench", shard, 0}, in, json_pack("{s:s}", "name", name), 30);
+}
+
 static void plan_health(struct planner *p, int64_t iter, int64_t shard, const char *name,
 			struct plan_source model)
 {
@@ -218,6 +250,7 @@ void plan_eval(struct planner *p, int64_t iter, int64_t shard, const char *name,
 {
 	json_t *in = json_array();
 
+	plan_bench(p, iter, shard, name, model);
 	if (!p->eval.job[0] && !p->test.job[0]) {
 		json_decref(in);
 		return;
@@ -232,6 +265,8 @@ void plan_eval(struct planner *p, int64_t iter, int64_t shard, const char *name,
 	if (!p->test.job[0])
 		return;
 	p->previous = plan_from(p, iter, "eval", shard, 0, "generations");
+	if (jx_get_bool(plan_section(p, "eval"), "reference_answers", false))
+		plan_against_references(p, iter, shard, model);
 	if (jx_get_bool(plan_section(p, "eval"), "matrix", false))
 		plan_matrix(p, iter, model);
 	if (p->n_answers < PLAN_MODELS_MAX) {

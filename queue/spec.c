@@ -454,6 +454,9 @@ static void check_variants(const json_t *spec, struct spec_errors *s)
 	if (json_is_true(at(spec, "/pair/consistency")) &&
 	    (!is_at(spec, "/judge/kind", "model") || !is_at(spec, "/dpo/loss", "sigmoid")))
 		complain(s, "/pair/consistency", "needs a judge of kind \"model\" and the loss \"sigmoid\"");
+	if ((json_is_true(at(spec, "/eval/matrix")) || json_is_true(at(spec, "/eval/reference_answers"))) &&
+	    is_at(spec, "/eval/head_to_head/judge", "none"))
+		complain(s, "/eval/head_to_head/judge", "eval.matrix and eval.reference_answers need one");
 	if (json_is_true(at(spec, "/dpo/early_stop")) &&
 	    (empty_at(spec, "/data/test") || is_at(spec, "/eval/head_to_head/judge", "none")))
 		complain(s, "/dpo/early_stop", "needs test prompts and a judge of eval.head_to_head");

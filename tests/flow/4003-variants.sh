@@ -33,6 +33,11 @@ spec["pair"] = {"length_control": [0, 0.1]}
 spec["dpo"].update(early_stop=True, reference="path", reference_model=spec["base_model"], epochs=1, shard_steps=1,
                    save_every_steps=1, batch=8)
 spec["eval"]["matrix"] = True
+spec["health"] = {"run": True, "rows": 8}
+bench = path + ".bench.jsonl"
+with open(bench, "w") as f:
+    f.write('{"question":"Which is red?","choices":["a rose","the sky"],"answer":0}\n{"question":"2+2?","answer":"#### 4"}\n')
+spec["data"]["bench"] = [bench]
 json.dump(spec, open(path, "w"))
 PY
 field() { cli run show "$RUN" --json | python3 -c 'import json, sys; print(json.load(sys.stdin).get(sys.argv[1]) or "")' "$1"; }
@@ -53,6 +58,7 @@ assert n[1, "judge"] == 0 and n[1, "pair"] == 1 and n[1, "dpo"] >= 1, "self-play
 assert n[2, "judge"] == 6 and n[3, "judge"] == 4, "3 passes and 2 over two shards"
 assert n[4, "sft"] == 1 and n[4, "dpo"] == 0 and n[5, "sft"] == 1 and n[5, "generate"] == 0
 assert n[1, "versus"] >= 1, "early stopping asks after each shard"
+assert all(n[t, "health"] == 1 and n[t, "bench"] == 1 for t in range(6)), "every model is examined"
 assert n[5, "versus"] == 4, "M6 meets M1 to M4; M5 in its evaluation"
 PY
 stop calm

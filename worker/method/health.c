@@ -10,9 +10,18 @@
 
 void health_init(struct health *h)
 {
-	*h = (struct health){.parse_fail = NAN, .pile = NAN, .variance = NAN, .length_score = NAN,
-			     .consistent = NAN, .first = NAN, .second = NAN, .unreadable = NAN,
-			     .renamed = NAN, .verbosity = NAN, .control = NAN, .accuracy = NAN};
+	*h = (struct health){.parse_fail = NAN,
+			     .pile = NAN,
+			     .variance = NAN,
+			     .length_score = NAN,
+			     .consistent = NAN,
+			     .first = NAN,
+			     .second = NAN,
+			     .unreadable = NAN,
+			     .renamed = NAN,
+			     .verbosity = NAN,
+			     .control = NAN,
+			     .accuracy = NAN};
 }
 
 static int by_score(const void *a, const void *b)
@@ -116,32 +125,45 @@ bool health_alarms(const struct health *h, const struct health_limits *l, struct
 
 	if (h->judgements >= l->min_judgements) {
 		if (h->parse_fail > l->parse_fail)
-			buf_printf(next(out, &any), "%.0f %% of the judgements cannot be read (limit %.0f %%)",
-			    100 * h->parse_fail, 100 * l->parse_fail);
+			buf_printf(next(out, &any),
+				   "%.0f %% of the judgements cannot be read (limit %.0f %%)",
+				   100 * h->parse_fail, 100 * l->parse_fail);
 		if (h->pile > l->pile)
 			buf_printf(next(out, &any), "%.0f %% of the scores are %g", 100 * h->pile,
-			    (double)h->pile_milli / 1000);
+				   (double)h->pile_milli / 1000);
 		if (fabs(h->length_score) > l->length)
-			buf_printf(next(out, &any), h->length_score > 0
-					       ? "longer answers score higher (Spearman %.2f, limit %.2f)"
-					       : "shorter answers score higher (Spearman %.2f, limit %.2f)",
-			    h->length_score, l->length);
+			buf_printf(
+				next(out, &any),
+				h->length_score > 0
+					? "longer answers score higher (Spearman %.2f, limit %.2f)"
+					: "shorter answers score higher (Spearman %.2f, limit "
+					  "%.2f)",
+				h->length_score, l->length);
 		if (l->accuracy > 0 && h->accuracy < l->accuracy)
-			buf_printf(next(out, &any), "only %.0f %% of the pairs are ordered as people do (limit %.0f %%)",
-			    100 * h->accuracy, 100 * l->accuracy);
+			buf_printf(next(out, &any),
+				   "only %.0f %% of the pairs are ordered as people do (limit %.0f "
+				   "%%)",
+				   100 * h->accuracy, 100 * l->accuracy);
 	}
 	if (h->compared > 0 && biased > l->position)
-		buf_printf(next(out, &any), h->first > h->second
-				       ? "the answer shown first wins %.0f %% of the comparisons in both "
-					 "orders, the second %.0f %%"
-				       : "the answer shown second wins whatever it says: first %.0f %%, second "
-					 "%.0f %% of the comparisons", 100 * h->first, 100 * h->second);
+		buf_printf(
+			next(out, &any),
+			h->first > h->second
+				? "the answer shown first wins %.0f %% of the comparisons in both "
+				  "orders, the second %.0f %%"
+				: "the answer shown second wins whatever it says: first %.0f %%, "
+				  "second "
+				  "%.0f %% of the comparisons",
+			100 * h->first, 100 * h->second);
 	if (h->compared > 0 && h->unreadable > l->parse_fail)
-		buf_printf(next(out, &any), "%.0f %% of the comparisons cannot be read (limit %.0f %%)",
-		    100 * h->unreadable, 100 * l->parse_fail);
+		buf_printf(next(out, &any),
+			   "%.0f %% of the comparisons cannot be read (limit %.0f %%)",
+			   100 * h->unreadable, 100 * l->parse_fail);
 	if (h->attacked > 0 && h->verbosity - h->control > l->verbosity)
-		buf_printf(next(out, &any), "%.0f %% of the answers score higher when a part of them is repeated "
-			       "(%.0f %% when nothing is changed)", 100 * h->verbosity, 100 * h->control);
+		buf_printf(next(out, &any),
+			   "%.0f %% of the answers score higher when a part of them is repeated "
+			   "(%.0f %% when nothing is changed)",
+			   100 * h->verbosity, 100 * h->control);
 	return any;
 }
 

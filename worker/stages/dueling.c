@@ -2,6 +2,7 @@
 
 #include "base/jsonx.h"
 #include "base/mem.h"
+#include "worker/method/lcwr.h"
 #include "worker/stage.h"
 #include "worker/stages/endpoint.h"
 #include "worker/stages/judging.h"
@@ -225,6 +226,45 @@ static void report(const struct dueling *d, const struct winrate *w, const char 
 	asker_report(&d->asker, d->ctx, "h2h");
 }
 
+static double characters(const char *text)
+{
+	double n = 0;
+
+	for (; *text; text++)
+		n += ((unsigned char)*text & 0xc0) != 0x80;
+	return n;
+}
+
+/* The win rate with the standard error of AlpacaEval, and the one without the effect of length. */
+static void report_rates(const struct dueling *d, const json_t *all, const struct duel *list, size_t n)
+{
+	struct lcwr_item *items = mem_array(n + 1, sizeof *items);
+	double sum = 0, sum_sq = 0, rate, m;
+	const json_t *row;
+	size_t i, k = 0;
+
+	json_array_foreach((json_t *)(uintptr_t)all, i, row) {
+		enum verdict v = verdict_read(row);
+
+		if (i >= n || v == VERDICT_NONE)
+			continue;
+		items[k] = (struct lcwr_item){.won = v == VERDICT_A ? 1 : v == VERDICT_TIE ? 0.5 : 0,
+					      .ours = characters(list[i].ours),
+					      .theirs = characters(list[i].theirs)};
+		sum += items[k].won;
+		sum_sq += items[k].won * items[k].won;
+		k++;
+	}
+	const char *why = lcwr_fit(items, k, &rate);
+	free(items);
+	m = (double)k;
+	if (k > 1)
+		number(d, "h2h.rate_se", sqrt((sum_sq - sum * sum / m) / (m - 1) / m));
+	number(d, "h2h.lc_rate", rate);
+	if (why)
+		stage_final(d->ctx, "h2h.lc_refused", json_string(why));
+}
+
 /* {category: {"n","rate"}} where the prompts have one. */
 static json_t *by_category(const json_t *all, const struct duel *list, size_t n)
 {
@@ -263,6 +303,7 @@ enum rc dueling_finish(struct dueling *d, struct stage_rows *rows, const struct 
 	json_array_foreach(all, i, row)
 		winrate_add(&w, verdict_read(row));
 	report(d, &w, opponent);
+	report_rates(d, all, list, n);
 	categories = by_category(all, list, n);
 	if (json_object_size(categories) > 0)
 		stage_final(d->ctx, "h2h.categories", json_incref(categories));

@@ -305,5 +305,5 @@ enum rc stage_import(struct stage_ctx *ctx, struct err *e)
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
 		if (strcmp(wanted[i].what, what) == 0)
 			return import_model(ctx, &wanted[i], e);
-	return import_data(ctx, e);
+	return strcmp(what, "bench") == 0 ? stage_import_bench(ctx, e) : import_data(ctx, e);
 }

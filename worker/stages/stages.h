@@ -17,6 +17,8 @@ enum rc stage_pair(struct stage_ctx *ctx, struct err *e);
 /* SPIN (Chen et al. 2024): the answers people wrote against the model's own. Part of `pair`. */
 enum rc stage_pair_spin(struct stage_ctx *ctx, struct err *e);
 enum rc stage_health(struct stage_ctx *ctx, struct err *e);
+enum rc stage_bench(struct stage_ctx *ctx, struct err *e);
+enum rc stage_import_bench(struct stage_ctx *ctx, struct err *e); /* part of `import` */
 enum rc stage_versus(struct stage_ctx *ctx, struct err *e);
 enum rc stage_reference(struct stage_ctx *ctx, struct err *e);
 enum rc stage_dpo(struct stage_ctx *ctx, struct err *e);

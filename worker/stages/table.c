@@ -15,6 +15,7 @@ const struct stage stage_table[] = {
 	{"dpo", stage_dpo},
 	{"versus", stage_versus},
 	{"health", stage_health},
+	{"bench", stage_bench},
 	{"eval", stage_eval},
 	{NULL, NULL},
 };

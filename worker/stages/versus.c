@@ -1,7 +1,8 @@
 /* Two models' greedy answers to the test prompts, against each other in both orders.
  *
  * in   ours and theirs (`generations` of `eval`), or model and other (checkpoints that are asked here);
- *      test (prompt rows); params.name: whom we are compared with
+ *      test (prompt rows, whose own meta.reference or meta.answer stands for theirs where there is
+ *      neither: an answer to measure against, as AlpacaEval does); params.name: whom we are compared with
  * out  h2h, figures h2h.*, as those of `eval`
  * The judge is that of eval.head_to_head; a model judges by itself: the one that is called ours.
  */
@@ -11,6 +12,7 @@
 #include "base/mem.h"
 #include "worker/stage.h"
 #include "worker/stages/dueling.h"
+#include "worker/stages/judging.h"
 #include "worker/stages/textgen.h"
 
 #include <stdlib.h>
@@ -80,6 +82,26 @@ static enum rc answer(struct versus *s, const char *role, const char *rows_role,
 	return rc;
 }
 
+static enum rc references(const struct versus *s, json_t **out, struct err *e)
+{
+	const json_t *row;
+	size_t i;
+
+	*out = json_array();
+	json_array_foreach(s->test, i, row) {
+		const char *text = judging_reference(json_object_get(row, "meta"));
+
+		if (text)
+			json_array_append_new(*out, json_pack("{s:O, s:{s:s}}", "id",
+							      json_object_get(row, "id"), "greedy", "text",
+							      text));
+	}
+	return json_array_size(*out) > 0
+		       ? RC_OK
+		       : err_set(e, RC_INVALID, "versus: no test prompt has a \"reference\" or \"answer\" "
+						"to be measured against");
+}
+
 static enum rc load(struct versus *s, struct err *e)
 {
 	static const char *const given[] = {"ours", "theirs"}, *const models[] = {"model", "other"};
@@ -90,6 +112,8 @@ static enum rc load(struct versus *s, struct err *e)
 			rc = stage_in_rows(s->ctx, given[k], VERSUS_ROWS_MAX, &s->answers[k], e);
 		else if (stage_in(s->ctx, models[k]))
 			rc = answer(s, models[k], given[k], &s->answers[k], e);
+		else if (k == 1)
+			rc = references(s, &s->answers[k], e);
 		else
 			rc = err_set(e, RC_INVALID, "versus: input %s (or %s) is missing", given[k],
 				     models[k]);

@@ -73,6 +73,7 @@ export const STAGES = [
 	"dpo",
 	"versus",
 	"health",
+	"bench",
 	"eval",
 ] as const;
 export type Stage = (typeof STAGES)[number];

@@ -67,6 +67,7 @@ const STAGE_WORDS: Record<Stage, string> = {
 	dpo: "DPO",
 	versus: "Versus",
 	health: "Health",
+	bench: "Benchmarks",
 	eval: "Eval",
 };
 

@@ -1,0 +1,177 @@
+/* Benchmarks and the win rate without the effect of length. */
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "tests/talking_model.h"
+#include "worker/method/bench.h"
+#include "worker/method/lcwr.h"
+#include "worker/stage.h"
+
+static struct err e;
+
+static void reads(const char *text, const char *want)
+{
+	json_t *row = json_loads(text, 0, NULL), *out;
+
+	CHECK(row != NULL);
+	CHECK_RC(bench_read(row, &out, &e), RC_OK);
+	char *got = jx_text(out);
+	CHECK_STR(got, want);
+	free(got);
+	json_decref(out);
+	json_decref(row);
+}
+
+static void refuses(const char *text, const char *needle)
+{
+	json_t *row = json_loads(text, 0, NULL), *out;
+
+	CHECK_RC(bench_read(row, &out, &e), RC_INVALID);
+	if (!strstr(e.text, needle))
+		CHECK_STR(e.text, needle);
+	json_decref(row);
+}
+
+void test_bench__rows_as_they_are_published(void)
+{
+	reads("{\"id\":\"x\",\"question\":{\"stem\":\"Q\",\"choices\":[{\"text\":\"a\",\"label\":\"A\"},"
+	      "{\"text\":\"b\",\"label\":\"B\"}]},\"answerKey\":\"B\"}",
+	      "{\"answer\":1,\"choices\":[\"a\",\"b\"],\"kind\":\"choice\",\"question\":\"Q\"}");
+	reads("{\"question\":\"Q\",\"choices\":{\"text\":[\"a\",\"b\",\"c\"],\"label\":[\"1\",\"2\",\"3\"]},"
+	      "\"answerKey\":\"3\"}",
+	      "{\"answer\":2,\"choices\":[\"a\",\"b\",\"c\"],\"kind\":\"choice\",\"question\":\"Q\"}");
+	reads("{\"question\":\"Q\",\"choices\":[\"a\",\"b\",\"c\",\"d\"],\"answer\":0,\"subject\":\"law\"}",
+	      "{\"answer\":0,\"category\":\"law\",\"choices\":[\"a\",\"b\",\"c\",\"d\"],\"kind\":\"choice\","
+	      "\"question\":\"Q\"}");
+	reads("{\"question\":\"Q\",\"choices\":[\"a\",\"b\"],\"answer\":\"B\"}",
+	      "{\"answer\":1,\"choices\":[\"a\",\"b\"],\"kind\":\"choice\",\"question\":\"Q\"}");
+	reads("{\"question\":\"Q\",\"answer\":\"5 apples and 3\\n#### 1,234\"}",
+	      "{\"answer\":\"1234\",\"kind\":\"exact\",\"question\":\"Q\"}");
+	reads("{\"prompt\":\"Q\",\"response\":\"R\"}",
+	      "{\"kind\":\"likelihood\",\"question\":\"Q\",\"response\":\"R\"}");
+	refuses("{\"question\":\"Q\",\"choices\":[\"a\",\"b\"],\"answer\":2}", "names none of the 2");
+	refuses("{\"question\":\"Q\",\"choices\":[\"a\"],\"answer\":0}", "1 choices");
+	refuses("{\"question\":\"Q\",\"choices\":[\"a\",7],\"answer\":0}", "choice 2");
+	refuses("{\"question\":\"Q\",\"answer\":\"none\"}", "no number");
+	refuses("{\"question\":\"Q\"}", "answer");
+	refuses("{\"x\":1}", "prompt");
+}
+
+void test_bench__the_number_an_answer_ends_in(void)
+{
+	static const char *const cases[][2] = {
+		{"The answer is 42.", "42"},	  {"#### 7 and 9", "7"},
+		{"a 3 then 1,000,000", "1000000"}, {"costs $18.50", "18.5"},
+		{"18.00 dollars", "18"},	  {"-5", "-5"},
+		{"5-3", "3"},			  {"minus -0", "0"},
+		{"007", "7"},			  {"3.14159 is pi", "3.14159"},
+		{"0.50", "0.5"},		  {"1, 2, 3", "3"},
+		{"none", NULL},			  {"", NULL},
+	};
+	char got[BENCH_NUMBER_MAX];
+
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		CHECK_EQ(bench_number(cases[i][0], got), cases[i][1] != NULL);
+		if (cases[i][1])
+			CHECK_STR(got, cases[i][1]);
+	}
+}
+
+/* --- the stage ------------------------------------------------------------------------------- */
+
+void test_bench__a_model_is_put_to_it(void)
+{
+	static const struct said words[] = {{"\xc4\xa0yes", 6}, {"\xc4\xa0no", 2}, {"\xc4\xa0" "42", 30}};
+	const char *dir = test_tmpdir();
+	struct stage_ctx ctx;
+
+	put_model(dir, words, 3, 16, 1);
+	put_file(dir, "in/bench/data.jsonl",
+		 "{\"id\":\"s/1\",\"set\":\"s\",\"kind\":\"choice\",\"question\":\"Q\",\"choices\":"
+		 "[\" yes\",\" no\"],"
+		 "\"answer\":0}\n"
+		 "{\"id\":\"s/2\",\"set\":\"s\",\"kind\":\"choice\",\"question\":\"Q\",\"choices\":"
+		 "[\" yes\",\" no\"],"
+		 "\"answer\":1}\n"
+		 "{\"id\":\"g/1\",\"set\":\"g\",\"kind\":\"exact\",\"question\":\"Q\",\"answer\":\"42\"}\n"
+		 "{\"id\":\"v/1\",\"set\":\"v\",\"kind\":\"likelihood\",\"question\":\"Q\",\"response\":\" yes\"}\n");
+	put_file(dir, "job.json", "{\"id\":\"r.0.bench.1.0\",\"stage\":\"bench\",\"iter\":0,\"seed\":\"7\","
+				  "\"params\":{\"name\":\"M1\"},\"spec\":{\"eval\":{\"max_new_tokens\":3}}}");
+	CHECK_RC(stage_ctx_open(&ctx, dir, -1, 1, &e), RC_OK);
+	CHECK_RC(stage_ctx_run(&ctx, &e), RC_OK);
+	CHECK_NEAR(jx_get_f64(ctx.metrics, "bench.s.accuracy", -1), 0.5, 0);
+	CHECK_EQ(jx_get_i64(ctx.metrics, "bench.s.n", -1), 2);
+	CHECK_NEAR(jx_get_f64(ctx.metrics, "bench.g.accuracy", -1), 1, 0);
+	/* The tokenizer spells the word in four bytes, e^-40 to the 39 of all words and the end, which comes
+	 * last. */
+	CHECK_NEAR(jx_get_f64(ctx.metrics, "bench.v.nll", -1), 4 * 40.0 / 5 + log(39), 1e-3);
+	stage_ctx_close(&ctx);
+}
+
+/* --- length-controlled win rate -------------------------------------------------------------- */
+
+void test_bench__length_control_recovers_what_made_the_data(void)
+{
+	struct lcwr_item list[200];
+	double sum = 0, sd = 0, mean = 0, rate;
+
+	/* Ours is longer wherever it likes to win. */
+	for (int i = 0; i < 200; i++)
+		list[i] = (struct lcwr_item){.ours = 100 + (i * 37) % 90, .theirs = 100 + (i * 11) % 50};
+	for (int i = 0; i < 200; i++)
+		mean += (list[i].theirs - list[i].ours) / 200;
+	for (int i = 0; i < 200; i++)
+		sd += (list[i].theirs - list[i].ours - mean) * (list[i].theirs - list[i].ours - mean) / 199;
+	sd = sqrt(sd);
+	for (int i = 0; i < 200; i++) {
+		list[i].won = lcwr_q(-0.4, -1.5, (list[i].theirs - list[i].ours) / sd, 0);
+		sum += list[i].won / 200;
+	}
+	CHECK(lcwr_fit(list, 200, &rate) == NULL);
+	CHECK_NEAR(rate, lcwr_q(-0.4, 0, 0, 0), 1e-9);
+	CHECK(sum > rate + 0.05); /* the plain rate was length */
+	/* The figures of the oracle. */
+	CHECK_NEAR(lcwr_q(0, 0, 0, 0), 0.5, 0);
+	CHECK_NEAR(lcwr_q(-1.2, -0.8, -0.5, 0.3), 0.3704454572731313, 1e-12);
+	CHECK_NEAR(lcwr_q(-1.2, -0.8, 1.5, -0.3), 0.09760544175014503, 1e-12);
+}
+
+static void refused(const struct lcwr_item *list, size_t n, const char *needle)
+{
+	double rate = 0;
+	const char *why = lcwr_fit(list, n, &rate);
+
+	CHECK(why != NULL);
+	CHECK(strstr(why, needle) != NULL);
+	CHECK(isnan(rate));
+}
+
+void test_bench__length_control_is_refused_with_a_reason(void)
+{
+	struct lcwr_item list[40];
+
+	for (int i = 0; i < 40; i++)
+		list[i] = (struct lcwr_item){.won = i % 3 == 0, .ours = i, .theirs = 2 * i};
+	refused(list, 29, "fewer than 30");
+	for (int i = 0; i < 40; i++)
+		list[i].theirs = list[i].ours + 5;
+	refused(list, 40, "same length");
+	for (int i = 0; i < 40; i++)
+		list[i] = (struct lcwr_item){.won = i < 20, .ours = 40 - i, .theirs = 20};
+	refused(list, 40, "separates");
+	for (int i = 0; i < 40; i++)
+		list[i].won = 1;
+	refused(list, 40, "one");
+}
+
+/* A model against itself: every verdict a tie, whatever the lengths: one half. */
+void test_bench__against_oneself_is_one_half(void)
+{
+	struct lcwr_item list[40];
+	double rate;
+
+	for (int i = 0; i < 40; i++)
+		list[i] = (struct lcwr_item){.won = 0.5, .ours = i * 7 % 13, .theirs = i * 5 % 11};
+	CHECK(lcwr_fit(list, 40, &rate) == NULL);
+	CHECK_NEAR(rate, 0.5, 1e-12);
+}
