@@ -6,7 +6,7 @@
 . tests/flow/lib.sh
 . tests/flow/up.sh
 need python3 pgrep
-KILLS=${KILLS:-3}
+KILLS=${KILLS:-2}
 
 "$PAWL_BUILD/pawl" demo world --data "$FLOW_DIR/demo" --tiny >/dev/null || fail "demo world"
 cat >"$FLOW_DIR/judge.py" <<'PY'

@@ -94,7 +94,8 @@ void test_bench__a_model_is_put_to_it(void)
 		 "[\" yes\",\" no\"],"
 		 "\"answer\":1}\n"
 		 "{\"id\":\"g/1\",\"set\":\"g\",\"kind\":\"exact\",\"question\":\"Q\",\"answer\":\"42\"}\n"
-		 "{\"id\":\"v/1\",\"set\":\"v\",\"kind\":\"likelihood\",\"question\":\"Q\",\"response\":\" yes\"}\n");
+		 "{\"id\":\"v/1\",\"set\":\"v\",\"kind\":\"likelihood\",\"question\":\"Q\","
+		 "\"response\":\" yes\"}\n");
 	put_file(dir, "job.json", "{\"id\":\"r.0.bench.1.0\",\"stage\":\"bench\",\"iter\":0,\"seed\":\"7\","
 				  "\"params\":{\"name\":\"M1\"},\"spec\":{\"eval\":{\"max_new_tokens\":3}}}");
 	CHECK_RC(stage_ctx_open(&ctx, dir, -1, 1, &e), RC_OK);
