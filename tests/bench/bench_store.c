@@ -175,28 +175,41 @@ static void told(const char *what, double *dd_s, double *ours_s, int n, double b
 	       bytes / 1e6 / d, bytes / 1e6 / o, m, ratio[0], ratio[n - 1]);
 }
 
+/* One at a time, so that large ones need their room but once. */
+static void dd_turn(struct bench *b, double *wrote, double *did_read)
+{
+	char plain[PATH_MAX];
+
+	str_fmt(plain, sizeof plain, "%s/plain", b->dir);
+	*wrote = dd(b->source, plain, b->bytes, "conv=fsync");
+	out_of_cache(plain);
+	*did_read = dd(plain, "/dev/null", b->bytes, "iflag=fullblock");
+	unlink(plain);
+}
+
+static void our_turn(struct bench *b, int salt, double *wrote, double *did_read)
+{
+	struct artifact_ref ref;
+	char path[PATH_MAX];
+	struct err e;
+
+	*wrote = publish(b, salt, &ref);
+	need(store_path(b->s, ref.digest, path, sizeof path, &e), &e);
+	out_of_cache(path);
+	*did_read = verify(b, ref.digest);
+	unlink(path);
+}
+
 static void side_by_side(struct bench *b, int rounds)
 {
 	double w[2][ROUNDS_MAX], r[2][ROUNDS_MAX];
-	char plain[PATH_MAX], path[PATH_MAX];
-	struct artifact_ref ref;
-	struct err e;
 
-	str_fmt(plain, sizeof plain, "%s/plain", b->dir);
-	for (int i = 0; i < rounds; i++) {
+	for (int i = 0; i < rounds; i++)
 		for (int k = 0; k < 2; k++) /* Each goes first in turn. */
 			if ((i + k) % 2)
-				w[1][i] = publish(b, i, &ref);
+				our_turn(b, i, &w[1][i], &r[1][i]);
 			else
-				w[0][i] = dd(b->source, plain, b->bytes, "conv=fsync");
-		need(store_path(b->s, ref.digest, path, sizeof path, &e), &e);
-		out_of_cache(plain);
-		r[0][i] = dd(plain, "/dev/null", b->bytes, "iflag=fullblock");
-		out_of_cache(path);
-		r[1][i] = verify(b, ref.digest);
-		unlink(plain);
-		unlink(path);
-	}
+				dd_turn(b, &w[0][i], &r[0][i]);
 	told("written, hashed, durable", w[0], w[1], rounds, (double)b->bytes);
 	told("read, archive and members hashed", r[0], r[1], rounds, (double)b->bytes);
 }

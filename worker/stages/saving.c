@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define PARTS_MAX 10
-#define BESIDE_NICE 10 /* steps go before writing */
+#define BESIDE_NICE 5 /* steps go before writing */
 #define INTERVAL_MIN_S 5.0
 #define INTERVAL_MAX_S 1800.0
 #define STALL_SHARE 0.01 /* of the time, at most */
@@ -29,7 +29,8 @@
 struct saving {
 	struct training *t;	   /* borrowed */
 	struct trainer_copy *copy; /* owned; NULL: files are written before the steps go on */
-	bool asked_copy, waits;	   /* waits: one is due and another in flight */
+	bool asked_copy, touching; /* touching: `thread` asks for its pages */
+	bool waits;		   /* one is due and another in flight */
 	/* in flight */
 	bool running;
 	_Atomic bool ended;
@@ -57,16 +58,6 @@ struct saving *saving_new(struct training *t)
 	s->t = t;
 	s->step = -1;
 	return s;
-}
-
-void saving_free(struct saving *s)
-{
-	if (!s)
-		return;
-	(void)saving_wait(s, NULL);
-	trainer_copy_free(s->copy);
-	json_decref(s->cursor);
-	free(s);
 }
 
 /* --- when ------------------------------------------------------------------------------------ */
@@ -112,8 +103,39 @@ static double interval(const struct saving *s)
 	return saving_interval(cost_of_one(s), s->stall_s / n, s->write_s / n, loss_every(s));
 }
 
+static void *touch(void *copy)
+{
+	trainer_copy_touch(copy);
+	return NULL;
+}
+
+static void end_touching(struct saving *s)
+{
+	if (s->touching)
+		pthread_join(s->thread, NULL);
+	s->touching = false;
+}
+
+/* After the first step, when all else has the memory it needs; kept to the end. */
+static void ask_copy(struct saving *s)
+{
+	struct err e = {0};
+
+	if (s->asked_copy)
+		return;
+	s->asked_copy = true;
+	if (s->t->ctx->no_copies)
+		return;
+	enum rc rc = trainer_copy_new(s->t->trainer, &s->copy, &e);
+	if (rc == RC_OK)
+		s->touching = pthread_create(&s->thread, NULL, touch, s->copy) == 0;
+	else if (rc != RC_UNSUPPORTED)
+		log_info("stage", "checkpoints_stall", "reason=%s", e.text);
+}
+
 void saving_stepped(struct saving *s, double seconds, double tokens)
 {
+	ask_copy(s);
 	double *sum = s->running ? &s->busy_s : &s->free_s;
 
 	*sum += seconds;
@@ -208,22 +230,6 @@ static enum rc write_copy(struct saving *s, struct err *e)
 	return rc;
 }
 
-/* Files are in the page cache, the copy is what needs its own: taken at the first checkpoint and
- * kept. */
-static void ask_copy(struct saving *s)
-{
-	struct err e = {0};
-
-	if (s->asked_copy)
-		return;
-	s->asked_copy = true;
-	if (s->t->ctx->no_copies)
-		return;
-	enum rc rc = trainer_copy_new(s->t->trainer, &s->copy, &e);
-	if (rc != RC_OK && rc != RC_UNSUPPORTED)
-		log_info("stage", "checkpoints_stall", "reason=%s", e.text);
-}
-
 /* --- beside the steps ------------------------------------------------------------------------ */
 
 static void *beside(void *arg)
@@ -270,12 +276,23 @@ static enum rc launch(struct saving *s, struct err *e)
 	return RC_OK;
 }
 
+void saving_free(struct saving *s)
+{
+	if (!s)
+		return;
+	end_touching(s);
+	(void)saving_wait(s, NULL);
+	trainer_copy_free(s->copy);
+	json_decref(s->cursor);
+	free(s);
+}
+
 enum rc saving_begin(struct saving *s, struct err *e)
 {
 	double begun = clk_mono_s();
 	enum rc rc = saving_wait(s, e);
 
-	ask_copy(s);
+	end_touching(s);
 	if (rc == RC_OK)
 		rc = make_parts(s, e);
 	s->step = s->t->step;

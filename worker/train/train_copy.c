@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 
+#define TOUCH 1024 /* floats: a page of 4 KiB */
+
 struct trainer_copy {
 	struct trainer *tr;    /* borrowed; of it only what does not change */
 	float *params, *m, *v; /* owned, pinned; the program's memory */
@@ -53,6 +55,15 @@ enum rc trainer_copy_new(struct trainer *tr, struct trainer_copy **out, struct e
 	return RC_OK;
 }
 
+void trainer_copy_touch(struct trainer_copy *c)
+{
+	float *all[3] = {c->params, c->m, c->v};
+
+	for (int i = 0; i < 3; i++)
+		for (size_t at = 0; at < c->bytes / sizeof(float); at += TOUCH)
+			*(volatile float *)&all[i][at] = 0;
+}
+
 size_t trainer_copy_bytes(const struct trainer_copy *c)
 {
 	return 3 * c->bytes;
@@ -88,8 +99,8 @@ enum rc trainer_copy_save(const struct trainer_copy *c, const char *dir, const j
 	enum rc rc;
 
 	c->tr->k->snapped(c->tr->pool);
-	rc = trainer_write_tensors(dir, c->tr->set.tensors, (size_t)c->tr->set.n_tensors,
-					   c->m, c->v, e);
+	rc = trainer_write_tensors(dir, c->tr->set.tensors, (size_t)c->tr->set.n_tensors, c->m,
+				   c->v, e);
 
 	return rc ? rc : trainer_write_count(dir, c->adam_steps, 0, cursor, e);
 }

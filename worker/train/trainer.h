@@ -125,6 +125,9 @@ struct trainer_copy;
 /* RC_NOMEM when it does not fit with room to spare; RC_UNSUPPORTED with several ranks. */
 enum rc trainer_copy_new(struct trainer *tr, struct trainer_copy **out, struct err *e);
 void trainer_copy_free(struct trainer_copy *c); /* NULL is fine */
+/* Makes the system hand its pages out, which takes longer than to fill them; on any thread, before the
+ * first copy is taken. */
+void trainer_copy_touch(struct trainer_copy *c);
 size_t trainer_copy_bytes(const struct trainer_copy *c);
 /* As things are now, between two steps. On a device the bytes travel while the next step computes;
  * its update waits for them. */
