@@ -29,7 +29,8 @@
 #define ANSWER_MS 3000 /* of a loaded machine; streams are cut after QUIET_MS */
 #define QUIET_MS 100
 
-static struct server srv = {.no_auth = true, .threads = 64, .max_sse = 4, .lease_ms = 45000, .beat_ms = 10000};
+static struct server srv = {
+	.no_auth = true, .threads = 64, .max_sse = 4, .lease_ms = 45000, .beat_ms = 10000};
 static struct redis_fixture redis = {.pid = -1};
 static struct http *http;
 
@@ -59,8 +60,12 @@ static void end(void)
 
 static void start(void)
 {
-	static struct http_opts o = {.listen = "127.0.0.1:0", .threads = 64, .allowed_hosts = "", .public_url = "",
-				     .always = route_always, .handle = route_handle};
+	static struct http_opts o = {.listen = "127.0.0.1:0",
+				     .threads = 64,
+				     .allowed_hosts = "",
+				     .public_url = "",
+				     .always = route_always,
+				     .handle = route_handle};
 	char store[SERVER_URL_MAX + 16];
 	struct err e = {0};
 

@@ -175,7 +175,7 @@ export interface LogHit {
 }
 
 /** What a job measured; names are those of its stage. */
-export type Metrics = Record<string, number | string | number[] | null>;
+export type Metrics = Record<string, number | string | number[] | Record<string, Json> | null>;
 
 export interface Model {
 	name: string;
@@ -288,6 +288,8 @@ export interface Run {
 	lost_s: number;
 	useful_cost: number;
 	lost_cost: number;
+	/** attempts that a lost or preempted worker ended */
+	torn_off?: number;
 	counts: Record<string, number>;
 	progress: {
 		jobs_done: number;
