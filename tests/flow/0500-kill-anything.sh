@@ -14,12 +14,14 @@ for line in sys.stdin:
     row = json.loads(line)
     print(json.dumps({"id": row["id"], "score": zlib.crc32(row["response"].encode()) % 6}), flush=True)
 PY
-python3 - "$FLOW_DIR/demo/run.json" "$FLOW_DIR/judge.py" <<'PY' || fail "settings"
+python3 - "$FLOW_DIR/demo/run.json" "$FLOW_DIR/judge.py" "$KILLS" <<'PY' || fail "settings"
 import json, sys
 path = sys.argv[1]
 spec = json.load(open(path))
 spec["reuse"] = False
-spec["generate"]["shard_size"] = 4 # Many jobs: the blows are to fall before the end.
+many = int(sys.argv[3]) > 10 # Many jobs: the blows are to fall before the end.
+spec["generate"]["shard_size"] = 1 if many else 4
+spec["iterations"] = 3 if many else spec["iterations"]
 # So small a model cannot judge, and nothing it says is right: a command tells its answers apart.
 spec["judge"] = {"kind": "command", "command": ["python3", sys.argv[2]]}
 json.dump(spec, open(path, "w"))

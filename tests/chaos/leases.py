@@ -1,0 +1,160 @@
+"""Outages steal no lease, dead workers are found, zombies are refused.
+
+usage: leases.py FOLDER [SECONDS of each outage]
+Twenty workers hold a job each and beat. Redis stands still, is down, the server stands still, is down: each for
+several leases. Then one worker dies, and one is suspended for longer than its lease and wakes up as a zombie.
+"""
+import os
+import signal
+import sys
+import threading
+import time
+
+import kill9
+import stack
+
+LEASE_S, BEAT_S, WORKERS = 3.0, 0.4, 20
+
+
+class Holder(threading.Thread):
+    """A worker that holds one job; paused it sends nothing, as one that was suspended."""
+
+    def __init__(self, port, token):
+        super().__init__(daemon=True)
+        self.api, self.job, self.token, self.stale = stack.Client(port, token, 20), None, None, 0
+        self.paused, self.beats, self.over = False, 0, False
+
+    def post(self, what, body):
+        return self.api.ask("POST", "/worker/" + what, body)
+
+    def take(self):
+        status, reply = None, None
+        while status != 201:
+            status, reply = self.post("register", {"name": "holder", "engine": "sim", "code": "1"})
+        self.id = reply["worker"]
+        while self.job is None:
+            status, reply = self.post("claim", {"worker": self.id, "wait_s": 1})
+            if status == 200:
+                self.job, self.token = reply["job"]["id"], reply["token"]
+
+    def lease(self):
+        return {"worker": self.id, "job": self.job, "token": self.token}
+
+    def run(self):
+        while not self.over:
+            if not self.paused:
+                status, _ = self.post("beat", self.lease())
+                self.stale += status == 409
+                self.beats += status == 200
+            time.sleep(BEAT_S)
+
+
+class Leases:
+    def __init__(self, folder):
+        self.stack = stack.Stack(folder, flags=["--server-lease-ms", str(int(LEASE_S * 1000)), "--server-beat-ms",
+                                                str(int(BEAT_S * 1000)), "--server-tick-ms", "200"])
+
+    def start(self):
+        self.stack.redis()
+        stack.wait_for("redis", 30, lambda: os.path.exists(self.stack.sock))
+        self.stack.server()
+        stack.wait_for("server", 60, self.stack.answers)
+        self.api = self.stack.client(timeout=30)
+        token = self.stack.token("worker")
+        # Each run has two imports that are ready at once.
+        for _ in range(WORKERS // 2):
+            spec = dict(kill9.spec(1), iterations=0)
+            del spec["data"]["eft"], spec["data"]["prompts"]
+            status, reply = self.api.ask("POST", "/runs", spec)
+            if status != 201:
+                raise SystemExit("submit: %s %s" % (status, reply))
+        self.holders = [Holder(self.stack.port, token) for _ in range(WORKERS)]
+        for h in self.holders:
+            h.take()
+            h.start()
+
+    def look(self, job):
+        while True:
+            status, reply = self.api.ask("GET", "/jobs/" + job)
+            if status == 200:
+                return reply
+
+    def all_hold(self, what):
+        seen = [h.beats for h in self.holders]
+        stack.wait_for("beats after " + what, 60,
+                       lambda: all(h.beats > b or h.stale for h, b in zip(self.holders, seen)))
+        for h in self.holders:
+            job = self.look(h.job)
+            if h.stale or job["losses"] or job["preemptions"] or job["state"] != "running":
+                raise SystemExit("%s: the lease of %s was stolen: %s" % (what, h.job, job))
+
+    def outage(self, name, seconds, kill):
+        child = self.stack.child[name]
+        if kill:
+            self.stack.kill(name)
+        else:
+            child.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        if kill:
+            getattr(self.stack, name)()
+        else:
+            child.send_signal(signal.SIGCONT)
+        self.all_hold("%s %s for %.0f s" % (name, "down" if kill else "suspended", seconds))
+
+    def death(self):
+        """Seconds from a worker's last word to the return of its job."""
+        dead = self.holders.pop()
+        dead.over = True
+        dead.join()
+        begun = time.monotonic()
+        stack.wait_for("the dead worker's job", 60, lambda: self.look(dead.job)["losses"] == 1)
+        return time.monotonic() - begun
+
+    def zombie(self):
+        """Suspended, its job given to another, awake again: everything it writes is refused."""
+        z, heir = self.holders.pop(), Holder(self.stack.port, self.stack.token("worker"))
+        z.paused = True
+        stack.wait_for("the zombie's lease", 60, lambda: self.look(z.job)["losses"] == 1)
+        while heir.job != z.job:
+            heir.job = None
+            heir.take()
+        z.api = stack.Client(self.stack.port, self.stack.token("worker"), 20)
+        log = "/worker/log?job=%s&token=%s&attempt=1&offset=0" % (z.job, z.token)
+        writes = {
+            "beat": z.post("beat", z.lease()), "fail": z.post("fail", dict(z.lease(), kind="retry")),
+            "complete": z.post("complete", dict(z.lease(), outputs=[])),
+            "checkpoint": z.post("beat", dict(z.lease(), checkpoint={"outputs": {}, "state": {}})),
+            "log": z.api.ask("POST", log, raw=b"zombie", headers={"Content-Type": "application/octet-stream"}),
+        }
+        for what, (status, reply) in writes.items():
+            if status != 409 or reply["type"] != "stale":
+                raise SystemExit("a zombie's %s was answered %s %s" % (what, status, reply))
+        job = self.look(z.job)
+        if job["state"] != "running" or job["failures"] or job["checkpoint"]:
+            raise SystemExit("the zombie left a trace: %s" % job)
+        return len(writes)
+
+
+def main():
+    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 3 * LEASE_S
+    t = Leases(sys.argv[1])
+    try:
+        t.start()
+        t.all_hold("start")
+        for name in ("redis", "server"):
+            for kill in (False, True):
+                t.outage(name, seconds, kill)
+        print("4 outages of %.0f s (%.0f leases), %d workers: 0 leases stolen, 0 restarts" % (
+            seconds, seconds / LEASE_S, WORKERS))
+        found = sorted(t.death() for _ in range(5))
+        print("a dead worker is found after %.1f s (median), %.1f s (worst); lease %.0f s" % (
+            found[2], found[4], LEASE_S))
+        if found[4] > 10 * (LEASE_S + 2):
+            raise SystemExit("a dead worker was found too late")
+        print("%d writes of a zombie refused" % t.zombie())
+    finally:
+        t.stack.end()
+
+
+if __name__ == "__main__":
+    main()
