@@ -270,6 +270,7 @@ FUZZ_SRC_seed  = $(wildcard worker/method/*.c)
 FUZZ_SRC_http = $(SRC_server) $(SRC_queue) $(SRC_migrations) tests/redis_fixture.c \
                 $(EXTRA_OBJ_queue) $(EXTRA_OBJ_server) $(LIBS_server) $(LIBS_queue)
 $(BUILD)/fuzz/http: $(SRC_server) $(SRC_queue) $(EXTRA_OBJ_queue) $(EXTRA_OBJ_server)
+FUZZ_SRC_resp = queue/redis.c queue/redis_url.c $(LIBS_queue)
 FUZZ_LIBS = $(SRC_base) $(SRC_store) $(FUZZ_SRC_$*) $(LIBS_store) $(LIBS_base) -pthread -lm
 $(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c tests/fuzz/fuzz.h $(SRC_base) $(SRC_store)
 	@mkdir -p $(dir $@)

@@ -134,6 +134,8 @@ class Trials:
         before = self.look()
         at = (before["progress"] or {}).get("done", 0)
         stack.wait_for("training", 120, lambda: self.steps() > at)
+        if platform == "none":  # Losses without a checkpoint between them are poison, by design.
+            stack.wait_for("a checkpoint", 120, lambda: self.look()["checkpoint"] != before["checkpoint"])
         time.sleep(random.random())
         begun, worker = time.monotonic(), self.stack.child["worker"]
         if sig is None:

@@ -21,7 +21,9 @@ spec = json.load(open(path))
 spec["reuse"] = False
 many = int(sys.argv[3]) > 10 # Many jobs: the blows are to fall before the end.
 spec["generate"]["shard_size"] = 1 if many else 4
-spec["iterations"] = 3 if many else spec["iterations"]
+if many:
+    spec["iterations"] = 3
+    spec["prompts"]["count"] = 32
 # So small a model cannot judge, and nothing it says is right: a command tells its answers apart.
 spec["judge"] = {"kind": "command", "command": ["python3", sys.argv[2]]}
 json.dump(spec, open(path, "w"))
