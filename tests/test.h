@@ -20,6 +20,14 @@ extern const struct test_entry test_entries[];
 #define CHECK_RC(expr, want) test_rc(__FILE__, __LINE__, #expr, (int)(expr), (int)(want), e.text)
 #define SKIP(why) test_skip(why)
 
+/* Under a sanitizer everything takes many times as long: of cases that run the same code with other
+ * numbers only every n-th is run there. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TEST_STRIDE(n) (n)
+#else
+#define TEST_STRIDE(n) 1
+#endif
+
 void test_fail(const char *file, int line, const char *what) __attribute__((noreturn));
 void test_eq(const char *file, int line, const char *a, const char *b, long long va, long long vb);
 void test_str(const char *file, int line, const char *what, const char *got, const char *want);

@@ -8,11 +8,11 @@
 
 int main(void)
 {
-	static const char *const tables[] = {"cuda-f32", "cuda"};
+	static const char *const tables[] = {"cuda-f32", "cuda", "cuda-steady"};
 	struct gpu cpu = {.k = kern_cpu(), .pool = kern_pool_new(0)};
 	int bad = 0;
 
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
 		struct gpu g;
 
 		if (!gpu_open(&g, tables[i]))

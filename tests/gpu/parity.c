@@ -1,5 +1,7 @@
 #include "tests/gpu/parity.h"
 
+#include "tests/twin.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -460,21 +462,6 @@ static const struct operation {
 	{"draw", do_draw, 24, 2003, 0, 1},
 };
 
-static double error(const float *a, const float *b, size_t n)
-{
-	double diff = 0, all = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		double d = (double)a[i] - (double)b[i];
-
-		if (!isfinite(a[i]))
-			return INFINITY;
-		diff += d * d;
-		all += (double)b[i] * (double)b[i];
-	}
-	return all > 0 ? sqrt(diff / all) : sqrt(diff);
-}
-
 static void run(const struct operation *o, const struct gpu *g, enum kern_format f, struct task *t)
 {
 	*t = (struct task){
@@ -510,7 +497,7 @@ int gpu_parity(const struct gpu *g, const struct gpu *cpu, bool all)
 				continue;
 			run(o, g, (enum kern_format)f, &a);
 			run(o, cpu, (enum kern_format)f, &b);
-			double e = a.n_out == b.n_out ? error(a.out, b.out, a.n_out) : INFINITY;
+			double e = a.n_out == b.n_out ? twin_error(a.out, b.out, a.n_out) : INFINITY;
 			bool far = too_far(o, g, (enum kern_format)f, e);
 			bad += far;
 			if (far || all)

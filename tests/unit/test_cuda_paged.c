@@ -187,7 +187,7 @@ static void against_double(enum kern_format act, enum kern_format kv, double bou
 {
 	static const int runs[] = {0, 5, -1}; /* each row, ranges of rows, prefill */
 
-	for (size_t i = 0; i < N_SHAPES; i++) {
+	for (size_t i = 0; i < N_SHAPES; i += TEST_STRIDE(2)) {
 		struct cache c = make_cache(shapes[i], act, kv, (uint32_t)i);
 		size_t width = (size_t)(c.s.heads * c.s.d);
 		double *want = malloc(width * N_MIXED * sizeof *want);
@@ -242,7 +242,7 @@ static void check_rows(const struct cache *c, const struct row *some, int n, int
 
 void test_cuda_paged__bits_of_a_row_do_not_depend_on_the_others(void)
 {
-	for (size_t i = 0; i < N_SHAPES; i++) {
+	for (size_t i = 0; i < N_SHAPES; i += TEST_STRIDE(2)) {
 		struct cache c = make_cache(shapes[i], KERN_BF16, KERN_BF16, 9);
 
 		for (int runs = 0; runs < 6; runs += 5) {
@@ -256,7 +256,7 @@ void test_cuda_paged__bits_of_a_row_do_not_depend_on_the_others(void)
 /* A prompt in one chunk that is not cut into parallel splits, in chunks that are, and row by row. */
 void test_cuda_paged__bits_do_not_depend_on_chunks(void)
 {
-	for (size_t i = 0; i < N_SHAPES; i++) {
+	for (size_t i = 0; i < N_SHAPES; i += TEST_STRIDE(2)) {
 		struct cache c = make_cache(shapes[i], KERN_BF16, KERN_BF16, 11);
 		int width = c.s.heads * c.s.d;
 		struct row rows[ROWS_MAX];
