@@ -70,7 +70,7 @@ struct artifact {
 
 /* Verifies the whole archive (once per file and process: remembered by path, inode, size and time
  * of change), then reads the manifest. `digest` may be NULL in the _file form: then the bytes
- * themselves give the name. */
+ * themselves give the name, and every member is compared with the manifest. */
 enum rc artifact_open(struct store *s, const char *digest, struct artifact **out, struct err *e);
 enum rc artifact_open_file(const char *path, const char *digest, struct artifact **out,
 			   struct err *e);
