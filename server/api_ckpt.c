@@ -114,13 +114,18 @@ static void see_run(void *p, const json_t *run, const json_t *jobs)
 
 void api_ckpt_list(struct req *r)
 {
-	struct ckpt_ctx c = {.items = json_array()};
+	struct ckpt_ctx c = {NULL, NULL};
 	struct err e = {0};
+	int64_t limit, from;
 
+	if (!req_query_i64(r, "limit", 1000, 1, 10000, &limit) ||
+	    !req_query_i64(r, "cursor", 0, 0, INT32_MAX, &from))
+		return;
+	c.items = json_array();
 	if (listing_runs(r->srv, req_query(r, "run"), see_run, &c, &e))
 		reply_err(r, &e);
 	else
-		reply_list(r, json_incref(c.items), NULL);
+		reply_page(r, c.items, from, limit);
 	json_decref(c.items);
 }
 

@@ -46,18 +46,6 @@ static void see_run(void *p, const json_t *run, const json_t *jobs)
 	}
 }
 
-/* Lists of artifacts are cut by position: they only grow at the end. */
-static void reply_page(struct req *r, json_t *all, int64_t from, int64_t limit)
-{
-	json_t *items = json_array();
-	char next[24];
-
-	for (int64_t i = from; i < from + limit && i < (int64_t)json_array_size(all); i++)
-		json_array_append(items, json_array_get(all, (size_t)i));
-	str_fmt(next, sizeof next, "%lld", (long long)(from + limit));
-	reply_list(r, items, from + limit < (int64_t)json_array_size(all) ? next : NULL);
-}
-
 void api_dataset_list(struct req *r)
 {
 	struct list_ctx c = {.stage = req_query(r, "stage")};

@@ -29,7 +29,11 @@ void api_token_list(struct req *r)
 	struct err e = {0};
 	json_t *all = NULL, *items, *rec;
 	const char *id;
+	int64_t limit, from;
 
+	if (!req_query_i64(r, "limit", 1000, 1, 10000, &limit) ||
+	    !req_query_i64(r, "cursor", 0, 0, INT32_MAX, &from))
+		return;
 	if (queue_kv_list(r->srv->queue, "token", &all, &e)) {
 		reply_err(r, &e);
 		return;
@@ -38,7 +42,8 @@ void api_token_list(struct req *r)
 	json_object_foreach(all, id, rec) if (!jx_get_bool(rec, "revoked", false))
 		json_array_append_new(items, token_json(rec));
 	json_decref(all);
-	reply_list(r, items, NULL);
+	reply_page(r, items, from, limit);
+	json_decref(items);
 }
 
 void api_token_create(struct req *r)

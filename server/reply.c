@@ -148,6 +148,24 @@ void reply_json(struct req *r, int status, json_t *body)
 	json_decref(body);
 }
 
+/* The same question from the cursor on: every parameter but an old cursor stays. */
+static void add_link(struct req *r, const char *cursor)
+{
+	struct buf query = BUF_INIT;
+
+	for (const char *p = r->query; *p;) {
+		size_t len = strcspn(p, "&");
+
+		if (len && strncmp(p, "cursor=", 7) != 0)
+			buf_printf(&query, "%.*s&", (int)len, p);
+		p += len + (p[len] == '&');
+	}
+	buf_printf(&query, "cursor=%s", cursor);
+	if (query.len < 1024 && !strpbrk(r->path, "<>\" "))
+		req_add_header(r, "Link", "<%s?%s>; rel=\"next\"", r->path, query.data);
+	buf_release(&query);
+}
+
 void reply_list(struct req *r, json_t *items, const char *next_cursor)
 {
 	json_t *body = json_object();
@@ -155,8 +173,20 @@ void reply_list(struct req *r, json_t *items, const char *next_cursor)
 	json_put(body, "items", items);
 	json_put(body, "next_cursor", next_cursor ? json_string(next_cursor) : NULL);
 	if (next_cursor)
-		req_add_header(r, "Link", "<%s?cursor=%s>; rel=\"next\"", r->path, next_cursor);
+		add_link(r, next_cursor);
 	reply_json(r, 200, body);
+}
+
+void reply_page(struct req *r, const json_t *all, int64_t from, int64_t limit)
+{
+	int64_t n = (int64_t)json_array_size(all);
+	json_t *items = json_array();
+	char next[24];
+
+	for (int64_t i = from; i < from + limit && i < n; i++)
+		json_array_append(items, json_array_get(all, (size_t)i));
+	str_fmt(next, sizeof next, "%lld", (long long)(from + limit));
+	reply_list(r, items, from + limit < n ? next : NULL);
 }
 
 static void problem(struct req *r, int status, const char *type, const char *detail, json_t *errors)

@@ -15,6 +15,9 @@ void reply_kept(struct req *r, const char *etag, const char *text, size_t text_l
 		size_t gz_len);
 /* {"items": [...], "next_cursor": ... or null}; Link: rel="next" when there is one. */
 void reply_list(struct req *r, json_t *items, const char *next_cursor);
+/* The stretch [from, from + limit) of a list that only grows at its end, with the cursor behind it;
+ * `all` is borrowed. */
+void reply_page(struct req *r, const json_t *all, int64_t from, int64_t limit);
 /* {"items": ...} with further members of `more` merged in (may be NULL). */
 void reply_problem(struct req *r, int status, const char *type, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));

@@ -132,6 +132,9 @@ is "$(js 'round(b["pairs"][0]["rate"], 3)')" 0.7 "win rate"
 [ "$(js 'b["pairs"][0]["low"] < 0.7 < b["pairs"][0]["high"]')" = true ] || fail "interval: $body"
 api GET "/runs/$run/attempts"
 is "$(js 'len(b["items"])')" $((n + 1)) attempts
+api GET "/checkpoints?run=$run&limit=1"
+is "$(js 'len(b["items"])')" 1 "checkpoints of a page of one"
+is "$(header Link)" "</api/v1/checkpoints?run=$run&limit=1&cursor=1>; rel=\"next\"" "link to the next page"
 api GET "/checkpoints?run=$run"
 [ "$(js 'len([c for c in b["items"] if c["name"] == "M2"])')" -ge 1 ] || fail "no M2: $body"
 
