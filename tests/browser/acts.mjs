@@ -1,30 +1,11 @@
 // What a person does, against the mock: live updates, dialogs, keyboard, offline, forms, filters, tabs.
-import { launch, Report, watched } from "./browser.mjs";
+import { act } from "./act.mjs";
+import { launch, watched } from "./browser.mjs";
 import { HUGE, startMock } from "./mock.mjs";
 import { hex } from "./mock_data.mjs";
 
-const report = new Report("browser act");
-const ok = (cond, what, more) => report.check(!!cond, what, more === undefined ? "" : String(more));
-const browser = await launch();
+const { browser, ok, open, quiet, run } = await act("browser act");
 const SAMPLES = `/data/${hex("r7k2f9.1.pair.0.0/samples")}`;
-
-async function open(mock, { width = 1280, role, path = "/" } = {}) {
-	if (role) mock.role = role;
-	const context = await browser.newContext({ viewport: { width, height: 800 }, acceptDownloads: true });
-	const page = await watched(context, mock.url);
-	await page.goto(mock.url + "/login?code=once");
-	await page.waitForSelector(".top");
-	if (path !== "/") {
-		await page.goto(mock.url + path);
-		await page.waitForSelector("h1");
-	}
-	return { context, page };
-}
-
-async function quiet(page, what) {
-	const t = await page.trouble();
-	ok(t.length === 0, `${what} leaves no error`, t.join(" | "));
-}
 
 const tests = {
 	async "live update keeps scroll, focus, text and rows"() {
@@ -348,15 +329,4 @@ const tests = {
 	},
 };
 
-const only = process.argv[2];
-for (const [name, run] of Object.entries(tests)) {
-	if (only && !name.includes(only)) continue;
-	report.start(name);
-	try {
-		await run();
-	} catch (e) {
-		ok(false, name, e.message.split("\n").slice(0, 3).join(" "));
-	}
-}
-await browser.close();
-process.exit(report.end());
+await run(tests);

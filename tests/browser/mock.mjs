@@ -12,8 +12,8 @@ const DIST = join(here, "../../web/dist");
 const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; worker-src 'self'; font-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types pawl";
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8" };
 
-export async function startMock({ port = 0, empty = false, role = "admin", tickMs = 700, auth = true } = {}) {
-	const m = { world: makeWorld({ empty }), posts: [], streams: new Set(), seq: 0, down: false, role, logs: new Map(), logReads: [], keys: new Map(), sessions: new Set() };
+export async function startMock({ port = 0, empty = false, role = "admin", tickMs = 700, auth = true, streamsMost = Infinity } = {}) {
+	const m = { world: makeWorld({ empty }), posts: [], streams: new Set(), seq: 0, down: false, role, logs: new Map(), logReads: [], events: [], resumed: [], refused: 0, streamsMost, keys: new Map(), sessions: new Set() };
 	const server = createServer((req, res) => handle(m, auth, req, res).catch((e) => {
 		console.error(e);
 		res.writeHead(500).end();
@@ -36,10 +36,14 @@ export async function startMock({ port = 0, empty = false, role = "admin", tickM
 	return m;
 }
 
+const wants = (topics, e) => !topics || topics.some((t) => (t.startsWith("run:") ? t.slice(4) === e.run : t === e.type + "s"));
+
 function emit(m, type, run, job, data) {
 	const id = `${Date.now()}-${m.seq++}`;
 	const text = `id: ${id}\nevent: ${type}\ndata: ${JSON.stringify({ id, type, run, job, data })}\n\n`;
-	for (const s of m.streams) if (!s.topics || s.topics.some((t) => (t.startsWith("run:") ? t.slice(4) === run : t === type + "s"))) s.write(text);
+	const e = { id, type, run, text };
+	m.events.push(e);
+	for (const s of m.streams) if (wants(s.topics, e)) s.write(text);
 }
 
 /** The running job goes on a little; when it ends, the next one starts. */
@@ -122,9 +126,19 @@ function file(path, res) {
 }
 
 function stream(m, req, res, url) {
+	if (m.streams.size >= m.streamsMost) {
+		m.refused++;
+		return res.writeHead(503, { "Retry-After": "10" }).end();
+	}
 	res.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-cache" });
 	res.write("retry: 1000\n: ok\n\n");
 	res.topics = url.searchParams.get("topics")?.split(",") ?? null;
+	const after = req.headers["last-event-id"] || url.searchParams.get("after");
+	if (after) {
+		m.resumed.push(after);
+		const from = m.events.findIndex((e) => e.id === after);
+		for (const e of m.events.slice(from + 1)) if (wants(res.topics, e)) res.write(e.text);
+	}
 	m.streams.add(res);
 	req.on("close", () => m.streams.delete(res));
 }

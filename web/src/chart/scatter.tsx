@@ -40,7 +40,14 @@ export function spearman(dots: { x: number; y: number }[]): number | null {
 	return da && db ? num / Math.sqrt(da * db) : null;
 }
 
-export function Scatter({ dots, xName, yName, open }: { dots: Dot[]; xName: string; yName: string; open: (key: string) => void }) {
+/** More dots than this say no more, and make the page slow. */
+const DOTS_MOST = 1000;
+
+export function Scatter({ dots: all, xName, yName, open }: { dots: Dot[]; xName: string; yName: string; open: (key: string) => void }) {
+	const dots = useMemo(() => {
+		const every = Math.ceil(all.length / DOTS_MOST);
+		return every > 1 ? all.filter((_, i) => i % every === 0) : all;
+	}, [all]);
 	const s = useMemo(() => {
 		const xs = dots.map((d) => d.x);
 		const ys = dots.map((d) => d.y);
@@ -51,13 +58,13 @@ export function Scatter({ dots, xName, yName, open }: { dots: Dot[]; xName: stri
 		const py = (y: number): number => H - PAD.b - ((H - PAD.t - PAD.b) * (y - y0)) / (y1 - y0 || 1);
 		return { x1, y0, y1, px, py };
 	}, [dots]);
-	const rho = useMemo(() => spearman(dots), [dots]);
+	const rho = useMemo(() => spearman(all), [all]);
 	const half = Math.round(s.x1 / 2);
 	return (
 		<figure class="chart">
 			<figcaption>
 				<span class="chart-title">{yName} by {xName}</span>
-				<span class="dim num">ρ {rho === null ? "–" : rho.toFixed(2)} · {dots.length} shown</span>
+				<span class="dim num">ρ {rho === null ? "–" : rho.toFixed(2)} · {dots.length < all.length ? `${dots.length} of ${all.length}` : dots.length} shown</span>
 			</figcaption>
 			<svg class="scatter" viewBox={`0 0 ${W} ${H}`} role="img" aria-label={`${dots.length} candidates; rank correlation of ${xName} and ${yName} is ${rho === null ? "unknown" : rho.toFixed(2)}`}>
 				<line class="axis" x1={PAD.l} x2={W - PAD.r} y1={H - PAD.b} y2={H - PAD.b} />

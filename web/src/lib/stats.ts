@@ -99,6 +99,9 @@ export function health(stats: Obj | undefined, rows: Row[]): Fact[] {
 	if (!judged) return [];
 	const given = counted(stats);
 	const out = given.length ? given : fromRows(rows);
+	const several = rows.filter((r) => r.view.cards.filter((c) => c.score !== null).length > 1);
+	const flat = several.filter((r) => new Set(r.view.cards.map((c) => c.score)).size === 1).length;
+	if (several.length) out.push(["all answers scored alike", fmtPct(flat / several.length), flat / several.length > 0.2]);
 	const sd = spread(rows);
 	if (sd !== null) out.push(["judge spread (SD)", sd.toFixed(2), false]);
 	const d = lengthGap(rows);

@@ -6,7 +6,7 @@ import { wordDiff } from "../lib/diff";
 import { fmtInt } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { query, queryNum, setQuery } from "../lib/router";
-import { viewOf, type SampleView } from "../lib/sample";
+import { viewOf, visible, type SampleView } from "../lib/sample";
 import type { Dataset, List, ModelInfo } from "../lib/types";
 
 interface Column { name: string; rows: SampleView[] }
@@ -70,14 +70,14 @@ export function SamePrompt({ run, models }: { run: string; models: ModelInfo[] }
 			</div>
 			{id === undefined ? <p class="dim">No prompt fits.</p> : (
 				<>
-					<div class="model-text prompt-line">{prompt}</div>
+					<div class="model-text prompt-line">{visible(prompt)}</div>
 					<div class="cands many">
 						{cols.map((c) => {
 							const card = c.rows.find((r) => r.id === id)?.cards[0];
 							return (
 								<article key={c.name} class={`cand ${card?.note === "correct" ? "chosen" : card?.note === "wrong" ? "rejected" : ""}`}>
 									<header><b class="cand-name">{c.name}</b>{card?.note && <span class={`mark ${card.note === "correct" ? "chosen" : "rejected"}`}>{card.note === "correct" ? "✓ correct" : "✗ wrong"}</span>}<span class="dim num cand-len">{card?.tokens ? `${fmtInt(card.tokens)} tokens` : ""}</span></header>
-									<div class="model-text">{!card ? <span class="dim">no answer</span> : diff && c !== first ? wordDiff(base, card.text).map((w, i) => (w.kind === "del" ? <del key={i}>{w.text}</del> : w.kind === "add" ? <ins key={i}>{w.text}</ins> : <span key={i}>{w.text}</span>)) : card.text}</div>
+									<div class="model-text">{!card ? <span class="dim">no answer</span> : diff && c !== first ? wordDiff(visible(base), visible(card.text)).map((w, i) => (w.kind === "del" ? <del key={i}>{w.text}</del> : w.kind === "add" ? <ins key={i}>{w.text}</ins> : <span key={i}>{w.text}</span>)) : visible(card.text)}</div>
 								</article>
 							);
 						})}

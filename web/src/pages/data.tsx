@@ -2,13 +2,14 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Empty, ErrorCard, Hash, Skeleton } from "../ui/bits";
 import { useKeys } from "../ui/keys";
+import { Virtual } from "../ui/virtual";
 import { Histogram, type Bin } from "../chart/hist";
 import { Scatter, type Dot } from "../chart/scatter";
 import { getJson, problemText } from "../lib/api";
 import { fmtBytes, fmtInt } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { hrefWith, place, qs, query, queryNum, setQuery } from "../lib/router";
-import { rowOf, scoresLine, type Row } from "../lib/sample";
+import { rowOf, scoresLine, visible, type Row } from "../lib/sample";
 import { health, pointsOf, scoreBins } from "../lib/stats";
 import type { Dataset, List } from "../lib/types";
 import { Sample } from "./sample";
@@ -16,7 +17,9 @@ import { Sample } from "./sample";
 const FLAGS: [string, string][] = [["parse_fail", "parse failure"], ["tie", "tie"], ["truncated", "truncated"], ["duplicate", "duplicate"], ["chosen", "made a pair"], ["dropped", "dropped"]];
 const SORTS: [string, string][] = [["", "as written"], ["-margin", "margin, largest first"], ["margin", "margin, smallest first"], ["-score", "score, highest first"], ["score", "score, lowest first"]];
 const FILTERS = ["q", "min_score", "max_score", "min_margin", "flag", "sort"];
-const PAGE = 100;
+const PAGE = 200;
+/** As .row-link is high. */
+const ROW_PX = 72;
 
 /** Typing in a filter changes the address after a short rest, not on every key. */
 function Field({ name, label, wide }: { name: string; label: string; wide?: boolean }) {
@@ -47,11 +50,16 @@ function useRows(digest: string): { rows: Row[]; more: boolean; next: () => void
 	const mine = extra?.base === base ? extra : null;
 	const cursor = mine ? mine.cursor : (q.data?.next_cursor ?? null);
 	const rows = useMemo(() => [...(q.data?.items ?? []), ...(mine?.items ?? [])].map(rowOf), [q.data, mine]);
+	const asked = useRef("");
 	const next = (): void => {
-		if (!cursor) return;
+		if (!cursor || asked.current === base + cursor) return;
+		asked.current = base + cursor;
 		getJson<List<unknown>>(base + "&cursor=" + encodeURIComponent(cursor))
 			.then((d) => setExtra({ base, items: [...(mine?.items ?? []), ...d.items], cursor: d.next_cursor ?? null }))
-			.catch(setError);
+			.catch((e: unknown) => {
+				asked.current = "";
+				setError(e);
+			});
 	};
 	return { rows, more: !!cursor, next, error: q.error ?? error, loading: q.loading, old: q.previous, filter };
 }
@@ -68,7 +76,7 @@ function Health({ facts }: { facts: [string, string, boolean][] }) {
 function RowLink({ r, on }: { r: Row; on: boolean }) {
 	return (
 		<a class="row-link" data-row href={hrefWith({ at: r.n })} aria-current={on ? "true" : undefined}>
-			<span class="row-prompt">{r.view.prompt.slice(0, 160) || r.view.id}</span>
+			<span class="row-prompt">{visible(r.view.prompt.slice(0, 160) || r.view.id)}</span>
 			<span class="row-meta num">
 				<span>{scoresLine(r.view) || `row ${r.n}`}</span>
 				{r.view.margin !== null ? <b>Δ {Number(r.view.margin.toFixed(2))}</b> : r.view.drop ? <span class="warn">{r.view.drop}</span> : null}
@@ -127,8 +135,6 @@ export function DataPage({ digest }: { digest: string }) {
 		const i = rows.findIndex((r) => r.n === at);
 		const to = rows[Math.max(0, Math.min(rows.length - 1, i + by))];
 		if (to) setQuery({ at: to.n });
-		if (i + by >= rows.length - 5 && more) next();
-		requestAnimationFrame(() => document.querySelector(".row-link[aria-current]")?.scrollIntoView({ block: "nearest" }));
 	};
 	useKeys({ j: () => step(1), k: () => step(-1) });
 	const d = meta.data;
@@ -157,10 +163,7 @@ export function DataPage({ digest }: { digest: string }) {
 			{error !== undefined && <p class="field-error" role="alert">{problemText(error)}</p>}
 			{loading ? <Skeleton lines={8} /> : !rows.length ? <Empty title="No row fits the filter"><p><a href={place.value.path}>Clear the filter</a></p></Empty> : (
 				<div class={`browser ${old ? "fading" : ""}`}>
-					<nav class="row-list card" aria-label="Rows">
-						{rows.map((r) => <RowLink key={r.n} r={r} on={r.n === at} />)}
-						{more && <button class="btn small" onClick={next}>More rows</button>}
-					</nav>
+					<Virtual class="row-list card" label="Rows" count={rows.length} row={ROW_PX} at={rows.findIndex((r) => r.n === at)} near={more ? next : undefined} draw={(i) => <RowLink key={rows[i]!.n} r={rows[i]!} on={rows[i]!.n === at} />} />
 					{shown ? <Sample row={shown} step={step} /> : lone.error !== undefined ? <ErrorCard error={lone.error} /> : <Skeleton />}
 				</div>
 			)}

@@ -1,7 +1,7 @@
 /** The line of figures under a run's name: progress, end with its range, work kept and lost, cost. */
-import { Bar, Fact, Time } from "../ui/bits";
+import { Bar, Fact } from "../ui/bits";
 import { eta, whenText } from "../lib/eta";
-import { fmtClock, fmtDuration, fmtInt, fmtMoney, fmtPct, ms, serverNow, shortHash, tick } from "../lib/fmt";
+import { fmtClock, fmtDuration, fmtInt, fmtMoney, fmtPct, fmtTime, ms, serverNow, shortHash, tick } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { lookOf, runEnded } from "../lib/states";
 import type { List, Run, Worker } from "../lib/types";
@@ -45,12 +45,13 @@ function Effort({ run, attempts }: { run: Run; attempts: Attempt[] }) {
 	const money = (run.useful_cost ?? 0) + (run.lost_cost ?? 0);
 	const cut = attempts.filter((a) => a.how === "preempted" || a.how === "lease_lost").length;
 	if (!all) return null;
-	const parts: [string, number, string][] = [["ok", e.kept, "kept"], ["warn", e.lost, "lost"], ["run", e.hand, "in hand"]];
+	const words = `${fmtDuration(e.kept)} kept, ${fmtDuration(e.lost)} lost, ${fmtDuration(e.hand)} in hand`;
+	const cut1 = (100 * e.kept) / all;
+	const cut2 = (100 * settled) / all;
 	return (
 		<>
-			<Fact name="Worker time" title={parts.map(([, v, w]) => `${fmtDuration(v)} ${w}`).join(", ")}>
-				<span class="num">{fmtDuration(all)}</span>
-				<span class="split" role="img" aria-label={parts.map(([, v, w]) => `${fmtDuration(v)} ${w}`).join(", ")}>{parts.map(([tone, v]) => v > 0 && <i key={tone} class={`tone-${tone}`} style={{ flexGrow: v }} />)}</span>
+			<Fact name="Worker time" title={words}>
+				<span class="num">{fmtDuration(all)} <span class="split" role="img" aria-label={words} style={{ background: `linear-gradient(90deg, var(--ok-fill) ${cut1}%, var(--warn-fill) ${cut1}% ${cut2}%, var(--run-fill) ${cut2}%)` }} /></span>
 				{settled > 0 && <span class="dim num">{fmtPct(e.kept / settled, e.kept / settled > 0.98 ? 1 : 0)} useful</span>}
 			</Fact>
 			{money > 0 && <Fact name="Cost so far" title="Ended attempts at the price their worker was registered with"><span class="num">{fmtMoney(money)}</span><span class={`num ${run.lost_cost ? "warn" : "dim"}`}>{fmtMoney(run.lost_cost ?? 0)} lost</span></Fact>}
@@ -67,15 +68,14 @@ export function RunFacts({ run, attempts }: { run: Run; attempts: Attempt[] }) {
 	const start = ms(run.created_at);
 	const end = ms(run.ended_at) ?? serverNow();
 	return (
-		<dl class="facts">
+		<dl class="facts even">
 			<Fact name="Progress">
 				<span class="num">{fmtInt(run.progress?.jobs_done ?? 0)} / {fmtInt(run.progress?.jobs_total ?? 0)} jobs</span>
 				<Bar value={share(run)} tone={lookOf(run.state).tone} label="jobs done" />
 			</Fact>
-			<Fact name={ended ? "Took" : "Running for"}><span class="num">{start === null ? "–" : fmtDuration((end - start) / 1000)}</span>{!ended && start !== null && <span class="dim num">since {fmtClock(start, false)}</span>}</Fact>
+			<Fact name={ended ? "Took" : "Running for"}><span class="num">{start === null ? "–" : fmtDuration((end - start) / 1000)}</span>{start !== null && <span class="dim num">since {ended ? fmtTime(start).slice(0, 16) : fmtClock(start, false)}</span>}</Fact>
 			{!ended && <Fact name="Ends"><Ends run={run} attempts={attempts} alive={alive} /></Fact>}
 			<Effort run={run} attempts={attempts} />
-			{ended && <Fact name="Submitted"><Time t={run.created_at} /></Fact>}
 			{run.final_digest && <Fact name="Final checkpoint"><a href={`/checkpoints/${run.final_digest}`}><code>{shortHash(run.final_digest)}</code></a></Fact>}
 		</dl>
 	);

@@ -51,7 +51,7 @@ function Verdict({ j }: { j: Judgement }) {
 				<span class="dim">judge {j.pass + 1}</span>
 				<b class="num">{missing ? "missing" : fmtNum(j.score)}</b>
 				{missing && <span class="warn">{REASONS[j.reason] ?? j.reason}</span>}
-				<span class="verdict-peek dim">{open ? "" : j.text.replace(/\s+/g, " ").slice(0, 90)}</span>
+				<span class="verdict-peek dim">{open ? "" : visible(j.text.replace(/\s+/g, " ").slice(0, 90))}</span>
 			</button>
 			{open && <pre class="raw"><Text text={j.text} /></pre>}
 		</li>
@@ -80,7 +80,7 @@ function Diff({ a, b }: { a: CardView; b: CardView }) {
 	return (
 		<article class="cand wide-cand">
 			<header><b>{a.name} → {b.name}</b><span class="dim">words only in {a.name} are struck, words only in {b.name} are underlined</span></header>
-			<div class="model-text">{wordDiff(a.text, b.text).map((w, i) => (w.kind === "del" ? <del key={i}>{w.text}</del> : w.kind === "add" ? <ins key={i}>{w.text}</ins> : <span key={i}>{w.text}</span>))}</div>
+			<div class="model-text">{wordDiff(visible(a.text), visible(b.text)).map((w, i) => (w.kind === "del" ? <del key={i}>{w.text}</del> : w.kind === "add" ? <ins key={i}>{w.text}</ins> : <span key={i}>{w.text}</span>))}</div>
 		</article>
 	);
 }
@@ -101,7 +101,7 @@ export function Sample({ row, step }: { row: Row; step: (by: number) => void }) 
 		<section class="sample" aria-label={`Row ${row.n}`}>
 			<div class="row wrap tools">
 				<b class="num">Row {row.n}</b>
-				{v.id && <code class="dim clip">{v.id}</code>}
+				{v.id && <code class="dim clip">{visible(v.id)}</code>}
 				{v.margin !== null && <span class="num">margin {fmtNum(v.margin, 3)}</span>}
 				<span class="grow-right row">
 					{a && b && <button class="chip" aria-pressed={mode === "diff"} onClick={() => toggle("diff")}>Diff</button>}
@@ -111,14 +111,14 @@ export function Sample({ row, step }: { row: Row; step: (by: number) => void }) 
 					<button class="btn small" onClick={() => step(1)} aria-label="Next row">↓</button>
 				</span>
 			</div>
-			{mode === "raw" ? <pre class="raw card pad">{JSON.stringify(row.row, null, 2)}</pre> : (
+			{mode === "raw" ? <pre class="raw card pad">{visible(JSON.stringify(row.row, null, 2))}</pre> : (
 				<>
 					{v.prompt && <article class="card prompt"><header><h2>Prompt</h2><Copy text={v.prompt} what="prompt" /></header><div class="model-text"><Text text={v.prompt} /></div></article>}
 					{v.drop && <p class="note warn">{DROPS[v.drop] ?? `No pair: ${v.drop}.`}</p>}
 					<div class="cands">
 						{mode === "diff" && a && b ? <Diff a={a} b={b} /> : v.cards.map((c, i) => <Candidate key={i} c={c} i={i} />)}
 					</div>
-					{!v.prompt && !v.cards.length && <pre class="raw card pad">{JSON.stringify(row.row, null, 2)}</pre>}
+					{!v.prompt && !v.cards.length && <pre class="raw card pad">{visible(JSON.stringify(row.row, null, 2))}</pre>}
 				</>
 			)}
 		</section>

@@ -71,7 +71,7 @@ function SectionCard({ s, form }: { s: Section; form: Shown }) {
 	return (
 		<section class="card form-section" id={`s-${s.name || "run"}`}>
 			<header class="card-head"><h2>{s.title}</h2>{n > 0 && <span class="dim small">{n} changed</span>}</header>
-			<div class="fields">{first.map(draw)}</div>
+			{first.length > 0 && <div class="fields">{first.map(draw)}</div>}
 			{rest.length > 0 && (
 				<details class="more" open={inside || first.length === 0}>
 					<summary>{first.length ? rest.length === 1 ? "1 more setting" : `${rest.length} more settings` : "Settings"}</summary>

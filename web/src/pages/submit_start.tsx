@@ -29,9 +29,9 @@ function JsonBox({ form, json, put }: Props) {
 	return (
 		<details class="more">
 			<summary>As JSON</summary>
-			<textarea class="json" rows={10} spellcheck={false} aria-label="The specification as JSON" value={text ?? json} onInput={(e) => setText(e.currentTarget.value)} />
+			<div class="pad-x"><textarea class="json" rows={10} spellcheck={false} aria-label="The specification as JSON" value={text ?? json} onInput={(e) => setText(e.currentTarget.value)} />
 			{error && <p class="field-error" role="alert">{error}</p>}
-			<div class="row"><button type="button" class="btn small" disabled={text === null} onClick={take}>Take into the form</button>{text !== null && <button type="button" class="btn small" onClick={() => { setText(null); setError(""); }}>As it was</button>}<span class="dim small">Only what differs from the defaults. Settings the form does not know are left out.</span></div>
+			<div class="row"><button type="button" class="btn small" disabled={text === null} onClick={take}>Take into the form</button>{text !== null && <button type="button" class="btn small" onClick={() => { setText(null); setError(""); }}>As it was</button>}<span class="dim small">Only what differs from the defaults. Settings the form does not know are left out.</span></div></div>
 		</details>
 	);
 }
@@ -57,8 +57,8 @@ export function Start(p: Props) {
 					</select></label>
 				</div>
 				{about && <p class="dim">{about}</p>}
-				<JsonBox {...p} />
 			</div>
+			<JsonBox {...p} />
 		</section>
 	);
 }
