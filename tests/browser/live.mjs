@@ -80,14 +80,14 @@ const tests = {
 		await page.waitForFunction(() => document.querySelectorAll(".events li").length >= 20);
 		mock.setDown(true);
 		tell(21, 41);
-		await page.waitForSelector(".stale", { timeout: 30000 });
+		await page.waitForSelector(".stale", { timeout: 60000 });
 		ok(/cannot be reached/.test(await page.textContent(".stale")), "the banner says it");
 		ok((await seen()).length === 20, "what was there stays");
 		mock.setDown(false);
-		await page.waitForSelector(".stale", { state: "detached", timeout: 30000 });
-		await page.waitForSelector(".pill-live", { timeout: 30000 });
+		await page.waitForSelector(".stale", { state: "detached", timeout: 60000 });
+		await page.waitForSelector(".pill-live", { timeout: 60000 });
 		tell(41, 61);
-		await page.waitForFunction(() => document.querySelectorAll(".events li").length >= 60, null, { timeout: 20000 }).catch(() => undefined);
+		await page.waitForFunction(() => document.querySelectorAll(".events li").length >= 60, null, { timeout: 60000 }).catch(() => undefined);
 		const got = (await seen()).sort((a, b) => a - b);
 		ok(got.join() === Array.from({ length: 60 }, (_, i) => i + 1).join(), "every event once", `${got.length} of 60`);
 		ok(mock.resumed.length > 0, "by Last-Event-ID", mock.resumed.length);
@@ -99,11 +99,11 @@ const tests = {
 	async "over the cap: the page says so, polls, and still moves"() {
 		const mock = await startMock({ tickMs: 0, streamsMost: 0 });
 		const { context, page } = await open(mock, { path: `/runs/${RUN}` });
-		await page.waitForSelector(".pill-polling", { timeout: 20000 });
+		await page.waitForSelector(".pill-polling", { timeout: 60000 });
 		ok(mock.refused > 0, "the stream was refused");
 		const before = await page.textContent(".pipe");
 		for (let i = 0; i < 20; i++) mock.advance();
-		await page.waitForFunction((b) => document.querySelector(".pipe").textContent !== b, before, { timeout: 20000 });
+		await page.waitForFunction((b) => document.querySelector(".pipe").textContent !== b, before, { timeout: 60000 });
 		ok(true, "it moves without a stream");
 		await context.close();
 		mock.close();
@@ -152,7 +152,7 @@ const tests = {
 		await page.keyboard.press("0");
 		const pipe = await page.textContent(".pipe");
 		for (let i = 0; i < 20; i++) mock.advance();
-		await page.waitForFunction((b) => document.querySelector(".pipe").textContent !== b, pipe, { timeout: 10000 });
+		await page.waitForFunction((b) => document.querySelector(".pipe").textContent !== b, pipe, { timeout: 60000 });
 		await page.evaluate(() => document.getElementById("main").focus());
 		await tabTo("Cancel", () => document.activeElement.textContent === "Cancel…");
 		mock.posts.length = 0;
@@ -162,7 +162,7 @@ const tests = {
 		await page.keyboard.press("Enter");
 		await page.waitForSelector("dialog[open]", { state: "detached" });
 		ok(mock.posts.join() === `POST /runs/${RUN}/cancel`, "one request", mock.posts.join());
-		await page.waitForFunction(() => /cancelled/.test(document.querySelector(".page-head .state").textContent), null, { timeout: 10000 });
+		await page.waitForFunction(() => /cancelled/.test(document.querySelector(".page-head .state").textContent), null, { timeout: 60000 });
 		await quiet(page, "the keyboard");
 		await context.close();
 		mock.close();

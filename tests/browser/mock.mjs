@@ -12,8 +12,8 @@ const DIST = join(here, "../../web/dist");
 const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; worker-src 'self'; font-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types pawl";
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8" };
 
-export async function startMock({ port = 0, empty = false, role = "admin", tickMs = 700, auth = true, streamsMost = Infinity } = {}) {
-	const m = { world: makeWorld({ empty }), posts: [], streams: new Set(), seq: 0, down: false, role, logs: new Map(), logReads: [], events: [], resumed: [], refused: 0, streamsMost, keys: new Map(), sessions: new Set() };
+export async function startMock({ port = 0, empty = false, role = "admin", tickMs = 700, auth = true, streamsMost = Infinity, endless = false } = {}) {
+	const m = { world: makeWorld({ empty }), posts: [], streams: new Set(), seq: 0, down: false, role, logs: new Map(), logReads: [], events: [], resumed: [], refused: 0, streamsMost, endless, keys: new Map(), sessions: new Set() };
 	const server = createServer((req, res) => handle(m, auth, req, res).catch((e) => {
 		console.error(e);
 		res.writeHead(500).end();
@@ -58,6 +58,7 @@ function advance(m) {
 			emit(m, "metric", run.id, j.id, metricPoint("dpo", step, 180, run.seed * 100 + j.iter * 10));
 		}
 		m.logs.set(j.id, (m.logs.get(j.id) ?? firstLog(j)) + `${new Date().toISOString()} info ${j.stage} progress done=${j.done} total=${j.total}\n`);
+		if (m.endless) j.done %= j.total;
 		if (j.done < j.total) continue;
 		const now = Date.now();
 		Object.assign(j, { state: "done", ended: now });
