@@ -380,6 +380,14 @@ int tool_method_main(int argc, char **argv)
 	rank_tally_init(&t.tally);
 	if (rc == RC_OK)
 		rc = all_lines(&t, tool, &e);
+	if (t.pool && rc == RC_OK) {
+		int64_t run, asked;
+
+		si_pool_stats(t.pool, &run, &asked);
+		if (asked > 0)
+			fprintf(stderr, "comparisons: %lld, settled by the bounds: %lld\n",
+				(long long)asked, (long long)(asked - run));
+	}
 	if (rc != RC_OK)
 		fprintf(stderr, "pawl-worker method: %s\n", e.text);
 	rank_tally_release(&t.tally);

@@ -307,3 +307,8 @@ enum si_reason si_pool_try(struct si_pool *p, const char *instruction, double *s
 	si_pool_seed(p, instruction);
 	return SI_OK;
 }
+
+void si_pool_stats(const struct si_pool *p, int64_t *run, int64_t *asked)
+{
+	rouge_pool_stats(p->rouge, run, asked);
+}

@@ -12,6 +12,7 @@
 #include "worker/method/rouge.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #define SI_SHOTS_MAX 32
 #define SI_ITEMS_MAX 64 /* instructions taken from one answer */
@@ -67,3 +68,6 @@ void si_pool_seed(struct si_pool *p, const char *text);
 /* All filters on a cleaned instruction; when SI_OK it has joined the pool. *similarity gets the
  * highest F seen (0 when an earlier filter decided); may be NULL. */
 enum si_reason si_pool_try(struct si_pool *p, const char *instruction, double *similarity);
+/* Comparisons by ROUGE-L asked for since the pool is there, and those that had to be computed: the two upper
+ * bounds (lengths, words in common) settled the rest. */
+void si_pool_stats(const struct si_pool *p, int64_t *run, int64_t *asked);

@@ -358,6 +358,7 @@ static enum rc open_generator(struct prompts *p, bool fixed, struct err *e)
 	const char *named = fixed ? jx_get_str(p->c, "model", "") : "";
 	const char *dir = *named ? named : stage_in(p->ctx, "model");
 	const char *lang = jx_get_str(stage_section(p->ctx, "data"), "lang", "en");
+	const char *mode = jx_get_str(p->c, "rouge_mode", "auto");
 	int total;
 
 	p->rules = si_rules_default;
@@ -365,6 +366,9 @@ static enum rc open_generator(struct prompts *p, bool fixed, struct err *e)
 	p->rules.max_words = (int)jx_get_i64(p->c, "max_words", 150);
 	p->rules.rouge_max = jx_get_f64(p->c, "rouge_max", 0.7);
 	p->rules.any_script = strcmp(lang, "en") != 0;
+	if (strcmp(mode, "auto") != 0)
+		p->rules.any_script = strcmp(mode, "unicode") == 0;
+	p->rules.capitalize = jx_get_bool(p->c, "capitalize", false);
 	p->shots_seed = (int)jx_get_i64(p->c, "shots_seed", 6);
 	p->shots_machine = (int)jx_get_i64(p->c, "shots_machine", 2);
 	p->requests_max = jx_get_i64(p->c, "max_requests", 10000);
@@ -395,6 +399,10 @@ static enum rc finish(struct prompts *p, const char *generator, struct err *e)
 		str_fmt(name, sizeof(name), "prompts.%s", si_reason_text((enum si_reason)i));
 		stage_final(p->ctx, name, json_integer(p->reasons[i]));
 	}
+	int64_t run, asked;
+	si_pool_stats(p->pool, &run, &asked);
+	stage_final(p->ctx, "prompts.comparisons", json_integer(asked));
+	stage_final(p->ctx, "prompts.comparisons_avoided", json_integer(asked - run));
 	stage_final(p->ctx, "prompts.rows", json_integer(p->rows.n));
 	stage_final(p->ctx, "prompts.requests", json_integer(p->next));
 	textgen_report(p->gen);
