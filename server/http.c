@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/sha256.h"
 #include "base/str.h"
+#include "server/forwarded.h"
 #include "server/reply.h"
 #include "server/server.h"
 #include "server/slow.h"
@@ -232,6 +233,20 @@ static char *url_decode(struct req *r, const char *s, size_t len, bool plus)
 	return out;
 }
 
+/* The last X-Forwarded-For is that of the proxy next to us. */
+static const char *client_of(struct req *r, const struct http *h, const struct mg_request_info *ri)
+{
+	const char *header = NULL;
+	char addr[FORWARDED_ADDR_MAX];
+
+	for (int i = 0; i < ri->num_headers; i++)
+		if (strcasecmp(ri->http_headers[i].name, "X-Forwarded-For") == 0)
+			header = ri->http_headers[i].value;
+	if (header && forwarded_client(ri->remote_addr, header, h->o.trusted_proxies, addr))
+		return arena_str(&r->arena, addr);
+	return ri->remote_addr;
+}
+
 static void req_open(struct req *r, struct http *h, struct mg_connection *conn,
 		     const struct mg_request_info *ri)
 {
@@ -245,11 +260,11 @@ static void req_open(struct req *r, struct http *h, struct mg_connection *conn,
 	r->conn = conn;
 	r->method = ri->request_method;
 	r->query = ri->query_string ? ri->query_string : "";
-	r->remote = ri->remote_addr;
 	r->body_len = ri->content_length;
 	r->head = strcmp(r->method, "HEAD") == 0;
 	r->started_us = (int64_t)(clk_mono_s() * 1e6);
 	arena_init(&r->arena);
+	r->remote = client_of(r, h, ri);
 	r->path = ri->local_uri ? url_decode(r, ri->local_uri, strlen(ri->local_uri), false) : "/";
 }
 
@@ -507,6 +522,7 @@ bool req_query_f64(struct req *r, const char *name, double dflt, double *out)
 
 int req_read(struct req *r, void *out, size_t size)
 {
+	const struct mg_request_info *ri = mg_get_request_info(r->conn);
 	struct slow_read slow;
 	const char *expect;
 	int got;
@@ -518,7 +534,7 @@ int req_read(struct req *r, void *out, size_t size)
 		mg_write(r->conn, "HTTP/1.1 100 Continue\r\n\r\n", 25);
 	if ((int64_t)size > r->body_len - r->body_read)
 		size = (size_t)(r->body_len - r->body_read);
-	slow_begin(&slow, r->remote, mg_get_request_info(r->conn)->remote_port, READ_MS);
+	slow_begin(&slow, ri->remote_addr, ri->remote_port, READ_MS);
 	got = mg_read(r->conn, out, size);
 	slow_end(&slow);
 	if (got <= 0) {

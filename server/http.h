@@ -37,7 +37,7 @@ struct req {
 	struct server *srv;	   /* borrowed */
 	const char *method, *path; /* path: decoded, dot segments removed */
 	const char *query;	   /* raw, "" when absent */
-	const char *remote;
+	const char *remote; /* who asks: the peer, or whom a trusted proxy names */
 	char id[17];
 	struct arena arena; /* lives as long as the request */
 	struct ident who;
@@ -67,6 +67,7 @@ struct http_opts {
 	const char *
 		allowed_hosts; /* comma list beside loopback, listen host and public_url; "*" any */
 	const char *public_url;
+	const char *trusted_proxies; /* comma list of addresses whose X-Forwarded-For counts */
 	bool (*always)(const char *method,
 		       const char *path); /* passes although threads are short */
 	void (*handle)(struct req *r);

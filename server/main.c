@@ -200,6 +200,7 @@ static void serve(struct server *s, const struct conf *c, const sigset_t *set)
 			      .threads = s->threads,
 			      .allowed_hosts = conf_str(c, "server.allowed_hosts"),
 			      .public_url = s->public_url,
+			      .trusted_proxies = conf_str(c, "server.trusted_proxies"),
 			      .always = route_always,
 			      .handle = route_handle};
 	struct reconcile *reconcile = NULL;

@@ -125,6 +125,16 @@ api GET '/audit?cursor=x'
 want 400 "a cursor that is none"
 grep -rqE 'correct horse|"secret"|0123456789' "$DATA/store/docs/audit" && fail "the audit log holds a secret"
 
+# The same by the command line; the password is never an argument.
+cli() { "$PAWL_BUILD/pawl" "$@" --server "$URL" --token-file "$DATA/tokens/admin"; }
+echo 'battery staple' | cli user set bea --role viewer --password-file - >/dev/null || fail "user set"
+post "" /session '{"user":"bea","password":"battery staple"}'
+[ "$status" = 201 ] || [ "$status" = 429 ] || want 201 "login of a user made by the command line"
+is "$(cli user list --json | python3 -c 'import json,sys; print([u["name"] for u in json.load(sys.stdin)])')" "['bea']" "pawl user list"
+cli user delete bea >/dev/null || fail "user delete"
+cli audit --limit 3 | grep -q 'DELETE.*/users/bea' || fail "pawl audit"
+calm
+
 # Too many a second: 429 with Retry-After, and well again soon. Workers and health are not held up.
 many=$(printf 'session,%.0s' $(seq 400))
 codes=$(curl -s -w '\n%{http_code}\n' -H "Authorization: Bearer $ADMIN" "$URL/api/v1/{${many%,}}" | grep -E '^[0-9]{3}$' | sort | uniq -c)

@@ -64,6 +64,7 @@ static void start(void)
 				     .threads = 64,
 				     .allowed_hosts = "",
 				     .public_url = "",
+				     .trusted_proxies = "127.0.0.1",
 				     .always = route_always,
 				     .handle = route_handle};
 	char store[SERVER_URL_MAX + 16];

@@ -1,6 +1,7 @@
 /* Addresses, hosts, ranges, intervals: the server's pure parts. */
 #include "server/compare.h"
 #include "server/events.h"
+#include "server/forwarded.h"
 #include "server/http.h"
 #include "server/range.h"
 #include "tests/test.h"
@@ -42,6 +43,26 @@ void test_server_http__hosts_without_their_port(void)
 	CHECK(!http_host_allowed("", list) && !http_host_allowed(":80", list) &&
 	      !http_host_allowed("[", list));
 	CHECK(http_host_allowed("anything", "*"));
+}
+
+void test_server_http__clients_behind_proxies(void)
+{
+	static const char proxies[] = "127.0.0.1, 10.0.0.2";
+	char out[FORWARDED_ADDR_MAX];
+
+	CHECK(forwarded_client("127.0.0.1", "192.0.2.7", proxies, out));
+	CHECK_STR(out, "192.0.2.7");
+	/* What the client itself wrote stands left of what a proxy of ours added. */
+	CHECK(forwarded_client("127.0.0.1", "6.6.6.6, 192.0.2.7, 10.0.0.2", proxies, out));
+	CHECK_STR(out, "192.0.2.7");
+	CHECK(forwarded_client("127.0.0.1", "2001:db8::1", proxies, out));
+	CHECK(!forwarded_client("192.0.2.9", "192.0.2.7", proxies, out)); /* no proxy of ours */
+	CHECK(!forwarded_client("127.0.0.1", "192.0.2.7", "", out));
+	CHECK(!forwarded_client("127.0.0.1", NULL, proxies, out));
+	CHECK(!forwarded_client("127.0.0.1", "", proxies, out));
+	CHECK(!forwarded_client("127.0.0.1", "10.0.0.2,127.0.0.1", proxies, out));
+	CHECK(!forwarded_client("127.0.0.1", "192.0.2.7, evil", proxies, out));
+	CHECK(!forwarded_client("127.0.0.1", "192.0.2.7,", proxies, out));
 }
 
 static void check_range(const char *header, int64_t size, enum range_kind want, int64_t from,
