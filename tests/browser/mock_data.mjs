@@ -145,16 +145,15 @@ function generationRows(level, n) {
 	});
 }
 
-/** A judge that likes the answer it sees first. */
-function duelRows(seed, n) {
+/** Both orders of each comparison, as many of each verdict as the metrics say; the judge likes what it sees first. */
+function duelRows(seed, m) {
 	const rand = rng(seed * 77);
-	return Array.from({ length: n }, (_, i) => {
-		const x = rand();
-		const forward = x < 0.62 ? "a" : x < 0.74 ? "tie" : "b";
-		const y = rand();
-		const backward = x < 0.5 && y < 0.9 ? "b" : y < 0.4 ? "a" : y < 0.5 ? "tie" : "b";
-		const ours = (forward === "a") + (backward === "b") - (forward === "b") - (backward === "a");
-		return { id: `t${i}`, verdict: ours > 0 ? "win" : ours < 0 ? "loss" : "tie", forward, backward };
+	const pick = (...some) => some[Math.min(some.length - 1, Math.floor(rand() * some.length))];
+	const verdicts = ["win", "tie", "loss"].flatMap((v) => new Array(m["h2h." + v]).fill(v));
+	return verdicts.map((verdict, i) => {
+		const [forward, backward] = verdict === "win" ? pick("ab", "ab", "ab", "ab", "at", "tb") : verdict === "loss" ? pick("ba", "ba", "ba", "ba", "ta", "bt") : pick("aa", "aa", "aa", "bb", "tt");
+		const word = (x) => (x === "t" ? "tie" : x);
+		return { id: `t${i}`, verdict, forward: word(forward), backward: word(backward) };
 	});
 }
 
@@ -163,7 +162,7 @@ const LEVELS = { SFT: 0.31, M1: 0.38, M2: 0.52, M3: 0.64 };
 function modelMetrics(name) {
 	const l = LEVELS[name];
 	const o = Object.keys(LEVELS)[Object.keys(LEVELS).indexOf(name) - 1];
-	return { "truth.greedy_accuracy": l, "truth.sampled_accuracy": l - 0.05, "truth.greedy_score": l * 4, "rm.pairwise_accuracy": 0.5 + l * 0.5, "rm.five_best": l * 0.6, "rm.exact_match": l * 0.35, "rm.spearman": l * 0.8, "rm.kendall": l * 0.65, "rm.coverage": 0.9 + l * 0.1, "rm.ties": 0.3 - l * 0.2, "length.greedy": 88 + l * 190, "length.sampled": 95 + l * 200, ...(o ? { "h2h.win": Math.round(60 + l * 90), "h2h.tie": 50, "h2h.loss": Math.round(90 - l * 60), "h2h.n": 200, "h2h.opponent": o } : {}) };
+	return { "truth.greedy_accuracy": l, "truth.sampled_accuracy": l - 0.05, "truth.greedy_score": l * 4, "rm.pairwise_accuracy": 0.5 + l * 0.5, "rm.five_best": l * 0.6, "rm.exact_match": l * 0.35, "rm.spearman": l * 0.8, "rm.kendall": l * 0.65, "rm.coverage": 0.9 + l * 0.1, "rm.ties": 0.3 - l * 0.2, "length.greedy": 88 + l * 190, "length.sampled": 95 + l * 200, ...(o ? { "h2h.win": Math.round(60 + l * 90), "h2h.tie": 50, "h2h.loss": 150 - Math.round(60 + l * 90), "h2h.n": 200, "h2h.opponent": o } : {}) };
 }
 
 function makeRun(world, o) {
@@ -213,7 +212,7 @@ function outputs(world, run, j) {
 	}
 	if (j.stage === "prompts") data("prompts", ASKS.map((prompt, i) => ({ id: `p${i}`, prompt, meta: {} })));
 	if (j.stage === "eval") data("generations", generationRows(LEVELS[j.params.name] ?? 0.3, 60));
-	if (j.stage === "eval" && j.iter > 0) data("h2h", duelRows(j.iter, 200));
+	if (j.stage === "eval" && j.params.name !== "SFT") data("h2h", duelRows(j.iter + 1, modelMetrics(j.params.name)));
 	j.metrics = { seconds: (j.ended - j.started) / 1000, tokens: 180_000, tokens_per_s: 4213.7 };
 }
 
