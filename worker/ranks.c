@@ -64,7 +64,9 @@ enum rc ranks_from_env(struct ranks *r, struct err *e)
 		{"PAWL_RANK", "PAWL_RANKS"},
 		{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
 		{"RANK", "WORLD_SIZE"},
+		{"PMI_RANK", "PMI_SIZE"},
 		{"SLURM_PROCID", "SLURM_NTASKS"},
+		{"JOB_COMPLETION_INDEX", "PAWL_RANKS"},
 	};
 
 	*r = alone();

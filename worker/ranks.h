@@ -40,9 +40,11 @@ struct ranks {
 
 /* Who this process is:
  *	PAWL_RANK, PAWL_RANKS				started by rank 0
- *	OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE	mpirun
+ *	OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE	mpirun of Open MPI
  *	RANK, WORLD_SIZE				torchrun, operators of Kubernetes
+ *	PMI_RANK, PMI_SIZE				mpirun of MPICH and its kin
  *	SLURM_PROCID, SLURM_NTASKS			srun
+ *	JOB_COMPLETION_INDEX, PAWL_RANKS		an Indexed Job of Kubernetes
  * the first pair that is there; rank 0 is at MASTER_ADDR (or SLURM_LAUNCH_NODE_IPADDR), MASTER_PORT
  * (29500), and PAWL_RANK_KEY is what strangers do not know. Alone when there is none. RC_INVALID
  *names the variable that makes no sense. */
