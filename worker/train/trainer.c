@@ -131,9 +131,34 @@ static size_t moment_bytes(const struct trainer *tr)
 	return (tr->own.to - tr->own.from) * sizeof(float);
 }
 
+static size_t padded(size_t bytes)
+{
+	return (bytes + 255) / 256 * 256;
+}
+
+static size_t optimizer_bytes(const struct trainer *tr)
+{
+	return padded(tr->set.n * sizeof(float)) + 2 * padded(moment_bytes(tr));
+}
+
+/* Gradients and both moments, in one piece. */
+static enum rc make_optimizer(struct trainer *tr, struct err *e)
+{
+	char *p = tr->optimizer = tr->k->alloc(tr->pool, optimizer_bytes(tr));
+
+	if (!p)
+		return err_set(e, RC_NOMEM, "gradients and moments need %zu MiB",
+			       optimizer_bytes(tr) >> 20);
+	tr->grads = (float *)(void *)p;
+	p += padded(tr->set.n * sizeof(float));
+	tr->adam_m = (float *)(void *)p;
+	tr->adam_v = (float *)(void *)(p + padded(moment_bytes(tr)));
+	return RC_OK;
+}
+
 static enum rc allocate(struct trainer *tr, struct err *e)
 {
-	size_t bytes = tr->set.n * sizeof(float), targets;
+	size_t targets;
 	struct llama_opts lo;
 	enum rc rc = plan_memory(tr, e);
 
@@ -144,12 +169,8 @@ static enum rc allocate(struct trainer *tr, struct err *e)
 	targets = (size_t)lo.max_targets;
 	tr->budget = budget_of(&tr->o);
 	tr->fork = train_can_fork(tr->m, tr->o.max_length);
-	tr->grads = tr->k->alloc(tr->pool, bytes);
-	tr->adam_m = tr->k->alloc(tr->pool, moment_bytes(tr));
-	tr->adam_v = tr->k->alloc(tr->pool, moment_bytes(tr));
-	if (!tr->grads || !tr->adam_m || !tr->adam_v)
-		return err_set(e, RC_NOMEM, "gradients and moments need %zu MiB",
-			       (bytes + 2 * moment_bytes(tr)) >> 20);
+	if ((rc = make_optimizer(tr, e)) != RC_OK)
+		return rc;
 	tr->logp = mem_array(targets, sizeof *tr->logp);
 	tr->entropy = mem_array(targets, sizeof *tr->entropy);
 	tr->logit = mem_array(targets, sizeof *tr->logit);
@@ -203,9 +224,7 @@ void trainer_free(struct trainer *tr)
 
 	llama_free(tr->llama);
 	pack_release(&tr->pack);
-	give_back(tr, tr->grads, bytes);
-	give_back(tr, tr->adam_m, moment_bytes(tr));
-	give_back(tr, tr->adam_v, moment_bytes(tr));
+	give_back(tr, tr->optimizer, optimizer_bytes(tr));
 	if (tr->work != tr->master)
 		give_back(tr, tr->work, tr->set.n * kern_act(tr->k));
 	mirror_free(tr->k, tr->pool, tr->master, bytes);

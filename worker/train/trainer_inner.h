@@ -27,7 +27,8 @@ struct trainer {
 	bool fork;	     /* pairs share their prompt; not with a window that they outgrow */
 	bool copying;	     /* what a step changes is being copied beside it */
 	bool fresh;	     /* the gradient of this step has not begun: the next pack writes it */
-	/* Slabs like the set's in the back end's memory, owned: */
+	/* Like the set's slab, in the back end's memory; of the moments what this rank keeps. */
+	char *optimizer; /* owned; the three lie in it */
 	float *grads, *adam_m, *adam_v;
 	struct coll_span own;	/* of the slab: whose moments are here; all of it without `data` ranks */
 	float *master;		/* the set's own where memory is the program's */
