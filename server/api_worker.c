@@ -61,7 +61,8 @@ static bool protocol_taken(struct req *r, const json_t *info)
 	if (has == PROTOCOL || has == PROTOCOL - 1)
 		return true;
 	reply_problem(r, 422, "protocol",
-		      "this worker speaks version %lld of the worker protocol, this server %d and %d: install "
+		      "this worker speaks version %lld of the worker protocol, this server %d and %d: "
+		      "install "
 		      "the pawl-worker that came with the server",
 		      (long long)has, PROTOCOL - 1, PROTOCOL);
 	return false;

@@ -192,7 +192,8 @@ static json_t *introduction(const struct agent *a)
 	gethostname(host, sizeof host - 1);
 	(void)sysinfo(&si);
 	return json_pack("{s:s, s:i, s:I, s:s, s:s, s:s, s:i, s:I, s:o, s:f, s:o, s:o}", "name", a->name,
-			 "protocol", WORKER_PROTOCOL, "pid", (json_int_t)getpid(), "host", host, "engine", stage_engine_name(), "code",
+			 "protocol", WORKER_PROTOCOL, "pid", (json_int_t)getpid(), "host", host,
+			 "engine", stage_engine_name(), "code",
 			 version_text(), "threads",
 			 a->threads > 0 ? a->threads : (int)sysconf(_SC_NPROCESSORS_ONLN),
 			 "memory_bytes", (json_int_t)si.totalram * si.mem_unit, "labels",

@@ -167,7 +167,8 @@ struct stage_part {
 /* True when one was asked for, or when `every_ms` passed since the last. */
 bool stage_checkpoint_due(const struct stage_ctx *ctx, int64_t every_ms);
 /* Packs the parts and hands them to the agent, which publishes them before it lets the pointer
- * move. A part whose files have not changed since its last archive is that archive again. `progress` (consumed) comes back as ctx->resume. */
+ * move. A part whose files have not changed since its last archive is that archive again. `progress`
+ * (consumed) comes back as ctx->resume. */
 enum rc stage_checkpoint(struct stage_ctx *ctx, const struct stage_part *parts, int n,
 			 json_t *progress, struct err *e);
 /* The same in two halves, for a stage that goes on while its checkpoint is written. */

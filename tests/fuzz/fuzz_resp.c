@@ -90,5 +90,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 void fuzz_seed(struct buf *out)
 {
-	buf_puts(out, "*5\r\n$3\r\nabc\r\n:12\r\n$-1\r\n*2\r\n+OK\r\n$0\r\n\r\n*-1\r\n-STALE the lease is over\r\n");
+	buf_puts(out, "*5\r\n$3\r\nabc\r\n:12\r\n$-1\r\n*2\r\n+OK\r\n$0\r\n\r\n*-1\r\n"
+		      "-STALE the lease is over\r\n");
 }

@@ -34,6 +34,7 @@ void fuzz_seed(struct buf *out)
 {
 	buf_puts(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult xmlns=\"http://s3/\">"
 		      "<Name>b</Name><IsTruncated>true</IsTruncated><Contents><Key>a&amp;b&#233;</Key>"
-		      "<Size>12</Size></Contents><!-- x --><NextContinuationToken>1/2=</NextContinuationToken>"
+		      "<Size>12</Size></Contents><!-- x -->"
+		      "<NextContinuationToken>1/2=</NextContinuationToken>"
 		      "<CommonPrefixes><Prefix>p/</Prefix></CommonPrefixes></ListBucketResult>");
 }
