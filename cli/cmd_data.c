@@ -408,6 +408,12 @@ int cmd_ckpt_gc(struct cli *c, int argc, char **argv)
 
 	if (code)
 		return code;
+	if (!dry && (keep[0] || keep[1] || keep[2] || keep[3])) {
+		fputs("pawl: --keep-… shows what would go, with --dry-run; what goes is as the server is "
+		      "configured (server.keep_last, …)\n",
+		      stderr);
+		return EXIT_USAGE;
+	}
 	buf_puts(&path, "store/garbage");
 	for (int i = 0; i < 4; i++)
 		url_put_query(&path, names[i], keep[i]);

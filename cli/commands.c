@@ -55,7 +55,7 @@ const struct command commands[] = {
 	{"ckpt", "ls", "[--run RUN]", "checkpoints", cmd_ckpt_ls, true},
 	{"ckpt", "get", "DIGEST [-o FILE] [--unpack DIR]",
 	 "download, resume after a break, check the digest", cmd_ckpt_get, true},
-	{"ckpt", "gc", "[--dry-run] [--keep-last N] [--keep-every N] [--keep-best FIGURE]",
+	{"ckpt", "gc", "[--dry-run [--keep-last N] [--keep-every N] [--keep-best FIGURE]]",
 	 "put aside what nothing names any more", cmd_ckpt_gc, true},
 	{"ckpt", "verify", "FILE [DIGEST]", "check an archive on this machine", cmd_ckpt_verify, false},
 	{"eval", "compare", "RUN... [--markdown]", "models side by side", cmd_eval_compare, true},

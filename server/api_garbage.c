@@ -26,15 +26,12 @@ static bool policy_of(struct req *r, struct retention *p)
 	return true;
 }
 
-static void collect(struct req *r, bool dry_run)
+static void collect(struct req *r, const struct retention *p, bool dry_run)
 {
-	struct retention p;
 	struct err e = {0};
 	json_t *v = NULL;
 
-	if (!policy_of(r, &p))
-		return;
-	if (keeper_collect(r->srv, &p, dry_run, &v, &e))
+	if (keeper_collect(r->srv, p, dry_run, &v, &e))
 		reply_err(r, &e);
 	else
 		reply_json(r, 200, v);
@@ -42,10 +39,16 @@ static void collect(struct req *r, bool dry_run)
 
 void api_garbage_get(struct req *r)
 {
-	collect(r, true);
+	struct retention p;
+
+	if (policy_of(r, &p))
+		collect(r, &p, true);
 }
 
+/* As configured: what another policy gave up would be taken back by the next look. */
 void api_garbage_post(struct req *r)
 {
-	collect(r, false);
+	struct retention p = retention_of(r->srv);
+
+	collect(r, &p, false);
 }

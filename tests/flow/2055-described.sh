@@ -50,6 +50,14 @@ api GET "/checkpoints/$digest"
 want 200 checkpoint
 call "$ADMIN" HEAD "/checkpoints/$digest/content" --head
 want 200 "HEAD of a download"
+api GET "/store/garbage?keep_last=1"
+want 200 "garbage with a policy"
+[ "$(js 'b["given_up"]["blobs"]')" -ge 3 ] || fail "a run that is over gives nothing up: $body"
+blobs=$(js 'b["given_up"]["blobs"]')
+gone=$("$P" ckpt gc --dry-run --keep-last 1 --json --server "$via" --token-file "$DATA/tokens/admin" | python3 -c 'import json, sys; print(json.load(sys.stdin)["given_up"]["blobs"])')
+is "$gone" "$blobs" "given up, by the command line"
+[ ! -d "$DATA/store/docs/given-up" ] || fail "a dry run wrote down what is given up"
+cli ckpt gc --keep-last 1 >/dev/null 2>&1 && fail "a policy for one look"
 api POST /store/garbage
 want 200 garbage
 api POST "/runs/$run/cancel"
@@ -57,4 +65,19 @@ want 409 "cancel of a finished run"
 api POST "/jobs/$run.0.sft.0.0/invalidate"
 want 202 invalidate
 stop worker
+
+# Configured, it is written down: models and states, no rows.
+"$P" run cancel "$run" --server "$via" --token-file "$DATA/tokens/admin" >/dev/null 2>&1
+over() { api GET "/runs/$run" && [ "$(js 'b["state"]')" = cancelled ]; }
+URL=http://127.0.0.1:$PORT
+wait_for 20 over
+stop server
+start_server --server-keep-last 1
+api POST /store/garbage
+want 200 "garbage as configured"
+python3 - "$DATA/store/docs/given-up/$run.json" <<'PY' || fail "what is given up"
+import json, sys
+kinds = [v["kind"] for v in json.load(open(sys.argv[1]))["digests"].values()]
+assert "checkpoint" in kinds and "train_state" in kinds and "dataset" not in kinds, kinds
+PY
 exit 0
