@@ -39,4 +39,35 @@ for s in $secrets; do
 done
 grep -q 'path=/api/v1/session' "$FLOW_DIR/server.log" || fail "the log tells nothing: debug was not on"
 stop worker
+
+# Headers that keep a page to itself.
+curl -s -o /dev/null -D "$FLOW_DIR/headers" "$URL/runs"
+for word in "default-src 'none'" "script-src 'self'" "frame-ancestors 'none'" "base-uri 'none'" "require-trusted-types-for 'script'" "trusted-types pawl"; do
+	case $(header Content-Security-Policy) in *"$word"*) ;; *) fail "the page's policy lacks $word" ;; esac
+done
+is "$(header X-Content-Type-Options)" nosniff
+is "$(header Cross-Origin-Opener-Policy)" same-origin
+is "$(header Referrer-Policy)" same-origin
+api GET /runs
+case $(header Content-Security-Policy) in *"default-src 'none'"*) ;; *) fail "JSON has no policy" ;; esac
+[ -z "$(header Access-Control-Allow-Origin)" ] || fail "other origins are let in"
+
+# Behind TLS the cookie is bound to the host; behind a proxy the client is who it was.
+stop server
+start_server --server-public-url https://pawl.example --server-trusted-proxies 127.0.0.1
+post "" /session "{\"token\":\"$ADMIN\"}" -H 'X-Forwarded-For: 6.6.6.6, 192.0.2.7'
+want 201
+cookie=$(header Set-Cookie)
+for word in __Host-pawl_sid= Secure HttpOnly SameSite=Strict Path=/; do case $cookie in *"$word"*) ;; *) fail "cookie lacks $word: $cookie" ;; esac; done
+call "" GET /session -H "Cookie: ${cookie%%;*}"
+want 200 "session by the bound cookie"
+call "" GET /session -H "Cookie: pawl_sid=$(echo "$cookie" | sed 's/^[^=]*=//; s/;.*//')"
+want 401 "the same under the plain name"
+api GET '/audit?limit=1'
+is "$(js 'b["items"][0]["from"]')" 192.0.2.7 "address of the login"
+for _ in 1 2 3 4 5; do post "" /session '{"code":"0"}' -H 'X-Forwarded-For: 192.0.2.9'; done
+post "" /session '{"code":"0"}' -H 'X-Forwarded-For: 192.0.2.9'
+want 429 "a guesser behind the proxy"
+post "" /session "{\"token\":\"$ADMIN\"}" -H 'X-Forwarded-For: 192.0.2.7'
+want 201 "a neighbour of the guesser"
 exit 0
