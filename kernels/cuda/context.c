@@ -101,7 +101,7 @@ void *cu_scratch(struct kern_pool *p, enum cu_scratch_use use, size_t bytes)
 
 bool cu_lend(struct kern_pool *p, size_t bytes)
 {
-	size_t size = bytes < 65536 ? 65536 : bytes;
+	size_t size = bytes < CU_LENT_LEAST ? CU_LENT_LEAST : bytes;
 
 	if (p->lent_bytes >= bytes)
 		return true;

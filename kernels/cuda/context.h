@@ -69,6 +69,7 @@ void cu_wait(struct kern_pool *p); /* for all that was asked for */
  * the same use. CU_SCRATCH_ZEROS begins as zeros and is left so by those who use it. NULL when
  * memory is short: an error then, and the operation must be left out. */
 void *cu_scratch(struct kern_pool *p, enum cu_scratch_use use, size_t bytes);
+#define CU_LENT_LEAST ((size_t)64 << 10)
 /* Pinned memory p->lent and as much on the device, p->lent_there. False as above. */
 bool cu_lend(struct kern_pool *p, size_t bytes);
 

@@ -80,5 +80,5 @@ size_t cu_scratch_most(enum kern_format act, const struct kern_sizes *s)
 		zeros = most(zeros, cu_attn_paged_counts(s->rows, s->heads));
 	else
 		op = most(op, sums(s));
-	return most(op, LEAST) + most(factors(act, s), LEAST) + most(zeros, LEAST);
+	return most(op, LEAST) + most(factors(act, s), LEAST) + most(zeros, LEAST) + CU_LENT_LEAST;
 }
