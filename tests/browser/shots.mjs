@@ -38,6 +38,7 @@ const PAGES = [
 	["submit", "/runs/new"],
 	["submit-clone", "/runs/new?from=r9m4q2"],
 	["settings", "/settings"],
+	["job-find", "/jobs/r9m4q2.1.dpo.1.0?find=chunk%3D39&level=warn"],
 	["missing", "/nothing/here"],
 	["missing-run", "/runs/rnone"],
 ];

@@ -15,7 +15,7 @@ const MODEL = /^(SFT|base|M\d+)$/i;
 
 /** The models of one run in order, step checkpoints folded under the model they lead to. */
 function Lineage({ items }: { items: Checkpoint[] }) {
-	const main = items.filter((c) => MODEL.test(c.name)).sort((a, b) => a.iter - b.iter || (a.created_at ?? "").localeCompare(b.created_at ?? ""));
+	const main = items.filter((c) => MODEL.test(c.name)).sort((a, b) => a.iter - b.iter || Number(b.name === "SFT") - Number(a.name === "SFT") || (a.created_at ?? "").localeCompare(b.created_at ?? ""));
 	if (main.length < 2) return null;
 	return (
 		<ol class="lineage" aria-label="Lineage">

@@ -32,7 +32,7 @@ function Attempts({ list, at }: { list: Attempt[]; at: number | null }) {
 	void tick.value;
 	return (
 		<table class="cards">
-			<thead><tr><th>#</th><th>End</th><th>Worker</th><th>Started</th><th class="r">Took</th><th>Progress</th><th>Reason</th></tr></thead>
+			<thead><tr><th>#</th><th>End</th><th>Worker</th><th>Started</th><th class="r">Took</th><th>Progress</th><th class="r">Lost</th><th class="r">Log</th><th>Reason</th></tr></thead>
 			<tbody>
 				{[...list].reverse().map((a) => (
 					<tr key={`${a.n}/${a.start}`} data-row aria-current={at === a.n ? "true" : undefined}>
@@ -42,6 +42,8 @@ function Attempts({ list, at }: { list: Attempt[]; at: number | null }) {
 						<td data-label="Started"><Time t={a.start} /></td>
 						<td data-label="Took" class="r num">{fmtDuration(((a.end ?? serverNow()) - a.start) / 1000)}</td>
 						<td data-label="Progress" class="num">{a.from && a.from !== "0" ? <span class="dim">from {a.from} </span> : null}{a.to || <span class="dim">–</span>}</td>
+						<td data-label="Lost" class={`r num ${a.lost ? "warn" : "dim"}`}>{a.lost ? fmtDuration(a.lost / 1000) : "–"}</td>
+						<td data-label="Log" class="r num dim">{a.logBytes ? fmtBytes(a.logBytes) : "–"}</td>
 						<td data-label="Reason" class="wrap-any">{[a.reason, a.exit].filter(Boolean).join(", ") || <span class="dim">–</span>}</td>
 					</tr>
 				))}

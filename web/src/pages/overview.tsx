@@ -2,7 +2,7 @@
 import { Bar, Card, Command, Empty, ErrorCard, Skeleton, StateTag, Time } from "../ui/bits";
 import { Strip } from "../chart/pipeline";
 import { eta, etaText } from "../lib/eta";
-import { fmtInt, fmtPct, fmtTime, ms, plural, serverNow, tick } from "../lib/fmt";
+import { fmtInt, fmtMoney, fmtPct, fmtTime, ms, plural, serverNow, tick } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { runEnded } from "../lib/states";
 import type { List, ModelInfo, Run, Worker } from "../lib/types";
@@ -64,6 +64,7 @@ function ActiveRun({ run }: { run: Run }) {
 			<div class="run-card-foot">
 				<Bar value={share(run)} label={`${run.name}: jobs done`} />
 				<span class="num">{fmtInt(p?.jobs_done ?? 0)} / {fmtInt(p?.jobs_total ?? 0)} jobs</span>
+				{(run.useful_cost ?? 0) + (run.lost_cost ?? 0) > 0 && <span class="num">{fmtMoney((run.useful_cost ?? 0) + (run.lost_cost ?? 0))}</span>}
 				<span class="dim num">{etaText(eta(run, serverNow()))}</span>
 			</div>
 		</li>
@@ -75,11 +76,14 @@ function Fleet({ workers, runs }: { workers: Worker[]; runs: Run[] }) {
 	const waiting = runs.filter((r) => !runEnded(r.state)).flatMap((r) => r.stages ?? []).reduce((t, s) => t + (s.counts?.ready ?? 0), 0);
 	const preempted = workers.reduce((t, w) => t + (w.preemptions ?? 0), 0);
 	const alive = n("busy") + n("idle") + n("draining");
+	const kept = runs.reduce((t, r) => t + (r.useful_s ?? 0), 0);
+	const worked = kept + runs.reduce((t, r) => t + (r.lost_s ?? 0), 0);
 	return (
 		<div class="tiles">
 			<a class="tile" href="/workers"><span>Workers busy</span><b class="num">{n("busy")}<small> / {alive}</small></b></a>
 			<div class="tile"><span>Jobs ready to start</span><b class="num">{fmtInt(waiting)}</b></div>
 			<div class="tile"><span>Preemptions</span><b class="num">{fmtInt(preempted)}</b></div>
+			{worked > 0 && <div class="tile" title="Of the time workers gave to these runs, what lives on in results and checkpoints"><span>Useful work</span><b class="num">{fmtPct(kept / worked)}</b></div>}
 			<a class="tile" href="/workers"><span>Workers lost</span><b class={`num ${n("lost") ? "bad" : ""}`}>{n("lost")}</b></a>
 		</div>
 	);
