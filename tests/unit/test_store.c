@@ -281,3 +281,58 @@ void test_store__full_disk_publishes_nothing(void)
 	CHECK_EQ(old, RC_OK); /* ref is still the first one's */
 	fs_list_free(names);
 }
+
+static enum rc fill(void *ctx, int64_t at, void *out, size_t len, struct err *err)
+{
+	(void)ctx;
+	(void)err;
+	for (size_t i = 0; i < len; i++)
+		((uint8_t *)out)[i] = (uint8_t)((uint64_t)(at + (int64_t)i) * 2654435761u >> 11);
+	return RC_OK;
+}
+
+/* Large enough to be written and read with the help of threads: what plain reading finds, and a flipped
+ * bit is found, with and without the archive's name. */
+void test_store__large_artifacts_take_threads(void)
+{
+	const int64_t size = (20 << 20) + 12345;
+	struct artifact_feed feed = {fill, NULL};
+	struct err e = {0};
+	struct artifact_writer *w;
+	struct artifact_ref ref;
+	struct artifact *a;
+	struct store *s;
+	char url[600], tmp[PATH_MAX], path[PATH_MAX], hex[SHA256_HEX_SIZE];
+	uint8_t byte;
+	int64_t n;
+
+	str_fmt(url, sizeof url, "%s/store", test_tmpdir());
+	CHECK_RC(store_open(url, true, &s, &e), RC_OK);
+	CHECK_RC(store_tmp(s, tmp, sizeof tmp, &e), RC_OK);
+	CHECK_RC(artifact_begin("checkpoint", tmp, &w, &e), RC_OK);
+	CHECK_RC(artifact_add_fed(w, "a.safetensors", size, &feed, &e), RC_OK);
+	CHECK_RC(artifact_add_mem(w, "b", "b", 1, &e), RC_OK);
+	CHECK_RC(artifact_publish(w, NULL, s, &ref, &e), RC_OK);
+	CHECK_RC(store_path(s, ref.digest, path, sizeof path, &e), RC_OK);
+	CHECK_RC(fs_sha256(path, hex, &n, &e), RC_OK);
+	CHECK_STR(hex, ref.digest);
+	CHECK_EQ(n, ref.size);
+	CHECK_RC(artifact_open(s, ref.digest, &a, &e), RC_OK);
+	const struct artifact_member *m = artifact_find(a, "a.safetensors");
+	CHECK(m && m->size == size && m->offset % 4096 == 0);
+	int64_t at = m->offset + size - 7;
+	artifact_close(a);
+	CHECK_RC(artifact_verify(s, ref.digest, &e), RC_OK);
+
+	CHECK_EQ(chmod(path, 0644), 0);
+	int fd = open(path, O_RDWR);
+	CHECK(fd >= 0 && pread(fd, &byte, 1, at) == 1);
+	byte ^= 4;
+	CHECK(pwrite(fd, &byte, 1, at) == 1);
+	close(fd);
+	CHECK_RC(artifact_open(s, ref.digest, &a, &e), RC_CORRUPT);
+	CHECK(strstr(e.text, "a.safetensors"));
+	CHECK_RC(artifact_open_file(path, NULL, &a, &e), RC_CORRUPT);
+	CHECK_RC(artifact_verify(s, ref.digest, &e), RC_CORRUPT);
+	store_close(s);
+}
