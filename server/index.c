@@ -107,7 +107,7 @@ static const struct {
 	{"dpo", {"dpo", "template", "engine/train", "engine/base", "engine/micro_tokens",
 		 "engine/ranks", "engine/parallel"}},
 	{"versus", {"eval", "judge", "template", "engine/weights", "engine/ranks"}},
-	{"bench", {"eval/max_new_tokens", "template", "engine/weights", "engine/train", "engine/ranks",
+	{"bench", {"eval", "judge", "template", "engine/weights", "engine/train", "engine/ranks",
 		   "engine/parallel"}},
 	{"health", {"health", "eval", "judge", "template", "engine/weights", "engine/ranks"}},
 	{"eval", {"eval", "judge", "template", "engine/weights", "engine/ranks"}},

@@ -2,6 +2,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "tests/stub_endpoint.h"
 #include "tests/talking_model.h"
 #include "worker/method/bench.h"
 #include "worker/method/lcwr.h"
@@ -49,6 +50,12 @@ void test_bench__rows_as_they_are_published(void)
 	      "{\"answer\":\"1234\",\"kind\":\"exact\",\"question\":\"Q\"}");
 	reads("{\"prompt\":\"Q\",\"response\":\"R\"}",
 	      "{\"kind\":\"likelihood\",\"question\":\"Q\",\"response\":\"R\"}");
+	reads("{\"question_id\":81,\"category\":\"math\",\"turns\":[\"a\",\"b\"],"
+	      "\"reference\":[\"1\",\"2\"]}",
+	      "{\"category\":\"math\",\"kind\":\"chat\",\"reference\":[\"1\",\"2\"],"
+	      "\"turns\":[\"a\",\"b\"]}");
+	refuses("{\"turns\":[\"a\",\"b\"],\"reference\":[\"1\"]}", "each turn");
+	refuses("{\"turns\":[]}", "0 turns");
 	refuses("{\"question\":\"Q\",\"choices\":[\"a\",\"b\"],\"answer\":2}", "names none of the 2");
 	refuses("{\"question\":\"Q\",\"choices\":[\"a\"],\"answer\":0}", "1 choices");
 	refuses("{\"question\":\"Q\",\"choices\":[\"a\",7],\"answer\":0}", "choice 2");
@@ -175,4 +182,52 @@ void test_bench__against_oneself_is_one_half(void)
 		list[i] = (struct lcwr_item){.won = 0.5, .ours = i * 7 % 13, .theirs = i * 5 % 11};
 	CHECK(lcwr_fit(list, 40, &rate) == NULL);
 	CHECK_NEAR(rate, 0.5, 1e-12);
+}
+
+/* --- conversations --------------------------------------------------------------------------- */
+
+/* Grades by what it is shown: 3 for a first turn, 9 where both turns are there, 7 and 8 by reference. */
+static void say_grade(const char *user, struct buf *out)
+{
+	bool second = strstr(user, "Conversation with User") != NULL;
+
+	if (strstr(user, "the reference of two"))
+		buf_puts(out, second ? "[[8]]" : "[[7]]");
+	else if (second)
+		buf_puts(out, strstr(user, "And then?") && strstr(user, "First question") ? "[[9]]" : "lost");
+	else
+		buf_puts(out, strstr(user, "[Question]\nFirst question") ? "Rating: [[3]]" : "no grade");
+}
+
+void test_bench__two_turns_are_graded_as_mt_bench_does(void)
+{
+	static const struct said words[] = {{"\xc4\xa0yes", 6}, {"\xc4\xa0no", 2}};
+	static const enum stub_trick script[] = {STUB_ANSWER};
+	struct stub s = {.script = script, .n_script = 1, .say = say_grade};
+	const char *dir = test_tmpdir();
+	struct stage_ctx ctx;
+
+	stub_start(&s);
+	put_model(dir, words, 2, 16, 1);
+	put_file(dir, "in/bench/data.jsonl",
+		 "{\"id\":\"m/1\",\"set\":\"m\",\"kind\":\"chat\","
+		 "\"turns\":[\"First question\",\"And then?\"]}\n"
+		 "{\"id\":\"m/2\",\"set\":\"m\",\"kind\":\"chat\",\"turns\":[\"Third\",\"Fourth\"],"
+		 "\"reference\":[\"the reference of two\",\"it\"]}\n"
+		 "{\"id\":\"m/3\",\"set\":\"m\",\"kind\":\"chat\",\"turns\":[\"Alone\"]}\n");
+	char *job = mem_printf("{\"id\":\"r.0.bench.1.0\",\"stage\":\"bench\",\"iter\":0,\"seed\":\"7\","
+			       "\"spec\":{\"eval\":{\"max_new_tokens\":3,\"head_to_head\":{\"judge\":"
+			       "\"http\",\"http\":{\"url\":\"http://127.0.0.1:%d/v1\",\"model\":\"j\"}}}}}",
+			       s.port);
+	put_file(dir, "job.json", job);
+	free(job);
+	CHECK_RC(stage_ctx_open(&ctx, dir, -1, 1, &e), RC_OK);
+	CHECK_RC(stage_ctx_run(&ctx, &e), RC_OK);
+	CHECK_EQ(atomic_load(&s.requests), 5);
+	CHECK_NEAR(jx_get_f64(ctx.metrics, "bench.m.score", -1), (3 + 9 + 7 + 8) / 4.0, 1e-12);
+	CHECK_NEAR(jx_get_f64(ctx.metrics, "bench.m.score_turn_1", -1), 5, 1e-12);
+	CHECK_NEAR(jx_get_f64(ctx.metrics, "bench.m.score_turn_2", -1), 8.5, 1e-12);
+	CHECK_EQ(jx_get_i64(ctx.metrics, "bench.m.ungraded", -1), 1); /* missing, never zero */
+	stage_ctx_close(&ctx);
+	stub_stop(&s);
 }

@@ -81,6 +81,23 @@ static enum rc arc_row(const json_t *row, const json_t *q, json_t **out, struct 
 	return rc;
 }
 
+static enum rc chat_row(const json_t *row, json_t *turns, json_t **out, struct err *e)
+{
+	json_t *refs = json_object_get(row, "reference");
+	size_t n = json_array_size(turns);
+
+	if (n < 1 || n > 2)
+		return err_set(e, RC_INVALID, "%zu turns, expected 1 or 2", n);
+	for (size_t i = 0; i < n; i++)
+		if (json_string_length(json_array_get(turns, i)) == 0)
+			return err_set(e, RC_INVALID, "turn %zu is no text", i + 1);
+	if (refs && (!json_is_array(refs) || json_array_size(refs) != n))
+		return err_set(e, RC_INVALID, "\"reference\": expected one text for each turn");
+	*out = with_category(json_pack("{s:s, s:O, s:O*}", "kind", "chat", "turns", turns, "reference",
+				       refs), row);
+	return RC_OK;
+}
+
 enum rc bench_read(const json_t *row, json_t **out, struct err *e)
 {
 	const json_t *q = json_object_get(row, "question");
@@ -90,6 +107,8 @@ enum rc bench_read(const json_t *row, json_t **out, struct err *e)
 	enum rc rc;
 
 	*out = NULL;
+	if (json_is_array(json_object_get(row, "turns")))
+		return chat_row(row, json_object_get(row, "turns"), out, e);
 	if (json_is_object(q))
 		return arc_row(row, q, out, e);
 	if (!q) {

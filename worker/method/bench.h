@@ -4,6 +4,8 @@
  *	         it: {"id","question","choices":{"text":[],"label":[]},"answerKey"}
  *	MMLU     {"question","choices":["","","",""],"answer":0}; a letter as the answer is understood
  *	GSM8K    {"question","answer":"… #### 42"}
+ *	MT-Bench {"question_id","category","turns":["",""],"reference":["",""]}: graded by a judge; the
+ *	         references, which are published in a file of their own, may be missing
  *	held out {"prompt","response"}: no right or wrong, its likelihood
  */
 #pragma once
@@ -17,7 +19,8 @@
 #define BENCH_NUMBER_MAX 64
 
 /* {"kind":"choice","question","choices":[texts],"answer":index}, {"kind":"exact","question","answer":"42"}
- * or {"kind":"likelihood","question","response"}; with "category" where the row has a subject. New
+ * or {"kind":"likelihood","question","response"}; or {"kind":"chat","turns","reference"?};
+ * with "category" where the row has a subject. New
  * reference. RC_INVALID names what is missing. */
 enum rc bench_read(const json_t *row, json_t **out, struct err *e);
 /* The number an answer ends in: behind "####" where there is one, else the last; without thousands

@@ -2,10 +2,12 @@
  * held-out answers. The alignment tax is their fall from one model to the next.
  *
  * in   model, bench (rows of worker/method/bench.h with "id" and "set"); params.name
- * out  bench {"id","set","kind","correct"|null,"correct_norm"|null,"nll","tokens","said"}
+ * out  bench {"id","set","kind","correct"|null,"correct_norm"|null,"nll","tokens","said",
+ *      "grades"}
  * A choice is picked by the likelihood of its text as the answer to the question in the model's
  * chat template; "norm" divides it by the text's characters. An exact answer is generated greedily
- * and read by bench_number(). Figures bench.<set>.accuracy, .accuracy_norm, .nll (per token), .n
+ * and read by bench_number(). Conversations are those of bench_chat.h.
+ * Figures bench.<set>.accuracy, .accuracy_norm, .nll (per token), .n
  */
 #include "worker/stages/stages.h"
 
@@ -14,6 +16,7 @@
 #include "base/str.h"
 #include "worker/method/bench.h"
 #include "worker/stage.h"
+#include "worker/stages/bench_chat.h"
 #include "worker/stages/textgen.h"
 #include "worker/stages/training.h"
 #include "worker/train/scorer.h"
@@ -31,6 +34,7 @@ struct bench {
 	struct scorer *scorer;
 	struct textgen *gen; /* opened when a row wants an exact answer */
 	json_t *rows;
+	struct bench_chat chat; /* opened at the first conversation */
 	int max_new, max_length;
 	struct stage_rows out;
 };
@@ -113,6 +117,32 @@ static enum rc held_out(struct bench *b, const json_t *row, json_t *out, struct 
 
 /* --- by exact answer ------------------------------------------------------------------------- */
 
+static enum rc open_textgen(struct bench *b, struct err *e)
+{
+	return b->gen ? RC_OK
+		      : textgen_open(b->ctx, stage_in(b->ctx, "model"),
+				     jx_get_str(b->ctx->spec, "template", "plain"), &b->gen, e);
+}
+
+static enum rc open_chat(struct bench *b, struct err *e)
+{
+	enum rc rc = open_textgen(b, e);
+
+	if (rc != RC_OK || b->chat.ctx)
+		return rc;
+	rc = bench_chat_open(&b->chat, b->ctx, b->gen, b->max_new, e);
+	if (rc == RC_OK)
+		asker_charges_load(&b->chat.asker, b->out.state);
+	return rc;
+}
+
+static enum rc converse(struct bench *b, const json_t *row, json_t *out, struct err *e)
+{
+	enum rc rc = open_chat(b, e);
+
+	return rc == RC_OK ? bench_chat_row(&b->chat, row, out, e) : rc;
+}
+
 static enum rc exact(struct bench *b, const json_t *row, json_t *out, struct err *e)
 {
 	struct textgen_req q = {.prompt = jx_get_str(row, "question", ""),
@@ -122,12 +152,9 @@ static enum rc exact(struct bench *b, const json_t *row, json_t *out, struct err
 				.item = stage_item(jx_get_str(row, "id", "")),
 				.n = 1};
 	char number[BENCH_NUMBER_MAX];
-	enum rc rc = RC_OK;
+	enum rc rc = open_textgen(b, e);
 	int index;
 
-	if (!b->gen)
-		rc = textgen_open(b->ctx, stage_in(b->ctx, "model"),
-				  jx_get_str(b->ctx->spec, "template", "plain"), &b->gen, e);
 	if (rc != RC_OK)
 		return rc;
 	textgen_clear(b->gen);
@@ -151,6 +178,7 @@ static enum rc one_row(struct bench *b, const json_t *row, struct err *e)
 				jx_get_str(row, "set", ""), "kind", kind);
 	enum rc rc = strcmp(kind, "choice") == 0  ? choose(b, row, out, e)
 		     : strcmp(kind, "exact") == 0 ? exact(b, row, out, e)
+		     : strcmp(kind, "chat") == 0  ? converse(b, row, out, e)
 						  : held_out(b, row, out, e);
 
 	if (rc == RC_OK)
@@ -161,6 +189,7 @@ static enum rc one_row(struct bench *b, const json_t *row, struct err *e)
 
 struct tally {
 	int64_t n, right, n_norm, right_norm, tokens;
+	struct bench_grades grades;
 	double nll;
 };
 
@@ -179,6 +208,7 @@ static void report_set(struct bench *b, const char *set, const struct tally *t)
 		if (isfinite(list[i].value))
 			stage_final(b->ctx, name, json_real(list[i].value));
 	}
+	bench_grades_report(&t->grades, b->ctx, set);
 	str_fmt(name, sizeof name, "bench.%.60s.n", set);
 	stage_final(b->ctx, name, json_integer(t->n));
 }
@@ -200,6 +230,7 @@ static void report(struct bench *b, const json_t *all)
 		t.right += json_is_true(ok);
 		t.n_norm += json_is_boolean(norm);
 		t.right_norm += json_is_true(norm);
+		bench_grades_add(&t.grades, json_object_get(row, "grades"));
 		t.nll += jx_get_f64(row, "nll", 0);
 		t.tokens += jx_get_i64(row, "tokens", 0);
 		if (i + 1 < n &&
@@ -225,7 +256,9 @@ static enum rc open_bench(struct bench *b, struct err *e)
 	o.max_length = b->max_length;
 	o.tensor = training_tensor(&b->t);
 	rc = scorer_new(b->t.model, stage_kern(b->ctx), stage_pool(b->ctx), &o, &b->scorer, e);
-	return rc == RC_OK ? stage_rows_open(b->ctx, "bench", &b->out, e) : rc;
+	if (rc == RC_OK)
+		rc = stage_rows_open(b->ctx, "bench", &b->out, e);
+	return rc == RC_OK && b->out.state ? open_chat(b, e) : rc; /* What was charged goes on. */
 }
 
 enum rc stage_bench(struct stage_ctx *ctx, struct err *e)
@@ -242,17 +275,19 @@ enum rc stage_bench(struct stage_ctx *ctx, struct err *e)
 			rc = one_row(&b, json_array_get(b.rows, i), e);
 		stage_progress(ctx, (int64_t)end, (int64_t)n, "questions");
 		if (rc == RC_OK)
-			rc = stage_rows_mark(&b.out, NULL, e);
+			rc = stage_rows_mark(&b.out, asker_charges(&b.chat.asker), e);
 	}
 	if (rc == RC_OK)
 		rc = stage_rows_load(&b.out, &all, e);
 	if (rc == RC_OK) {
 		report(&b, all);
+		asker_report(&b.chat.asker, ctx, "bench");
 		rc = stage_rows_finish(
 			&b.out, json_pack("{s:s}", "name", jx_get_str(ctx->params, "name", "")), e);
 	}
 	json_decref(all);
 	stage_rows_release(&b.out);
+	bench_chat_close(&b.chat);
 	textgen_close(b.gen);
 	scorer_free(b.scorer);
 	training_close(&b.t);

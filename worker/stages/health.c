@@ -1,7 +1,8 @@
 /* Is the judge of this run well? Judges the held-out replies, compares two of each prompt in both
  * orders, and attacks it with repetition. See worker/method/health.h for the figures.
  *
- * in   eval (ranked rows); judge (checkpoint of another judge) or model; none for commands and endpoints
+ * in   eval (ranked rows); judge (checkpoint of another judge) or model; neither for commands and
+ *      endpoints
  * out  health, one row: {"name", figures, "alarms"}
  * The judge is that of spec.judge; comparisons are made by that of eval.head_to_head, when there is
  * one. Figures health.*; an alarm is the figure "alarm" as well.
@@ -131,7 +132,11 @@ static enum rc score_chunk(struct probing *s, size_t at, size_t end, struct err 
 	free(a.attacks);
 	free(a.items);
 	stage_progress(s->ctx, (int64_t)end, 2 * (int64_t)json_array_size(s->ranked), "prompts");
-	return rc == RC_OK ? stage_rows_mark(&s->scores, json_pack("{s:I}", "next", (json_int_t)end), e) : rc;
+	if (rc != RC_OK)
+		return rc;
+	return stage_rows_mark(&s->scores,
+			       json_pack("{s:I, s:o}", "next", (json_int_t)end, "judging",
+					 judging_counters(&s->judging)), e);
 }
 
 /* --- comparisons ----------------------------------------------------------------------------- */
@@ -173,7 +178,7 @@ static enum rc compare_chunk(struct probing *s, struct duel *list, size_t n, str
 		json_decref(row);
 	}
 	free(again);
-	return rc == RC_OK ? stage_rows_mark(&s->verdicts, NULL, e) : rc;
+	return rc == RC_OK ? stage_rows_mark(&s->verdicts, asker_charges(&s->duels.asker), e) : rc;
 }
 
 static enum rc compare_all(struct probing *s, struct err *e)
@@ -181,6 +186,8 @@ static enum rc compare_all(struct probing *s, struct err *e)
 	struct duel *list = mem_array(json_array_size(s->ranked) + 1, sizeof *list);
 	size_t n = draw_up(s, list);
 	enum rc rc = stage_rows_open(s->ctx, "verdicts", &s->verdicts, e);
+
+	asker_charges_load(&s->duels.asker, s->verdicts.state);
 
 	for (size_t at = (size_t)s->verdicts.n; rc == RC_OK && at < n; at += (size_t)s->chunk)
 		rc = compare_chunk(s, list + at, at + (size_t)s->chunk < n ? (size_t)s->chunk : n - at, e);
@@ -339,6 +346,8 @@ static enum rc finish(struct probing *s, struct err *e)
 		str_fmt(name, sizeof name, "health.%s", key);
 		stage_final(s->ctx, name, json_incref(v));
 	}
+	asker_report(&s->judging.asker, s->ctx, "judge");
+	asker_report(&s->duels.asker, s->ctx, "h2h");
 	bool any = health_alarms(&s->health, &limits, &alarm);
 	if (any)
 		stage_final(s->ctx, "alarm", json_string(alarm.data));
@@ -423,6 +432,8 @@ enum rc stage_health(struct stage_ctx *ctx, struct err *e)
 		rc = open_judges(&s, e);
 	if (rc == RC_OK)
 		rc = stage_rows_open(ctx, "scores", &s.scores, e);
+	if (rc == RC_OK && s.scores.state)
+		judging_counters_load(&s.judging, json_object_get(s.scores.state, "judging"));
 	size_t n = json_array_size(s.ranked);
 	for (size_t at = (size_t)jx_get_i64(s.scores.state, "next", 0); rc == RC_OK && at < n;
 	     at += (size_t)s.chunk)

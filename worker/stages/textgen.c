@@ -112,9 +112,30 @@ void textgen_close(struct textgen *g)
 	free(g);
 }
 
+/* Turns one after the other; one BOS in front, and before every turn where the family has it so. */
+static enum rc later_turn(struct textgen *g, const struct textgen_req *q, struct tokens *out,
+			  struct err *e)
+{
+	bool each = strcmp(template_name(g->tmpl), "llama-2") == 0;
+	enum rc rc = template_prompt(g->tmpl, NULL, q->before[0], out, e);
+
+	if (rc == RC_OK)
+		rc = template_response(g->tmpl, q->before[1], out, e);
+	size_t at = out->n;
+	if (rc == RC_OK)
+		rc = template_prompt(g->tmpl, NULL, q->prompt, out, e);
+	if (rc == RC_OK && !each && at < out->n && out->ids[at] == tokenizer_bos(g->tok)) {
+		memmove(out->ids + at, out->ids + at + 1, (out->n - at - 1) * sizeof *out->ids);
+		out->n--;
+	}
+	return rc;
+}
+
 static enum rc make_prompt(struct textgen *g, const struct textgen_req *q, struct tokens *out,
 			   struct err *e)
 {
+	if (!q->raw && q->before[0])
+		return later_turn(g, q, out, e);
 	if (!q->raw)
 		return template_prompt(g->tmpl, NULL, q->prompt, out, e);
 	if (tokenizer_bos(g->tok) >= 0)

@@ -26,6 +26,7 @@ struct textgen_sampling {
 struct textgen_req {
 	const char *prompt;   /* instruction, put into the chat template; or the bare text when raw */
 	bool raw;
+	const char *before[2]; /* an earlier turn, instruction and answer; NULL: this is the first */
 	struct textgen_sampling sampling;
 	enum rng_stage stage;
 	uint32_t iter;
