@@ -189,6 +189,12 @@ const tests = {
 		await page.waitForFunction(() => { const l = document.querySelector(".log"); return l.scrollHeight - l.scrollTop - l.clientHeight > 30; });
 		ok(true, "find leaves the end for the line it found");
 		await quiet(page, "the log");
+		await page.setViewportSize({ width: 360, height: 740 });
+		await page.goto(mock.url + "/jobs/r9m4q2.1.dpo.1.0");
+		await page.waitForSelector(".log pre span", { state: "attached" });
+		await page.locator(".log").scrollIntoViewIfNeeded();
+		await page.waitForFunction(() => { const l = document.querySelector(".log"), s = [...l.querySelectorAll("[data-at]")].at(-1).getBoundingClientRect(), b = l.getBoundingClientRect(); return s.height > 0 && s.top < b.bottom && s.bottom > b.top; });
+		ok((await page.getAttribute(".log-card .chip[title^=Stay]", "aria-pressed")) === "true" && (await tail()) < 30, "a narrow page, where lines wrap, stays at the end", await tail());
 		await context.close();
 		mock.close();
 	},

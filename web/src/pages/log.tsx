@@ -4,7 +4,7 @@
  * polling, search runs on the server and jumps to a place by its offset.
  */
 import type { ComponentChildren } from "preact";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Copy } from "../ui/bits";
 import { useKeys } from "../ui/keys";
 import { call, problemText } from "../lib/api";
@@ -80,11 +80,28 @@ function useWindow(base: string, live: boolean, box: { current: HTMLElement | nu
 		void loop();
 		return () => abort.abort();
 	}, [base, live]);
+	// What grows above the line under the eye must not push it away.
+	const eye = useRef<{ at: string; y: number } | null>(null);
+	useLayoutEffect(() => {
+		const mark = eye.current;
+		const line = mark && box.current?.querySelector(`[data-at="${mark.at}"]`);
+		if (mark && line && box.current) box.current.scrollTop += line.getBoundingClientRect().top - mark.y;
+		eye.current = null;
+	}, [chunk]);
+	const look = (): void => {
+		const el = box.current;
+		const edge = el?.getBoundingClientRect().top ?? 0;
+		const line = el && [...el.querySelectorAll<HTMLElement>("[data-at]")].find((x) => x.getBoundingClientRect().bottom > edge);
+		eye.current = line ? { at: line.dataset.at!, y: line.getBoundingClientRect().top } : null;
+	};
 	const move = (from: number, limit: number, put: (old: Chunk | null, got: Chunk) => Chunk): void => {
 		if (now.current.moving || limit <= 0) return;
 		now.current.moving = true;
 		fetchChunk(base, from, limit)
-			.then((got) => set((old) => put(old, got)))
+			.then((got) => {
+				look();
+				set((old) => put(old, got));
+			})
 			.catch((e: unknown) => setError(problemText(e)))
 			.finally(() => { now.current.moving = false; });
 	};
@@ -97,8 +114,6 @@ function useWindow(base: string, live: boolean, box: { current: HTMLElement | nu
 		older: () => {
 			if (!chunk?.start) return;
 			setFollow(false);
-			const el = box.current;
-			if (el && el.scrollTop === 0) el.scrollTop = 1; // the browser keeps the place only below the top
 			const from = Math.max(0, chunk.start - STEP);
 			move(from, chunk.start - from, (old, got) => (old ? prepend(old, got, WINDOW) : got));
 		},
@@ -153,6 +168,19 @@ export function LogView({ job, attempt, live }: { job: string; attempt: number; 
 		const el = box.current;
 		if (el && follow) el.scrollTop = el.scrollHeight;
 	}, [chunk, follow, wrap, least]);
+	// Blocks get their true height when they come near the screen; the end is still the end.
+	const stay = useRef(follow);
+	stay.current = follow;
+	useEffect(() => {
+		const el = box.current;
+		if (!el) return;
+		const o = new ResizeObserver(() => {
+			if (stay.current) el.scrollTop = el.scrollHeight;
+		});
+		for (const x of [el, el.querySelector("pre")]) if (x) o.observe(x);
+		return () => o.disconnect();
+	}, []);
+	const top = useRef(0);
 	const target = useRef(-1);
 	useEffect(() => {
 		if (here.current < 0 || here.current === target.current) return;
@@ -165,9 +193,11 @@ export function LogView({ job, attempt, live }: { job: string; attempt: number; 
 		const el = box.current;
 		if (!el || !chunk) return;
 		const below = el.scrollHeight - el.scrollTop - el.clientHeight;
+		const up = el.scrollTop < top.current;
+		top.current = el.scrollTop;
 		if (below < 24 && endOf(chunk) >= chunk.size) {
 			if (!follow && live) w.setFollow(true);
-		} else if (below > 48 && follow) w.setFollow(false);
+		} else if (up && below > 48 && follow) w.setFollow(false);
 		if (below < NEAR_PX && endOf(chunk) < chunk.size && !follow) w.newer();
 		if (el.scrollTop < NEAR_PX && chunk.start > 0 && !follow) w.older();
 	};
