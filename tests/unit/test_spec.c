@@ -173,3 +173,50 @@ void test_spec__a_name_from_outside_cannot_break_the_answer(void)
 	spec_errors_release(&errs);
 	json_decref(in);
 }
+
+static json_t *taken(const char *spec)
+{
+	struct spec_errors errs;
+	json_t *in = text(spec), *one, *two;
+
+	CHECK_RC(spec_normalise(in, &one, &errs, &e), RC_OK);
+	spec_errors_release(&errs);
+	CHECK_RC(spec_normalise(one, &two, &errs, &e), RC_OK);
+	CHECK(json_equal(one, two));
+	spec_errors_release(&errs);
+	json_decref(two);
+	json_decref(in);
+	return one;
+}
+
+void test_spec__a_list_of_stages_says_how_many_iterations(void)
+{
+	json_t *s = taken("{" GOOD ",\"stages\":[\"sft\",\"spin\",\"positive\"]}");
+
+	CHECK_EQ(jx_get_i64(s, "iterations", 0), 2); /* the first sft is M1's */
+	json_decref(s);
+	s = taken("{" GOOD ",\"stages\":[\"sft\",\"sft\"]}");
+	CHECK_EQ(jx_get_i64(s, "iterations", 0), 1);
+	json_decref(s);
+	refused("{" GOOD ",\"stages\":[\"spin\"],\"iterations\":3}", "/iterations", "stages has 1");
+	refused("{" GOOD ",\"stages\":[\"juggle\"]}", "/stages", "juggle");
+	refused("{" GOOD ",\"stages\":[\"external\"]}", "/external/command", "needs one");
+}
+
+void test_spec__judges_and_variants_are_checked_before_hours_are_spent(void)
+{
+	json_t *s = taken("{" GOOD ",\"pair\":{\"length_control\":[0,0,0.1]}}");
+
+	CHECK_EQ(json_array_size(json_object_get(json_object_get(s, "pair"), "length_control")), 3);
+	json_decref(s);
+	refused("{" GOOD ",\"pair\":{\"length_control\":[0,0.6]}}", "/pair/length_control", "outside");
+	refused("{" GOOD ",\"judge\":{\"kind\":\"http\"}}", "/judge/http/url", "http://");
+	refused("{" GOOD ",\"judge\":{\"kind\":\"checkpoint\"}}", "/judge/checkpoint", "folder");
+	refused("{" GOOD ",\"judge\":{\"template\":\"guess\"}}", "/judge/template", "mt-single-v1");
+	refused("{" GOOD ",\"dpo\":{\"reference\":\"path\"}}", "/dpo/reference_model", "folder");
+	refused("{" GOOD ",\"dpo\":{\"early_stop\":true}}", "/dpo/early_stop", "test prompts");
+	refused("{" GOOD ",\"pair\":{\"cross\":\"rejected_past\"}}", "/pair/cross", "generate.past");
+	refused("{" GOOD ",\"pair\":{\"consistency\":true},\"dpo\":{\"loss\":\"ipo\"}}", "/pair/consistency",
+		"sigmoid");
+	refused("{" GOOD ",\"eval\":{\"matrix\":true}}", "/eval/head_to_head/judge", "need one");
+}
