@@ -34,6 +34,7 @@
 #define CALL_TIMEOUT_MS 5000     /* one Redis call; appends are fsynced, slow disks take seconds */
 #define CONNECT_TIMEOUT_MS 2000
 #define POOL_MAX 32              /* the server's threads mostly wait elsewhere */
+#define REPLY_ELEMENTS_MAX (1 << 20) /* of one array; the longest are a job's metrics and a run's jobs */
 #define IDLE_PING_MS 30000       /* a connection idle for longer proves itself first */
 #define BACKOFF_CONNECT_MS_MAX 1000
 

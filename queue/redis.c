@@ -117,6 +117,34 @@ static enum rc conn_tls(struct redis *r, struct conn *c, struct err *e)
 #endif
 }
 
+/* hiredis makes room for as many elements as an array announces, before any of them is there. */
+#if defined(HIREDIS_MAJOR) && HIREDIS_MAJOR >= 1
+#define ARRAY_LEN size_t
+#else
+#define ARRAY_LEN int
+#endif
+static redisReplyObjectFunctions bounded;
+static void *(*unbounded_array)(const redisReadTask *, ARRAY_LEN);
+
+static void *bounded_array(const redisReadTask *task, ARRAY_LEN n)
+{
+	return n > REPLY_ELEMENTS_MAX ? NULL : unbounded_array(task, n);
+}
+
+static void conn_bound(struct conn *c)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+	pthread_mutex_lock(&lock);
+	if (!unbounded_array) {
+		bounded = *c->ctx->reader->fn;
+		unbounded_array = bounded.createArray;
+		bounded.createArray = bounded_array;
+	}
+	pthread_mutex_unlock(&lock);
+	c->ctx->reader->fn = &bounded;
+}
+
 /* Connected, with time-outs set, nothing said yet. `host` is not used for a Unix socket. */
 static enum rc conn_dial(struct redis *r, const struct redis_host *host, int64_t timeout_ms,
 			 struct conn **out, struct err *e)
@@ -131,6 +159,7 @@ static enum rc conn_dial(struct redis *r, const struct redis_host *host, int64_t
 	if (!c->ctx || c->ctx->err)
 		return err_set(e, RC_UNREACHABLE, "redis at %s: %s", r->url.path ? r->url.path : host->name,
 			       c->ctx ? c->ctx->errstr : "out of memory");
+	conn_bound(c);
 	c->timeout_ms = timeout_ms;
 	redisSetTimeout(c->ctx, timeval_of(timeout_ms));
 	if (!r->url.path)
