@@ -50,6 +50,9 @@ class Client:
             self.conn.request(method, "/api/v1" + path, raw, sent)
             reply = self.conn.getresponse()
             text = reply.read()
+            if reply.status == 429:  # Asked too often: refused, and nothing happened.
+                time.sleep(0.2)
+                return None, None
             return reply.status, json.loads(text) if text[:1] in (b"{", b"[") else None
         except (OSError, http.client.HTTPException, ValueError):
             if self.conn is not None:

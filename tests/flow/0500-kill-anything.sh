@@ -108,11 +108,13 @@ jobs = jobs["items"] if isinstance(jobs, dict) else jobs
 token = open(sys.argv[3]).read().strip()
 assert jobs and all(j["state"] == "done" for j in jobs), [j["id"] for j in jobs if j["state"] != "done"]
 assert len({j["id"] for j in jobs}) == len(jobs)
-ends = collections.Counter()
+ends, of_job = collections.Counter(), collections.defaultdict(list)
+request = urllib.request.Request("%s/api/v1/runs/%s/attempts" % (sys.argv[2], jobs[0]["id"].split(".")[0]),
+                                 headers={"Authorization": "Bearer " + token})
+for a in json.load(urllib.request.urlopen(request))["items"]:
+    of_job[a["job"]].append(a)
 for j in jobs:
-    request = urllib.request.Request("%s/api/v1/jobs/%s/attempts" % (sys.argv[2], j["id"]),
-                                     headers={"Authorization": "Bearer " + token})
-    attempts = json.load(urllib.request.urlopen(request))["items"]
+    attempts = of_job[j["id"]]
     crashes = [a for a in attempts if a["end"] == "failed" and a.get("signal") == 9]
     for a in attempts:
         assert a["end"] in ("completed", "preempted", "lease_lost") or a in crashes, (j["id"], a)
