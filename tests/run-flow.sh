@@ -7,6 +7,7 @@ export PAWL_BUILD="${BUILD:-build}"
 failed=0
 [ $# -gt 0 ] || set -- tests/flow/[0-9]*.sh
 for t in "$@"; do
+	case $t in */*) ;; *) t=tests/flow/${t%.sh}.sh ;; esac
 	name=$(basename "$t" .sh)
 	[ -f "$t" ] || { echo "not ok flow $t: there is no such test"; failed=1; continue; }
 	if [ -z "${LONG:-}" ] && head -5 "$t" | grep -q '^# long'; then continue; fi

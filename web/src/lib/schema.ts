@@ -290,6 +290,11 @@ export interface Run {
 	lost_cost: number;
 	/** attempts that a lost or preempted worker ended */
 	torn_off?: number;
+	/** why the judge's health paused the run, while it is paused */
+	alarm?: {
+		why: string;
+		job: string;
+	};
 	counts: Record<string, number>;
 	progress: {
 		jobs_done: number;

@@ -43,6 +43,16 @@ function Trouble({ run }: { run: Run }) {
 	);
 }
 
+/** What the examination of the judge found; somebody decides whether the run goes on. */
+function AlarmCard({ alarm }: { alarm: NonNullable<Run["alarm"]> }) {
+	return (
+		<div class="error-card">
+			<strong>The judge is not well: the run is paused</strong>
+			<p>{sentence(alarm.why)} <a href={`/jobs/${encodeURIComponent(alarm.job)}`}>What was measured</a></p>
+		</div>
+	);
+}
+
 /** Says each change of state once to a screen reader and in the toast; never on each tick. */
 function useAnnounce(run: Run | undefined): void {
 	const last = useRef("");
@@ -90,6 +100,7 @@ export function RunPage({ id, tab }: { id: string; tab: string }) {
 				<RunActions run={run} done={q.reload} />
 			</div>
 			<Trouble run={run} />
+			{run.alarm && <AlarmCard alarm={run.alarm} />}
 			<RunFacts run={run} attempts={attempts ?? []} />
 			<Pipeline stages={run.stages} href={(iter, stage) => `${base}/jobs?iter=${iter}&stage=${stage}`} />
 			<nav class="tabs" aria-label="Parts of the run">
