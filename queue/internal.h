@@ -23,9 +23,9 @@ void nonce_make(char out[NONCE_MAX]);
 /* Adds worker, nonce and lease: what a token is made of. The nonce keeps tokens apart even if a failover
  * of Redis rolls the fence counter back. */
 enum rc claim_worker(struct queue *q, struct redis_cmd *c, const char *worker, struct err *e);
-/* What Redis granted as a claim, inputs resolved; NULL when it granted nothing. A job whose inputs cannot
- * exist is parked with the reason, and no claim made. */
-enum rc claim_or_park(struct queue *q, const struct redis_reply *grant, json_t **claim, struct err *e);
+/* Calls what grants a lease; the claim with inputs resolved, NULL when nothing was granted. A job whose
+ * inputs cannot exist is parked with the reason, and no claim made. */
+enum rc claim_call(struct queue *q, struct redis_cmd *c, json_t **claim, struct err *e);
 
 /* "<command> <prefix><name> words…" as one command. */
 void cmd_key(struct redis_cmd *c, const char *command, const char *prefix, const char *name,

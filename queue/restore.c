@@ -34,7 +34,6 @@ enum rc queue_restore_take(struct queue *q, const char *worker, const char *job,
 			   json_t **claim, struct err *e)
 {
 	struct redis_cmd c = REDIS_CMD_INIT;
-	struct redis_reply *p = NULL;
 	enum rc rc;
 
 	*claim = NULL;
@@ -44,11 +43,8 @@ enum rc queue_restore_take(struct queue *q, const char *worker, const char *job,
 	redis_cmd_add(&c, job);
 	redis_cmd_i64(&c, fence);
 	if (!rc)
-		rc = call_end(q, &c, &p, e);
-	if (!rc)
-		rc = claim_or_park(q, p, claim, e);
+		rc = claim_call(q, &c, claim, e);
 	redis_cmd_release(&c);
-	reply_free(p);
 	return rc;
 }
 

@@ -163,7 +163,8 @@ static enum rc claim_json(const struct redis_reply *grant, json_t **claim, struc
 	return rc;
 }
 
-enum rc claim_or_park(struct queue *q, const struct redis_reply *grant, json_t **claim,
+/* What was granted as a claim; see claim_call(). */
+static enum rc claim_or_park(struct queue *q, const struct redis_reply *grant, json_t **claim,
 			     struct err *e)
 {
 	struct err why = {0};
@@ -184,10 +185,20 @@ enum rc claim_or_park(struct queue *q, const struct redis_reply *grant, json_t *
 	return rc ? err_set(e, rc, "%s", why.text) : RC_OK;
 }
 
+enum rc claim_call(struct queue *q, struct redis_cmd *c, json_t **claim, struct err *e)
+{
+	struct redis_reply *p = NULL;
+	enum rc rc = call_end(q, c, &p, e);
+
+	if (!rc)
+		rc = claim_or_park(q, p, claim, e);
+	reply_free(p);
+	return rc;
+}
+
 enum rc queue_claim(struct queue *q, const struct queue_claim_req *r, json_t **claim, struct err *e)
 {
 	struct redis_cmd c = REDIS_CMD_INIT;
-	struct redis_reply *p = NULL;
 	enum rc rc;
 
 	*claim = NULL;
@@ -195,11 +206,8 @@ enum rc queue_claim(struct queue *q, const struct queue_claim_req *r, json_t **c
 	c.once = true;
 	rc = claim_arguments(q, &c, r, e);
 	if (!rc)
-		rc = call_end(q, &c, &p, e);
-	if (!rc)
-		rc = claim_or_park(q, p, claim, e);
+		rc = claim_call(q, &c, claim, e);
 	redis_cmd_release(&c);
-	reply_free(p);
 	return rc;
 }
 

@@ -22,7 +22,7 @@ static void check_step(const struct bench_step *r, bool pairs)
 	CHECK(positive(r->snapshot_s) && positive(r->snapshot_bytes));
 	CHECK(pairs ? r->reference_s > 0 : r->reference_s == 0);
 	CHECK(pairs ? r->rows < r->tokens : r->rows == r->tokens);
-	/* At these sizes scratch, which is counted in megabytes, is nearly all; allocations are rounded up. */
+	/* At these sizes scratch, counted in megabytes, is nearly all; allocations are rounded up. */
 	CHECK(r->taken > 0 && (double)r->taken < 1.001 * (double)r->planned);
 }
 
