@@ -155,7 +155,7 @@ struct queue_tick {
 enum rc queue_tick(struct queue *q, struct queue_tick *out, struct err *e);
 
 /* --- reads -------------------------------------------------------------------------------------
- * run: {"id","name","state","created_ms","updated_ms","ended_ms"|null,"hold":bool,"cancel":bool,
+ * run: {"id","name","state","created_ms","ended_ms"|null,"hold":bool,"cancel":bool,
  *       "counts":{state:n, all eight},"total","class","weight","vt","iterations","seed",
  *       "error"|null,"final_digest"|null,"record":{…}} */
 enum rc queue_run(struct queue *q, const char *run, json_t **out, struct err *e); /* RC_NOTFOUND */

@@ -279,8 +279,6 @@ static json_t *run_json(const struct redis_reply *h, bool full)
 		      json_text_or_null(hash_get(h, "error", "")), "final_digest",
 		      json_text_or_null(hash_get(h, "digest", "")));
 	run_accounts(r, h);
-	json_object_set_new(r, "updated_ms", json_ms_or_null(hash_i64(h, "updated",
-								      hash_i64(h, "created", 0))));
 	json_object_set(r, "iterations", json_object_get(spec, "iterations"));
 	json_object_set(r, "seed", json_object_get(spec, "seed"));
 	if (full)

@@ -17,22 +17,14 @@ static struct {
 	pthread_mutex_t lock;
 	struct {
 		char run[RUN_ID_MAX];
-		int64_t updated_ms, made_ms;
-		bool ended;
-		json_t *view; /* owned; never changed once here */
+		int64_t ended_ms,
+			made_ms; /* ended_ms is 0 while the run goes on, and again after a retry */
+		json_t *view;	 /* owned; never changed once here */
 	} slot[SLOTS];
 } cache = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static bool has_ended(const json_t *info)
-{
-	const char *state = jx_get_str(info, "state", "");
-
-	return strcmp(state, "done") == 0 || strcmp(state, "failed") == 0 ||
-	       strcmp(state, "cancelled") == 0;
-}
-
 /* A copy of the kept view, or NULL. */
-static json_t *cache_get(const char *run, int64_t updated_ms)
+static json_t *cache_get(const char *run, int64_t ended_ms)
 {
 	int64_t now = clk_mono_ms();
 	json_t *view = NULL;
@@ -42,7 +34,7 @@ static json_t *cache_get(const char *run, int64_t updated_ms)
 		if (strcmp(cache.slot[i].run, run) != 0 || !cache.slot[i].view)
 			continue;
 		if (now - cache.slot[i].made_ms < RUN_VIEW_MS ||
-		    (cache.slot[i].ended && cache.slot[i].updated_ms == updated_ms))
+		    (ended_ms > 0 && cache.slot[i].ended_ms == ended_ms))
 			view = json_copy(cache.slot[i].view);
 		break;
 	}
@@ -68,8 +60,7 @@ static void cache_put(const char *run, const json_t *info, json_t *view)
 		json_decref(cache.slot[at].view);
 		cache.slot[at].view = view ? json_copy(view) : NULL;
 		cache.slot[at].made_ms = clk_mono_ms();
-		cache.slot[at].updated_ms = jx_get_i64(info, "updated_ms", 0);
-		cache.slot[at].ended = has_ended(info);
+		cache.slot[at].ended_ms = jx_get_i64(info, "ended_ms", 0);
 		str_copy(cache.slot[at].run, RUN_ID_MAX, run);
 	}
 	pthread_mutex_unlock(&cache.lock);
@@ -87,7 +78,7 @@ enum rc run_view(struct server *s, const char *run, bool single, json_t **out, s
 
 	if (rc)
 		goto out;
-	view = cache_get(run, jx_get_i64(info, "updated_ms", 0));
+	view = cache_get(run, jx_get_i64(info, "ended_ms", 0));
 	if (!view) {
 		rc = queue_jobs(s->queue, run, NULL, &jobs, e);
 		if (rc)

@@ -210,6 +210,23 @@ json_t *view_models(const json_t *spec, const json_t *jobs, const char *run)
 
 /* --- records ------------------------------------------------------------------------------- */
 
+/* When one of its jobs began, kept something or ended last; beats do not count. */
+static int64_t last_change_ms(const json_t *run, const json_t *jobs)
+{
+	static const char *const times[] = {"started_ms", "checkpoint_ms", "ended_ms"};
+	int64_t last = jx_get_i64(run, "created_ms", 0), t = jx_get_i64(run, "ended_ms", 0);
+	const json_t *job;
+	size_t i;
+
+	last = t > last ? t : last;
+	json_array_foreach(jobs, i, job)
+	for (size_t k = 0; k < sizeof times / sizeof *times; k++) {
+		t = jx_get_i64(job, times[k], 0);
+		last = t > last ? t : last;
+	}
+	return last;
+}
+
 json_t *view_run(const json_t *run, const json_t *jobs, bool single)
 {
 	static const char *const names[] = {"id",	    "name",	  "state",    "final_digest",
@@ -222,7 +239,7 @@ json_t *view_run(const json_t *run, const json_t *jobs, bool single)
 
 	copy_members(out, run, names);
 	json_put(out, "created_at", time_of(run, "created_ms"));
-	json_put(out, "updated_at", time_of(run, "updated_ms"));
+	json_put(out, "updated_at", json_time(last_change_ms(run, jobs)));
 	json_put(out, "ended_at", time_of(run, "ended_ms"));
 	json_put(out, "iterations", json_integer(jx_get_i64(spec, "iterations", 0)));
 	json_put(out, "seed", json_integer(jx_get_i64(spec, "seed", 0)));
