@@ -203,6 +203,30 @@ async function download(run) {
 	console.log(`# final checkpoint ${run.final_digest}, ${statSync(file).size} bytes`);
 }
 
+/** A new user, seen in the audit log, and let in by name and password. */
+async function people() {
+	report.start("users");
+	await page.goto(base + "/settings");
+	await page.getByLabel("user", { exact: true }).fill("vera");
+	await page.getByLabel("password", { exact: true }).fill("a long enough word");
+	await page.getByRole("button", { name: "Add", exact: true }).click();
+	await page.getByLabel("Role of vera").waitFor();
+	await page.reload();
+	await page.getByText("PUT /users/vera").first().waitFor();
+	report.check(true, "a user is added, and the audit log says so");
+	const other = await browser.newContext();
+	const hers = await other.newPage();
+	await hers.goto(base + "/login");
+	await hers.locator("summary", { hasText: "user name" }).click();
+	await hers.locator("input[name=user]").fill("vera");
+	await hers.locator("input[name=password]").fill("a long enough word");
+	await hers.getByRole("button", { name: "Log in" }).click();
+	await hers.waitForSelector(".top");
+	const me = await hers.evaluate(async () => (await fetch("/api/v1/session")).json());
+	report.check(me.role === "viewer", "she is let in as a viewer", JSON.stringify(me));
+	await other.close();
+}
+
 try {
 	report.start("log in");
 	await page.goto(/^https?:/.test(args.login) ? args.login : `${base}/login?code=${encodeURIComponent(args.login)}`);
@@ -217,6 +241,7 @@ try {
 	await samples(run);
 	await compare(run);
 	if (body.final_digest) await download(body);
+	await people();
 	for (const [name, path] of [["workers", "/workers"], ["settings", "/settings"], ["data", "/data"], ["checkpoints", "/checkpoints"]]) {
 		report.start("page " + name);
 		await page.goto(base + path);

@@ -6,9 +6,7 @@ import { say } from "../ui/toast";
 import { problemText, send, session } from "../lib/api";
 import { useQuery } from "../lib/query";
 import { hrefWith, qs, query, setQuery } from "../lib/router";
-import type { List } from "../lib/types";
-
-interface User { name: string; role: string; created_at?: string | null; changed_at?: string | null }
+import type { AuditEntry, List, User } from "../lib/types";
 
 const ROLES = ["viewer", "operator", "admin"];
 
@@ -82,12 +80,10 @@ export function Users() {
 	);
 }
 
-interface Entry { at: string; who: string; role?: string; method: string; path: string; status: number; from?: string; request?: string }
-
 export function Audit() {
 	const who = query("who");
 	const cursor = query("audit");
-	const q = useQuery<List<Entry>>("/audit" + qs({ limit: 25, who, cursor }), { every: 0 });
+	const q = useQuery<List<AuditEntry>>("/audit" + qs({ limit: 25, who, cursor }), { every: 0 });
 	if (!q.data) return q.error !== undefined ? <ErrorCard error={q.error} retry={q.reload} /> : <Skeleton />;
 	return (
 		<>
