@@ -9,26 +9,32 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <strings.h>
 
 #define TIMEOUT_MS 3000
-#define HANG_MS 70000    /* a hanging question: the service answers after at most 60 s */
+#define HANG_MS 70000 /* a hanging question: the service answers after at most 60 s */
 #define AWAY_MAX_MS 60000
 #define AWS_TOKEN_MAX 200
+#define SELF_MAX 128
 
 struct notice_cloud {
 	const char *name, *base, *path, *header;
-	const char *hint; /* another path: 200 says that the machine is likely to be taken; or NULL */
+	const char
+		*hint; /* another path: 200 says that the machine is likely to be taken; or NULL */
+	const char *self; /* another path: how events name this machine; NULL where they concern no
+			     other */
 	int64_t period_ms, timeout_ms;
 	bool aws_token; /* IMDSv2: every question carries a token that is asked for first */
-	bool (*taken)(const struct buf *body);
+	bool (*taken)(const struct buf *body, const char *self);
 };
 
 /* --- answers --------------------------------------------------------------------------------- */
 
 /* Any action (terminate, stop, hibernate) ends our work here. */
-static bool aws_taken(const struct buf *body)
+static bool aws_taken(const struct buf *body, const char *self)
 {
 	json_t *v = NULL;
+	(void)self;
 	bool taken = body->len > 0 &&
 		     jx_parse(body->data, body->len, "instance-action", &v, NULL) == RC_OK &&
 		     *jx_get_str(v, "action", "");
@@ -37,14 +43,30 @@ static bool aws_taken(const struct buf *body)
 	return taken;
 }
 
-static bool gcp_taken(const struct buf *body)
+static bool gcp_taken(const struct buf *body, const char *self)
 {
+	(void)self;
 	struct str s = str_trim((struct str){body->data ? body->data : "", body->len});
 
 	return str_eq(s, "TRUE");
 }
 
-static bool azure_taken(const struct buf *body)
+/* Events of a scale set are told to all its machines. Without resources, or when our name is not
+ * known, it may be us. */
+static bool azure_means(const json_t *event, const char *self)
+{
+	const json_t *resources = json_object_get(event, "Resources"), *r;
+	size_t i;
+
+	if (!*self || json_array_size(resources) == 0)
+		return true;
+	json_array_foreach(resources, i,
+			   r) if (json_is_string(r) &&
+				  strcasecmp(json_string_value(r), self) == 0) return true;
+	return false;
+}
+
+static bool azure_taken(const struct buf *body, const char *self)
 {
 	json_t *v = NULL, *event;
 	bool taken = false;
@@ -52,10 +74,12 @@ static bool azure_taken(const struct buf *body)
 
 	if (body->len == 0 || jx_parse(body->data, body->len, "scheduledevents", &v, NULL) != RC_OK)
 		return false;
-	json_array_foreach(json_object_get(v, "Events"), i, event) {
+	json_array_foreach(json_object_get(v, "Events"), i, event)
+	{
 		const char *type = jx_get_str(event, "EventType", "");
 
-		taken |= strcmp(type, "Preempt") == 0 || strcmp(type, "Terminate") == 0;
+		taken |= (strcmp(type, "Preempt") == 0 || strcmp(type, "Terminate") == 0) &&
+			 azure_means(event, self);
 	}
 	json_decref(v);
 	return taken;
@@ -63,12 +87,15 @@ static bool azure_taken(const struct buf *body)
 
 static const struct notice_cloud clouds[] = {
 	{"aws", "http://169.254.169.254", "/latest/meta-data/spot/instance-action", NULL,
-	 "/latest/meta-data/events/recommendations/rebalance", 5000, TIMEOUT_MS, true, aws_taken},
+	 "/latest/meta-data/events/recommendations/rebalance", NULL, 5000, TIMEOUT_MS, true,
+	 aws_taken},
 	{"gcp", "http://169.254.169.254",
 	 "/computeMetadata/v1/instance/preempted?wait_for_change=true&timeout_sec=60",
-	 "Metadata-Flavor: Google", NULL, 100, HANG_MS, false, gcp_taken},
+	 "Metadata-Flavor: Google", NULL, NULL, 100, HANG_MS, false, gcp_taken},
 	{"azure", "http://169.254.169.254", "/metadata/scheduledevents?api-version=2020-07-01",
-	 "Metadata: true", NULL, 1000, TIMEOUT_MS, false, azure_taken},
+	 "Metadata: true", NULL,
+	 "/metadata/instance/compute/name?api-version=2021-02-01&format=text", 1000, TIMEOUT_MS,
+	 false, azure_taken},
 };
 
 const struct notice_cloud *notice_cloud_named(const char *name)
@@ -84,9 +111,9 @@ const char *notice_cloud_names(void)
 	return "aws, gcp, azure";
 }
 
-bool notice_read(const struct notice_cloud *c, int status, const struct buf *body)
+bool notice_read(const struct notice_cloud *c, int status, const struct buf *body, const char *self)
 {
-	return status == 200 && c->taken(body);
+	return status == 200 && c->taken(body, self);
 }
 
 /* --- questions ------------------------------------------------------------------------------- */
@@ -98,36 +125,61 @@ static enum rc aws_token(const char *base, char header[AWS_TOKEN_MAX + 40], stru
 	struct fetch_resp r = {0};
 
 	str_fmt(url, sizeof url, "%s/latest/api/token", base);
-	struct fetch_req q = {.method = "PUT", .url = url, .headers = ttl, .body = "",
-			      .timeout_ms = TIMEOUT_MS, .resp_max = 4096};
+	struct fetch_req q = {.method = "PUT",
+			      .url = url,
+			      .headers = ttl,
+			      .body = "",
+			      .timeout_ms = TIMEOUT_MS,
+			      .resp_max = 4096};
 	enum rc rc = fetch(&q, &r, e);
 	struct str t = str_trim((struct str){r.body.data ? r.body.data : "", r.body.len});
 	if (rc == RC_OK && (r.status != 200 || t.len == 0 || t.len > AWS_TOKEN_MAX))
 		rc = err_set(e, RC_UNREACHABLE, "metadata token: HTTP %d", r.status);
 	if (rc == RC_OK)
-		str_fmt(header, AWS_TOKEN_MAX + 40, "X-aws-ec2-metadata-token: %.*s", (int)t.len, t.p);
+		str_fmt(header, AWS_TOKEN_MAX + 40, "X-aws-ec2-metadata-token: %.*s", (int)t.len,
+			t.p);
 	fetch_resp_release(&r);
 	return rc;
 }
 
 /* One question; *status 200 and a body when there is something to know. */
-static enum rc question(const struct notice *n, const char *path, const char *token, struct fetch_resp *r,
-			struct err *e)
+static enum rc question(const struct notice *n, const char *path, const char *token,
+			struct fetch_resp *r, struct err *e)
 {
 	const struct notice_cloud *c = n->cloud;
 	const char *headers[] = {c->aws_token ? token : c->header, NULL};
 	char url[768];
 
 	str_fmt(url, sizeof url, "%s%s", *n->url ? n->url : c->base, path);
-	struct fetch_req q = {.method = "GET", .url = url, .headers = headers,
-			      .timeout_ms = c->timeout_ms, .resp_max = 1 << 20};
+	struct fetch_req q = {.method = "GET",
+			      .url = url,
+			      .headers = headers,
+			      .timeout_ms = c->timeout_ms,
+			      .resp_max = 1 << 20};
 	enum rc rc = fetch(&q, r, e);
 	return rc == RC_OK && r->status >= 500
 		       ? err_set(e, RC_UNREACHABLE, "metadata service: HTTP %d", r->status)
 		       : rc;
 }
 
-static enum rc ask(const struct notice *n, bool *taken, bool *hinted, struct err *e)
+/* How events name this machine, once; "" while nobody says. */
+static void ask_self(const struct notice *n, char self[SELF_MAX])
+{
+	struct fetch_resp r = {0};
+
+	if (!n->cloud->self || *self)
+		return;
+	if (question(n, n->cloud->self, NULL, &r, NULL) == RC_OK && r.status == 200) {
+		struct str s = str_trim((struct str){r.body.data ? r.body.data : "", r.body.len});
+
+		if (s.len < SELF_MAX)
+			str_fmt(self, SELF_MAX, "%.*s", (int)s.len, s.p);
+	}
+	fetch_resp_release(&r);
+}
+
+static enum rc ask(const struct notice *n, char self[SELF_MAX], bool *taken, bool *hinted,
+		   struct err *e)
 {
 	const struct notice_cloud *c = n->cloud;
 	char token[AWS_TOKEN_MAX + 40];
@@ -136,7 +188,9 @@ static enum rc ask(const struct notice *n, bool *taken, bool *hinted, struct err
 
 	if (rc == RC_OK)
 		rc = question(n, c->path, token, &r, e);
-	*taken = rc == RC_OK && notice_read(c, r.status, &r.body);
+	if (rc == RC_OK)
+		ask_self(n, self);
+	*taken = rc == RC_OK && notice_read(c, r.status, &r.body, self);
 	if (rc == RC_OK && !*taken && c->hint && !*hinted)
 		*hinted = question(n, c->hint, token, &hint, NULL) == RC_OK && hint.status == 200;
 	fetch_resp_release(&r);
@@ -148,16 +202,18 @@ static void *watch(void *arg)
 {
 	const struct notice *n = arg;
 	int64_t away = 0;
+	char self[SELF_MAX] = "";
 	bool taken = false, hinted = false;
 
 	for (;;) {
 		struct err e = {0};
 		bool before = hinted;
 
-		if (ask(n, &taken, &hinted, &e) == RC_OK) {
+		if (ask(n, self, &taken, &hinted, &e) == RC_OK) {
 			away = 0;
 		} else if (away == 0) {
-			log_warn("notice", "no_answer", "cloud=%s reason=%s", n->cloud->name, e.text);
+			log_warn("notice", "no_answer", "cloud=%s reason=%s", n->cloud->name,
+				 e.text);
 			away = 1000;
 		} else {
 			away = 2 * away < AWAY_MAX_MS ? 2 * away : AWAY_MAX_MS;

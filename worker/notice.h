@@ -6,6 +6,7 @@
  *        /latest/meta-data/events/recommendations/rebalance            a hint, minutes earlier or none
  * gcp    /computeMetadata/v1/instance/preempted (TRUE)          hangs  30 s, or 120 s if so created
  * azure  /metadata/scheduledevents (an event "Preempt")         1 s    at least 30 s
+ *        /metadata/instance/compute/name, once: which events are ours
  *
  * A service that does not answer is not there: the machine is asked again, less and less often.
  */
@@ -21,8 +22,9 @@ struct notice_cloud;
 const struct notice_cloud *notice_cloud_named(const char *name);
 /* "aws, gcp, azure" */
 const char *notice_cloud_names(void);
-/* Whether an answer of the cloud's service says that this machine is being taken. Pure. */
-bool notice_read(const struct notice_cloud *c, int status, const struct buf *body);
+/* Whether an answer of the cloud's service says that this machine is being taken; `self` is how events
+ * name it, "" when that is not known. Pure. */
+bool notice_read(const struct notice_cloud *c, int status, const struct buf *body, const char *self);
 
 struct notice {
 	const struct notice_cloud *cloud;

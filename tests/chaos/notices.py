@@ -66,12 +66,16 @@ class Mock(http.server.BaseHTTPRequestHandler):
                 return self.answer(403, "")
             Mock.taken.wait(60)
             return self.answer(200, "TRUE" if Mock.taken.is_set() else "FALSE")
+        if self.path.startswith("/metadata/instance/compute/name?"):
+            return self.answer(200 if self.headers.get("Metadata") == "true" else 400, "vm")
         if self.path.startswith("/metadata/scheduledevents?api-version="):
             if self.headers.get("Metadata") != "true":
                 return self.answer(400, "")
             if Mock.asked == 1:
                 time.sleep(2)
-            events = [{"EventId": "1", "EventType": "Preempt", "Resources": ["vm"]}] if Mock.taken.is_set() else []
+            events = [{"EventId": "0", "EventType": "Preempt", "Resources": ["another_vm"]}]
+            if Mock.taken.is_set():
+                events.append({"EventId": "1", "EventType": "Preempt", "Resources": ["vm"]})
             return self.answer(200, json.dumps({"DocumentIncarnation": 1, "Events": events}))
         return self.answer(404, "")
 
