@@ -87,7 +87,7 @@ static bool azure_taken(const struct buf *body, const char *self)
 
 static const struct notice_cloud clouds[] = {
 	{"aws", "http://169.254.169.254", "/latest/meta-data/spot/instance-action", NULL,
-	 "/latest/meta-data/events/recommendations/rebalance", NULL, 5000, TIMEOUT_MS, true,
+	 "/latest/meta-data/events/recommendations/rebalance", NULL, 1000, TIMEOUT_MS, true,
 	 aws_taken},
 	{"gcp", "http://169.254.169.254",
 	 "/computeMetadata/v1/instance/preempted?wait_for_change=true&timeout_sec=60",
@@ -118,13 +118,27 @@ bool notice_read(const struct notice_cloud *c, int status, const struct buf *bod
 
 /* --- questions ------------------------------------------------------------------------------- */
 
-static enum rc aws_token(const char *base, char header[AWS_TOKEN_MAX + 40], struct err *e)
+/* What the watching thread knows of its cloud. */
+struct asker {
+	const struct notice *n;
+	char token[AWS_TOKEN_MAX + 40]; /* a header; "" before the first */
+	char self[SELF_MAX];		/* how events name this machine; "" while nobody says */
+	bool taken, hinted;
+};
+
+static const char *base_of(const struct asker *a)
+{
+	return *a->n->url ? a->n->url : a->n->cloud->base;
+}
+
+/* For five minutes; the service says 401 when it is over. */
+static enum rc renew_token(struct asker *a, struct err *e)
 {
 	static const char *const ttl[] = {"X-aws-ec2-metadata-token-ttl-seconds: 300", NULL};
 	char url[512];
 	struct fetch_resp r = {0};
 
-	str_fmt(url, sizeof url, "%s/latest/api/token", base);
+	str_fmt(url, sizeof url, "%s/latest/api/token", base_of(a));
 	struct fetch_req q = {.method = "PUT",
 			      .url = url,
 			      .headers = ttl,
@@ -136,21 +150,20 @@ static enum rc aws_token(const char *base, char header[AWS_TOKEN_MAX + 40], stru
 	if (rc == RC_OK && (r.status != 200 || t.len == 0 || t.len > AWS_TOKEN_MAX))
 		rc = err_set(e, RC_UNREACHABLE, "metadata token: HTTP %d", r.status);
 	if (rc == RC_OK)
-		str_fmt(header, AWS_TOKEN_MAX + 40, "X-aws-ec2-metadata-token: %.*s", (int)t.len,
+		str_fmt(a->token, sizeof a->token, "X-aws-ec2-metadata-token: %.*s", (int)t.len,
 			t.p);
 	fetch_resp_release(&r);
 	return rc;
 }
 
-/* One question; *status 200 and a body when there is something to know. */
-static enum rc question(const struct notice *n, const char *path, const char *token,
-			struct fetch_resp *r, struct err *e)
+static enum rc ask_once(const struct asker *a, const char *path, struct fetch_resp *r,
+			struct err *e)
 {
-	const struct notice_cloud *c = n->cloud;
-	const char *headers[] = {c->aws_token ? token : c->header, NULL};
+	const struct notice_cloud *c = a->n->cloud;
+	const char *headers[] = {c->aws_token ? a->token : c->header, NULL};
 	char url[768];
 
-	str_fmt(url, sizeof url, "%s%s", *n->url ? n->url : c->base, path);
+	str_fmt(url, sizeof url, "%s%s", base_of(a), path);
 	struct fetch_req q = {.method = "GET",
 			      .url = url,
 			      .headers = headers,
@@ -162,37 +175,48 @@ static enum rc question(const struct notice *n, const char *path, const char *to
 		       : rc;
 }
 
-/* How events name this machine, once; "" while nobody says. */
-static void ask_self(const struct notice *n, char self[SELF_MAX])
+/* One question; status 200 and a body when there is something to know. */
+static enum rc question(struct asker *a, const char *path, struct fetch_resp *r, struct err *e)
+{
+	bool with_token = a->n->cloud->aws_token;
+	enum rc rc = with_token && !*a->token ? renew_token(a, e) : RC_OK;
+
+	if (rc == RC_OK)
+		rc = ask_once(a, path, r, e);
+	if (rc != RC_OK || !with_token || r->status != 401)
+		return rc;
+	fetch_resp_release(r);
+	rc = renew_token(a, e);
+	return rc == RC_OK ? ask_once(a, path, r, e) : rc;
+}
+
+/* Once. */
+static void ask_self(struct asker *a)
 {
 	struct fetch_resp r = {0};
 
-	if (!n->cloud->self || *self)
+	if (!a->n->cloud->self || *a->self)
 		return;
-	if (question(n, n->cloud->self, NULL, &r, NULL) == RC_OK && r.status == 200) {
+	if (question(a, a->n->cloud->self, &r, NULL) == RC_OK && r.status == 200) {
 		struct str s = str_trim((struct str){r.body.data ? r.body.data : "", r.body.len});
 
 		if (s.len < SELF_MAX)
-			str_fmt(self, SELF_MAX, "%.*s", (int)s.len, s.p);
+			str_fmt(a->self, SELF_MAX, "%.*s", (int)s.len, s.p);
 	}
 	fetch_resp_release(&r);
 }
 
-static enum rc ask(const struct notice *n, char self[SELF_MAX], bool *taken, bool *hinted,
-		   struct err *e)
+static enum rc ask(struct asker *a, struct err *e)
 {
-	const struct notice_cloud *c = n->cloud;
-	char token[AWS_TOKEN_MAX + 40];
+	const struct notice_cloud *c = a->n->cloud;
 	struct fetch_resp r = {0}, hint = {0};
-	enum rc rc = c->aws_token ? aws_token(*n->url ? n->url : c->base, token, e) : RC_OK;
+	enum rc rc = question(a, c->path, &r, e);
 
 	if (rc == RC_OK)
-		rc = question(n, c->path, token, &r, e);
-	if (rc == RC_OK)
-		ask_self(n, self);
-	*taken = rc == RC_OK && notice_read(c, r.status, &r.body, self);
-	if (rc == RC_OK && !*taken && c->hint && !*hinted)
-		*hinted = question(n, c->hint, token, &hint, NULL) == RC_OK && hint.status == 200;
+		ask_self(a);
+	a->taken = rc == RC_OK && notice_read(c, r.status, &r.body, a->self);
+	if (rc == RC_OK && !a->taken && c->hint && !a->hinted)
+		a->hinted = question(a, c->hint, &hint, NULL) == RC_OK && hint.status == 200;
 	fetch_resp_release(&r);
 	fetch_resp_release(&hint);
 	return rc;
@@ -201,15 +225,14 @@ static enum rc ask(const struct notice *n, char self[SELF_MAX], bool *taken, boo
 static void *watch(void *arg)
 {
 	const struct notice *n = arg;
+	struct asker a = {.n = n};
 	int64_t away = 0;
-	char self[SELF_MAX] = "";
-	bool taken = false, hinted = false;
 
 	for (;;) {
 		struct err e = {0};
-		bool before = hinted;
+		bool before = a.hinted;
 
-		if (ask(n, self, &taken, &hinted, &e) == RC_OK) {
+		if (ask(&a, &e) == RC_OK) {
 			away = 0;
 		} else if (away == 0) {
 			log_warn("notice", "no_answer", "cloud=%s reason=%s", n->cloud->name,
@@ -218,9 +241,9 @@ static void *watch(void *arg)
 		} else {
 			away = 2 * away < AWAY_MAX_MS ? 2 * away : AWAY_MAX_MS;
 		}
-		if (taken)
+		if (a.taken)
 			break;
-		if (hinted && !before && n->hinted) {
+		if (a.hinted && !before && n->hinted) {
 			log_warn("notice", "likely_taken", "cloud=%s", n->cloud->name);
 			n->hinted(n->ctx);
 		}

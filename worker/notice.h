@@ -2,7 +2,7 @@
  * calls back once when the end is near. Knows three clouds' questions and answers, nothing of jobs.
  *
  * cloud  asked                                                 every  notice it gives
- * aws    /latest/meta-data/spot/instance-action (404: nothing)  5 s    up to 120 s
+ * aws    /latest/meta-data/spot/instance-action (404: nothing)  1 s    up to 120 s
  *        /latest/meta-data/events/recommendations/rebalance            a hint, minutes earlier or none
  * gcp    /computeMetadata/v1/instance/preempted (TRUE)          hangs  30 s, or 120 s if so created
  * azure  /metadata/scheduledevents (an event "Preempt")         1 s    at least 30 s
