@@ -1,4 +1,5 @@
-/** The line of figures under a run's name: progress, end with its range, work kept and lost, cost. */
+/** The line of figures under a run's name: progress, end with its range, work kept and lost, cost.
+ * What changes together is one text: the second of two would move when the first gets wider. */
 import { Bar, Fact } from "../ui/bits";
 import { eta, whenText } from "../lib/eta";
 import { fmtClock, fmtDuration, fmtInt, fmtMoney, fmtPct, fmtTime, ms, serverNow, shortHash, tick } from "../lib/fmt";
@@ -13,14 +14,14 @@ function Ends({ run, attempts, alive }: { run: Run; attempts: Attempt[]; alive: 
 	const e = eta(run, now, attempts, alive);
 	if (e.at === null || e.seconds === null) {
 		const s = e.stage;
-		return <><span>{e.why || "–"}</span>{s && <span class="dim num">{s.name}: {fmtDuration(s.span.low)} to {fmtDuration(s.span.high)} left</span>}</>;
+		return <><span>{e.why || "–"}</span>{s && <span class="dim num">{`${s.name}: ${fmtDuration(s.span.low)} to ${fmtDuration(s.span.high)} left`}</span>}</>;
 	}
 	const wide = e.span && e.span.high - e.span.low > 0.05 * e.seconds + 5;
 	const clock = (t: number): string => whenText(now + t * 1000, e.seconds!);
 	return (
 		<>
 			<span class="num">{clock(e.seconds)}</span>
-			<span class="dim num" title="From the slow and the quick tenth of five-minute rates, gaps of preemption included">{fmtDuration(e.seconds)} left{wide ? `, ${clock(e.span!.low)} to ${clock(e.span!.high)}` : ""}</span>
+			<span class="dim num" title="From the slow and the quick tenth of five-minute rates, gaps of preemption included">{`${fmtDuration(e.seconds)} left${wide ? `, ${clock(e.span!.low)} to ${clock(e.span!.high)}` : ""}`}</span>
 		</>
 	);
 }
@@ -52,10 +53,10 @@ function Effort({ run, attempts }: { run: Run; attempts: Attempt[] }) {
 		<>
 			<Fact name="Worker time" title={words}>
 				<span class="num">{fmtDuration(all)} <span class="split" role="img" aria-label={words} style={{ background: `linear-gradient(90deg, var(--ok-fill) ${cut1}%, var(--warn-fill) ${cut1}% ${cut2}%, var(--run-fill) ${cut2}%)` }} /></span>
-				{settled > 0 && <span class="dim num">{fmtPct(e.kept / settled, e.kept / settled > 0.98 ? 1 : 0)} useful</span>}
+				{settled > 0 && <span class="dim num">{`${fmtPct(e.kept / settled, e.kept / settled > 0.98 ? 1 : 0)} useful`}</span>}
 			</Fact>
-			{money > 0 && <Fact name="Cost so far" title="Ended attempts at the price their worker was registered with"><span class="num">{fmtMoney(money)}</span><span class={`num ${run.lost_cost ? "warn" : "dim"}`}>{fmtMoney(run.lost_cost ?? 0)} lost</span></Fact>}
-			<Fact name="Cut short" title={`${cut} attempts ended by preemption or a lost lease; ${fmtDuration(e.lost)} of work was lost with them`}><span class="num">{fmtInt(cut)}</span>{cut > 0 && <span class="dim num">{fmtDuration(e.lost)} lost</span>}</Fact>
+			{money > 0 && <Fact name="Cost so far" title="Ended attempts at the price their worker was registered with"><span class="num">{fmtMoney(money)}</span><span class={`num ${run.lost_cost ? "warn" : "dim"}`}>{`${fmtMoney(run.lost_cost ?? 0)} lost`}</span></Fact>}
+			<Fact name="Cut short" title={`${cut} attempts ended by preemption or a lost lease; ${fmtDuration(e.lost)} of work was lost with them`}><span class="num">{fmtInt(cut)}</span>{cut > 0 && <span class="dim num">{`${fmtDuration(e.lost)} lost`}</span>}</Fact>
 		</>
 	);
 }
@@ -70,10 +71,10 @@ export function RunFacts({ run, attempts }: { run: Run; attempts: Attempt[] }) {
 	return (
 		<dl class="facts even">
 			<Fact name="Progress">
-				<span class="num">{fmtInt(run.progress?.jobs_done ?? 0)} / {fmtInt(run.progress?.jobs_total ?? 0)} jobs</span>
+				<span class="num">{`${fmtInt(run.progress?.jobs_done ?? 0)} / ${fmtInt(run.progress?.jobs_total ?? 0)} jobs`}</span>
 				<Bar value={share(run)} tone={lookOf(run.state).tone} label="jobs done" />
 			</Fact>
-			<Fact name={ended ? "Took" : "Running for"}><span class="num">{start === null ? "–" : fmtDuration((end - start) / 1000)}</span>{start !== null && <span class="dim num">since {ended ? fmtTime(start).slice(0, 16) : fmtClock(start, false)}</span>}</Fact>
+			<Fact name={ended ? "Took" : "Running for"}><span class="num">{start === null ? "–" : fmtDuration((end - start) / 1000)}</span>{start !== null && <span class="dim num">{`since ${ended ? fmtTime(start).slice(0, 16) : fmtClock(start, false)}`}</span>}</Fact>
 			{!ended && <Fact name="Ends"><Ends run={run} attempts={attempts} alive={alive} /></Fact>}
 			<Effort run={run} attempts={attempts} />
 			{run.final_digest && <Fact name="Final checkpoint"><a href={`/checkpoints/${run.final_digest}`}><code>{shortHash(run.final_digest)}</code></a></Fact>}
