@@ -137,23 +137,33 @@ static enum rc upload_path(struct server *s, const char *digest, char out[PATH_M
 	return rc;
 }
 
+/* Where the upload of this digest lies; false when the request was answered: the store has it, or there
+ * is no room for uploads. */
+static bool upload_wanted(struct req *r, const char *digest, char path[PATH_MAX])
+{
+	struct err e = {0};
+
+	if (answer_existed(r, digest))
+		return false;
+	if (upload_path(r->srv, digest, path, &e)) {
+		reply_err(r, &e);
+		return false;
+	}
+	return true;
+}
+
 /* {"offset"}: where to go on. */
 void api_upload_get(struct req *r)
 {
 	const char *digest = r->args[0];
 	char path[PATH_MAX];
-	struct err e = {0};
 
 	if (!sha256_hex_valid(digest)) {
 		reply_problem(r, 404, "not-found", "no upload \"%s\"", digest);
 		return;
 	}
-	if (answer_existed(r, digest))
+	if (!upload_wanted(r, digest, path))
 		return;
-	if (upload_path(r->srv, digest, path, &e)) {
-		reply_err(r, &e);
-		return;
-	}
 	int64_t have = fs_size(path);
 	reply_json(r, 200,
 		   json_pack("{s:s, s:I, s:b}", "digest", digest, "offset",
@@ -223,12 +233,8 @@ void api_upload_put(struct req *r)
 			      "expected a SHA-256 digest in the path and a piece within `size`");
 		return;
 	}
-	if (answer_existed(r, digest))
+	if (!upload_wanted(r, digest, path))
 		return;
-	if (upload_path(r->srv, digest, path, &e)) {
-		reply_err(r, &e);
-		return;
-	}
 	int fd = open_upload(r, path, offset);
 	if (fd < 0) {
 		r->close = r->body_len > 0;

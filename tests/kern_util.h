@@ -51,6 +51,15 @@ static inline float number(uint32_t *seed)
 	return (float)(*seed >> 8) / 8388608.0f - 1.0f;
 }
 
+/* Ids of words, all of them but the first three. */
+static inline void fill_ids(int32_t *ids, int n, int vocab)
+{
+	uint32_t seed = 99;
+
+	for (int i = 0; i < n; i++)
+		ids[i] = 3 + (int32_t)((number(&seed) + 1) * 0.4999f * (float)(vocab - 3));
+}
+
 static inline float *numbers(size_t n, uint32_t seed)
 {
 	float *p = guarded(n);

@@ -23,20 +23,7 @@ D="$FLOW_DIR/data"
 "$P" demo world --data "$FLOW_DIR" --tiny >/dev/null || fail "no demo world"
 PAWL_SERVER_STORE="$BUCKET" start up "$P" up --listen 127.0.0.1:0 --data "$D"
 wait_for 60 grep -q Ctrl-C "$FLOW_DIR/up.out"
-# Scores that differ, whatever the small model says.
-echo "awk '{printf \"{\\\"score\\\":%d}\\n\", length(\$0) % 6}'" >"$FLOW_DIR/judge.sh"
-cat >"$FLOW_DIR/run.json" <<X
-{"name":"bucket","template":"chatml","base_model":"$FLOW_DIR/world/base","iterations":1,
-"data":{"ift":[{"path":"$FLOW_DIR/world/ift.jsonl","format":"pairs"}],"eft":[{"path":"$FLOW_DIR/world/eft.jsonl","format":"judge"}],
- "eval":[{"path":"$FLOW_DIR/world/eval.jsonl","format":"ranked"}],"prompts":[{"path":"$FLOW_DIR/world/prompts.jsonl","format":"auto"}],
- "test":[{"path":"$FLOW_DIR/world/test.jsonl","format":"auto"}],"lang":"en"},
-"eft":{"mode":"given"},"prompts":{"generator":"file","count":8},
-"sft":{"lr":2e-3,"lr_min":2e-4,"batch":16,"epochs":40,"max_steps":20,"max_length":256},
-"generate":{"n":3,"temperature":1.0,"max_new_tokens":32},
-"judge":{"kind":"command","command":["sh","$FLOW_DIR/judge.sh"],"samples":1,"min_valid":1},
-"dpo":{"lr":1e-4,"lr_min":1e-5,"batch":2,"epochs":1,"max_length":256},
-"eval":{"max_new_tokens":16,"judge_samples":1}}
-X
+small_run bucket
 timeout 400 "$P" run submit -f "$FLOW_DIR/run.json" --wait --quiet --data "$D" >"$FLOW_DIR/id" 2>"$FLOW_DIR/run.log" || fail "the run"
 grep -rq 'store_direct.*s3://' "$D"/log/ || fail "the worker did not go to the bucket itself"
 [ ! -e "$D/store/blobs" ] || fail "something was kept in a folder"

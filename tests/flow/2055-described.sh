@@ -12,20 +12,7 @@ via=http://127.0.0.1:$(head -1 "$FLOW_DIR/recorder.out")
 cli() { "$P" "$@" --server "$via" --token-file "$DATA/tokens/admin"; }
 start worker "$PAWL_BUILD/pawl-worker" --server "$via" --token-file "$DATA/tokens/worker" --worker-work-dir "$FLOW_DIR/work"
 
-W=$FLOW_DIR/world
-echo 'awk "{printf \"{\\\"score\\\":%d}\\n\", length(\$0) % 6}"' >"$FLOW_DIR/judge.sh"
-cat >"$FLOW_DIR/run.json" <<X
-{"name":"described","template":"chatml","base_model":"$W/base","iterations":1,
-"data":{"ift":[{"path":"$W/ift.jsonl","format":"pairs"}],"eft":[{"path":"$W/eft.jsonl","format":"judge"}],
- "eval":[{"path":"$W/eval.jsonl","format":"ranked"}],"prompts":[{"path":"$W/prompts.jsonl","format":"auto"}],
- "test":[{"path":"$W/test.jsonl","format":"auto"}],"lang":"en"},
-"eft":{"mode":"given"},"prompts":{"generator":"file","count":8},
-"sft":{"lr":2e-3,"lr_min":2e-4,"batch":16,"epochs":40,"max_steps":20,"max_length":256},
-"generate":{"n":3,"temperature":1.0,"max_new_tokens":32},
-"judge":{"kind":"command","command":["sh","$FLOW_DIR/judge.sh"],"samples":1,"min_valid":1},
-"dpo":{"lr":1e-4,"lr_min":1e-5,"batch":2,"epochs":1,"max_length":256},
-"eval":{"max_new_tokens":32,"judge_samples":1}}
-X
+small_run described
 cli run submit -f "$FLOW_DIR/run.json" --dry-run >/dev/null 2>&1 || fail "dry run"
 run=$(cli run submit -f "$FLOW_DIR/run.json" --wait --quiet 2>"$FLOW_DIR/submit.log" | head -1)
 [ -n "$run" ] || fail "no run: $(cat "$FLOW_DIR/submit.log")"

@@ -111,3 +111,22 @@ b = json.load(sys.stdin)
 v = eval(sys.argv[1])
 print(json.dumps(v) if isinstance(v, (dict, list, bool)) or v is None else v)' "$1"; }
 is() { [ "$1" = "$2" ] || fail "${3:-value} is \"$1\", expected \"$2\""; }
+
+# small_run NAME: a specification over $FLOW_DIR/world to $FLOW_DIR/run.json, with a judge whose scores
+# differ whatever the small model says.
+small_run() {
+	local W=$FLOW_DIR/world
+	echo 'awk "{printf \"{\\\"score\\\":%d}\\n\", length(\$0) % 6}"' >"$FLOW_DIR/judge.sh"
+	cat >"$FLOW_DIR/run.json" <<X
+{"name":"$1","template":"chatml","base_model":"$W/base","iterations":1,
+"data":{"ift":[{"path":"$W/ift.jsonl","format":"pairs"}],"eft":[{"path":"$W/eft.jsonl","format":"judge"}],
+ "eval":[{"path":"$W/eval.jsonl","format":"ranked"}],"prompts":[{"path":"$W/prompts.jsonl","format":"auto"}],
+ "test":[{"path":"$W/test.jsonl","format":"auto"}],"lang":"en"},
+"eft":{"mode":"given"},"prompts":{"generator":"file","count":8},
+"sft":{"lr":2e-3,"lr_min":2e-4,"batch":16,"epochs":40,"max_steps":20,"max_length":256},
+"generate":{"n":3,"temperature":1.0,"max_new_tokens":32},
+"judge":{"kind":"command","command":["sh","$FLOW_DIR/judge.sh"],"samples":1,"min_valid":1},
+"dpo":{"lr":1e-4,"lr_min":1e-5,"batch":2,"epochs":1,"max_length":256},
+"eval":{"max_new_tokens":32,"judge_samples":1}}
+X
+}

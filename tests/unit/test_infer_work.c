@@ -96,6 +96,17 @@ static void take(struct infer *f, int index, int pass, struct verdict *v)
 	memcpy(v->ids, r.tokens, (size_t)r.n_tokens * sizeof *r.tokens);
 }
 
+/* Every judgement of text c. */
+static void ask(struct infer *f, int c)
+{
+	int32_t ids[TEXT];
+	struct infer_req q;
+
+	judge_text(c, ids);
+	q = request(c, PASSES, ids);
+	CHECK_RC(infer_add(f, &q, NULL, &e), RC_OK);
+}
+
 static void alone(const struct model *m, const struct kern *k, enum kern_format w,
 		  struct verdict out[JUDGED][PASSES])
 {
@@ -106,12 +117,7 @@ static void alone(const struct model *m, const struct kern *k, enum kern_format 
 	o.no_share = true;
 	CHECK_RC(infer_new(m, k, pool, &o, &f, &e), RC_OK);
 	for (int c = 0; c < JUDGED; c++) {
-		int32_t ids[TEXT];
-		struct infer_req q;
-
-		judge_text(c, ids);
-		q = request(c, PASSES, ids);
-		CHECK_RC(infer_add(f, &q, NULL, &e), RC_OK);
+		ask(f, c);
 		CHECK_RC(infer_run(f, NULL, NULL, &e), RC_OK);
 		for (int p = 0; p < PASSES; p++)
 			take(f, 0, p, &out[c][p]);
@@ -130,14 +136,8 @@ static int64_t together(const struct model *m, const struct kern *k, int threads
 	int64_t preempted;
 
 	CHECK_RC(infer_new(m, k, pool, &o, &f, &e), RC_OK);
-	for (int c = 0; c < JUDGED; c++) {
-		int32_t ids[TEXT];
-		struct infer_req q;
-
-		judge_text(c, ids);
-		q = request(c, PASSES, ids);
-		CHECK_RC(infer_add(f, &q, NULL, &e), RC_OK);
-	}
+	for (int c = 0; c < JUDGED; c++)
+		ask(f, c);
 	CHECK_RC(infer_run(f, NULL, NULL, &e), RC_OK);
 	for (int c = 0; c < JUDGED; c++)
 		for (int p = 0; p < PASSES; p++)

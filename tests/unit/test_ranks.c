@@ -67,14 +67,6 @@ static struct model *toy_model(bool tied)
 
 static int32_t tokens[4096];
 
-static void fill_tokens(void)
-{
-	uint32_t seed = 99;
-
-	for (int i = 0; i < 4096; i++)
-		tokens[i] = 3 + (int32_t)((number(&seed) + 1) * 0.4999f * (VOCAB - 3));
-}
-
 /* --- one job, on so many ranks ---------------------------------------------------------------- */
 
 struct job {
@@ -201,7 +193,7 @@ static void run_ranks(int n, void *(*body)(void *), struct job *j)
 	struct rank ranks[RANKS];
 	int fd = memfd_create("ranks", MFD_CLOEXEC);
 
-	fill_tokens();
+	fill_ids(tokens, 4096, VOCAB);
 	CHECK_EQ(ftruncate(fd, (off_t)coll_shm_bytes(n)), 0);
 	for (int i = 0; i < n; i++) {
 		ranks[i] = (struct rank){j, fd, i, n, 0};

@@ -40,17 +40,9 @@ static struct model *toy_model(bool tied)
 
 static int32_t tokens[4096];
 
-static void fill_tokens(void)
-{
-	uint32_t seed = 99;
-
-	for (int i = 0; i < 4096; i++)
-		tokens[i] = 3 + (int32_t)((number(&seed) + 1) * 0.4999f * (VOCAB - 3));
-}
-
 static void make_examples(struct train_example ex[N_EX])
 {
-	fill_tokens();
+	fill_ids(tokens, 4096, VOCAB);
 	for (int i = 0; i < N_EX; i++)
 		ex[i] = (struct train_example){.prompt = tokens + 40 * i,
 					       .n_prompt = 2 + i % 3,
@@ -61,7 +53,7 @@ static void make_examples(struct train_example ex[N_EX])
 
 static void make_pairs(struct train_pair p[N_EX])
 {
-	fill_tokens();
+	fill_ids(tokens, 4096, VOCAB);
 	for (int i = 0; i < N_EX; i++)
 		p[i] = (struct train_pair){.prompt = tokens + 90 * i,
 					   .n_prompt = 1 + i % 4,
