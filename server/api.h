@@ -63,6 +63,14 @@ void api_dataset_stats(struct req *r);
 void api_garbage_get(struct req *r);
 void api_garbage_post(struct req *r);
 
+/* api_review.c */
+void api_review_list(struct req *r);
+void api_review_export(struct req *r);
+void api_review_get(struct req *r);
+void api_review_put(struct req *r);
+void api_review_delete(struct req *r);
+void api_run_reviews(struct req *r);
+void api_run_reviews_export(struct req *r);
 /* api_ckpt.c */
 void api_ckpt_list(struct req *r);
 void api_ckpt_get(struct req *r);

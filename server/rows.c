@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/sha256.h"
 #include "base/str.h"
+#include "server/pair_key.h"
 #include "store/artifact.h"
 
 #include <ctype.h>
@@ -158,8 +159,14 @@ static void sum_generation(struct rows *rs, struct row *row, const json_t *v)
 
 static void summarize(struct rows *rs, struct row *row, const json_t *v)
 {
+	char key[PAIR_KEY_SIZE];
+
 	row->score = row->margin = NAN;
 	row->length = -1;
+	if (pair_key(v, key)) {
+		row->pair = pair_key_number(key);
+		rs->n_pairs++;
+	}
 	if (json_is_object(json_object_get(v, "chosen")))
 		sum_pair(rs, row, v);
 	else if (json_is_array(json_object_get(v, "candidates")))
@@ -415,6 +422,7 @@ json_t *rows_json(const struct rows *r, uint32_t i)
 	const struct row *row = &r->row[i];
 	json_t *v = json_loadb(r->data + row->offset, (size_t)row->len, 0, NULL),
 	       *flags = json_array();
+	char key[PAIR_KEY_SIZE];
 
 	if (!json_is_object(v)) {
 		json_decref(v);
@@ -430,5 +438,8 @@ json_t *rows_json(const struct rows *r, uint32_t i)
 	json_object_set_new(v, "row_margin", number_or_null((double)row->margin));
 	json_object_set_new(v, "row_length",
 			    row->length >= 0 ? json_integer(row->length) : json_null());
+	if (pair_key(v, key))
+		json_object_set_new(v, "pair_first",
+				    json_string(pair_key_chosen_first(key) ? "chosen" : "rejected"));
 	return v;
 }

@@ -36,6 +36,7 @@ struct row {
 	int32_t length;	     /* tokens (or bytes of text); -1 unknown */
 	float score, margin; /* NAN when the row has none */
 	uint32_t flags;	     /* bit per row_flag */
+	uint64_t pair;	     /* pair_key_number of the pair it holds; 0 none */
 };
 
 struct row_point {
@@ -47,7 +48,7 @@ struct rows {
 	const char *data; /* borrowed from the mapping */
 	json_t *meta;	  /* owned */
 	struct row *row;  /* owned */
-	size_t n;
+	size_t n, n_pairs;
 	struct row_point *point; /* owned */
 	size_t n_points;
 	int refs;
