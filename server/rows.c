@@ -243,7 +243,7 @@ static enum rc rows_read(struct store *s, const char *digest, struct rows **out,
 	}
 	r->meta = a->meta ? json_deep_copy(a->meta) : json_object();
 	r->map = mem_new(sizeof *r->map);
-	rc = fs_map(a->path, &r->map->file, e);
+	rc = fs_map(m->file, &r->map->file, e);
 	if (!rc) {
 		r->data = (const char *)r->map->file.data + m->offset;
 		rc = read_rows(r, m->size, e);

@@ -253,9 +253,9 @@ static bool there(const char *path)
 /* The file, or the bytes elsewhere that stand for it. */
 static enum rc map_tensors(const char *path, struct fs_map *m, struct err *e)
 {
-	char at[PATH_MAX];
+	char at[PATH_MAX], full[PATH_MAX];
 	json_t *v = NULL;
-	const char *file;
+	const char *file, *slash = strrchr(path, '/');
 	int64_t offset, size;
 
 	str_fmt(at, sizeof(at), "%s" ST_AT, path);
@@ -266,8 +266,11 @@ static enum rc map_tensors(const char *path, struct fs_map *m, struct err *e)
 		    (rc = jx_i64(v, "offset", 0, INT64_MAX, &offset, e)) ||
 		    (rc = jx_i64(v, "size", 0, INT64_MAX, &size, e))))
 		err_wrap(e, "%s", at);
-	if (!rc)
-		rc = fs_map_range(file, offset, size, m, e);
+	if (!rc) { /* Beside it, or anywhere. */
+		str_fmt(full, sizeof(full), "%.*s%s", *file == '/' || !slash ? 0 : (int)(slash + 1 - path),
+			path, file);
+		rc = fs_map_range(full, offset, size, m, e);
+	}
 	json_decref(v);
 	return rc;
 }

@@ -325,7 +325,7 @@ void test_tar__manifest_and_members_must_agree(void)
 		 RC_CORRUPT);
 	CHECK_RC(open_with_manifest("{", &e), RC_CORRUPT);
 	CHECK_RC(open_with_manifest("[]", &e), RC_CORRUPT);
-	CHECK_RC(open_with_manifest("{\"format\":2,\"kind\":\"dataset\",\"meta\":{},\"members\":[]}",
+	CHECK_RC(open_with_manifest("{\"format\":3,\"kind\":\"dataset\",\"meta\":{},\"members\":[]}",
 				    &e),
 		 RC_CORRUPT);
 	CHECK(strstr(e.text, "format"));
