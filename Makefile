@@ -215,7 +215,7 @@ web-absent:
 web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 	cd web && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
-web/dist/index.html: web/node_modules/.package-lock.json web/tsconfig.json web/build.mjs web/uplot_cut.mjs web/types.mjs server/openapi.json \
+web/dist/index.html: web/node_modules/.package-lock.json web/tsconfig.json web/build.mjs web/types.mjs server/openapi.json \
                      $(wildcard web/src/* web/src/*/*)
 	cd web && npm run --silent build
 

@@ -132,7 +132,9 @@ static bool parse_filter(struct req *r, struct rows_filter *f)
 	       req_query_f64(r, "min_score", (double)NAN, &f->min_score) &&
 	       req_query_f64(r, "max_score", (double)NAN, &f->max_score) &&
 	       req_query_f64(r, "min_margin", (double)NAN, &f->min_margin) &&
-	       req_query_f64(r, "max_margin", (double)NAN, &f->max_margin);
+	       req_query_f64(r, "max_margin", (double)NAN, &f->max_margin) &&
+	       req_query_f64(r, "min_length", (double)NAN, &f->min_length) &&
+	       req_query_f64(r, "max_length", (double)NAN, &f->max_length);
 }
 
 void api_dataset_rows(struct req *r)

@@ -14,6 +14,26 @@
 #define POINTS_DEFAULT 2000
 #define POINTS_MAX 100000
 
+/* What training had taken by each step: sums of what the steps themselves took. */
+static json_t *with_totals(json_t *all)
+{
+	static const char *const sums[][2] = {{"num_tokens", THIN_TOTAL "tokens"},
+					      {"seconds", THIN_TOTAL "seconds"}};
+
+	for (size_t k = 0; k < sizeof sums / sizeof sums[0]; k++) {
+		double sum = 0;
+
+		for (size_t i = 0; i < json_array_size(all); i++) {
+			json_t *m = json_array_get(all, i), *took = json_object_get(m, sums[k][0]);
+
+			if (json_is_number(took))
+				json_object_set_new(m, sums[k][1],
+						    json_real(sum += json_number_value(took)));
+		}
+	}
+	return all;
+}
+
 void api_job_metrics(struct req *r)
 {
 	struct err e = {0};
@@ -30,8 +50,9 @@ void api_job_metrics(struct req *r)
 	} else {
 		reply_json(r, 200,
 			   json_pack("{s:s, s:O?, s:o, s:O?}", "job", r->args[0], "stage",
-				     json_object_get(job, "stage"), "items", thin(all, points),
-				     "final", json_object_get(job, "metrics")));
+				     json_object_get(job, "stage"), "items",
+				     thin(with_totals(all), points), "final",
+				     json_object_get(job, "metrics")));
 	}
 	json_decref(all);
 	json_decref(job);
@@ -82,8 +103,8 @@ void api_run_metrics(struct req *r)
 			continue;
 		if (trains(job))
 			rc = queue_metrics(r->srv->queue, jx_get_str(job, "id", ""), &all, &e);
-		json_array_append_new(items,
-				      job_series(job, all ? thin(all, points) : json_array()));
+		json_array_append_new(items, job_series(job, all ? thin(with_totals(all), points)
+								 : json_array()));
 		json_decref(all);
 	}
 	if (rc)

@@ -14,7 +14,7 @@
 
 #define ASSET_SIZE_MAX (16u << 20)
 
-/* Checked in a browser with Preact and uPlot: nothing inline, nothing foreign, text only. */
+/* Checked in a browser with Preact: nothing inline, nothing foreign, text only. */
 #define CSP                                                                                        \
 	"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "          \
 	"connect-src 'self'; worker-src 'self'; font-src 'self'; manifest-src 'self'; "            \

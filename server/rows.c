@@ -6,6 +6,7 @@
 #include "base/sha256.h"
 #include "base/str.h"
 #include "server/pair_key.h"
+#include "server/refusal.h"
 #include "store/artifact.h"
 
 #include <ctype.h>
@@ -23,8 +24,8 @@ struct rows_map {
 };
 
 static const char *const flag_names[ROW_FLAGS] = {
-	"tie",	   "unjudged",	 "duplicate", "unfinished", "empty",  "too_long",
-	"too_few", "parse_fail", "truncated", "wrong",	    "chosen", "dropped"};
+	"tie",	      "unjudged",  "duplicate", "unfinished", "empty",	 "too_long", "too_few",
+	"parse_fail", "truncated", "wrong",	"chosen",     "dropped", "refusal"};
 
 const char *rows_flag_text(enum row_flag f)
 {
@@ -64,6 +65,12 @@ static void add_point(struct rows *r, double length, double score)
 	r->point[r->n_points++] = (struct row_point){(float)length, (float)score};
 }
 
+static void note_refusal(struct row *row, const json_t *answer)
+{
+	if (refusal_is(jx_get_str(answer, "text", NULL)))
+		row->flags |= 1u << ROW_REFUSAL;
+}
+
 static void sum_pair(struct rows *rs, struct row *row, const json_t *v)
 {
 	const json_t *chosen = json_object_get(v, "chosen"),
@@ -74,6 +81,8 @@ static void sum_pair(struct rows *rs, struct row *row, const json_t *v)
 	row->margin = (float)jx_get_f64(v, "margin", a - b);
 	row->length = text_length(chosen);
 	row->flags |= 1u << ROW_CHOSEN;
+	note_refusal(row, chosen);
+	note_refusal(row, rejected);
 	add_point(rs, row->length, a);
 	add_point(rs, text_length(rejected), b);
 }
@@ -102,6 +111,7 @@ static void sum_candidates(struct rows *rs, struct row *row, const json_t *v)
 		length += text_length(c);
 		if (strcmp(jx_get_str(c, "finish", ""), "length") == 0)
 			row->flags |= 1u << ROW_TRUNCATED;
+		note_refusal(row, c);
 		sum_judgements(row, json_object_get(c, "judgements"));
 		add_point(rs, text_length(c), mean);
 		best = isnan(best) || mean > best ? mean : best;
@@ -152,6 +162,8 @@ static void sum_generation(struct rows *rs, struct row *row, const json_t *v)
 	row->score = (float)jx_get_f64(truth, "score", NAN);
 	if (truth && !jx_get_bool(truth, "correct", true))
 		row->flags |= 1u << ROW_WRONG;
+	note_refusal(row, g);
+	note_refusal(row, json_object_get(v, "sampled"));
 	if (strcmp(jx_get_str(g, "finish", ""), "length") == 0)
 		row->flags |= 1u << ROW_TRUNCATED;
 	add_point(rs, row->length, row->score);
@@ -180,8 +192,10 @@ static void summarize(struct rows *rs, struct row *row, const json_t *v)
 	else if (json_is_number(json_object_get(v, "score")))
 		add_point(rs, (double)strlen(jx_get_str(v, "response", "")),
 			  row->score = (float)json_number_value(json_object_get(v, "score")));
-	if (row->length < 0 && json_is_string(json_object_get(v, "response")))
+	if (row->length < 0 && json_is_string(json_object_get(v, "response"))) {
 		row->length = (int32_t)strlen(jx_get_str(v, "response", ""));
+		row->flags |= refusal_is(jx_get_str(v, "response", "")) ? 1u << ROW_REFUSAL : 0;
+	}
 }
 
 /* --- opening ------------------------------------------------------------------------------- */
@@ -345,7 +359,8 @@ static bool passes(const struct rows *r, const struct row *row, const struct row
 	if (f->flags && !(row->flags & f->flags))
 		return false;
 	if (!within(row->score, f->min_score, f->max_score) ||
-	    !within(row->margin, f->min_margin, f->max_margin))
+	    !within(row->margin, f->min_margin, f->max_margin) ||
+	    !within(row->length < 0 ? NAN : (float)row->length, f->min_length, f->max_length))
 		return false;
 	return !f->q || !f->q[0] || contains(r->data + row->offset, (size_t)row->len, f->q);
 }

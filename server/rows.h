@@ -27,6 +27,7 @@ enum row_flag {
 	ROW_WRONG,
 	ROW_CHOSEN,
 	ROW_DROPPED,
+	ROW_REFUSAL, /* one of its answers declines; see refusal.h */
 	ROW_FLAGS
 };
 
@@ -58,6 +59,7 @@ struct rows {
 struct rows_filter {
 	const char *q;					     /* NULL or case-insensitive text */
 	double min_score, max_score, min_margin, max_margin; /* NAN = no bound */
+	double min_length, max_length;			     /* the same; of row.length */
 	uint32_t flags;					     /* any of these; 0 = no matter */
 	char sort;					     /* 0, 's'core, 'm'argin, 'l'ength */
 	bool descending;

@@ -20,7 +20,8 @@ static void note_names(struct names *f, json_t *entry)
 
 	json_object_foreach(entry, key, v)
 	{
-		if (!json_is_number(v) || strcmp(key, "step") == 0)
+		if (!json_is_number(v) || strcmp(key, "step") == 0 ||
+		    strncmp(key, THIN_TOTAL, sizeof THIN_TOTAL - 1) == 0)
 			continue;
 		for (i = 0; i < f->n && strcmp(f->name[i], key) != 0; i++)
 			;

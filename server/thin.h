@@ -6,6 +6,9 @@
 #include <jansson.h>
 #include <stdint.h>
 
+/* Figures under this name rise from step to step: they have no spikes to keep. */
+#define THIN_TOTAL "total/"
+
 /* `all`: array of {"step", figure: number, ...}, rising by step. The same entries in the same order,
  * the first and the last among them, at most about `max` (never fewer than one per figure and
  * end of a stretch). New reference; `all` itself when it is short enough. */

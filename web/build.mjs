@@ -5,7 +5,6 @@ import { readFileSync, rmSync, writeFileSync, mkdirSync, readdirSync } from "nod
 import { gzipSync } from "node:zlib";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { uplotCut } from "./uplot_cut.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const dist = join(here, "dist");
@@ -47,7 +46,6 @@ async function once() {
 	const main = await build({
 		...shared,
 		entryPoints: ["src/main.tsx"],
-		plugins: [uplotCut],
 		define: { __WORKER__: JSON.stringify(output(worker, ".js")) },
 	});
 	writeFileSync(join(dist, "index.html"), page(output(main, ".js"), output(style, ".css")));

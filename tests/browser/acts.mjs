@@ -157,6 +157,11 @@ const tests = {
 		await page.reload();
 		await page.waitForSelector(".row-link");
 		ok((await page.locator(".row-link").count()) <= n, "the filter survives a reload");
+		await page.goto(mock.url + SAMPLES + "?flag=refusal&min_length=60&max_length=120");
+		await page.waitForSelector(".row-link");
+		const [want, all] = await page.evaluate(async () => [await (await fetch("/api/v1/datasets" + location.pathname.slice(5) + "/rows?limit=1000&flag=refusal&min_length=60&max_length=120")).json(), await (await fetch("/api/v1/datasets" + location.pathname.slice(5) + "/rows?limit=1000")).json()].map((x) => x.items.length));
+		ok(want > 0 && want < all && (await page.inputValue("label:has-text('tokens') input")) === "60", "length and refusals filter, from the address", `${want} of ${all}`);
+		ok((await page.getAttribute("a:has-text('Export')", "href")).includes("min_length=60&max_length=120&flag=refusal"), "and the export follows");
 		await page.keyboard.press("/");
 		ok((await page.evaluate(() => document.activeElement.type)) === "search", "/ focuses the search");
 		await page.keyboard.type("limerick j");
@@ -280,7 +285,7 @@ const tests = {
 		await page.fill("input[name=token]", "pawl_admin_x");
 		await page.keyboard.press("Enter");
 		await page.waitForURL(/\/runs\/r7k2f9\/charts/);
-		await page.waitForSelector(".chart canvas");
+		await page.waitForSelector(".plot .ln");
 		await quiet(page, "login");
 		await context.close();
 		mock.close();
@@ -306,6 +311,42 @@ const tests = {
 		mock.close();
 	},
 
+	async "charts: tokens and time on the x axis, zoom in the address, one cursor for all, a live point"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock, { path: "/runs/r9m4q2/charts" });
+		await page.waitForSelector(".plot .ln");
+		const labels = () => page.evaluate(() => [...document.querySelectorAll(".charts > .chart:first-child text[text-anchor=middle]")].map((t) => t.textContent).join(" "));
+		ok(/^\d+( \d+)+$/.test(await labels()), "steps are whole numbers", await labels());
+		await page.getByRole("button", { name: "tokens" }).click();
+		await page.waitForURL(/x=tokens/);
+		await page.waitForFunction(() => /k|M/.test(document.querySelector(".charts text[text-anchor=middle]")?.textContent ?? ""));
+		ok(/\d [kM]/.test(await labels()), "tokens are counted in thousands", await labels());
+		await page.getByRole("button", { name: "time", exact: true }).click();
+		await page.reload();
+		await page.waitForSelector(".plot .ln");
+		ok(/\d [sm]/.test(await labels()), "the choice is in the address and survives a reload", await labels());
+		await page.getByRole("button", { name: "steps" }).click();
+		const path = () => page.getAttribute(".charts > .chart:first-child .ln:last-of-type", "d");
+		const before = await path();
+		mock.advance();
+		await page.waitForFunction((d) => [...document.querySelectorAll(".charts > .chart:first-child .ln")].at(-1).getAttribute("d") !== d, before, { timeout: 20000 });
+		ok(true, "a point that came is drawn");
+		const box = await page.locator(".plot").first().boundingBox();
+		await page.mouse.move(box.x + 120, box.y + 60);
+		const marked = await page.locator(".cursor").count();
+		ok(marked > 3, "every chart of steps shows the cursor", marked);
+		await page.mouse.down();
+		await page.mouse.move(box.x + 220, box.y + 60, { steps: 4 });
+		await page.mouse.up();
+		await page.waitForURL(/zoom\.dpo=/);
+		await page.getByRole("button", { name: "fit" }).first().click();
+		await page.waitForFunction(() => !location.search.includes("zoom"));
+		ok(true, "dragging zooms, fit goes back");
+		await quiet(page, "charts");
+		await context.close();
+		mock.close();
+	},
+
 	async "contrast of chart labels by pixels, both themes"() {
 		const mock = await startMock({ tickMs: 0 });
 		for (const scheme of ["light", "dark"]) {
@@ -314,21 +355,30 @@ const tests = {
 			await page.goto(mock.url + "/login?code=once");
 			await page.waitForSelector(".top");
 			await page.goto(mock.url + "/runs/r7k2f9/charts");
-			await page.waitForSelector(".chart canvas");
+			await page.waitForSelector(".plot .ln");
 			await page.waitForTimeout(300);
-			const ratio = await page.evaluate(() => {
-				const canvas = document.querySelector(".chart canvas");
-				const d = canvas.getContext("2d").getImageData(0, 0, Math.round(canvas.width * 0.12), canvas.height).data;
+			const back = await page.evaluate(() => getComputedStyle(document.querySelector(".charts > .chart")).backgroundColor.match(/\d+/g).map(Number));
+			// What reaches the eye: a picture of the axis, read pixel by pixel in a page of its own.
+			const box = await page.locator(".plot svg").first().boundingBox();
+			const picture = (await page.screenshot({ clip: { x: box.x, y: box.y, width: 50, height: box.height } })).toString("base64");
+			const blank = await context.newPage();
+			const ratio = await blank.evaluate(async ([data, bg]) => {
+				const image = new Image();
+				image.src = "data:image/png;base64," + data;
+				await image.decode();
+				const canvas = Object.assign(document.createElement("canvas"), { width: image.width, height: image.height });
+				const g = canvas.getContext("2d");
+				g.drawImage(image, 0, 0);
+				const d = g.getImageData(0, 0, image.width, image.height).data;
 				const lum = (r, g, b) => [r, g, b].map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((n, v, i) => n + v * [0.2126, 0.7152, 0.0722][i], 0);
-				const bg = getComputedStyle(document.querySelector(".chart")).backgroundColor.match(/\d+/g).map(Number);
 				const back = lum(...bg);
 				let best = 1;
-				for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 250) {
+				for (let i = 0; i < d.length; i += 4) {
 					const l = lum(d[i], d[i + 1], d[i + 2]);
 					best = Math.max(best, (Math.max(l, back) + 0.05) / (Math.min(l, back) + 0.05));
 				}
 				return best;
-			});
+			}, [picture, back]);
 			ok(ratio > 4.2, `axis labels can be read in ${scheme}`, ratio.toFixed(2));
 			await context.close();
 		}

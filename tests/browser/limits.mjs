@@ -87,7 +87,7 @@ await run({
 		const seconds = Number(process.env.PAWL_SOAK_S ?? 12);
 		const mock = await startMock({ tickMs: 20 });
 		const { context, page } = await open(mock, { path: "/runs/r9m4q2/charts" });
-		await page.waitForSelector(".chart canvas");
+		await page.waitForSelector(".plot .ln");
 		const cdp = await context.newCDPSession(page);
 		const heap = async () => {
 			await cdp.send("HeapProfiler.collectGarbage");

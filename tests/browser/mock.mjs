@@ -150,16 +150,24 @@ const page = (items, url, size = 50) => {
 	return { items: items.slice(from, from + limit), next_cursor: from + limit < items.length ? String(from + limit) : null };
 };
 
+/** As the server has it: the mean of the candidates, or the chosen answer's. */
+const lengthOf = (r) => (r.candidates ? r.candidates.reduce((n, c) => n + c.n_tokens, 0) / r.candidates.length : (r.chosen?.n_tokens ?? r.greedy?.n_tokens ?? null));
+
 function rowFilter(url) {
 	const q = url.searchParams;
 	const num = (k) => (q.get(k) === null ? null : Number(q.get(k)));
 	const [text, lo, hi, margin] = [q.get("q")?.toLowerCase(), num("min_score"), num("max_score"), num("min_margin")];
 	const flag = q.get("flag");
+	const [shortest, longest] = [num("min_length"), num("max_length")];
+	const refuses = (c) => /^i (cannot|can't|won't)|^as an ai/i.test(c?.text ?? "");
 	return ({ row: r }) => {
 		if (text && !JSON.stringify(r).toLowerCase().includes(text)) return false;
 		const scores = (r.candidates ?? []).map((c) => c.mean).filter((s) => s !== null);
 		if ((lo !== null || hi !== null) && !scores.some((s) => (lo === null || s >= lo) && (hi === null || s <= hi))) return false;
 		if (margin !== null && !(r.margin >= margin || (r.candidates && r.chosen !== null && r.candidates[r.chosen].mean - r.candidates[r.rejected].mean >= margin))) return false;
+		if (shortest !== null && !(lengthOf(r) >= shortest)) return false;
+		if (longest !== null && !(lengthOf(r) <= longest)) return false;
+		if (flag === "refusal") return (r.candidates ?? [r.chosen, r.rejected]).some(refuses);
 		if (flag === "tie") return r.drop === "tie";
 		if (flag === "parse_fail") return r.candidates?.some((c) => c.valid < 3);
 		return true;

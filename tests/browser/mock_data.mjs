@@ -106,13 +106,13 @@ export function metricPoint(stage, step, total, seed) {
 	const r = rng(seed * 7919 + step);
 	const noise = (s) => (r() - 0.5) * s;
 	const lr = 1e-6 * (0.1 + 0.9 * (0.5 + 0.5 * Math.cos(Math.PI * x)));
-	if (stage === "sft") return { step, loss: 1.9 * Math.exp(-2.4 * x) + 0.55 + noise(0.18), learning_rate: lr * 5.5, grad_norm: 1.1 * Math.exp(-x) + noise(0.3), mean_token_accuracy: 0.52 + 0.3 * x + noise(0.04), num_tokens: step * 9000 };
+	if (stage === "sft") return { step, loss: 1.9 * Math.exp(-2.4 * x) + 0.55 + noise(0.18), learning_rate: lr * 5.5, grad_norm: 1.1 * Math.exp(-x) + noise(0.3), mean_token_accuracy: 0.52 + 0.3 * x + noise(0.04), num_tokens: 8600 + Math.round(noise(900)), seconds: 0.52 + noise(0.06) };
 	const margin = step === 0 ? 0 : 0.9 * x + noise(0.15);
-	return { step, loss: step === 0 ? Math.LN2 : Math.LN2 - 0.28 * x + noise(0.05), "rewards/margins": margin, "rewards/accuracies": step === 0 ? 0 : Math.min(1, 0.55 + 0.32 * x + noise(0.12)), "rewards/chosen": 0.35 * x + noise(0.08), "rewards/rejected": -0.55 * x + noise(0.08), "logps/chosen": -74 - 4 * x + noise(3), "logps/rejected": -81 - 14 * x + noise(3), learning_rate: lr, grad_norm: 2.2 - x + noise(0.5), "gpu/load": 0.9 + noise(0.15), "gpu/memory_mib": 61_400 + Math.round(noise(900)), "gpu/temperature": 71 + Math.round(noise(6)), "gpu/power": 612 + Math.round(noise(60)) };
+	return { step, loss: step === 0 ? Math.LN2 : Math.LN2 - 0.28 * x + noise(0.05), "rewards/margins": margin, "rewards/accuracies": step === 0 ? 0 : Math.min(1, 0.55 + 0.32 * x + noise(0.12)), "rewards/chosen": 0.35 * x + noise(0.08), "rewards/rejected": -0.55 * x + noise(0.08), "logps/chosen": -74 - 4 * x + noise(3), "logps/rejected": -81 - 14 * x + noise(3), learning_rate: lr, grad_norm: 2.2 - x + noise(0.5), num_tokens: 15_200 + Math.round(noise(4000)), seconds: 0.33 + noise(0.05), "gpu/load": 0.9 + noise(0.15), "gpu/memory_mib": 61_400 + Math.round(noise(900)), "gpu/temperature": 71 + Math.round(noise(6)), "gpu/power": 612 + Math.round(noise(60)) };
 }
 
 const ASKS = ["Explain why the sky is blue to a child of six.", "Write a limerick about a ratchet that would not turn back.", "Give three reasons to keep a changelog, in order of weight.", "Sort these numbers from small to large: 9, 4, 12, 7.", "How many letters are in the word “catalogue”?", "Suggest a quick dinner from lentils, carrots and one lemon.", "Translate “the gate is closed” into French and German.", "What is the difference between latency and throughput?"];
-const ANSWERS = ["Sunlight holds every colour. Air scatters blue light much more than red, so blue reaches your eyes from all over the sky.", "The sky is blue because it reflects the ocean.", "Because blue light has a short wavelength, tiny molecules of air throw it about in all directions. That is called Rayleigh scattering, and it is also why sunsets are red: by then the light has crossed so much air that most of the blue is gone.", "I do not know, but it looks nice."];
+const ANSWERS = ["Sunlight holds every colour. Air scatters blue light much more than red, so blue reaches your eyes from all over the sky.", "The sky is blue because it reflects the ocean.", "Because blue light has a short wavelength, tiny molecules of air throw it about in all directions. That is called Rayleigh scattering, and it is also why sunsets are red: by then the light has crossed so much air that most of the blue is gone.", "I do not know, but it looks nice.", "I can't answer that, as an AI I have never seen a sky."];
 const WHY = ["The response answers the question directly and gives a correct mechanism at the right level. It could say a word about sunsets.\nScore: ", "Relevant and accurate, but the wording is above the asked age.\nScore: ", "It covers a substantial part of the question and is well organised.\nScore: "];
 
 export function sampleRows(seed, n) {
@@ -126,7 +126,7 @@ export function sampleRows(seed, n) {
 				return { pass, score, reason: null, text: WHY[Math.floor(rand() * 3)] + score };
 			});
 			const ok = judgements.map((j) => j.score).filter((s) => s !== null);
-			const text = k === 3 && i === 2 ? XSS + ODD : `${ANSWERS[(i + k) % 4]}${k === 1 ? "" : ` (${["short", "plain", "long", "dry"][k]} take on no. ${i})`}`;
+			const text = k === 3 && i === 2 ? XSS + ODD : `${ANSWERS[(i + k) % 9 === 8 ? 4 : (i + k) % 4]}${k === 1 ? "" : ` (${["short", "plain", "long", "dry"][k]} take on no. ${i})`}`;
 			return { index: k, text, n_tokens: 20 + Math.floor(rand() * 180), finish: rand() < 0.06 ? "length" : "stop", mean: ok.length >= 2 ? ok.reduce((a, b) => a + b, 0) / ok.length : null, variance: 0.2, valid: ok.length, judgements };
 		});
 		const means = cands.filter((c) => c.mean !== null);
@@ -286,7 +286,10 @@ export function seriesJson(run) {
 	for (const j of run.jobs.filter((x) => (x.stage === "sft" || x.stage === "dpo") && x.started)) {
 		const total = j.stage === "sft" ? j.total : 180;
 		const from = j.stage === "sft" ? 0 : j.params.step_from;
-		items.push({ job: j.id, points: Array.from({ length: j.done ?? 0 }, (_, i) => metricPoint(j.stage, from + i, total, run.seed * 100 + j.iter * 10 + (j.stage === "sft" ? j.shard : 0))) });
+		const points = Array.from({ length: j.done ?? 0 }, (_, i) => metricPoint(j.stage, from + i, total, run.seed * 100 + j.iter * 10 + (j.stage === "sft" ? j.shard : 0)));
+		const sum = { tokens: 0, seconds: 0 };
+		for (const p of points) Object.assign(p, { "total/tokens": (sum.tokens += p.num_tokens), "total/seconds": (sum.seconds += p.seconds) });
+		items.push({ job: j.id, points });
 	}
 	return { items };
 }

@@ -138,7 +138,7 @@ async function tabs(run) {
 		await shot("run-" + tab);
 		report.check((await page.locator(".tab-body .error-card").count()) === 0, tab + " shows no error");
 		if (tab === "timeline") report.check((await page.locator(".gbar").count()) > 5, "bars are drawn");
-		if (tab === "charts") report.check((await page.locator(".chart canvas").count()) > 2, "curves are drawn");
+		if (tab === "charts") report.check((await page.locator(".plot .ln").count()) > 2, "curves are drawn");
 	}
 	report.start("job page");
 	await page.goto(`${base}/runs/${run}/jobs?stage=dpo`);

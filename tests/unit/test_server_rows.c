@@ -2,6 +2,7 @@
 #include "base/buf.h"
 #include "base/jsonx.h"
 #include "base/str.h"
+#include "server/refusal.h"
 #include "server/rows.h"
 #include "store/artifact.h"
 #include "tests/test.h"
@@ -71,8 +72,12 @@ void test_server_rows__filters_and_sorts(void)
 	const double none = (double)NAN;
 	struct store *s = open_store();
 	struct rows *r = dataset(s, samples);
-	struct rows_filter f = {
-		.min_score = none, .max_score = none, .min_margin = none, .max_margin = none};
+	struct rows_filter f = {.min_score = none,
+				.max_score = none,
+				.min_margin = none,
+				.max_margin = none,
+				.min_length = none,
+				.max_length = none};
 	uint32_t first;
 
 	CHECK_EQ(r->n, 3);
@@ -86,6 +91,12 @@ void test_server_rows__filters_and_sorts(void)
 	CHECK_EQ(count(r, &f, &first), 1);
 	CHECK_EQ(first, 0);
 	f.q = NULL;
+	f.min_length = 6; /* means of 20, 6 and 1 tokens */
+	CHECK_EQ(count(r, &f, &first), 2);
+	f.max_length = 10;
+	CHECK_EQ(count(r, &f, &first), 1);
+	CHECK_EQ(first, 1);
+	f.min_length = f.max_length = none;
 	CHECK(rows_flag_of("tie", &f.flags) && !rows_flag_of("nonsense", &f.flags));
 	CHECK_EQ(count(r, &f, &first), 1);
 	CHECK_EQ(first, 1);
@@ -96,6 +107,35 @@ void test_server_rows__filters_and_sorts(void)
 	f.descending = true;
 	CHECK_EQ(count(r, &f, &first), 3);
 	CHECK_EQ(first, 0);
+	rows_release(r);
+	store_close(s);
+}
+
+void test_server_rows__refusals(void)
+{
+	static const char *const yes[] = {"I cannot help with that.",
+					  "  \"I\xe2\x80\x99m sorry, but I can\xe2\x80\x99t do it",
+					  "As an AI language model, I",
+					  "Unfortunately, I am unable to open files."};
+	static const char *const no[] = {"I'm sorry to hear that. Rest and drink.",
+					 "Cannot is one word.", "", "Sorry is spelled s-o-r-r-y.",
+					 "I can try: 4."};
+	struct store *s = open_store();
+	struct rows *r = dataset(
+		s, "{\"candidates\":[{\"text\":\"Yes.\"},{\"text\":\"I can't say.\"}]}\n"
+		   "{\"chosen\":{\"text\":\"Yes.\"},\"rejected\":{\"text\":\"No.\"}}\n"
+		   "{\"greedy\":{\"text\":\"Two\"},\"sampled\":{\"text\":\"I won't tell\"}}\n"
+		   "{\"response\":\"I refuse.\"}\n");
+	uint32_t mask = 0;
+
+	for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
+		CHECK(refusal_is(yes[i]));
+	for (size_t i = 0; i < sizeof no / sizeof *no; i++)
+		CHECK(!refusal_is(no[i]));
+	CHECK(!refusal_is(NULL));
+	CHECK(rows_flag_of("refusal", &mask));
+	for (size_t i = 0; i < 4; i++)
+		CHECK_EQ(!!(r->row[i].flags & mask), i != 1);
 	rows_release(r);
 	store_close(s);
 }

@@ -37,6 +37,23 @@ void test_thin__spikes_and_ends_stay(void)
 	json_decref(all);
 }
 
+void test_thin__totals_keep_nothing_of_their_own(void)
+{
+	json_t *all = curve(4000, 31, 3999), *few, *with, *v;
+	size_t i;
+
+	json_array_foreach(all, i, v)
+		json_object_set_new(v, THIN_TOTAL "tokens", json_integer((json_int_t)i));
+	with = thin(all, 200);
+	json_array_foreach(all, i, v) json_object_del(v, THIN_TOTAL "tokens");
+	few = thin(all, 200);
+	CHECK_EQ(json_array_size(with), json_array_size(few));
+	CHECK(holds(with, 31) && holds(with, 0) && holds(with, 3999));
+	json_decref(with);
+	json_decref(few);
+	json_decref(all);
+}
+
 void test_thin__the_order_stays(void)
 {
 	json_t *all = curve(5000, 7, 4000), *few = thin(all, 100);
@@ -65,7 +82,8 @@ void test_thin__short_and_odd_curves(void)
 	few = thin(none, 5);
 	CHECK_EQ(json_array_size(few), 0);
 	json_decref(few);
-	text = json_pack("[{s:i, s:s}, {s:i, s:n}, {s:i}]", "step", 1, "a", "x", "step", 2, "a", "step", 3);
+	text = json_pack("[{s:i, s:s}, {s:i, s:n}, {s:i}]", "step", 1, "a", "x", "step", 2, "a",
+			 "step", 3);
 	few = thin(text, 1);
 	CHECK(holds(few, 1) && holds(few, 3));
 	json_decref(few);

@@ -23,7 +23,7 @@ globalThis.location ??= { pathname: "/", search: "" };
 const keepAlive = setInterval;
 globalThis.setInterval = (f, t) => { const h = keepAlive(f, t); h.unref?.(); return h; };
 
-const m = await load("chart/gantt_layout.ts", "chart/series.ts", "lib/winrate.ts", "lib/diff.ts", "lib/form.ts", "lib/log_text.ts", "lib/sample.ts", "lib/wire.ts", "lib/eta.ts", "lib/fmt.ts", "lib/duels.ts", "lib/estimate.ts");
+const m = await load("chart/gantt_layout.ts", "chart/series.ts", "chart/scale.ts", "lib/winrate.ts", "lib/diff.ts", "lib/form.ts", "lib/log_text.ts", "lib/sample.ts", "lib/wire.ts", "lib/curves.ts", "lib/eta.ts", "lib/fmt.ts", "lib/duels.ts", "lib/estimate.ts");
 
 const attempt = (job, start, end, n = 1) => ({ n, job, iter: 1, stage: "judge", shard: 0, pass: 0, worker: "w", start, end, how: end ? "completed" : null, reason: "", exit: "", from: "", to: "" });
 
@@ -60,6 +60,39 @@ test("series: thinning keeps the extremes, smoothing starts at the first value",
 	assert.equal(m.smooth([[0, 4], [1, 4]], 0.9)[1][1], 4);
 	const [xs, a, b] = m.join([{ label: "a", points: [[0, 1], [2, 3]] }, { label: "b", points: [[1, 5]] }]);
 	assert.deepEqual([xs, a, b], [[0, 1, 2], [1, null, 3], [null, 5, null]]);
+});
+
+test("scale: round ticks of numbers, powers and times", () => {
+	assert.deepEqual(m.ticks(0, 180, 4, 1), [0, 50, 100, 150]);
+	assert.deepEqual(m.ticks(0.43, 0.71, 5), [0.5, 0.6, 0.7]);
+	assert.deepEqual(m.ticks(0, 3, 10, 1), [0, 1, 2, 3], "steps are whole numbers");
+	assert.deepEqual(m.ticks(5, 5, 4), [5], "no span, one tick");
+	assert.deepEqual(m.logTicks(0.001, 10, 6), [0.001, 0.01, 0.1, 1, 10]);
+	assert.deepEqual(m.logTicks(1, 20, 8), [1, 2, 5, 10, 20]);
+	assert.deepEqual(m.timeTicks(0, 7000, 5), [0, 1800, 3600, 5400]);
+	assert.deepEqual([0, 0.5, 45, 90, 3600, 5400, 90_000].map((v) => m.unitText("time", v)), ["0", "0.5 s", "45 s", "1 m 30 s", "1 h", "1 h 30 m", "1 d 1 h"]);
+	assert.deepEqual([m.unitText("tokens", 1_000_000), m.unitText("tokens", 1_250_000), m.unitText("step", 120)], ["1 M", "1.3 M", "120"]);
+	assert.deepEqual([0, 0.000001, 0.6931471, 123456].map(m.yText), ["0", "1e-6", "0.6931", "1.23e5"]);
+	const s = m.scale(0.1, 10, true);
+	assert.ok(Math.abs(s.at(1) - 0.5) < 1e-12 && Math.abs(s.value(0.5) - 1) < 1e-12);
+	for (let i = 0; i < 500; i++) {
+		const lo = Math.sin(i) * 10 ** (i % 9), hi = lo + Math.abs(Math.cos(i)) * 10 ** ((i * 7) % 9) + 1e-6;
+		const got = m.ticks(lo, hi, 6);
+		assert.ok(got.length <= 8 && got.every((v, k) => k === 0 || v > got[k - 1]), `${lo} ${hi}: ${got}`);
+	}
+});
+
+test("series: what lies between two x, the nearest point, totals that go on over shards", () => {
+	const line = { label: "a", points: [[0, 5], [10, 1], [20, 9], [30, 2]] };
+	assert.deepEqual(m.extent([line], 12, 18), [1, 9], "the line crosses both edges");
+	assert.deepEqual(m.extent([line], 0, 30), [1, 9]);
+	assert.deepEqual([m.nearest(line.points, 14), m.nearest(line.points, 16), m.nearest(line.points, 99), m.nearest([], 1)], [[10, 1], [20, 9], [30, 2], undefined]);
+	const shard = (k, steps) => ({ job: `r.1.dpo.${k}.0`, iter: 1, stage: "dpo", shard: k, variant: "", points: { loss: steps.map((s) => [s, 1]), "total/tokens": steps.map((s, i) => [s, 10 * (i + 1)]) } });
+	const one = m.curves([shard(1, [2, 3]), shard(0, [0, 1])], "dpo").get("M2");
+	assert.deepEqual(m.over(one, "loss", "tokens").map((p) => p[0]), [10, 20, 30, 40]);
+	assert.deepEqual(m.over(one, "loss", "time"), [], "what the figures do not carry is not drawn");
+	const grown = m.appendPoint([shard(0, [0, 1])], "r.1.dpo.0.0", { step: 2, loss: 1, num_tokens: 7 });
+	assert.deepEqual(grown[0].points["total/tokens"].at(-1), [2, 27]);
 });
 
 test("win rates: Wilson interval of 50 in 100, and the length warning", () => {

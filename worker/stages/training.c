@@ -258,6 +258,7 @@ enum rc training_stepped(struct training *t, const struct train_metrics *m, bool
 {
 	bool stop = stage_should_stop(t->ctx);
 	double seconds = clk_mono_s() - t->mark;
+	json_t *told = train_metrics_json(m, preference);
 	enum rc rc = RC_OK;
 
 	t->step++;
@@ -268,7 +269,8 @@ enum rc training_stepped(struct training *t, const struct train_metrics *m, bool
 	t->accuracy_sum += preference ? m->accuracy : m->mean_token_accuracy;
 	t->loss_n++;
 	stage_tokens(t->ctx, (int64_t)m->num_tokens);
-	stage_metric(t->ctx, t->step, train_metrics_json(m, preference));
+	json_object_set_new(told, "seconds", json_real(seconds));
+	stage_metric(t->ctx, t->step, told);
 	stage_progress(t->ctx, t->step - from, to - from, "steps");
 	if (stop && t->step < to)
 		rc = saving_last(t->saving, e);

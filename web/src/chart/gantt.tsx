@@ -1,26 +1,14 @@
 /** The timeline drawing: one bar an attempt, ends marked by shape, folded idle, zoom by dragging. */
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { serverNow, tick, zoneLabel } from "../lib/fmt";
 import { queryNum, setQuery } from "../lib/router";
 import type { Attempt } from "../lib/wire";
+import { useWidth } from "../ui/width";
 import { lanes, layout, type Bar, type Grouping, type Save } from "./gantt_layout";
 import { Axis, BarShape, barWords, EndMark, HEAD, Key, SaveMarks, type View } from "./gantt_parts";
 
 const ROW = 22;
 const ZOOM_LEAST = 1000;
-
-function useWidth(): [{ current: HTMLDivElement | null }, number] {
-	const ref = useRef<HTMLDivElement>(null);
-	const [w, setW] = useState(800);
-	useEffect(() => {
-		const el = ref.current;
-		if (!el) return;
-		const o = new ResizeObserver(() => setW(Math.max(240, el.clientWidth)));
-		o.observe(el);
-		return () => o.disconnect();
-	}, []);
-	return [ref, w];
-}
 
 /** The arrow keys walk the bars: left and right along the whole, up and down by rows. */
 function walk(room: HTMLElement, key: string): boolean {
@@ -40,7 +28,7 @@ interface GanttProps { attempts: Attempt[]; by: Grouping; fold: boolean; live: b
 
 /** The zoom is a stretch of true time, kept in the address. */
 export function Gantt({ attempts, by, fold, live, heard }: GanttProps) {
-	const [ref, width] = useWidth();
+	const [ref, width] = useWidth(240, 800);
 	const now = live ? (void tick.value, serverNow()) : Math.max(0, ...attempts.map((a) => a.end ?? a.start));
 	const l = useMemo(() => layout(attempts, by, now, fold, heard), [attempts, by, fold, now, heard]);
 	const from = queryNum("from");

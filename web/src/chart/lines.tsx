@@ -1,10 +1,12 @@
-/** A uPlot line chart: faint raw lines under smoothed ones, lin/log, synced cursor, live data. */
-import uPlot from "uplot";
-import { useEffect, useRef, useState } from "preact/hooks";
+/** A line chart in SVG: faint raw lines under smoothed ones, lin/log, one cursor for all charts, live data. */
+import { signal } from "@preact/signals";
+import { useMemo, useState } from "preact/hooks";
 import { fmtNum } from "../lib/fmt";
-import { paint } from "../lib/prefs";
-import { colour, SERIES, withAlpha } from "./colours";
-import { join, smooth, summary, thin, type Line } from "./series";
+import { query, setQuery } from "../lib/router";
+import { useWidth } from "../ui/width";
+import { tone } from "./colours";
+import { logTicks, scale, ticks, unitText, unitTicks, yText, type Scale, type Unit } from "./scale";
+import { extent, join, nearest, smooth, summary, thin, type Line } from "./series";
 
 export interface LinesProps {
 	title: string;
@@ -12,136 +14,165 @@ export interface LinesProps {
 	log?: boolean;
 	smoothing?: number;
 	height?: number;
-	xLabel?: string;
+	unit?: Unit;
 	/** Fixed bounds, for accuracies. */
 	bounds?: [number, number];
 	hint?: string;
 	/** Names of x = 0, 1, 2 … instead of numbers. */
 	names?: string[];
+	/** Charts with the same key zoom together; it is the parameter in the address. */
+	zoom?: string;
 }
 
 const BUCKETS = 1000;
 /** Fewer points than this are shown as they are. */
 const SMOOTH_LEAST = 20;
-/** Steps are whole numbers, so ticks are too. */
-const WHOLE = [1, 2, 5].flatMap((m) => Array.from({ length: 9 }, (_, e) => m * 10 ** e)).sort((a, b) => a - b);
-const fontOf = (): string => `11px ${getComputedStyle(document.body).fontFamily}`;
+const PAD = { l: 52, r: 8, t: 8, b: 24 };
+/** A drag shorter than this is a click. */
+const DRAG_PX = 6;
 
-function options(p: LinesProps, width: number, smoothed: boolean): uPlot.Options {
-	const text = colour("muted");
-	const grid = { stroke: colour("grid"), width: 1 };
-	const axis = { stroke: text, grid, ticks: { show: false }, font: fontOf() };
-	const series: uPlot.Series[] = [{ label: p.xLabel ?? "step" }];
-	p.lines.forEach((l, i) => {
-		const c = colour(SERIES[i % SERIES.length]!);
-		const points = l.points.length < 3 ? { show: true, size: 6, fill: c, stroke: c } : { show: false };
-		if (smoothed) series.push({ label: l.label + " (raw)", stroke: withAlpha(c, 0.28), width: 1, spanGaps: true, points: { show: false } });
-		series.push({ label: l.label, stroke: c, width: 1.75, spanGaps: true, points });
-	});
-	const wide = (v: number): string => (v === 0 ? "0" : Math.abs(v) >= 1e5 || Math.abs(v) < 1e-3 ? Number(v.toPrecision(3)).toExponential() : String(Number(v.toPrecision(4))));
-	return {
-		width,
-		height: p.height ?? 200,
-		padding: [8, 8, 0, 0],
-		cursor: { sync: { key: "pawl" }, y: false, points: { size: 7 } },
-		legend: { show: false },
-		scales: {
-			x: { time: false },
-			y: p.log ? { distr: 3 } : p.bounds ? { range: () => p.bounds! } : { range: (_u, lo, hi) => padded(lo, hi) },
-		},
-		axes: [
-			{ ...axis, size: 28, space: 64, incrs: WHOLE, values: (_u, vs) => vs.map((v) => (Number.isInteger(v) ? (p.names?.[v] ?? (p.names ? "" : String(v))) : "")) },
-			{ ...axis, size: 52, space: 32, values: (_u, vs) => vs.map((v) => (v === null ? "" : wide(v))) },
-		],
-		series,
-	};
+/** Where the pointer is, in units of x: every chart of that unit shows it. */
+const cursor = signal<{ x: number; unit: Unit } | null>(null);
+
+function useZoom(key: string): [[number, number] | null, (z: [number, number] | null) => void] {
+	const m = /^(-?[\d.e]+)~(-?[\d.e]+)$/.exec(query(key));
+	const z: [number, number] | null = m && Number(m[2]) > Number(m[1]) ? [Number(m[1]), Number(m[2])] : null;
+	return [z, (v) => setQuery({ [key]: v ? v.map((x) => Number(x.toPrecision(6))).join("~") : null })];
 }
 
-function padded(lo: number | null, hi: number | null): [number, number] {
-	if (lo === null || hi === null) return [0, 1];
+function yRange(lines: Line[], x: Scale, p: LinesProps): [number, number] {
+	if (p.bounds) return p.bounds;
+	const [lo, hi] = extent(lines, x.lo, x.hi);
+	if (lo > hi) return p.log ? [0.1, 1] : [0, 1];
+	if (p.log) return [lo / 1.1, hi * 1.1];
 	const pad = (hi - lo || Math.abs(hi) || 1) * 0.08;
 	return [lo - pad, hi + pad];
 }
 
-function positive(lines: Line[]): Line[] {
-	return lines.map((l) => ({ ...l, points: l.points.filter((q) => q[1] > 0) }));
+function path(l: Line, x: Scale, y: Scale, w: number, h: number): string {
+	let d = "";
+	for (const [a, b] of l.points) d += `${d ? "L" : "M"}${(x.at(a) * w).toFixed(1)} ${((1 - y.at(b)) * h).toFixed(1)}`;
+	return d;
+}
+
+function Drawn({ lines, x, y, w, h, raw }: { lines: Line[]; x: Scale; y: Scale; w: number; h: number; raw?: boolean }) {
+	return (
+		<>
+			{lines.map((l, i) => l.points.length > 2 || raw ? <path key={l.label} class={`ln ${tone(i)} ${raw ? "raw" : ""}`} d={path(l, x, y, w, h)} />
+				: <g key={l.label} class={`ln ${tone(i)}`}><path d={path(l, x, y, w, h)} />{l.points.map(([a, b]) => <circle key={a} cx={x.at(a) * w} cy={(1 - y.at(b)) * h} r={3} />)}</g>)}
+		</>
+	);
+}
+
+/** Redrawn with every move of the pointer, so it is by itself. */
+function Cursor({ lines, x, y, w, h, unit }: { lines: Line[]; x: Scale; y: Scale; w: number; h: number; unit: Unit }) {
+	const c = cursor.value;
+	if (!c || c.unit !== unit || c.x < x.lo || c.x > x.hi) return null;
+	return (
+		<g class="cursor">
+			<line x1={x.at(c.x) * w} x2={x.at(c.x) * w} y1={0} y2={h} />
+			{lines.map((l, i) => {
+				const at = nearest(l.points, c.x);
+				return at && <circle key={l.label} class={tone(i)} cx={x.at(at[0]) * w} cy={(1 - y.at(at[1])) * h} r={3.5} />;
+			})}
+		</g>
+	);
+}
+
+const place = (unit: Unit, x: number): string => (unit === "time" ? "after " : unit + " ") + unitText(unit, x);
+
+function Legend({ lines, unit, names, x }: { lines: Line[]; unit: Unit; names?: string[]; x: Scale }) {
+	const c = cursor.value && cursor.value.unit === unit && cursor.value.x >= x.lo && cursor.value.x <= x.hi ? cursor.value : null;
+	return (
+		<ul class="legend">
+			{lines.map((l, i) => (
+				<li key={l.label}>
+					<i class={`swatch ${tone(i)}`} />
+					<span class="legend-name">{l.label}</span>
+					<b class="num">{fmtNum((c ? nearest(l.points, c.x) : l.points.at(-1))?.[1] ?? null)}</b>
+				</li>
+			))}
+			{c && <li class="dim num">{names?.[Math.round(c.x)] ?? place(unit, c.x)}</li>}
+		</ul>
+	);
 }
 
 export function Lines(p: LinesProps) {
-	const host = useRef<HTMLDivElement>(null);
-	const plot = useRef<uPlot | null>(null);
-	const [at, setAt] = useState<number | null>(null);
+	const unit = p.unit ?? "step";
+	const [ref, width] = useWidth<HTMLDivElement>(160);
 	const [table, setTable] = useState(false);
+	const [brush, setBrush] = useState<[number, number] | null>(null);
+	const [zoom, setZoom] = useZoom(p.zoom ?? "zoom");
+	const height = p.height ?? 200;
+	const w = Math.max(1, width - PAD.l - PAD.r);
+	const h = height - PAD.t - PAD.b;
 	const weight = p.lines.some((l) => l.points.length >= SMOOTH_LEAST) ? (p.smoothing ?? 0) : 0;
-	const smoothed = weight > 0;
-	const shown = (p.log ? positive(p.lines) : p.lines).map((l) => ({ ...l, points: thin(l.points, BUCKETS) }));
-	const all = smoothed ? shown.flatMap((l) => [l, { ...l, points: smooth(l.points, weight) }]) : shown;
-	const data = join(all);
-	const shape = `${p.lines.map((l) => l.label).join("|")}/${p.log}/${smoothed}/${p.lines.some((l) => l.points.length < 3)}/${paint.value}`;
-	const latest = useRef(data);
-	latest.current = data;
+	const stamp = p.lines.map((l) => `${l.label} ${l.points.length} ${l.points.at(-1)?.join()}`).join() + [p.log, weight, unit];
+	const [raw, shown] = useMemo(() => {
+		const raw = p.lines.map((l) => ({ ...l, points: thin(p.log ? l.points.filter((q) => q[1] > 0) : l.points, BUCKETS) }));
+		return [raw, weight ? raw.map((l) => ({ ...l, points: smooth(l.points, weight) })) : raw];
+	}, [stamp]);
+	const drawn = useMemo(() => {
+		const [lo, hi] = zoom ?? [Math.min(...raw.map((l) => l.points[0]?.[0] ?? Infinity)), Math.max(...raw.map((l) => l.points.at(-1)?.[0] ?? -Infinity))];
+		const x = scale(lo <= hi ? lo : 0, hi > lo ? hi : lo + 1);
+		const y = scale(...yRange(raw, x, p), p.log);
+		return { x, y };
+	}, [raw, zoom?.join(), p.log, p.bounds?.join()]);
+	const { x, y } = drawn;
+	const yTicks = (p.log ? logTicks : ticks)(y.lo, y.hi, h / 28);
+	const xTicks = p.names ? p.names.map((_, i) => i) : unitTicks(unit, x.lo, x.hi, w / 72);
+	const art = useMemo(() => width > 0 && <>{weight > 0 && <Drawn lines={raw} x={x} y={y} w={w} h={h} raw />}<Drawn lines={shown} x={x} y={y} w={w} h={h} /></>, [drawn, shown, width, h]);
 
-	useEffect(() => {
-		const el = host.current;
-		if (!el) return;
-		const u = new uPlot(options(p, Math.max(160, el.clientWidth), smoothed), latest.current as uPlot.AlignedData, el);
-		u.hooks.setCursor = [() => setAt(u.cursor.idx ?? null)];
-		plot.current = u;
-		const watch = new ResizeObserver(() => u.setSize({ width: Math.max(160, el.clientWidth), height: p.height ?? 200 }));
-		watch.observe(el);
-		return () => {
-			watch.disconnect();
-			u.destroy();
-			plot.current = null;
-		};
-	}, [shape]);
-
-	const stamp = data.map((c) => c.length).join() + "/" + p.lines.map((l) => l.points.at(-1)?.join()).join();
-	useEffect(() => {
-		const u = plot.current;
-		if (!u) return;
-		// A zoomed chart stays where the person put it; a whole one grows with the data.
-		const xs = u.data[0];
-		const { min, max } = u.scales.x!;
-		const whole = min == null || max == null || !xs.length || (min <= xs[0]! && max >= xs[xs.length - 1]!);
-		u.setData(latest.current as uPlot.AlignedData, whole);
-		if (!whole) u.redraw();
-	}, [stamp, weight]);
-
+	const local = (e: PointerEvent): number => Math.max(0, Math.min(1, (e.clientX - (ref.current?.getBoundingClientRect().left ?? 0) - PAD.l) / w));
+	const down = (e: PointerEvent): void => {
+		if (e.button === 0 && e.pointerType !== "touch") setBrush([local(e), local(e)]);
+	};
+	const move = (e: PointerEvent): void => {
+		cursor.value = { x: x.value(local(e)), unit };
+		if (brush) setBrush([brush[0], local(e)]);
+	};
+	const up = (): void => {
+		if (brush && Math.abs(brush[1] - brush[0]) * w > DRAG_PX) setZoom([x.value(Math.min(...brush)), x.value(Math.max(...brush))]);
+		setBrush(null);
+	};
+	const leave = (): void => {
+		cursor.value = null;
+		up();
+	};
+	const name = (v: number): string => p.names?.[v] ?? unitText(unit, v);
 	return (
 		<figure class="chart">
 			<figcaption>
 				<span class="chart-title" title={p.hint}>{p.title}</span>
-				<button class="link-btn" onClick={() => setTable(!table)}>{table ? "hide table" : "table"}</button>
+				<span>{zoom && <button class="link-btn" onClick={() => setZoom(null)}>fit</button>} <button class="link-btn" onClick={() => setTable(!table)}>{table ? "hide table" : "table"}</button></span>
 			</figcaption>
-			<div ref={host} class="plot" role="img" aria-label={`${p.title}. ${p.lines.map(summary).join(". ")}`} />
-			<ul class="legend">
-				{shown.map((l, i) => {
-					const col = data[smoothed ? 2 * i + 2 : i + 1];
-					const v = at !== null && col ? col[at] : l.points.at(-1)?.[1];
-					return (
-						<li key={l.label}>
-							<i class={`swatch ${SERIES[i % SERIES.length]}`} />
-							<span class="legend-name">{l.label}</span>
-							<b class="num">{fmtNum(v ?? null)}</b>
-						</li>
-					);
-				})}
-				{at !== null && data[0][at] !== undefined && <li class="dim num">{p.names?.[data[0][at]!] ?? `${p.xLabel ?? "step"} ${data[0][at]}`}</li>}
-			</ul>
-			{table && <DataTable lines={p.lines} x={p.xLabel ?? "step"} names={p.names} />}
+			<div ref={ref} class="plot" style={{ height: `${height}px` }} onPointerDown={down} onPointerMove={move} onPointerUp={up} onPointerLeave={leave} onDblClick={() => setZoom(null)}>
+				{width > 0 && (
+					<svg width={width} height={height} role="img" aria-label={`${p.title}. ${p.lines.map(summary).join(". ")}`}>
+						{yTicks.map((v) => <g key={v} transform={`translate(0 ${PAD.t + (1 - y.at(v)) * h})`}><line class="gridline" x1={PAD.l} x2={width - PAD.r} /><text x={PAD.l - 8} y={4} text-anchor="end">{yText(v)}</text></g>)}
+						{xTicks.map((v) => <g key={v} transform={`translate(${PAD.l + x.at(v) * w} 0)`}><line class="gridline" y1={PAD.t} y2={PAD.t + h} /><text y={height - 7} text-anchor={x.at(v) * w > w - 14 ? "end" : "middle"}>{name(v)}</text></g>)}
+						<svg x={PAD.l} y={PAD.t} width={w} height={h}>
+							{art}
+							<Cursor lines={shown} x={x} y={y} w={w} h={h} unit={unit} />
+							{brush && <rect class="gbrush" x={Math.min(...brush) * w} width={Math.abs(brush[1] - brush[0]) * w} height={h} />}
+						</svg>
+					</svg>
+				)}
+			</div>
+			<Legend lines={shown} unit={unit} names={p.names} x={x} />
+			{table && <DataTable lines={p.lines} head={p.names ? "" : unit} text={(v) => p.names?.[v] ?? unitText(unit, v)} />}
 		</figure>
 	);
 }
 
-function DataTable({ lines, x, names }: { lines: Line[]; x: string; names?: string[] }) {
+function DataTable({ lines, head, text }: { lines: Line[]; head: string; text: (v: number) => string }) {
 	const [xs, ...cols] = join(lines.map((l) => ({ ...l, points: thin(l.points, 50) })));
 	return (
 		<div class="table-scroll short" tabIndex={0}>
 			<table class="plain num">
-				<thead><tr><th>{x}</th>{lines.map((l) => <th key={l.label}>{l.label}</th>)}</tr></thead>
+				<thead><tr><th>{head}</th>{lines.map((l) => <th key={l.label}>{l.label}</th>)}</tr></thead>
 				<tbody>
-					{xs.map((v, i) => <tr key={v}><td>{names?.[v] ?? v}</td>{cols.map((c, k) => <td key={k}>{fmtNum(c[i])}</td>)}</tr>)}
+					{xs.map((v, i) => <tr key={v}><td>{text(v)}</td>{cols.map((c, k) => <td key={k}>{fmtNum(c[i])}</td>)}</tr>)}
 				</tbody>
 			</table>
 		</div>

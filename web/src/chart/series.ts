@@ -47,6 +47,32 @@ export function join(lines: Line[]): [number[], ...(number | null)[][]] {
 	return [xs, ...cols];
 }
 
+/** The least and the greatest y between two x, the points next outside included: lines cross the edge. */
+export function extent(lines: Line[], from: number, to: number): [number, number] {
+	let lo = Infinity;
+	let hi = -Infinity;
+	for (const { points } of lines)
+		for (let i = 0; i < points.length; i++) {
+			if ((points[i + 1]?.[0] ?? Infinity) < from || (points[i - 1]?.[0] ?? -Infinity) > to) continue;
+			lo = Math.min(lo, points[i]![1]);
+			hi = Math.max(hi, points[i]![1]);
+		}
+	return [lo, hi];
+}
+
+/** The point whose x is nearest; points rise by x. */
+export function nearest(points: [number, number][], x: number): [number, number] | undefined {
+	let a = 0;
+	let b = points.length - 1;
+	while (b - a > 1) {
+		const mid = (a + b) >> 1;
+		if (points[mid]![0] <= x) a = mid;
+		else b = mid;
+	}
+	const [p, q] = [points[a], points[b]];
+	return p && q && x - p[0] > q[0] - x ? q : p;
+}
+
 export function summary(l: Line): string {
 	if (!l.points.length) return `${l.label}: no values yet`;
 	const ys = l.points.map((p) => p[1]);

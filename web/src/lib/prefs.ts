@@ -25,22 +25,15 @@ export const theme = signal<Theme>(stored("theme", ["auto", "light", "dark"], "a
 export const zone = signal<Zone>(stored("zone", ["local", "utc"], "local"));
 export const shortcuts = signal<"on" | "off">(stored("shortcuts", ["on", "off"], "on"));
 
-/** Counts theme changes, so canvases know when to redraw in new colours. */
-export const paint = signal(0);
-
 export function startPrefs(): void {
 	effect(() => {
 		keep("theme", theme.value);
 		const root = document.documentElement;
 		if (theme.value === "auto") delete root.dataset.theme;
 		else root.dataset.theme = theme.value;
-		paint.value = paint.peek() + 1;
 	});
 	effect(() => keep("zone", zone.value));
 	effect(() => keep("shortcuts", shortcuts.value));
-	matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-		paint.value = paint.peek() + 1;
-	});
 }
 
 export function cycleTheme(): void {

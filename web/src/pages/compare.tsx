@@ -1,13 +1,14 @@
 /** Models side by side: figures, head to head with intervals, length beside win rate, curves, settings. */
 import { Card, Copy, Empty, ErrorCard, Skeleton } from "../ui/bits";
 import { Lines } from "../chart/lines";
+import { curves, over } from "../lib/curves";
 import { differing } from "../lib/diff";
 import { fmtPct } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { hrefWith, query, setQuery } from "../lib/router";
 import type { Json, List, ModelInfo, Run } from "../lib/types";
 import { movedTogether } from "../lib/winrate";
-import { curves, useSeries, ChartTools } from "./run_charts";
+import { unitNow, useSeries, ChartTools } from "./run_charts";
 import { HeadToHead, type PairFigure } from "./compare_pairs";
 import { SamePrompt } from "./compare_prompt";
 
@@ -101,7 +102,7 @@ function Progress({ models }: { models: ModelInfo[] }) {
 	const keys: [string, string][] = [["truth.greedy_accuracy", "answers right"], ["rm.pairwise_accuracy", "judge agrees with people"]];
 	const lines = keys.map(([k, label]) => ({ label, points: models.map((m, i): [number, number | null] => [i, val(m, k)]).filter((p): p is [number, number] => p[1] !== null) })).filter((l) => l.points.length > 1);
 	if (!lines.length) return null;
-	return <div class="card pad"><Lines title={`From ${models[0]!.name} to ${models[models.length - 1]!.name}`} lines={lines} bounds={[0, 1.02]} xLabel="model" names={models.map((m) => m.name)} height={180} /></div>;
+	return <div class="card pad"><Lines title={`From ${models[0]!.name} to ${models[models.length - 1]!.name}`} lines={lines} bounds={[0, 1.02]} names={models.map((m) => m.name)} height={180} /></div>;
 }
 
 function Overlaid({ run }: { run: Run }) {
@@ -109,14 +110,15 @@ function Overlaid({ run }: { run: Run }) {
 	const by = curves(series, "dpo");
 	const log = query("scale") === "log";
 	const weight = Number(query("smooth", "0.6"));
+	const unit = unitNow();
 	const charts: [string, string][] = [["DPO loss", "loss"], ["Reward margin", "rewards/margins"], ["Preference accuracy", "rewards/accuracies"], ["Chosen log-prob", "logps/chosen"]];
-	const shown = charts.map(([title, key]) => ({ title, lines: [...by.entries()].filter(([, s]) => s.points[key]?.length).map(([label, s]) => ({ label, points: s.points[key]! })) })).filter((c) => c.lines.length);
+	const shown = charts.map(([title, key]) => ({ title, lines: [...by.entries()].map(([label, s]) => ({ label, points: over(s, key, unit) })).filter((l) => l.points.length) })).filter((c) => c.lines.length);
 	if (!shown.length) return null;
 	return (
 		<>
 			<h2>Training, overlaid</h2>
-			<ChartTools />
-			<div class="charts pairs">{shown.map((c) => <Lines key={c.title} title={c.title} lines={c.lines} log={log} smoothing={weight} />)}</div>
+			<ChartTools series={series} />
+			<div class="charts pairs">{shown.map((c) => <Lines key={c.title} title={c.title} lines={c.lines} log={log} smoothing={weight} unit={unit} />)}</div>
 		</>
 	);
 }

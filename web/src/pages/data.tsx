@@ -14,9 +14,9 @@ import { health, pointsOf, scoreBins } from "../lib/stats";
 import type { Dataset, List } from "../lib/types";
 import { Sample } from "./sample";
 
-const FLAGS: [string, string][] = [["parse_fail", "parse failure"], ["tie", "tie"], ["truncated", "truncated"], ["duplicate", "duplicate"], ["chosen", "made a pair"], ["dropped", "dropped"]];
-const SORTS: [string, string][] = [["", "as written"], ["-margin", "margin, largest first"], ["margin", "margin, smallest first"], ["-score", "score, highest first"], ["score", "score, lowest first"]];
-const FILTERS = ["q", "min_score", "max_score", "min_margin", "flag", "sort"];
+const FLAGS: [string, string][] = [["parse_fail", "parse failure"], ["tie", "tie"], ["truncated", "truncated"], ["duplicate", "duplicate"], ["refusal", "refusal"], ["chosen", "made a pair"], ["dropped", "dropped"]];
+const SORTS: [string, string][] = [["", "as written"], ["-margin", "margin, largest first"], ["margin", "margin, smallest first"], ["-score", "score, highest first"], ["score", "score, lowest first"], ["-length", "length, longest first"], ["length", "length, shortest first"]];
+const FILTERS = ["q", "min_score", "max_score", "min_margin", "min_length", "max_length", "flag", "sort"];
 const PAGE = 200;
 /** As .row-link is high. */
 const ROW_PX = 72;
@@ -100,6 +100,8 @@ function Filters({ bins, digest, filter }: { bins: Bin[]; digest: string; filter
 					<Field name="min_score" label="score ≥" />
 					<Field name="max_score" label="≤" />
 					<Field name="min_margin" label="margin ≥" />
+					<Field name="min_length" label="tokens ≥" />
+					<Field name="max_length" label="≤" />
 					<label class="inline">flag <select value={flag} onChange={(e) => setQuery({ flag: e.currentTarget.value, at: null })}>
 						<option value="">any</option>{FLAGS.map(([k, w]) => <option key={k} value={k}>{w}</option>)}
 					</select></label>

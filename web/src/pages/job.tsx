@@ -5,6 +5,7 @@ import { ask } from "../ui/dialog";
 import { say } from "../ui/toast";
 import { Lines } from "../chart/lines";
 import { may, send } from "../lib/api";
+import { over } from "../lib/curves";
 import { flatten, show } from "../lib/diff";
 import { fmtBytes, fmtDuration, fmtInt, fmtNum, serverNow, tick } from "../lib/fmt";
 import { useQuery } from "../lib/query";
@@ -14,6 +15,7 @@ import type { ArtifactRef, Job, List, WireAttempt } from "../lib/types";
 import { attemptsOf, refsOf, sentence, seriesOf, type Attempt } from "../lib/wire";
 import { eventJob } from "../live/client";
 import { LogView } from "./log";
+import { unitNow, UnitChips } from "./run_charts";
 import { jobName } from "./run_jobs";
 
 function Sentence({ j, n }: { j: Job; n: number }) {
@@ -80,12 +82,14 @@ function Curves({ job }: { job: Job }) {
 	const q = useQuery<unknown>(`/jobs/${encodeURIComponent(job.id)}/metrics`, {
 		topics: ["run:" + job.run], on: (e) => e.type === "metric" && eventJob(e) === job.id, every: jobEnded(job.state) ? 0 : 20_000,
 	});
-	const points = seriesOf(q.data, job.id)[0]?.points ?? {};
+	const series = seriesOf(q.data, job.id).slice(0, 1);
+	const points = series[0]?.points ?? {};
+	const unit = unitNow();
 	const keys = ["loss", "rewards/margins", "rewards/accuracies", "mean_token_accuracy", "learning_rate", "grad_norm"].filter((k) => points[k]?.length);
 	if (!keys.length) return null;
 	return (
-		<Card title="Curves">
-			<div class="charts pad">{keys.map((k) => <Lines key={k} title={k} lines={[{ label: k, points: points[k]! }]} smoothing={k === "learning_rate" ? 0 : 0.6} height={150} />)}</div>
+		<Card title="Curves" more={<UnitChips series={series} />}>
+			<div class="charts pad">{keys.map((k) => <Lines key={k} title={k} unit={unit} lines={[{ label: k, points: over(series[0]!, k, unit) }]} smoothing={k === "learning_rate" ? 0 : 0.6} height={150} />)}</div>
 		</Card>
 	);
 }

@@ -1,13 +1,15 @@
 /** Training curves of a run, live: metric events are appended as they come. */
 import { useEffect, useState } from "preact/hooks";
 import { Lines } from "../chart/lines";
+import type { Unit } from "../chart/scale";
 import type { Line } from "../chart/series";
 import { Empty, ErrorCard, Skeleton } from "../ui/bits";
+import { appendPoint, curves, over, UNITS } from "../lib/curves";
 import { useQuery } from "../lib/query";
 import { query, setQuery } from "../lib/router";
 import { runEnded } from "../lib/states";
 import type { Run } from "../lib/types";
-import { seriesOf, splitJob, type Series } from "../lib/wire";
+import { seriesOf, type Series } from "../lib/wire";
 import { eventJob, eventRun, listen } from "../live/client";
 
 interface Chart {
@@ -34,47 +36,18 @@ const CHARTS: Chart[] = [
 	{ title: "SFT gradient norm", stage: "sft", keys: [["grad_norm", ""]] },
 ];
 
-/** The shards of one training are one curve: iteration t's DPO, or one SFT variant. */
-export function curves(series: Series[], stage: string): Map<string, Series> {
-	const out = new Map<string, Series>();
-	for (const s of [...series].sort((a, b) => a.shard - b.shard)) {
-		if (s.stage !== stage) continue;
-		const name = stage === "sft" ? (s.variant || (s.shard === 0 ? "baseline" : "M1")).replace("m1", "M1") : `M${s.iter + 1}`;
-		const have = out.get(name);
-		if (!have) {
-			out.set(name, { ...s, points: Object.fromEntries(Object.entries(s.points).map(([k, v]) => [k, [...v]])) });
-			continue;
-		}
-		for (const [k, v] of Object.entries(s.points)) (have.points[k] ??= []).push(...v);
-	}
-	for (const s of out.values()) for (const k of Object.keys(s.points)) s.points[k]!.sort((a, b) => a[0] - b[0]);
-	return out;
+export function unitNow(): Unit {
+	return UNITS.find(([u]) => u === query("x"))?.[0] ?? "step";
 }
 
-export function linesFor(series: Series[], c: Chart): Line[] {
+export function linesFor(series: Series[], c: Chart, unit: Unit): Line[] {
 	const out: Line[] = [];
 	for (const [name, s] of curves(series, c.stage))
 		for (const [key, word] of c.keys) {
-			const points = s.points[key];
-			if (points?.length) out.push({ label: [name, word].filter(Boolean).join(" "), points });
+			const points = over(s, key, unit);
+			if (points.length) out.push({ label: [name, word].filter(Boolean).join(" "), points });
 		}
 	return out;
-}
-
-/** Adds a metric event to the series it belongs to, unless the step is already there. */
-export function append(series: Series[], job: string, row: Record<string, unknown>): Series[] {
-	const step = Number(row.step);
-	if (!Number.isFinite(step)) return series;
-	const w = splitJob(job);
-	const at = series.findIndex((s) => s.job === job);
-	const s: Series = at >= 0 ? { ...series[at]!, points: { ...series[at]!.points } } : { job, iter: w.iter, stage: w.stage, shard: w.shard, variant: "", points: {} };
-	for (const [k, v] of Object.entries(row)) {
-		if (k === "step" || typeof v !== "number") continue;
-		const have = s.points[k] ?? [];
-		if (have.length && have[have.length - 1]![0] >= step) continue;
-		s.points[k] = [...have, [step, v]];
-	}
-	return at >= 0 ? series.map((x, i) => (i === at ? s : x)) : [...series, s];
 }
 
 export function useSeries(run: Run): { series: Series[]; error: unknown; loading: boolean; reload: () => void } {
@@ -87,15 +60,27 @@ export function useSeries(run: Run): { series: Series[]; error: unknown; loading
 		if (e.type !== "metric" || eventRun(e) !== run.id) return;
 		const d = (e.data.data ?? e.data) as Record<string, unknown>;
 		const row = (d.values && typeof d.values === "object" ? { step: d.step, ...(d.values as object) } : d) as Record<string, unknown>;
-		set((old) => append(old, eventJob(e), row));
+		set((old) => appendPoint(old, eventJob(e), row));
 	}), [run.id]);
 	return { series, error: q.error, loading: q.loading, reload: q.reload };
 }
 
-export function ChartTools() {
+/** Only what the figures carry is offered. */
+export function UnitChips({ series }: { series: Series[] }) {
+	const have = UNITS.filter(([, , key]) => !key || series.some((s) => s.points[key]?.length));
+	if (have.length < 2) return null;
+	return (
+		<div class="chips" role="group" aria-label="What the x axis counts">
+			{have.map(([u, word]) => <button key={u} class="chip" aria-pressed={unitNow() === u} onClick={() => setQuery({ x: u === "step" ? null : u, zoom: null, "zoom.sft": null, "zoom.dpo": null })}>{word}</button>)}
+		</div>
+	);
+}
+
+export function ChartTools({ series }: { series: Series[] }) {
 	const weight = Number(query("smooth", "0.6"));
 	return (
 		<div class="row wrap tools">
+			<UnitChips series={series} />
 			<div class="chips" role="group" aria-label="Scale of the y axis">
 				<button class="chip" aria-pressed={query("scale") !== "log"} onClick={() => setQuery({ scale: null })}>linear</button>
 				<button class="chip" aria-pressed={query("scale") === "log"} onClick={() => setQuery({ scale: "log" })}>logarithmic</button>
@@ -112,13 +97,14 @@ export function ChartsTab({ run }: { run: Run }) {
 	const log = query("scale") === "log";
 	if (loading) return <Skeleton lines={8} />;
 	if (error !== undefined && !series.length) return <ErrorCard error={error} retry={reload} />;
-	const charts = CHARTS.map((c) => ({ c, lines: linesFor(series, c) })).filter((x) => x.lines.length);
+	const unit = unitNow();
+	const charts = CHARTS.map((c) => ({ c, lines: linesFor(series, c, unit) })).filter((x) => x.lines.length);
 	if (!charts.length) return <Empty title="No curve yet"><p>Curves begin with the first SFT step; reward margin and accuracy with the first DPO step.</p></Empty>;
 	return (
 		<>
-			<ChartTools />
+			<ChartTools series={series} />
 			<div class="charts">
-				{charts.map(({ c, lines }) => <Lines key={c.title} title={c.title} lines={lines} log={log && !c.bounds} smoothing={c.exact ? 0 : weight} bounds={c.bounds} hint={c.hint} />)}
+				{charts.map(({ c, lines }) => <Lines key={c.title} title={c.title} lines={lines} log={log && !c.bounds} smoothing={c.exact ? 0 : weight} bounds={c.bounds} hint={c.hint} unit={unit} zoom={"zoom." + c.stage} />)}
 			</div>
 		</>
 	);

@@ -118,7 +118,7 @@ export function Settings() {
 					<Fact name="Address"><code>{location.origin}</code> <Copy text={location.origin} what="address" /></Fact>
 					<Fact name="API"><a href="/api/v1/openapi.json" target="_blank" rel="noreferrer">openapi.json</a></Fact>
 				</dl>
-				<p class="dim">The page is made with Preact and @preact/signals (MIT), and uPlot (MIT). It loads nothing from elsewhere.</p>
+				<p class="dim">The page is made with Preact and @preact/signals (MIT). It loads nothing from elsewhere.</p>
 			</Card>
 		</>
 	);
