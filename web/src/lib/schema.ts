@@ -2,6 +2,20 @@
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
+/** Two raters over n pairs: share of agreement with its 95 % Wilson interval, Cohen's kappa with the standard error of Fleiss, Cohen and Everitt, and the table (first or second answer; rows: the judge or reviewer a). null: undefined. */
+export interface Agreement {
+	n: number;
+	agree: number;
+	table: number[][];
+	share: number | null;
+	low: number | null;
+	high: number | null;
+	kappa: number | null;
+	se: number | null;
+	kappa_low: number | null;
+	kappa_high: number | null;
+}
+
 export interface Attempt {
 	n: number;
 	job: string;
@@ -252,6 +266,43 @@ export interface Quota {
 	used_gpu_hours?: number;
 }
 
+/** What one person says of one pair. judge and human name the better answer in an order that says nothing of the judge. */
+export interface Review {
+	/** of prompt and both answers: the same wherever the pair stands */
+	key: string;
+	/** row in the dataset asked for; null when it is not there */
+	n: number | null;
+	id: string;
+	/** where it was said */
+	dataset: string;
+	by: string;
+	verdict: Verdict;
+	note: string;
+	blind: boolean;
+	judge: "first" | "second";
+	human: "first" | "second" | null;
+	at: string | null;
+}
+
+/** reviewed: pairs with a verdict; split: those where as many agree as disagree, which the agreement of the majority with the judge leaves out. */
+export interface ReviewSummary {
+	pairs: number;
+	reviewed: number;
+	split: number;
+	agreement: Agreement;
+	reviewers: {
+		by: string;
+		reviewed: number;
+		skipped: number;
+		agreement: Agreement;
+	}[];
+	between: {
+		a: string;
+		b: string;
+		agreement: Agreement;
+	}[];
+}
+
 export type Role = "viewer" | "operator" | "admin" | "worker";
 
 /** The line of data.jsonl without token ids, with its number and summary. */
@@ -382,6 +433,8 @@ export interface User {
 	created_at: string | null;
 	changed_at: string | null;
 }
+
+export type Verdict = "agree" | "disagree" | "skip";
 
 export interface Worker {
 	id: string;
