@@ -12,7 +12,8 @@
 #include <string.h>
 
 #define V1 "/api/v1/"
-#define ROWS_QUERY "limit cursor q min_score max_score min_margin max_margin flag sort"
+#define ROWS_QUERY \
+	"limit cursor q min_score max_score min_margin max_margin min_length max_length flag sort"
 
 /* clang-format off */
 static const struct route routes[] = {
