@@ -190,7 +190,9 @@ $(BUILD)/tests/test_cuda_%: $(BUILD)/obj/tests/unit/test_cuda_%.c.o $(BUILD)/tes
 	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ $(LIBS_queue) $(LIBS_store) $(LIBS_base) -lstdc++ -lm
 .SECONDARY:
 
-check-unit: $(UNIT_BIN)
+.PHONY: unit-built
+unit-built: $(UNIT_BIN)
+check-unit: unit-built
 	@sh tests/run-unit.sh $(UNIT_BIN)
 
 tidy:
@@ -280,25 +282,32 @@ $(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c tests/fuzz/fuzz.h $(SRC
 fuzz: $(addprefix $(BUILD)/fuzz/,$(FUZZ))
 	@RUNS=$(RUNS) sh tests/fuzz/run.sh $^
 
-# Everything that passes without a GPU. Suites run also after a failure; the last line is the sum.
+# Everything that passes without a GPU. Suites run also after a failure; the last line is the sum. All is
+# built first, so that what runs beside each other only tests.
+JOBS ?= $(shell nproc)
+SUB   = $(MAKE) --no-print-directory -j$(JOBS)
 check: deps-test
 	@$(MAKE) --no-print-directory web
-	@$(MAKE) --no-print-directory all
 	@sh tests/check.sh \
+	  build     '$(SUB) all $(UNIT_BIN) && $(SUB) SANITIZE=thread NVCC= UNIT="$(UNIT_THREADS)" unit-built && \
+	             $(SUB) SANITIZE=address,undefined NVCC= UNIT="$(UNIT_SANITIZED)" unit-built build-address-undefined/pawl-server' \
+	  -- \
 	  unit      '$(MAKE) --no-print-directory check-unit' \
-	  sanitized 'PAWL_QUEUE_OPS=6000 $(MAKE) --no-print-directory check-unit SANITIZE=address,undefined UNIT="$(UNIT_SANITIZED)"' \
-	  threads   'PAWL_QUEUE_OPS=6000 $(MAKE) --no-print-directory check-unit SANITIZE=thread UNIT="$(UNIT_THREADS)"' \
+	  sanitized 'PAWL_QUEUE_OPS=6000 $(MAKE) --no-print-directory check-unit SANITIZE=address,undefined NVCC= UNIT="$(UNIT_SANITIZED)"' \
+	  threads   'PAWL_QUEUE_OPS=6000 $(MAKE) --no-print-directory check-unit SANITIZE=thread NVCC= UNIT="$(UNIT_THREADS)"' \
+	  -- \
+	  browser   'BUILD=$(BUILD) sh tests/browser/run.sh' \
+	  hostile   '$(MAKE) --no-print-directory check-hostile' \
 	  cuda      '$(MAKE) --no-print-directory check-cuda' \
 	  tidy      'sh tests/tidy.sh' \
 	  headers   'CC=$(CC) sh tests/headers.sh' \
-	  browser   'BUILD=$(BUILD) sh tests/browser/run.sh' \
-	  hostile   '$(MAKE) --no-print-directory check-hostile' \
+	  -- \
 	  flow      'BUILD=$(BUILD) sh tests/run-flow.sh'
 
 # The loop on one machine, in a browser, with a worker killed on the way.
 demo: deps
 	@$(MAKE) --no-print-directory web
-	@$(MAKE) --no-print-directory all
+	@$(SUB) all
 	@$(BUILD)/pawl demo $(DEMO)
 
 deps:
