@@ -266,8 +266,10 @@ FUZZ_SRC_token_json := $(wildcard worker/model/token*.c)
 FUZZ_SRC_token_spm := $(FUZZ_SRC_token_json)
 FUZZ_SRC_config = worker/model/config.c
 FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -I. -g -O1 -fno-sanitize-recover=all
-FUZZ_SRC_judge = $(wildcard worker/method/*.c)
-FUZZ_SRC_seed  = $(wildcard worker/method/*.c)
+FUZZ_SRC_judge = $(wildcard worker/method/*.c) $(EXTRA_OBJ_worker)
+FUZZ_SRC_seed  = $(FUZZ_SRC_judge)
+FUZZ_SRC_jsonl = $(FUZZ_SRC_judge)
+$(addprefix $(BUILD)/fuzz/,judge seed jsonl): $(EXTRA_OBJ_worker)
 # A whole server in the process, with a Redis of its own.
 FUZZ_SRC_http = $(SRC_server) $(SRC_queue) $(SRC_migrations) tests/redis_fixture.c \
                 $(EXTRA_OBJ_queue) $(EXTRA_OBJ_server) $(LIBS_server) $(LIBS_queue)

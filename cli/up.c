@@ -29,9 +29,10 @@
 #define WORKERS_MAX 64
 #define READY_MS 60000
 #define POLL_MS 50
-#define BACKOFF_MS_MIN 500
+#define PROBE_MS 300 /* one question whether a child is at work; others wait behind it */
+#define BACKOFF_MS_MIN 250
 #define BACKOFF_MS_MAX 30000
-#define STEADY_MS 60000 /* alive for so long: the back-off starts over */
+#define WORKER_WELL_MS 3000 /* a worker that lived so long started well */
 #define WORKER_STOP_MS 30000 /* to save a checkpoint and hand the job back */
 #define STOP_MS 10000
 #define EXIT_CONFIG 78
@@ -41,6 +42,7 @@ struct child {
 	struct proc proc;       /* pid -1 while down */
 	char **argv;            /* owned, with its strings */
 	int64_t started_ms, retry_at_ms, backoff_ms;
+	bool well;              /* it has been at work since it was started */
 };
 
 struct up {
@@ -96,6 +98,7 @@ static enum rc child_start(const struct up *u, struct child *c, struct err *e)
 	struct proc_opts o = {.argv = (const char *const *)c->argv, .own_group = true,
 			      .log_fd = u->quiet || c == &u->redis ? fd : -1};
 	c->started_ms = clk_mono_ms();
+	c->well = false;
 	enum rc rc = proc_start(&o, &c->proc, e);
 	close(fd);
 	if (rc)
@@ -173,8 +176,10 @@ static enum rc wait_ready(struct up *u, struct child *c, bool (*ready)(const str
 	for (;;) {
 		if (child_down(c, &status))
 			return died(u, c, status, e);
-		if (ready(u))
+		if (ready(u)) {
+			c->well = true;
 			return RC_OK;
+		}
 		if (clk_mono_ms() > until)
 			return err_set(e, RC_TIMEOUT, "%s was not ready within %d s (log: %s/log/%s.log)",
 				       c->name, READY_MS / 1000, u->dir, c->name);
@@ -241,9 +246,11 @@ static enum rc prepare_redis(struct up *u, struct err *e)
 static bool redis_ready(const struct up *u)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	struct timeval patience = {.tv_usec = PROBE_MS * 1000};
 	char answer[16] = "";
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	str_copy(a.sun_path, sizeof(a.sun_path), u->socket);
 	bool ok = fd >= 0 && !connect(fd, (struct sockaddr *)&a, sizeof(a)) &&
 		  write(fd, "PING\r\n", 6) == 6 && read(fd, answer, sizeof(answer) - 1) > 0 &&
@@ -316,7 +323,7 @@ static bool server_ready(const struct up *u)
 {
 	char url[256];
 	struct fetch_resp r;
-	struct fetch_req q = {.method = "GET", .url = url, .timeout_ms = 2000};
+	struct fetch_req q = {.method = "GET", .url = url, .timeout_ms = PROBE_MS};
 
 	str_fmt(url, sizeof(url), "%s/readyz", u->admin_url);
 	bool ok = !fetch(&q, &r, NULL) && r.status == 200;
@@ -584,30 +591,49 @@ enum rc up_restart_worker(struct up *u, int i, int sig, struct err *e)
 	return child_start(u, c, e);
 }
 
+/* Looks whether it is at work, until it was once. */
+static void child_look(const struct up *u, struct child *c)
+{
+	if (c->well)
+		return;
+	c->well = c == &u->redis    ? redis_ready(u)
+		  : c == &u->server ? server_ready(u)
+				    : clk_mono_ms() - c->started_ms > WORKER_WELL_MS;
+}
+
+/* When to start it again: at once, unless it died before it was ever at work. */
+static void plan_restart(struct child *c, int status)
+{
+	char how[64];
+
+	if (c->well)
+		c->backoff_ms = 0;
+	c->retry_at_ms = clk_mono_ms() + c->backoff_ms;
+	proc_status_text(status, how, sizeof(how));
+	log_warn("up", "child_died", "child=%s end=%s restart_in_ms=%lld", c->name, how,
+		 (long long)c->backoff_ms);
+	c->backoff_ms = !c->backoff_ms			       ? BACKOFF_MS_MIN
+			: c->backoff_ms * 2 > BACKOFF_MS_MAX ? BACKOFF_MS_MAX
+							       : c->backoff_ms * 2;
+}
+
 /* Starts a dead child again when its time has come. */
 static enum rc tend(struct up *u, struct child *c, struct err *e)
 {
-	int64_t now = clk_mono_ms();
 	bool was_up = c->proc.pid > 0;
 	int status = 0;
-	char how[64];
 
-	if (!child_down(c, &status))
+	if (!child_down(c, &status)) {
+		child_look(u, c);
 		return RC_OK;
+	}
 	if (was_up) {
 		if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CONFIG)
 			return died(u, c, status, e);
-		if (!c->backoff_ms || now - c->started_ms > STEADY_MS)
-			c->backoff_ms = BACKOFF_MS_MIN;
-		else
-			c->backoff_ms = c->backoff_ms * 2 > BACKOFF_MS_MAX ? BACKOFF_MS_MAX
-									    : c->backoff_ms * 2;
-		c->retry_at_ms = now + c->backoff_ms;
-		proc_status_text(status, how, sizeof(how));
-		log_warn("up", "child_died", "child=%s end=%s restart_in_ms=%lld", c->name, how,
-			 (long long)c->backoff_ms);
+		plan_restart(c, status);
 	}
-	if (now < c->retry_at_ms)
+	/* A server without Redis would only die again. */
+	if (clk_mono_ms() < c->retry_at_ms || (c == &u->server && !u->redis.well))
 		return RC_OK;
 	enum rc rc = child_start(u, c, e);
 	if (!rc)

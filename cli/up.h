@@ -1,8 +1,9 @@
 /* The embedded stack: redis-server on a Unix socket in the data folder, pawl-server, and workers,
  * all children of this process. `pawl up` is a shell around it; `pawl demo` drives it.
  *
- * A child that dies is started again with back-off by whoever runs up_supervise(); everything is
- * stopped by the process ids started here, never by name. One stack per data folder (lock file).
+ * A child that dies is started again by whoever runs up_supervise(): at once when it had been at work,
+ * with back-off when it dies before it is, the server once Redis answers. Everything is stopped by the
+ * process ids started here, never by name. One stack per data folder (lock file).
  */
 #pragma once
 

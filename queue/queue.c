@@ -209,6 +209,11 @@ struct redis *queue_redis(struct queue *q)
 	return q->redis;
 }
 
+bool queue_troubled(struct queue *q)
+{
+	return redis_troubled(q->redis);
+}
+
 int64_t queue_lease_ms(const struct queue *q)
 {
 	return q->lease_ms;

@@ -44,6 +44,8 @@ void queue_close(struct queue *q);
 enum rc queue_ping(struct queue *q, struct err *e);
 /* For migrations and tests: the connection pool underneath. */
 struct redis *queue_redis(struct queue *q);
+/* Redis was away, or is another process, since last asked: time for a queue_tick(). */
+bool queue_troubled(struct queue *q);
 int64_t queue_lease_ms(const struct queue *q);
 /* Loads the embedded function library when Redis has another text of it, or none. */
 enum rc queue_lib_load(struct queue *q, struct err *e);

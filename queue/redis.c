@@ -39,7 +39,8 @@ struct redis {
 	struct conn *free;
 	int n_conns;
 	unsigned generation;
-	int64_t backoff_ms, retry_at_ms;
+	int64_t down_ms, retry_at_ms; /* since when nothing could be reached, 0 while it can */
+	bool troubled;
 };
 
 /* --- connections ------------------------------------------------------------------------------- */
@@ -279,6 +280,7 @@ static void pool_forget(struct redis *r, struct conn *c)
 static void pool_broken(struct redis *r, struct conn *c)
 {
 	pthread_mutex_lock(&r->lock);
+	r->troubled = true;
 	if (c->generation == r->generation)
 		r->generation++;
 	pthread_mutex_unlock(&r->lock);
@@ -322,7 +324,20 @@ static enum rc pool_kept(struct redis *r, int64_t deadline_ms, struct conn **out
 	}
 }
 
-/* Connects, with pauses that double up to BACKOFF_CONNECT_MS_MAX between tries of the whole pool. */
+/* Under the lock. A quarter of the outage so far, however many threads keep trying: what comes back is
+ * found soon after, and nobody hammers what stays away. */
+static void connect_failed(struct redis *r)
+{
+	int64_t now = clk_mono_ms(), pause;
+
+	r->troubled = true;
+	r->down_ms = r->down_ms ? r->down_ms : now;
+	pause = (now - r->down_ms) / 4;
+	r->retry_at_ms = now + (pause < 10			 ? 10
+				: pause > BACKOFF_CONNECT_MS_MAX ? BACKOFF_CONNECT_MS_MAX
+								 : pause);
+}
+
 static enum rc pool_connect(struct redis *r, int64_t deadline_ms, struct conn **out, struct err *e)
 {
 	int64_t now, wait;
@@ -340,18 +355,26 @@ static enum rc pool_connect(struct redis *r, int64_t deadline_ms, struct conn **
 		pthread_mutex_lock(&r->lock);
 		if (!rc) {
 			(*out)->generation = generation;
-			r->backoff_ms = 0;
+			r->down_ms = 0;
 			r->retry_at_ms = 0;
 		} else {
-			r->backoff_ms = r->backoff_ms ? r->backoff_ms * 2 : 10;
-			if (r->backoff_ms > BACKOFF_CONNECT_MS_MAX)
-				r->backoff_ms = BACKOFF_CONNECT_MS_MAX;
-			r->retry_at_ms = clk_mono_ms() + r->backoff_ms;
+			connect_failed(r);
 		}
 		pthread_mutex_unlock(&r->lock);
 		if (!rc || rc == RC_DENIED || clk_mono_ms() >= deadline_ms)
 			return rc;
 	}
+}
+
+bool redis_troubled(struct redis *r)
+{
+	bool was;
+
+	pthread_mutex_lock(&r->lock);
+	was = r->troubled;
+	r->troubled = false;
+	pthread_mutex_unlock(&r->lock);
+	return was;
 }
 
 static enum rc pool_take(struct redis *r, int64_t deadline_ms, struct conn **out, struct err *e)
@@ -588,10 +611,14 @@ static enum rc try_once(struct redis *r, const struct redis_cmd *c, size_t n, in
 	if (busy) {
 		bool ours = str_starts(reply_text(out[0]), "BEHIND"); /* The connection is not at fault. */
 		replies_free(out, n);
-		if (ours)
+		if (ours) {
 			pool_give(r, conn);
-		else
+			pthread_mutex_lock(&r->lock);
+			r->troubled = true;
+			pthread_mutex_unlock(&r->lock);
+		} else {
 			pool_broken(r, conn);
+		}
 		*again = true;
 		return rc;
 	}

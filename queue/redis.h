@@ -22,6 +22,8 @@ struct redis_opts {
 /* Checks the address, connects once. url: see redis_url.h. */
 enum rc redis_open(const char *url, const struct redis_opts *o, struct redis **out, struct err *e);
 void redis_close(struct redis *r);
+/* Whether a connection was lost, could not be made, or met a Redis that is behind, since last asked. */
+bool redis_troubled(struct redis *r);
 
 /* --- commands ----------------------------------------------------------------------------------*/
 struct redis_cmd {

@@ -19,6 +19,8 @@
 #define DIRTY_MAX 64   /* more than this: plan all */
 #define SWEEP_MS 10000 /* every open run, whatever the events said */
 #define GATHER_MS 20   /* jobs of one batch end together; plan once for them */
+#define TICK_LOOK_MS 50
+#define TICK_AGAIN_MS 200 /* after one that failed */
 #define GATHER_MS_MAX 1000 /* a large plan is made at most a third of the time */
 
 struct reconcile {
@@ -270,6 +272,17 @@ static void note_work(struct server_stats *st, const struct queue_work *w)
 	atomic_store(&st->torn_off, w->torn_off);
 }
 
+/* A Redis that came back is compared at once: until then it takes no writes. */
+static void wait_tick(struct server *s, int64_t tick_ms, bool ok)
+{
+	int64_t left = ok ? tick_ms : TICK_AGAIN_MS;
+
+	while (left > 0 && !atomic_load(&s->stopping)) {
+		clk_sleep_ms(left < TICK_LOOK_MS ? left : TICK_LOOK_MS);
+		left = ok && queue_troubled(s->queue) ? 0 : left - TICK_LOOK_MS;
+	}
+}
+
 static void *ticker(void *arg)
 {
 	struct reconcile *rc = arg;
@@ -296,8 +309,7 @@ static void *ticker(void *arg)
 		if (t.n_expired || t.n_workers_lost)
 			log_warn("reconcile", "leases_lost", "jobs=%lld workers=%lld",
 				 (long long)t.n_expired, (long long)t.n_workers_lost);
-		for (int64_t left = tick_ms; left > 0 && !atomic_load(&s->stopping); left -= 100)
-			clk_sleep_ms(left < 100 ? left : 100);
+		wait_tick(s, tick_ms, ok);
 	}
 	return NULL;
 }

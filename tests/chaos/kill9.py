@@ -1,7 +1,8 @@
 """Kills Redis, server, agents and executors with SIGKILL at random moments while runs of many small jobs
 go on, and checks the history of all that clients were told (history.py).
 
-usage: kill9.py FOLDER KILLS RUNS PROMPTS [SEED]
+usage: kill9.py FOLDER KILLS RUNS PROMPTS [SEED [up]]
+With "up" Redis and server are children of `pawl up`, and it has to start them again within a second.
 At least RUNS runs, of PROMPTS shards of generation each: about four times as many jobs. Prints one line of figures and
 ends with status 1 when anything acknowledged was lost, doubled or out of order.
 """
@@ -37,11 +38,16 @@ def open_runs(client):
 class Test:
     pause_ms = 30  # an executor takes up to so long
 
-    def __init__(self, folder, kills, runs, prompts, seed):
+    def __init__(self, folder, kills, runs, prompts, seed, supervised):
         self.kills, self.n_runs, self.prompts, self.dice = kills, runs, prompts, random.Random(seed)
         self.folder = folder
-        self.stack = stack.Stack(folder, flags=["--server-lease-ms", "3000", "--server-beat-ms", "500",
-                                                "--server-tick-ms", "200"])
+        times = {"LEASE_MS": "3000", "BEAT_MS": "500", "TICK_MS": "1000"}
+        self.supervised = supervised
+        if supervised:
+            self.stack = stack.Supervised(folder, {"PAWL_SERVER_" + k: v for k, v in times.items()})
+        else:
+            self.stack = stack.Stack(folder, flags=[w for k, v in times.items() for w in (
+                "--server-" + k.lower().replace("_", "-"), v)])
         self.killed, self.back, self.runs, self.stop = {}, {"redis": [], "server": []}, [], False
 
     def start(self):
@@ -168,7 +174,8 @@ class Test:
         found += ["run %s ended as %s" % (r, s) for r, s in final["runs"].items()
                   if s not in ("done", "cancelled")]
         self.report(n, took, records, final, found)
-        return 1 if found or n < self.kills else 0
+        slow = self.supervised and any(sorted(v)[len(v) // 2] > 1 for v in self.back.values() if v)
+        return 1 if found or slow or n < self.kills else 0
 
     def report(self, n, took, records, final, found):
         slow = {k: "%.2f/%.2f s" % (sorted(v)[len(v) // 2], max(v)) for k, v in self.back.items() if v}
@@ -183,7 +190,7 @@ class Test:
 
 def main():
     folder, kills, runs, prompts = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    test = Test(folder, kills, runs, prompts, int(sys.argv[5]) if len(sys.argv) > 5 else 1)
+    test = Test(folder, kills, runs, prompts, int(sys.argv[5]) if len(sys.argv) > 5 else 1, "up" in sys.argv[6:])
     try:
         sys.exit(test.run())
     finally:

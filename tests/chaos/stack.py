@@ -117,6 +117,51 @@ class Stack:
         return [line for line in out.splitlines() if line.strip()]
 
 
+class Supervised(Stack):
+    """The same under `pawl up`, which is the one that starts again what was killed."""
+
+    def __init__(self, folder, env):
+        super().__init__(folder, env=env)
+        self.data, self.sock = os.path.join(folder, "up"), os.path.join(folder, "up", "redis", "redis.sock")
+
+    def redis(self):
+        if "up" not in self.child:
+            self.spawn("up", [os.path.join(BUILD, "pawl"), "up", "--data", self.data, "--workers", "0", "--listen",
+                              "127.0.0.1:%d" % self.port], self.env)
+            wait_for("pawl up", 60, self.running)
+
+    def running(self):
+        with open(os.path.join(self.dir, "up.log")) as f:
+            return "Pawl is running" in f.read()
+
+    def server(self):
+        pass
+
+    def kill(self, name, sig=signal.SIGKILL):
+        if name in self.child:
+            return super().kill(name, sig)
+        up = self.child["up"].pid
+        wanted = {"redis": "redis-server", "server": "pawl-server"}[name]
+
+        def found():
+            with open("/proc/%d/task/%d/children" % (up, up)) as f:
+                for pid in f.read().split():
+                    try:
+                        with open("/proc/%s/comm" % pid) as c:
+                            if c.read().strip() == wanted:
+                                os.kill(int(pid), sig)
+                                return True
+                    except OSError:
+                        pass
+            return False
+        wait_for(name + " under pawl up", 60, found)
+
+    def end(self):
+        self.child["up"].terminate()
+        self.child["up"].wait(60)
+        super().end()
+
+
 def finals(client):
     """What the system says at the end, as history.check() wants it."""
     final, cursor = {"runs": {}, "jobs": {}}, ""

@@ -6,7 +6,11 @@
 need python3 redis-server redis-cli
 export BUILD=$PAWL_BUILD
 python3 tests/chaos/test_history.py || fail "the checker"
-python3 tests/chaos/kill9.py "$FLOW_DIR/chaos" "${KILLS:-20}" "${RUNS:-3}" "${PROMPTS:-12}" "${SEED:-1}" || {
-	tail -n 5 -- "$FLOW_DIR"/chaos/*.log
-	fail "violations"
+kills() { # kills FOLDER [up]
+	python3 tests/chaos/kill9.py "$FLOW_DIR/$1" "${KILLS:-12}" "${RUNS:-2}" "${PROMPTS:-12}" "${SEED:-1}" ${2:+"$2"} || {
+		tail -n 5 -- "$FLOW_DIR/$1"/*.log
+		fail "violations, or too long a pause"
+	}
 }
+kills chaos
+kills supervised up # `pawl up` starts again what was killed
