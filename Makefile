@@ -189,6 +189,12 @@ $(BUILD)/tests/test_cuda_%: $(BUILD)/obj/tests/unit/test_cuda_%.c.o $(BUILD)/tes
                   $(call LIB,worker kernels migrations queue store base) $(BUILD)/libcuemu.a
 	$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ $(LIBS_queue) $(LIBS_store) $(LIBS_base) -lstdc++ -lm
 .SECONDARY:
+# The driver's library of figures, as tests want it; one with everything, one of an old driver.
+NVML_FAKE := $(BUILD)/tests/nvml/libnvidia-ml.so.1 $(BUILD)/tests/nvml/old/libnvidia-ml.so.1
+$(NVML_FAKE): tests/nvml/fake.c Makefile
+	@mkdir -p $(dir $@)
+	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -g -fPIC -shared $(if $(findstring /old/,$@),-DNVML_FAKE_OLD) -o $@ $<
+$(BUILD)/tests/test_gpu_guard $(BUILD)/tests/test_gpu_watch: | $(NVML_FAKE)
 
 .PHONY: unit-built
 unit-built: $(UNIT_BIN)

@@ -209,11 +209,15 @@ enum rc queue_worker_register(struct queue *q, const char *worker, const json_t 
 /* A worker without a job says it lives; RC_NOTFOUND when unknown (register again). */
 enum rc queue_worker_beat(struct queue *q, const char *worker, enum queue_action *action,
 			  struct err *e);
+/* What the driver says of its GPUs (an array, kept as it is) and why it can do no work, "" while it can:
+ * until it says otherwise it is given no job. */
+enum rc queue_worker_status(struct queue *q, const char *worker, const json_t *gpus, const char *unhealthy,
+			    struct err *e);
 enum rc queue_worker_drain(struct queue *q, const char *worker, struct err *e);
 enum rc queue_worker_take(struct queue *q, const char *worker, struct err *e); /* ends a drain */
 enum rc queue_worker_gone(struct queue *q, const char *worker, struct err *e);
-/* Array of {"id","name","state":"idle|busy|draining|lost|gone","job"|null,"last_beat_ms","started_ms",
- * "jobs_done","preemptions","info":{…}}. */
+/* Array of {"id","name","state":"idle|busy|draining|unhealthy|lost|gone","job"|null,"last_beat_ms",
+ * "started_ms","jobs_done","preemptions","info":{…},"gpus":[…]|null,"unhealthy"|null}. */
 enum rc queue_workers(struct queue *q, json_t **out, struct err *e);
 
 /* --- quotas: limits of one owner's runs together; 0 = none ---------------------------------------*/

@@ -42,6 +42,18 @@ enum rc queue_worker_beat(struct queue *q, const char *worker, enum queue_action
 	return rc;
 }
 
+enum rc queue_worker_status(struct queue *q, const char *worker, const json_t *gpus, const char *unhealthy,
+			    struct err *e)
+{
+	struct redis_cmd c = REDIS_CMD_INIT;
+
+	call_begin(&c, "worker_status");
+	redis_cmd_add(&c, worker);
+	cmd_json(&c, gpus);
+	redis_cmd_add(&c, unhealthy);
+	return call_end(q, &c, NULL, e);
+}
+
 enum rc queue_worker_drain(struct queue *q, const char *worker, struct err *e)
 {
 	return call_words(q, "worker_set", (const char *[]){worker, "drain", NULL}, NULL, e);
@@ -63,6 +75,8 @@ static const char *worker_state(const struct redis_reply *h, const char *job)
 		return "gone";
 	if (hash_i64(h, "lost", 0))
 		return "lost";
+	if (*hash_get(h, "ill", ""))
+		return "unhealthy";
 	if (hash_i64(h, "drain", 0))
 		return "draining";
 	return job[0] ? "busy" : "idle";
@@ -72,12 +86,13 @@ static json_t *worker_json(const char *id, const struct redis_reply *h, const st
 {
 	const char *job = reply_text(reply_at(jobs, 0));
 
-	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:I, s:o}", "id", id, "name",
+	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o}", "id", id, "name",
 			 hash_get(h, "name", ""), "state", worker_state(h, job), "job",
 			 json_text_or_null(job), "last_beat_ms", json_ms_or_null(hash_i64(h, "lb", 0)),
 			 "started_ms", json_ms_or_null(hash_i64(h, "started", 0)), "jobs_done",
 			 (json_int_t)hash_i64(h, "done", 0), "preemptions",
-			 (json_int_t)hash_i64(h, "pre", 0), "info", hash_json(h, "info"));
+			 (json_int_t)hash_i64(h, "pre", 0), "info", hash_json(h, "info"), "gpus",
+			 hash_json(h, "gpus"), "unhealthy", json_text_or_null(hash_get(h, "ill", "")));
 }
 
 static enum rc workers_page(struct queue *q, const struct redis_reply *ids, size_t at, size_t n,

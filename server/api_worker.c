@@ -348,6 +348,65 @@ void api_work_claim(struct req *r)
 	json_decref(body);
 }
 
+/* --- status of its GPUs -------------------------------------------------------------------- */
+
+#define GPUS_MAX 64
+#define UNHEALTHY_MAX 300
+
+static enum rc gpu_check(const json_t *gpu, size_t i, struct err *e)
+{
+	static const char *const known[] = {"device",	    "name",	   "load",
+					    "memory_load",  "memory_mib",  "memory_total_mib",
+					    "temperature",  "power",	   "ecc_errors",
+					    "xid",	    NULL};
+	const char *name = "";
+	int64_t device;
+	double v = 0;
+	enum rc rc = json_is_object(gpu) ? jx_only(gpu, known, e)
+					 : err_set(e, RC_INVALID, "expected an object");
+
+	if (!rc)
+		rc = jx_i64(gpu, "device", 0, 1 << 20, &device, e);
+	if (!rc)
+		rc = jx_opt_str(gpu, "name", &name, e);
+	if (!rc && strlen(name) > 128)
+		rc = err_set(e, RC_INVALID, "name of %zu bytes: expected at most 128", strlen(name));
+	for (int k = 2; !rc && known[k]; k++)
+		rc = jx_opt_f64(gpu, known[k], -1e6, 1e15, &v, e);
+	if (rc)
+		err_wrap(e, "gpus[%zu]", i);
+	return rc;
+}
+
+/* Both are absent in beats of workers without GPUs, and of those that came before them. */
+static enum rc status_check(const json_t *body, struct err *e)
+{
+	const json_t *gpus = json_object_get(body, "gpus"), *gpu;
+	const char *why = "";
+	enum rc rc = jx_opt_str(body, "unhealthy", &why, e);
+	size_t i;
+
+	if (!rc && strlen(why) > UNHEALTHY_MAX)
+		rc = err_set(e, RC_INVALID, "unhealthy: %zu bytes, expected at most %d", strlen(why),
+			     UNHEALTHY_MAX);
+	if (!rc && gpus && (!json_is_array(gpus) || json_array_size(gpus) > GPUS_MAX))
+		rc = err_set(e, RC_INVALID, "gpus: expected a list of at most %d", GPUS_MAX);
+	json_array_foreach(gpus, i, gpu)
+		if (!rc)
+			rc = gpu_check(gpu, i, e);
+	return rc;
+}
+
+static enum rc status_keep(struct server *s, const json_t *body, struct err *e)
+{
+	const json_t *gpus = json_object_get(body, "gpus");
+
+	if (!gpus)
+		return RC_OK;
+	return queue_worker_status(s->queue, jx_get_str(body, "worker", ""), gpus,
+				   jx_get_str(body, "unhealthy", ""), e);
+}
+
 /* --- beat ---------------------------------------------------------------------------------- */
 
 /* job and token of the body; answers 400 when they are not there. */
@@ -412,6 +471,8 @@ static void beat_idle(struct req *r, const json_t *body)
 	struct err e = {0};
 	enum rc rc = queue_worker_beat(r->srv->queue, jx_get_str(body, "worker", ""), &action, &e);
 
+	if (!rc)
+		rc = status_keep(r->srv, body, &e);
 	if (rc == RC_NOTFOUND)
 		reply_problem(r, 404, "unknown-worker",
 			      "this worker is not known here; register first");
@@ -430,15 +491,20 @@ void api_work_beat(struct req *r)
 
 	if (!body)
 		return;
-	if (!json_is_string(json_object_get(body, "job"))) {
+	if (status_check(body, &e)) {
+		reply_err(r, &e);
+	} else if (!json_is_string(json_object_get(body, "job"))) {
 		beat_idle(r, body);
 	} else if (lease_args(r, body, &job, &token)) {
 		beat = json_copy(body);
 		json_object_del(beat, "worker");
 		json_object_del(beat, "job");
 		json_object_del(beat, "token");
+		json_object_del(beat, "gpus");
+		json_object_del(beat, "unhealthy");
 		if (checkpoint_check(r->srv, body, job, &e) ||
-		    queue_beat(r->srv->queue, job, token, beat, &action, &e))
+		    queue_beat(r->srv->queue, job, token, beat, &action, &e) ||
+		    status_keep(r->srv, body, &e))
 			answer_lease_err(r, &e, job);
 		else
 			answer_action(r, action);

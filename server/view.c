@@ -305,7 +305,7 @@ json_t *view_attempt(const json_t *a, const json_t *job, int64_t log_size)
 json_t *view_worker(const json_t *w)
 {
 	static const char *const names[] = {"id",	 "name",	"state", "job",
-					    "jobs_done", "preemptions", NULL};
+					    "jobs_done", "preemptions", "gpus",	 "unhealthy", NULL};
 	static const char *const info_names[] = {
 		"engine",	"code",	  "host",	    "pid",    "threads",
 		"memory_bytes", "labels", "price_per_hour", "stages", "pools", NULL};

@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "base/version.h"
 #include "store/store.h"
+#include "worker/gpu_guard.h"
 #include "worker/notice.h"
 #include "worker/stage.h"
 
@@ -25,6 +26,8 @@
 #include <unistd.h>
 
 #define CLAIM_WAIT_S 4 /* A SIGTERM while idle waits no longer than this. */
+#define GPU_LOOK_MS 1000
+#define GPU_SILENT_MS 60000
 
 static struct agent agent; /* One per process; the signal handler needs it. */
 
@@ -273,6 +276,27 @@ static enum rc claim(struct agent *a, json_t **out, struct err *e)
 	return client_post(&a->client, "claim", body, (CLAIM_WAIT_S + 15) * 1000, out, e);
 }
 
+/* Takes a job and works on it; with a GPU that is not well it rests instead. */
+static enum rc work_once(struct agent *a, bool *worked, struct err *e)
+{
+	char why[GPU_WHY_MAX + 32];
+	json_t *job = NULL;
+	enum rc rc;
+
+	*worked = false;
+	if (!gpu_guard_well(a->guard, why, sizeof why)) {
+		rest(a, GPU_LOOK_MS);
+		return RC_OK;
+	}
+	rc = claim(a, &job, e);
+	if (rc == RC_OK && job) {
+		attempt_run(a, job);
+		*worked = true;
+	}
+	json_decref(job);
+	return rc;
+}
+
 static bool idle_too_long(const struct agent *a, int64_t since)
 {
 	return a->idle_exit_ms > 0 && clk_mono_ms() - since > a->idle_exit_ms;
@@ -286,16 +310,13 @@ static int work(struct agent *a)
 
 	while (!atomic_load(&a->leaving) && !atomic_load(&a->last_job) && !idle_too_long(a, idle_since)) {
 		struct err e = {0};
-		json_t *job = NULL;
-		bool known = a->id[0] && !a->lost_identity;
-		enum rc rc = known ? claim(a, &job, &e) : introduce(a, &e);
+		bool known = a->id[0] && !a->lost_identity, worked = false;
+		enum rc rc = known ? work_once(a, &worked, &e) : introduce(a, &e);
 
 		if (rc == RC_OK) {
 			failures = 0;
-			if (job) {
-				attempt_run(a, job);
+			if (worked)
 				idle_since = clk_mono_ms();
-			}
 		} else if ((rc == RC_DENIED || rc == RC_INVALID) && !a->id[0]) {
 			log_error("agent", "refused", "reason=%s", e.text);
 			return 77;
@@ -305,15 +326,13 @@ static int work(struct agent *a)
 				log_warn("agent", "server_away", "reason=%s", e.text);
 			rest(a, client_backoff_ms(failures));
 		}
-		json_decref(job);
 	}
 	return 0;
 }
 
-static void start_threads(struct agent *a, pthread_t threads[2])
+static void init_locks(struct agent *a)
 {
 	pthread_condattr_t attr;
-	sigset_t all, old;
 
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -322,6 +341,12 @@ static void start_threads(struct agent *a, pthread_t threads[2])
 	pthread_cond_init(&a->ship_cond, &attr);
 	pthread_cond_init(&a->done_cond, &attr);
 	pthread_condattr_destroy(&attr);
+}
+
+static void start_threads(struct agent *a, pthread_t threads[2])
+{
+	sigset_t all, old;
+
 	sigfillset(&all); /* Signals are the main thread's. */
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	if (pthread_create(&threads[0], NULL, beat_thread, a) != 0 ||
@@ -374,6 +399,32 @@ static void watch_cloud(struct agent *a, const struct conf *c)
 	notice_watch(&n);
 }
 
+/* What is at hand is given back, and the server hears at once. */
+static void on_ill_gpu(void *ctx)
+{
+	struct agent *a = ctx;
+
+	pthread_mutex_lock(&a->lock);
+	agent_wish(a, WISH_PREEMPT);
+	a->fresh = true;
+	pthread_cond_signal(&a->beat_cond);
+	pthread_mutex_unlock(&a->lock);
+	agent_wake(a);
+}
+
+/* Of a worker that computes on its CPU only where somebody named the library. */
+static void watch_gpus(struct agent *a, const struct conf *c)
+{
+	struct gpu_guard_opts o = {(int)conf_i64(c, "worker.device"), GPU_LOOK_MS, GPU_SILENT_MS,
+				   on_ill_gpu, a};
+	struct err e;
+
+	if (!str_starts(stage_engine_name(), "cuda") && !*conf_str(c, "worker.nvml"))
+		return;
+	if (gpu_guard_start(&o, &a->guard, &e) != RC_OK)
+		log_warn("agent", "gpu_not_watched", "reason=%s", e.text);
+}
+
 int agent_main(const struct conf *c)
 {
 	struct sigaction sa = {.sa_handler = on_term};
@@ -392,10 +443,13 @@ int agent_main(const struct conf *c)
 	sigaction(SIGINT, &sa, NULL);
 	log_info("agent", "start", "server=%s work=%s engine=%s", a->client.url, a->work,
 		 stage_engine_name());
+	init_locks(a);
+	watch_gpus(a, c);
 	start_threads(a, threads);
 	watch_cloud(a, c);
 	int code = work(a);
 	stop_threads(a, threads);
+	gpu_guard_stop(a->guard);
 	log_info("agent", "stop", "worker=%s code=%d", a->id, code);
 	store_close(a->store);
 	store_close(a->local);

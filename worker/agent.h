@@ -1,7 +1,8 @@
 /* The agent: one process per worker, without the engine. It takes jobs, lends each to an executor
  * child, and speaks for it. Three threads share `struct agent` under its lock:
  *
- *   main    claims, prepares the job's folder, watches the executor, ends the attempt
+ *   main    claims, prepares the job's folder, watches the executor, ends the attempt; with a GPU that
+ *           is not well it claims nothing
  *   beat    says "still here" and carries progress, curves and the checkpoint pointer
  *   ship    publishes checkpoints, sends the log
  *
@@ -31,6 +32,7 @@
 
 struct store;
 struct conf;
+struct gpu_guard;
 
 /* What the server, or the operator of this machine, wants of the job at hand. In rising order:
  * a later wish replaces an earlier one, never the reverse. */
@@ -49,6 +51,7 @@ struct agent {
 	int wake_fd;          /* eventfd: main has something to look at */
 	_Atomic bool leaving; /* SIGTERM or drained: take nothing more */
 	_Atomic bool last_job; /* a rebalance was recommended: leave after the job at hand */
+	struct gpu_guard *guard; /* owned; NULL without GPUs or without a word of them */
 
 	/* from registration */
 	char id[64];

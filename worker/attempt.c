@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "worker/executor.h"
+#include "worker/gpu_guard.h"
 #include "worker/stage.h"
 
 #include "base/version.h"
@@ -38,6 +39,7 @@
 #define LEAVING_MS 15000            /* to hand a job back when the server does not answer */
 #define POINTS_MAX 20000
 #define TAIL_BYTES 700 /* of the log, quoted when the executor crashes */
+#define GPU_ASK_MS 3000 /* for what the driver knows of a failure */
 
 struct attempt {
 	struct agent *a;
@@ -430,13 +432,25 @@ static enum rc say(struct attempt *t, const char *what, json_t *body, struct err
 	return rc;
 }
 
+/* What went wrong, and what the driver says of the GPU it went wrong on. */
+static json_t *reason_text(struct attempt *t, const char *kind, const char *reason)
+{
+	char why[GPU_WHY_MAX + 32];
+
+	if (strcmp(kind, "retry") == 0)
+		gpu_guard_look(t->a->guard, GPU_ASK_MS);
+	if (gpu_guard_well(t->a->guard, why, sizeof why) || strcmp(kind, "fatal") == 0)
+		return json_string(reason);
+	return json_sprintf("%s (%s)", reason, why);
+}
+
 static void fail(struct attempt *t, const char *kind, const char *reason, int exit_code, int sig)
 {
 	json_t *body = ending(t->a);
 	struct err e;
 
 	json_object_set_new(body, "kind", json_string(kind));
-	json_object_set_new(body, "reason", json_string(reason));
+	json_object_set_new(body, "reason", reason_text(t, kind, reason));
 	if (exit_code >= 0)
 		json_object_set_new(body, "exit_code", json_integer(exit_code));
 	if (sig > 0)
@@ -616,6 +630,7 @@ static bool take(struct agent *a, const json_t *claim)
 {
 	const json_t *job = json_object_get(claim, "job");
 	const char *id = jx_get_str(job, "id", "");
+	char why[GPU_WHY_MAX + 32];
 
 	if (!id_valid(id)) {
 		log_error("agent", "odd_claim", "id=%s", id);
@@ -626,7 +641,8 @@ static bool take(struct agent *a, const json_t *claim)
 	str_copy(a->token, sizeof a->token, jx_get_str(claim, "token", ""));
 	a->attempt = jx_get_i64(claim, "attempt", 1);
 	a->lease_ms = jx_get_i64(claim, "lease_ms", a->lease_ms);
-	a->wish = atomic_load(&a->leaving) ? WISH_PREEMPT : WISH_NONE;
+	bool away = atomic_load(&a->leaving) || !gpu_guard_well(a->guard, why, sizeof why);
+	a->wish = away ? WISH_PREEMPT : WISH_NONE;
 	a->checkpoint_wanted = a->log_closed = a->fresh = false;
 	a->done = a->total = a->log_size = a->log_sent = 0;
 	a->n_published = 0;
@@ -655,6 +671,13 @@ static void leave(struct agent *a)
 	(void)fs_remove_tree(dir, NULL);
 }
 
+static int ranks_asked(const json_t *job)
+{
+	const json_t *spec = json_object_get(job, "spec");
+
+	return (int)jx_get_i64(json_object_get(spec, "engine"), "ranks", 1);
+}
+
 void attempt_run(struct agent *a, const json_t *claim)
 {
 	struct attempt t = {.a = a, .job = json_object_get(claim, "job"), .report_fd = -1,
@@ -663,6 +686,7 @@ void attempt_run(struct agent *a, const json_t *claim)
 
 	if (!take(a, claim))
 		return;
+	gpu_guard_widen(a->guard, ranks_asked(t.job));
 	log_info("agent", "claim", "job=%s attempt=%lld resume=%d", a->job, (long long)a->attempt,
 		 json_is_object(json_object_get(t.job, "resume")));
 	enum rc rc = prepare(&t, &e);

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/sha256.h"
 #include "base/str.h"
+#include "worker/gpu_guard.h"
 
 #include <string.h>
 #include <time.h>
@@ -46,6 +47,7 @@ static json_t *make_body(const struct agent *a)
 {
 	json_t *body = json_pack("{s:s}", "worker", a->id);
 
+	gpu_guard_tell(a->guard, body);
 	if (!a->job[0])
 		return body;
 	json_object_set_new(body, "job", json_string(a->job));

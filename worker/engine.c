@@ -105,12 +105,14 @@ void engine_watch(struct engine *g, json_t *values)
 	gpu_watch_add(g->watch, values);
 }
 
-void engine_settings(const char *kernels, int device)
+void engine_settings(const char *kernels, int device, const char *nvml)
 {
 	char number[16];
 
 	if (*kernels)
 		(void)setenv("PAWL_KERNELS", kernels, 1);
+	if (*nvml)
+		(void)setenv("PAWL_NVML", nvml, 1);
 	str_fmt(number, sizeof number, "%d", device);
 	if (device > 0)
 		(void)setenv("PAWL_DEVICE", number, 1);

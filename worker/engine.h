@@ -34,5 +34,5 @@ void engine_watch(struct engine *g, json_t *values);
 /* The table that would be chosen for `format`; never opens a device. RC_NOTFOUND says why a GPU that
  * was asked for is not there. */
 enum rc engine_table(enum kern_format format, const struct kern **k, struct err *e);
-/* Makes settings of the command line those of this process and its children. */
-void engine_settings(const char *kernels, int device);
+/* Makes settings of the command line those of this process and its children; "" keeps the environment's. */
+void engine_settings(const char *kernels, int device, const char *nvml);

@@ -1,12 +1,16 @@
-/* What the driver says of a GPU while a job computes: load, memory, temperature, power, memory errors
- * (ECC) and the driver's own errors (XID). NVML is loaded when the program runs; without it there is
- * nothing to say. Knows nothing of jobs.
+/* What the driver says of one GPU: load, memory, temperature, power, memory errors (ECC) and the driver's
+ * own errors (XID), and whether work may go on there. NVML is loaded when the program runs (PAWL_NVML,
+ * setting worker.nvml, names the library where the loader does not find it); without it there is nothing
+ * to say. A call may take as long as the driver takes, which is for ever with some broken GPUs. Knows
+ * nothing of jobs.
  */
 #pragma once
 
 #include "base/err.h"
 
 #include <jansson.h>
+
+#define GPU_WHY_MAX 160
 
 struct gpu_watch;
 
@@ -17,8 +21,23 @@ enum rc gpu_watch_open(int device, void *(*find)(const char *name), struct gpu_w
 		       struct err *e);
 void gpu_watch_close(struct gpu_watch *w); /* NULL is allowed */
 
-/* Adds "gpu/load" and "gpu/memory_load" (shares), "gpu/memory_mib", "gpu/temperature" (degrees
- * Celsius), "gpu/power" (watts), "gpu/ecc_errors" (uncorrected since the driver started) and, once
- * one happened, "gpu/xid" to a flat object, those that the device tells. An XID or a new memory error
- * is logged as an error, once. */
+/* What can be told now; NAN what this device, driver or moment does not tell. */
+struct gpu_look {
+	double load, memory_load;	     /* shares */
+	double memory_mib, memory_total_mib; /* taken, and of all */
+	double temperature;		     /* degrees Celsius */
+	double power;			     /* watts */
+	double ecc_errors;		     /* uncorrected since the driver started */
+	double xid;			     /* the last one; NAN before any */
+};
+/* An XID or a new memory error is logged as an error, once. */
+void gpu_watch_look(struct gpu_watch *w, struct gpu_look *out);
+const char *gpu_watch_name(const struct gpu_watch *w); /* "NVIDIA H200"; "" when it does not tell */
+/* Why no work may be done here, as of the last look; "" while all is well. It stays: the driver was
+ * opened before the error, and only a new start of the program says that somebody has seen to it. XIDs
+ * that programs bring about are none of these (13, 31, 43, 45, 68, 109). */
+const char *gpu_watch_why(const struct gpu_watch *w);
+
+/* Looks, and adds what was told to a flat object: "gpu/load", "gpu/memory_load", "gpu/memory_mib",
+ * "gpu/temperature", "gpu/power", "gpu/ecc_errors", "gpu/xid". */
 void gpu_watch_add(struct gpu_watch *w, json_t *values);

@@ -120,7 +120,8 @@ int main(int argc, char **argv)
 	if (conf_load(conf, &argc, argv, true, &e) != RC_OK)
 		die("%s", e.text);
 	log_init("pawl-worker", level_of(conf_str(conf, "log.level")), conf_bool(conf, "log.json"));
-	engine_settings(conf_str(conf, "worker.kernels"), (int)conf_i64(conf, "worker.device"));
+	engine_settings(conf_str(conf, "worker.kernels"), (int)conf_i64(conf, "worker.device"),
+			conf_str(conf, "worker.nvml"));
 	if (argc > 1)
 		name = argv[1];
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)

@@ -96,14 +96,14 @@ end
 
 -- worker nonce ttl queues -> brief(), or false when there is nothing for it
 local function grant(worker, nonce, ttl, queues, seen)
-	local w = redis.call('HMGET', P .. 'w:' .. worker, 'info', 'drain', 'gone', 'price')
+	local w = redis.call('HMGET', P .. 'w:' .. worker, 'info', 'drain', 'gone', 'price', 'ill')
 	if not w[1] or w[3] == '1' then
 		return fail('NOTFOUND', 'no worker ' .. worker .. ', register first')
 	end
 	if not seen then
 		worker_seen(worker)
 	end
-	local id = w[2] ~= '1' and pick(queues)
+	local id = w[2] ~= '1' and (w[5] or '') == '' and pick(queues)
 	return id and lease_to(job_load(id), worker, nonce, ttl, w[4])
 end
 

@@ -46,6 +46,21 @@ register('worker_beat', function(a)
 	return v[3] == '1' and 'drain' or 'continue'
 end)
 
+-- worker_status id gpus unhealthy -> 1: what the driver says of its GPUs (JSON), and why it takes no job, ''
+-- while it is well
+register('worker_status', function(a)
+	local w = P .. 'w:' .. a[2]
+	local v = redis.call('HMGET', w, 'info', 'gone', 'ill')
+	if not v[1] or v[2] == '1' then
+		return fail('NOTFOUND', 'no worker ' .. a[2] .. ', register first')
+	end
+	redis.call('HSET', w, 'gpus', a[3], 'ill', a[4])
+	if (v[3] or '') ~= a[4] then
+		worker_event(a[2], a[4] == '' and 'idle' or 'unhealthy')
+	end
+	return 1
+end)
+
 -- worker_set id drain|gone|take -> 1; take ends a drain
 register('worker_set', function(a)
 	if redis.call('EXISTS', P .. 'w:' .. a[2]) == 0 then

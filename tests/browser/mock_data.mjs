@@ -225,6 +225,10 @@ export function makeWorld({ empty = false, now = Date.now() } = {}) {
 	makeRun(world, { id: "r3xss1", name: XSS, seed: 9, iterations: 1, shards: 2, state: "failed", start: now - 0.3 * day, until: "1.judge.1.2" });
 	makeRun(world, { id: "r2c8d0", name: "first try", seed: 3, iterations: 1, shards: 2, state: "cancelled", start: now - 3 * day, until: "1.generate.0.0" });
 	world.workers = WORKERS.map((name, i) => ({ id: `w${i}`, name, state: i === 1 ? "lost" : "idle", job: null, last_beat_at: iso(now - (i === 1 ? 400e3 : 3e3)), started_at: iso(now - 7200e3), engine: i < 2 ? "cuda-sm90/1 NVIDIA H100 80GB HBM3" : "cpu-avx512/1", code: i === 2 ? "0.0.9" : "0.1.0", price_per_hour: i < 2 ? PRICE : null, host: `vm-${i}.example`, threads: 8, memory_bytes: 34e9, labels: i < 2 ? { zone: "eu-1a", spot: "true" } : {}, jobs_done: 41 - i * 9, preemptions: i < 2 ? 2 - i : 0 }));
+	for (const w of world.workers) Object.assign(w, { gpus: null, unhealthy: null });
+	const gpu = (device, more) => ({ device, name: "NVIDIA H100 80GB HBM3", load: 0.93, memory_load: 0.5, memory_mib: 61_400, memory_total_mib: 81_559, temperature: 71, power: 612, ecc_errors: 0, ...more });
+	world.workers[0].gpus = [gpu(0, {})];
+	world.workers.push({ ...world.workers[0], id: "w3", name: "spot-c3", state: "unhealthy", unhealthy: "GPU 1: XID 79, fell off the bus", gpus: [gpu(0, { load: 0 }), { device: 1, name: "NVIDIA H100 80GB HBM3", xid: 79 }] });
 	const running = world.runs[1].jobs.find((j) => j.state === "running");
 	world.workers[0].state = "busy";
 	world.workers[0].job = running.id;

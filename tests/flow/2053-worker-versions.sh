@@ -16,6 +16,8 @@ for version in '' '"protocol":1,' '"protocol":2,'; do
 	claim 0 || fail "nothing for a worker with ${version:-no version}"
 	post "$WORKER" /worker/beat "{\"worker\":\"$w\",\"job\":\"$job\",\"token\":\"$token\"}"
 	want 200 "beat with ${version:-no version}"
+	api GET /workers
+	is "$(js 'b["items"][-1]["gpus"], b["items"][-1]["unhealthy"]')" "(None, None)" "what a worker without GPUs says of them"
 	post "$WORKER" /worker/fail "{\"worker\":\"$w\",\"job\":\"$job\",\"token\":\"$token\",\"kind\":\"preempted\"}"
 	want 200 "fail with ${version:-no version}"
 done

@@ -114,6 +114,38 @@ void test_queue_reads__workers_come_and_go(void)
 	qf_close(&f);
 }
 
+/* What a worker says of its GPUs; while it says it can do no work it is given none. */
+void test_queue_reads__an_unhealthy_worker_gets_no_job(void)
+{
+	json_t *gpus = json_loads("[{\"device\":0,\"load\":0.5}]", 0, NULL), *list, *w;
+
+	qf_open(&f, true);
+	qf_run(&f, "ra", NULL);
+	qf_jobs(&f, "ra", "dpo.0 dpo.1");
+	CHECK_RC(queue_worker_status(f.q, "w", gpus, "", &e), RC_NOTFOUND);
+	qf_worker(&f, "w");
+	CHECK_RC(queue_workers(f.q, &list, &e), RC_OK);
+	w = json_array_get(list, 0);
+	CHECK(json_is_null(json_object_get(w, "gpus")) && json_is_null(json_object_get(w, "unhealthy")));
+	json_decref(list);
+	CHECK_RC(queue_worker_status(f.q, "w", gpus, "", &e), RC_OK);
+	CHECK(qf_claim(&f, "w", job, token));
+	CHECK_RC(queue_worker_status(f.q, "w", gpus, "GPU 0: XID 79", &e), RC_OK);
+	CHECK_RC(queue_workers(f.q, &list, &e), RC_OK);
+	w = json_array_get(list, 0);
+	CHECK_STR(jx_get_str(w, "state", ""), "unhealthy");
+	CHECK_STR(jx_get_str(w, "unhealthy", ""), "GPU 0: XID 79");
+	CHECK_STR(jx_get_str(w, "job", ""), job);
+	CHECK(json_equal(json_object_get(w, "gpus"), gpus));
+	json_decref(list);
+	CHECK_RC(queue_fail(f.q, job, token, QUEUE_FAIL_PREEMPTED, NULL, &e), RC_OK);
+	CHECK(!qf_claim(&f, "w", job, token));
+	CHECK_RC(queue_worker_status(f.q, "w", gpus, "", &e), RC_OK);
+	CHECK(qf_claim(&f, "w", job, token));
+	json_decref(gpus);
+	qf_close(&f);
+}
+
 void test_queue_reads__metrics_are_kept_by_step(void)
 {
 	json_t *beat =

@@ -131,6 +131,26 @@ export interface Dataset {
 	inputs?: Input[];
 }
 
+/** what the driver says of one GPU; a figure it does not tell is absent */
+export interface Gpu {
+	device: number;
+	name?: string;
+	/** share of time with work */
+	load?: number;
+	/** share of time that memory was read or written */
+	memory_load?: number;
+	memory_mib?: number;
+	memory_total_mib?: number;
+	/** degrees Celsius */
+	temperature?: number;
+	/** watts */
+	power?: number;
+	/** uncorrected memory errors since the driver started */
+	ecc_errors?: number;
+	/** the last error the driver reported since the worker started */
+	xid?: number;
+}
+
 export interface Input {
 	role: string;
 	job?: string;
@@ -439,7 +459,7 @@ export type Verdict = "agree" | "disagree" | "skip";
 export interface Worker {
 	id: string;
 	name: string;
-	state: "idle" | "busy" | "draining" | "lost" | "gone";
+	state: "idle" | "busy" | "draining" | "unhealthy" | "lost" | "gone";
 	job: string | null;
 	last_beat_at: string | null;
 	started_at: string | null;
@@ -456,4 +476,8 @@ export interface Worker {
 	preemptions: number;
 	/** kinds of jobs it takes beside those any worker may */
 	pools: string[] | null;
+	/** as of the last beat; null of workers that say nothing of GPUs */
+	gpus: Gpu[] | null;
+	/** why it is given no job */
+	unhealthy: string | null;
 }

@@ -1,7 +1,7 @@
 /** What the server sends (API v1): types made of its description, under the names the pages use. */
 import type { Attempt, Checkpoint as WireCheckpoint, Dataset as WireDataset, Input, Output } from "./schema";
 
-export type { AuditEntry, Job, Json, Metrics, Model as ModelInfo, Progress, Run, Stage as StageInfo, User, Worker } from "./schema";
+export type { AuditEntry, Gpu, Job, Json, Metrics, Model as ModelInfo, Progress, Run, Stage as StageInfo, User, Worker } from "./schema";
 
 export interface List<T> { items: T[]; next_cursor?: string | null }
 

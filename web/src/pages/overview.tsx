@@ -27,6 +27,7 @@ export function alarms(runs: Run[], workers: Worker[], now: number): Alarm[] {
 	const waiting = runs.some((r) => r.state === "active" && (r.stages ?? []).some((s) => (s.counts?.ready ?? 0) > 0));
 	if (!alive.length && waiting) out.push({ tone: "bad", href: "/workers", text: "Jobs are ready but no worker is connected" });
 	for (const w of workers) if (w.state === "lost" && now - (ms(w.last_beat_at) ?? 0) < 3_600_000) out.push({ tone: "warn", href: "/workers", text: `Worker ${w.name} has not been heard since ${fmtTime(w.last_beat_at)}` });
+	for (const w of alive) if (w.unhealthy) out.push({ tone: "bad", href: "/workers", text: `Worker ${w.name} takes no jobs: ${w.unhealthy}` });
 	for (const w of alive) if (w.state === "busy" && w.last_beat_at && now - (ms(w.last_beat_at) ?? now) > LOST_MS) out.push({ tone: "warn", href: "/workers", text: `Worker ${w.name} is silent` });
 	return out;
 }

@@ -3,11 +3,11 @@ import { Age, Command, Empty, ErrorCard, Skeleton, StateTag } from "../ui/bits";
 import { ask } from "../ui/dialog";
 import { say } from "../ui/toast";
 import { may, problemText, send, session } from "../lib/api";
-import { fmtBytes, fmtDuration, fmtInt, fmtMoney, fmtPct, fmtTime, ms, serverNow } from "../lib/fmt";
+import { fmtBytes, fmtDuration, fmtInt, fmtMoney, fmtTime, ms, serverNow } from "../lib/fmt";
 import { useQuery } from "../lib/query";
-import { seriesOf, splitJob } from "../lib/wire";
-import { eventJob } from "../live/client";
+import { splitJob } from "../lib/wire";
 import { jobName } from "./run_jobs";
+import { Gpus } from "./worker_gpus";
 import type { List, Worker } from "../lib/types";
 
 function labels(w: Worker): string {
@@ -17,27 +17,6 @@ function labels(w: Worker): string {
 	if (Array.isArray(l)) return l.join(", ");
 	return Object.entries(l).map(([k, v]) => `${k}=${v}`).join(", ");
 }
-
-const NEWEST = 60;
-
-/** What the driver says of the GPU comes with the metrics of the job at work. */
-function Gpu({ job }: { job: string }) {
-	const q = useQuery<unknown>(`/jobs/${encodeURIComponent(job)}/metrics?points=${NEWEST}`, { topics: ["run:" + job.split(".")[0]], on: (e) => e.type === "metric" && eventJob(e) === job, every: 15_000 });
-	const points = seriesOf(q.data, job)[0]?.points ?? {};
-	const last = (k: string): number | undefined => points["gpu/" + k]?.at(-1)?.[1];
-	const load = last("load");
-	if (load === undefined) return <span class="dim">{q.data === undefined ? "…" : "no GPU figures"}</span>;
-	const rest: [string | undefined, string][] = [[last("memory_mib") === undefined ? undefined : fmtBytes(last("memory_mib")! * 1048576), ""], [last("temperature")?.toFixed(0), "°C"], [last("power")?.toFixed(0), "W"]];
-	const path = points["gpu/load"]!.slice(-NEWEST).map(([, v], i, all) => `${i ? "L" : "M"}${((i * 100) / Math.max(1, all.length - 1)).toFixed(1)} ${(15 - 14 * Math.max(0, Math.min(1, v))).toFixed(1)}`).join("");
-	return (
-		<span class="gpu num">
-			<b>{fmtPct(load, 0)}</b> <svg viewBox="0 0 100 16" preserveAspectRatio="none" role="img" aria-label={`GPU load, last ${points["gpu/load"]!.length} values, now ${fmtPct(load, 0)}`}><path d={path} /></svg>
-			<span class={`small ${(last("temperature") ?? 0) >= HOT_C ? "warn" : "dim"}`}>{rest.filter(([v]) => v !== undefined).map(([v, unit]) => `${v} ${unit}`.trim()).join(" · ")}{last("xid") ? ` · XID ${last("xid")}` : ""}</span>
-		</span>
-	);
-}
-
-const HOT_C = 85;
 
 function Join() {
 	return (
@@ -83,6 +62,7 @@ export function Workers() {
 						<div class="tile"><span>Draining</span><b class="num">{n("draining")}</b></div>
 						<div class="tile"><span>Preemptions</span><b class="num">{fmtInt(list.reduce((t, w) => t + (w.preemptions ?? 0), 0))}</b></div>
 						{price > 0 && <div class="tile"><span>Price an hour</span><b class="num">{fmtMoney(price)}</b></div>}
+						{n("unhealthy") > 0 && <div class="tile"><span>Unhealthy</span><b class="num bad">{n("unhealthy")}</b></div>}
 						<div class="tile"><span>Lost</span><b class={`num ${n("lost") ? "bad" : ""}`}>{n("lost")}</b></div>
 					</div>
 					<div class="card table-scroll" tabIndex={0} role="region" aria-label="Workers">
@@ -92,10 +72,10 @@ export function Workers() {
 								{list.map((w) => (
 									<tr key={w.id} data-row>
 										<td data-label="Worker"><b tabIndex={-1}>{w.name || w.id}</b><br /><span class="dim small">{[w.host, labels(w)].filter(Boolean).join(" · ")}</span></td>
-										<td data-label="State"><StateTag state={w.state} /></td>
+										<td data-label="State"><StateTag state={w.state} />{w.unhealthy && <><br /><span class="small bad">{w.unhealthy}</span></>}</td>
 										<td data-label="Job">{w.job ? <a href={`/jobs/${encodeURIComponent(w.job)}`}>{jobName(splitJob(w.job))}</a> : <span class="dim">–</span>}</td>
 										<td data-label="Engine"><span class="num">{w.engine ?? "–"}</span><br /><span class="dim small num">{[w.threads ? `${w.threads} threads` : "", w.memory_bytes ? fmtBytes(w.memory_bytes) : "", w.price_per_hour ? `${fmtMoney(w.price_per_hour)} an hour` : ""].filter(Boolean).join(" · ")} <span class={old(w) ? "warn" : ""} title={old(w) ? `The server is ${s && s.version}` : undefined}>{old(w) ? "▲ " : ""}{w.code}</span></span></td>
-										<td data-label="GPU">{w.job && w.state !== "lost" ? <Gpu key={w.job} job={w.job} /> : <span class="dim">–</span>}</td>
+										<td data-label="GPU"><Gpus key={w.job} worker={w} /></td>
 										<td data-label="Done" class="r num">{fmtInt(w.jobs_done ?? 0)}</td>
 										<td data-label="Preempted" class="r num">{fmtInt(w.preemptions ?? 0)}</td>
 										<td data-label="Last heard" class="num nowrap"><Age t={w.last_beat_at} /></td>
