@@ -341,11 +341,55 @@ static enum rc download(struct cli *c, const char *digest, const char *part, str
 	return rc;
 }
 
+/* An archive to `file`, durably. */
+static enum rc get_archive(struct cli *c, const char *digest, const char *file, struct err *e)
+{
+	char part[PATH_MAX];
+
+	str_fmt(part, sizeof(part), "%.4080s.part", file);
+	enum rc rc = download(c, digest, part, e);
+	return rc ? rc : fs_commit(part, file, e);
+}
+
+/* It and its volumes; their number, and the size of all. What is there of them from before is not asked for
+ * again. */
+static enum rc get_all(struct cli *c, const char *digest, const char *file, size_t *volumes,
+		       int64_t *size, struct err *e)
+{
+	char path[PATH_MAX], got[SHA256_HEX_SIZE];
+	json_t *list = NULL;
+	const json_t *v;
+	size_t i;
+	enum rc rc = get_archive(c, digest, file, e);
+
+	if (!rc)
+		rc = artifact_volumes(file, &list, e);
+	*volumes = json_array_size(list);
+	*size = rc ? 0 : fs_size(file);
+	json_array_foreach(list, i, v)
+	{
+		const char *hex = jx_get_str(v, "digest", "");
+
+		*size += jx_get_i64(v, "size", 0);
+		if (!rc)
+			rc = artifact_volume_path(file, i, path, sizeof(path), e);
+		if (rc || (!fs_sha256(path, got, NULL, NULL) && !strcmp(got, hex)))
+			continue;
+		if (!c->quiet)
+			fprintf(stderr, "volume %zu of %zu\n", i + 1, *volumes);
+		rc = get_archive(c, hex, path, e);
+	}
+	json_decref(list);
+	return rc;
+}
+
 int cmd_ckpt_get(struct cli *c, int argc, char **argv)
 {
 	const char *out = NULL, *unpack = NULL;
 	const struct opt opts[] = {{"--output|-o", OPT_VALUE, &out}, {"--unpack", OPT_VALUE, &unpack}};
-	char digest[SHA256_HEX_SIZE], file[PATH_MAX], part[PATH_MAX];
+	char digest[SHA256_HEX_SIZE], file[PATH_MAX];
+	size_t volumes = 0;
+	int64_t size = 0;
 	struct err e;
 	int code = opt_parse(opts, 2, &argc, argv, 1, 1);
 
@@ -359,18 +403,16 @@ int cmd_ckpt_get(struct cli *c, int argc, char **argv)
 		str_fmt(file, sizeof(file), "%.4000s", out);
 	else
 		str_fmt(file, sizeof(file), "%s.tar", digest);
-	str_fmt(part, sizeof(part), "%.4080s.part", file);
-	rc = download(c, digest, part, &e);
-	if (!rc)
-		rc = fs_commit(part, file, &e);
+	rc = get_all(c, digest, file, &volumes, &size, &e);
 	if (!rc && unpack)
 		rc = artifact_unpack_file(file, digest, unpack, &e);
 	if (!rc && unpack && !out)
-		unlink(file);
+		artifact_remove(file, volumes);
 	if (rc)
 		return fail(&e);
 	if (c->json)
-		printf("{\"digest\":\"%s\",\"size_bytes\":%lld}\n", digest, (long long)fs_size(file));
+		printf("{\"digest\":\"%s\",\"size_bytes\":%lld,\"volumes\":%zu}\n", digest,
+		       (long long)size, volumes);
 	else
 		puts(unpack ? unpack : file);
 	return EXIT_DONE;

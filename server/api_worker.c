@@ -18,6 +18,7 @@
 #include "server/logs.h"
 #include "server/reply.h"
 #include "server/server.h"
+#include "server/volumes.h"
 #include "store/store.h"
 
 #include <ctype.h>
@@ -192,8 +193,7 @@ static bool outputs_present(struct server *s, const json_t *manifest)
 	const json_t *outs = json_object_get(manifest, "outputs"), *out;
 	size_t i;
 
-	json_array_foreach(outs, i, out) if (store_has(s->store, jx_get_str(out, "digest", ""),
-						       NULL, NULL)) return false;
+	json_array_foreach(outs, i, out) if (volumes_check(s, out, NULL)) return false;
 	return json_array_size(outs) > 0;
 }
 
@@ -442,20 +442,21 @@ static void answer_lease_err(struct req *r, const struct err *e, const char *job
 static enum rc checkpoint_check(struct server *s, const json_t *body, const char *job,
 				struct err *e)
 {
-	const json_t *ckpt = json_object_get(body, "checkpoint"), *v;
+	const json_t *ckpt = json_object_get(body, "checkpoint");
+	json_t *v;
 	json_t *outputs = json_object_get(ckpt, "outputs");
 	const char *role;
 
 	json_object_foreach(outputs, role, v)
 	{
-		const char *digest =
-			json_is_string(v) ? json_string_value(v) : jx_get_str(v, "digest", "");
+		json_t *out = json_is_string(v) ? json_pack("{s:O}", "digest", v) : json_incref(v);
+		struct err why = {0};
+		enum rc rc = volumes_check(s, out, &why);
 
-		if (!sha256_hex_valid(digest) || store_has(s->store, digest, NULL, NULL))
-			return err_set(
-				e, RC_CONFLICT,
-				"checkpoint of %s: output \"%s\" (%.64s) is not in the store", job,
-				role, digest);
+		json_decref(out);
+		if (rc)
+			return err_set(e, RC_CONFLICT, "checkpoint of %s: output \"%s\": %s", job,
+				       role, why.text);
 	}
 	return RC_OK;
 }
@@ -540,10 +541,11 @@ static enum rc outputs_check(struct server *s, const json_t *outputs, struct err
 					   0) return err_set(e, RC_INVALID,
 							     "outputs[%zu]: role \"%s\" twice", i,
 							     role);
-		if (store_has(s->store, digest, NULL, NULL))
-			return err_set(e, RC_CONFLICT,
-				       "outputs[%zu]: \"%s\" (%s) is not in the store", i, role,
-				       digest);
+		enum rc rc = volumes_check(s, out, e);
+		if (rc) {
+			err_wrap(e, "outputs[%zu] \"%s\"", i, role);
+			return rc;
+		}
 	}
 	return RC_OK;
 }

@@ -39,6 +39,8 @@ static enum rc from_archive(struct server *s, const char *digest, json_t **entry
 		return rc;
 	*entry = json_pack("{s:s, s:I, s:s, s:O?}", "digest", digest, "size",
 			   (json_int_t)a->size_bytes, "kind", a->kind, "meta", a->meta);
+	if (a->n_volumes)
+		json_object_set(*entry, "volumes", json_object_get(a->manifest, "volumes"));
 	artifact_close(a);
 	return RC_OK;
 }

@@ -46,7 +46,8 @@ enum rc listing_runs(struct server *s, const char *run,
 
 static json_t *common(const json_t *output, const json_t *job)
 {
-	return json_pack(
+	json_t *volumes = json_object_get(output, "volumes");
+	json_t *v = json_pack(
 		"{s:O?, s:O?, s:O?, s:O?, s:O?, s:O?, s:O?, s:O?, s:O?, s:o}", "digest",
 		json_object_get(output, "digest"), "run", json_object_get(job, "run"), "iter",
 		json_object_get(job, "iter"), "stage", json_object_get(job, "stage"), "job",
@@ -54,6 +55,10 @@ static json_t *common(const json_t *output, const json_t *job)
 		json_object_get(output, "kind"), "size_bytes", json_object_get(output, "size"),
 		"meta", json_object_get(output, "meta"), "created_at",
 		json_time(jx_get_i64(job, "ended_ms", jx_get_i64(job, "last_beat_ms", 0))));
+
+	if (volumes)
+		json_object_set(v, "volumes", volumes);
+	return v;
 }
 
 json_t *listing_dataset(const json_t *output, const json_t *job)

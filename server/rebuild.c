@@ -15,6 +15,7 @@
 #include "server/reconcile.h"
 #include "server/retention.h"
 #include "server/server.h"
+#include "server/volumes.h"
 #include "store/store.h"
 
 #include <stdlib.h>
@@ -60,9 +61,8 @@ static bool outputs_present(struct server *s, const json_t *manifest)
 
 	json_array_foreach(json_object_get(manifest, "outputs"), i, out)
 	{
-		const char *digest = jx_get_str(out, "digest", "");
-
-		if (store_has(s->store, digest, NULL, NULL) && !json_object_get(gone, digest))
+		if (!json_object_get(gone, jx_get_str(out, "digest", "")) &&
+		    volumes_check(s, out, NULL))
 			all = false;
 	}
 	json_decref(gone);

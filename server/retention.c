@@ -7,6 +7,7 @@
 #include "queue/states.h"
 #include "server/server.h"
 #include "server/view.h"
+#include "server/volumes.h"
 #include "store/gc.h"
 #include "store/store.h"
 
@@ -96,6 +97,35 @@ static void add_inner(const json_t *job, const json_t *kept, json_t *gone)
 	}
 }
 
+/* Volumes go with the outputs that go, unless one of the run that stays has them as well. */
+static void add_volumes(const json_t *jobs, json_t *gone)
+{
+	json_t *held = json_object(), *going = json_object(), *job, *out, *v;
+	const char *role, *digest;
+	size_t i, k;
+
+	json_array_foreach(jobs, i, job)
+	{
+		json_t *note = json_pack("{s:O?, s:s}", "job", json_object_get(job, "id"), "kind",
+					 "volume");
+
+		json_array_foreach(json_object_get(job, "outputs"), k, out) volumes_add(
+			out,
+			json_object_get(gone, jx_get_str(out, "digest", "")) ? going : held, note);
+		json_object_foreach(json_object_get(json_object_get(job, "checkpoint"), "outputs"),
+				    role, out)
+			volumes_add(out,
+				    json_object_get(gone, jx_get_str(out, "digest", "")) ? going
+											 : held,
+				    note);
+		json_decref(note);
+	}
+	json_object_foreach(going, digest, v) if (!json_object_get(held, digest))
+		json_object_set(gone, digest, v);
+	json_decref(held);
+	json_decref(going);
+}
+
 json_t *retention_pick(const struct retention *p, const json_t *run, const json_t *jobs)
 {
 	const char *id = jx_get_str(run, "id", "");
@@ -124,6 +154,7 @@ json_t *retention_pick(const struct retention *p, const json_t *run, const json_
 						      json_object_get(out, "size")));
 		add_inner(job, kept, gone);
 	}
+	add_volumes(jobs, gone);
 	json_decref(models);
 	json_decref(kept);
 	return gone;

@@ -55,12 +55,17 @@ enum rc artifact_add_fed(struct artifact_writer *w, const char *member, int64_t 
 /* Every regular file of a folder, in the order a checkpoint wants: config.json,
  * generation_config.json, other names sorted, weights last. */
 enum rc artifact_add_dir(struct artifact_writer *w, const char *dir, struct err *e);
+/* The same, and files of `apart` bytes or more have a volume each: the one of `from` (peeked at, or
+ * NULL) that holds the same under the same name, if there is one. What else `from` has changes nothing. */
+enum rc artifact_add_dir_since(struct artifact_writer *w, const char *dir, int64_t apart,
+			       const struct artifact *from, struct err *e);
 /* The next member begins another volume. */
 enum rc artifact_cut(struct artifact_writer *w, struct err *e);
 /* A volume of another artifact with all its members, as it is: not a byte is written or read. Both
  * lie on one file system. On failure nothing was added. */
 enum rc artifact_add_volume(struct artifact_writer *w, const struct artifact *from, size_t volume,
 			    struct err *e);
+size_t artifact_referenced(const struct artifact_writer *w); /* how many volumes were added so */
 /* Writes the manifest, fsyncs. `meta`: object or NULL, borrowed. Frees `w`; the file is at `tmp`,
  * volumes beside it, or all are removed on failure. */
 enum rc artifact_finish(struct artifact_writer *w, const json_t *meta, struct artifact_ref *ref,
@@ -124,7 +129,10 @@ enum rc artifact_unpack_file(const char *path, const char *digest, const char *d
  * NAME.at, which st_open() maps. Anything else is unpacked. */
 enum rc artifact_unpack_mapped(struct store *s, const char *digest, const char *dest_dir,
 			       struct err *e);
-/* The same for a file. Archives in dest_dir itself are pointed to by name, so it may be moved. */
+/* How an archive is called that lies in the folder it is unpacked to; no member may begin like that. */
+#define ARTIFACT_FETCHED ".archive"
+/* The same for a file and its volumes, which are taken: those that nothing points to are removed. Archives
+ * in dest_dir itself are pointed to by name, so it may be moved. */
 enum rc artifact_unpack_file_mapped(const char *path, const char *digest, const char *dest_dir,
 				    struct err *e);
 enum rc artifact_read_member(struct store *s, const char *digest, const char *member,

@@ -65,7 +65,8 @@ static enum rc member_path(const struct artifact_member *m, const char *dest, ch
 {
 	if (strlen(dest) + strlen(m->path) + sizeof(ST_AT) + 1 > PATH_MAX)
 		return err_set(e, RC_INVALID, "path %s/%s is too long", dest, m->path);
-	if (str_ends(m->path, ST_AT)) /* It would stand for a file of this machine. */
+	if (str_ends(m->path, ST_AT) ||
+	    str_starts(m->path, ARTIFACT_FETCHED)) /* It would stand for a file of this machine. */
 		return corrupt(e, m, "has a name that is not for members");
 	str_fmt(path, PATH_MAX, "%s/%s", dest, m->path);
 	char *slash = strrchr(path, '/');
@@ -131,8 +132,7 @@ static bool stays(const struct artifact *a, const struct artifact_member *m)
 	       m->offset % TAR_ALIGN == 0;
 }
 
-/* Consumes `a`. */
-static enum rc unpack(struct artifact *a, const char *dest, bool mapped, struct err *e)
+static enum rc unpack_all(const struct artifact *a, const char *dest, bool mapped, struct err *e)
 {
 	enum rc rc = fs_mkdirs(dest, e);
 	const char *file = NULL;
@@ -156,8 +156,24 @@ static enum rc unpack(struct artifact *a, const char *dest, bool mapped, struct 
 	}
 	if (in >= 0)
 		close(in);
+	return rc;
+}
+
+/* Consumes `a`. */
+static enum rc unpack(struct artifact *a, const char *dest, bool mapped, struct err *e)
+{
+	enum rc rc = unpack_all(a, dest, mapped, e);
+
 	artifact_close(a);
 	return rc;
+}
+
+static bool pointed_to(const struct artifact *a, size_t volume)
+{
+	for (size_t i = 0; i < a->n; i++)
+		if (a->members[i].volume == volume && stays(a, &a->members[i]))
+			return true;
+	return false;
 }
 
 enum rc artifact_unpack_file(const char *path, const char *digest, const char *dest_dir,
@@ -175,7 +191,16 @@ enum rc artifact_unpack_file_mapped(const char *path, const char *digest, const 
 	struct artifact *a;
 	enum rc rc = artifact_open_file(path, digest, &a, e);
 
-	return rc ? rc : unpack(a, dest_dir, true, e);
+	if (rc)
+		return rc;
+	rc = unpack_all(a, dest_dir, true, e);
+	if (a->n_volumes || !pointed_to(a, 0))
+		(void)unlink(path);
+	for (size_t i = 0; i < a->n_volumes; i++)
+		if (!pointed_to(a, i))
+			(void)unlink(a->volumes[i].path);
+	artifact_close(a);
+	return rc;
 }
 
 enum rc artifact_unpack(struct store *s, const char *digest, const char *dest_dir, struct err *e)

@@ -126,10 +126,7 @@ static enum rc clean_work(struct agent *a, struct err *e)
 		str_fmt(path, sizeof path, "%s/%s", a->work, made[i]);
 		rc = fs_mkdirs(path, e);
 	}
-	if (rc != RC_OK)
-		return rc;
-	str_fmt(path, sizeof path, "file://%s/blobs", a->work);
-	return store_open(path, true, &a->local, e);
+	return rc;
 }
 
 /* One agent per work folder. The descriptor stays open for the life of the process. */
@@ -452,7 +449,6 @@ int agent_main(const struct conf *c)
 	gpu_guard_stop(a->guard);
 	log_info("agent", "stop", "worker=%s code=%d", a->id, code);
 	store_close(a->store);
-	store_close(a->local);
 	free(a->labels);
 	free(a->stages);
 	free(a->pools);

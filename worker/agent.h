@@ -57,7 +57,6 @@ struct agent {
 	char id[64];
 	int64_t lease_ms, beat_ms;
 	struct store *store; /* the server's own, when reachable as files; else NULL */
-	struct store *local; /* WORK/blobs: what was fetched through the server */
 
 	pthread_mutex_t lock;
 	pthread_cond_t beat_cond, ship_cond, done_cond;
@@ -100,7 +99,8 @@ enum rc beat_once(struct agent *a, struct err *e);
 /* --- ship.c ---------------------------------------------------------------------------------- */
 void *ship_thread(void *agent);
 /* Makes a tar durable where the server will look for it. The file may stay where it is. */
-enum rc ship_blob(struct agent *a, const char *digest, const char *path, struct err *e);
+/* An output as the executor told of it: its volumes, then the archive that names them. */
+enum rc ship_output(struct agent *a, const json_t *out, struct err *e);
 
 /* --- input.c --------------------------------------------------------------------------------- */
 /* DIR/in/<role> for every input and DIR/resume for the checkpoint to resume from, through the

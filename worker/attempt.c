@@ -505,7 +505,7 @@ static enum rc publish_outputs(struct attempt *t, const json_t *outputs, struct 
 		enum rc rc;
 
 		for (int n = 0;; n++) {
-			rc = ship_blob(t->a, jx_get_str(out, "digest", ""), jx_get_str(out, "path", ""), e);
+			rc = ship_output(t->a, out, e);
 			if (!is_away(rc) || !wait_retry(t->a, n))
 				break;
 			log_warn("agent", "outputs_wait", "job=%s reason=%s", t->a->job, e->text);

@@ -21,34 +21,42 @@
 
 /* --- one artifact ---------------------------------------------------------------------------- */
 
-/* Through the server: into our own store first, which checks the digest of what came. */
-static enum rc fetch_blob(struct agent *a, const char *digest, struct err *e)
+static enum rc fetch_volumes(struct agent *a, const char *digest, const char *tar, struct err *e)
 {
-	char tmp[PATH_MAX], got[SHA256_HEX_SIZE];
-	int64_t size;
+	char got[SHA256_HEX_SIZE], path[PATH_MAX];
+	json_t *volumes = NULL;
+	const json_t *v;
+	size_t i;
+	enum rc rc = artifact_volumes(tar, &volumes, e);
 
-	if (store_has(a->local, digest, &size, NULL) == RC_OK)
-		return RC_OK;
-	enum rc rc = store_tmp(a->local, tmp, sizeof tmp, e);
-	if (rc == RC_OK)
-		rc = client_blob_get(&a->client, digest, tmp, e);
-	if (rc != RC_OK) {
-		(void)unlink(tmp);
-		return rc;
+	/* What names others is looked at first; what holds all is when it is unpacked. */
+	if (rc == RC_OK && json_array_size(volumes) > 0) {
+		rc = fs_sha256(tar, got, NULL, e);
+		if (rc == RC_OK && strcmp(got, digest) != 0)
+			rc = err_set(e, RC_CORRUPT, "blob %.12s came as %.12s", digest, got);
 	}
-	if ((rc = store_take(a->local, tmp, got, &size, e)) != RC_OK)
-		return rc;
-	if (strcmp(got, digest) != 0)
-		return err_set(e, RC_CORRUPT, "blob %.12s came as %.12s", digest, got);
-	return RC_OK;
+	json_array_foreach(volumes, i, v) {
+		if (rc == RC_OK)
+			rc = artifact_volume_path(tar, i, path, sizeof path, e);
+		if (rc == RC_OK)
+			rc = client_blob_get(&a->client, jx_get_str(v, "digest", ""), path, e);
+	}
+	json_decref(volumes);
+	return rc;
 }
 
-static void drop_fetched(struct agent *a, const char *digest)
+/* Through the server. Weights stay in the archives they came in. */
+static enum rc fetch(struct agent *a, const char *digest, const char *dir, struct err *e)
 {
-	char path[PATH_MAX];
+	char tar[PATH_MAX];
+	enum rc rc = fs_mkdirs(dir, e);
 
-	if (store_path(a->local, digest, path, sizeof path, NULL) == RC_OK)
-		(void)unlink(path);
+	str_fmt(tar, sizeof tar, "%s/" ARTIFACT_FETCHED, dir);
+	if (rc == RC_OK)
+		rc = client_blob_get(&a->client, digest, tar, e);
+	if (rc == RC_OK)
+		rc = fetch_volumes(a, digest, tar, e);
+	return rc == RC_OK ? artifact_unpack_file_mapped(tar, digest, dir, e) : rc;
 }
 
 static enum rc unpack(struct agent *a, const char *digest, const char *dir, struct err *e)
@@ -58,11 +66,25 @@ static enum rc unpack(struct agent *a, const char *digest, const char *dir, stru
 	/* Weights in reach are mapped where they lie. */
 	if (a->store && store_has(a->store, digest, &size, NULL) == RC_OK)
 		return artifact_unpack_mapped(a->store, digest, dir, e);
-	enum rc rc = fetch_blob(a, digest, e);
-	if (rc == RC_OK)
-		rc = artifact_unpack(a->local, digest, dir, e);
-	drop_fetched(a, digest); /* Unpacked or broken, the tar is not needed. */
-	return rc;
+	return fetch(a, digest, dir, e);
+}
+
+/* Asked for, a blob stays, or comes back. */
+static bool still_there(struct agent *a, const char *digest)
+{
+	char path[PATH_MAX];
+	json_t *volumes = NULL;
+	const json_t *v;
+	int64_t size;
+	size_t i;
+	bool all = store_has(a->store, digest, &size, NULL) == RC_OK;
+
+	if (all && store_path(a->store, digest, path, sizeof path, NULL) == RC_OK)
+		all = artifact_volumes(path, &volumes, NULL) == RC_OK;
+	json_array_foreach(volumes, i, v)
+		all = all && store_has(a->store, jx_get_str(v, "digest", ""), &size, NULL) == RC_OK;
+	json_decref(volumes);
+	return all;
 }
 
 /* WORK/cache/<digest>/ exists whole or not at all. */
@@ -70,11 +92,10 @@ static enum rc into_cache(struct agent *a, const char *digest, char *out, size_t
 			  struct err *e)
 {
 	char tmp[PATH_MAX];
-	int64_t have;
 
 	str_fmt(out, size, "%s/cache/%s", a->work, digest);
-	/* Asked for, a blob stays, or comes back; without it its folder may point to nothing. */
-	if (a->store && fs_exists(out) && store_has(a->store, digest, &have, NULL) != RC_OK &&
+	/* Without its archives the folder may point to nothing. */
+	if (a->store && fs_exists(out) && !still_there(a, digest) &&
 	    fs_remove_tree(out, e) != RC_OK)
 		return e->code;
 	if (fs_exists(out)) {
@@ -127,7 +148,8 @@ static enum rc unpack_resume(struct agent *a, const json_t *resume, struct err *
 	enum rc rc;
 
 	json_object_foreach(json_object_get(resume, "outputs"), role, digest) {
-		const char *hex = json_string_value(digest);
+		const char *hex = json_is_object(digest) ? jx_get_str(digest, "digest", NULL)
+							 : json_string_value(digest);
 
 		if (!role_valid(role) || !hex || !sha256_hex_valid(hex))
 			return err_set(e, RC_INVALID, "checkpoint part \"%s\"", role);

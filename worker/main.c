@@ -8,6 +8,7 @@
 #include "worker/engine.h"
 #include "worker/executor.h"
 #include "worker/stage.h"
+#include "worker/stage_pack.h"
 #include "worker/tools.h"
 
 #include <stdio.h>
@@ -120,6 +121,8 @@ int main(int argc, char **argv)
 	if (conf_load(conf, &argc, argv, true, &e) != RC_OK)
 		die("%s", e.text);
 	log_init("pawl-worker", level_of(conf_str(conf, "log.level")), conf_bool(conf, "log.json"));
+	if (conf_i64(conf, "worker.volume_bytes") > 0)
+		stage_volume_bytes(conf_i64(conf, "worker.volume_bytes"));
 	engine_settings(conf_str(conf, "worker.kernels"), (int)conf_i64(conf, "worker.device"),
 			conf_str(conf, "worker.nvml"));
 	if (argc > 1)

@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "base/sha256.h"
 #include "base/str.h"
-#include "store/store.h"
+#include "store/artifact.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -21,7 +21,7 @@
 
 /* --- blobs ----------------------------------------------------------------------------------- */
 
-enum rc ship_blob(struct agent *a, const char *digest, const char *path, struct err *e)
+static enum rc ship_blob(struct agent *a, const char *digest, const char *path, struct err *e)
 {
 	bool has = false;
 
@@ -33,20 +33,43 @@ enum rc ship_blob(struct agent *a, const char *digest, const char *path, struct 
 	return client_blob_put(&a->client, digest, path, e);
 }
 
+enum rc ship_output(struct agent *a, const json_t *out, struct err *e)
+{
+	const char *path = jx_get_str(out, "path", "");
+	const json_t *v;
+	char volume[PATH_MAX];
+	enum rc rc = RC_OK;
+	size_t i;
+
+	json_array_foreach(json_object_get(out, "volumes"), i, v) {
+		rc = artifact_volume_path(path, i, volume, sizeof volume, e);
+		if (rc == RC_OK)
+			rc = ship_blob(a, jx_get_str(v, "digest", ""), volume, e);
+		if (rc != RC_OK)
+			return rc;
+	}
+	return ship_blob(a, jx_get_str(out, "digest", ""), path, e);
+}
+
 /* --- checkpoints ----------------------------------------------------------------------------- */
 
+/* Each part's digest by its role, with its volumes where it has some. */
 static enum rc publish_parts(struct agent *a, const json_t *outputs, json_t *digests, struct err *e)
 {
 	const json_t *out;
 	size_t i;
 
 	json_array_foreach(outputs, i, out) {
-		const char *digest = jx_get_str(out, "digest", "");
-		enum rc rc = ship_blob(a, digest, jx_get_str(out, "path", ""), e);
+		json_t *digest = json_object_get(out, "digest");
+		json_t *volumes = json_object_get(out, "volumes");
+		enum rc rc = ship_output(a, out, e);
 
 		if (rc != RC_OK)
 			return rc;
-		json_object_set_new(digests, jx_get_str(out, "role", ""), json_string(digest));
+		json_object_set_new(digests, jx_get_str(out, "role", ""),
+				    volumes ? json_pack("{s:O, s:O}", "digest", digest, "volumes",
+							volumes)
+					    : json_incref(digest));
 	}
 	return RC_OK;
 }

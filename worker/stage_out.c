@@ -7,9 +7,8 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "base/version.h"
-#include "store/artifact.h"
 #include "worker/report.h"
+#include "worker/stage_pack.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -19,58 +18,9 @@
 #include <unistd.h>
 
 #define ROWS_CKPT_MS 5000
-#define SETTLED_S 2 /* a file not written to for so long shows every later change in its time */
 #define ROWS_MAX (1u << 30)
 
-/* --- packing --------------------------------------------------------------------------------- */
-
-static void add_inputs(const struct stage_ctx *ctx, json_t *meta)
-{
-	const json_t *list = json_object_get(ctx->job, "inputs"), *in;
-	json_t *digests = json_array();
-	size_t i;
-
-	json_array_foreach(list, i, in)
-		json_array_append_new(digests, json_string(jx_get_str(in, "digest", "")));
-	json_object_set_new(meta, "inputs", digests);
-}
-
-/* What every artifact says of its origin. No times, attempts or run ids: same work, same bytes. */
-static json_t *full_meta(struct stage_ctx *ctx, json_t *meta)
-{
-	char seed[24];
-
-	if (!meta)
-		meta = json_object();
-	str_fmt(seed, sizeof seed, "%llu", (unsigned long long)ctx->seed);
-	json_object_set_new(meta, "stage", json_string(ctx->stage));
-	json_object_set_new(meta, "iter", json_integer(ctx->iter));
-	json_object_set_new(meta, "shard", json_integer(ctx->shard));
-	json_object_set_new(meta, "pass", json_integer(ctx->pass));
-	json_object_set_new(meta, "seed", json_string(seed));
-	json_object_set_new(meta, "engine", json_string(stage_engine(ctx)));
-	json_object_set_new(meta, "code", json_string(version_text()));
-	add_inputs(ctx, meta);
-	return meta;
-}
-
-/* Folder -> tar. Consumes `meta`. */
-static enum rc pack_folder(struct stage_ctx *ctx, const char *kind, const char *dir,
-			   const char *tar, json_t *meta, struct artifact_ref *ref, struct err *e)
-{
-	struct artifact_writer *w = NULL;
-
-	meta = full_meta(ctx, meta);
-	enum rc rc = artifact_begin(kind, tar, &w, e);
-	if (rc == RC_OK)
-		rc = artifact_add_dir(w, dir, e);
-	if (rc == RC_OK)
-		rc = artifact_finish(w, meta, ref, e);
-	else
-		artifact_abort(w);
-	json_decref(meta);
-	return rc == RC_OK ? RC_OK : err_wrap(e, "packing %s", dir);
-}
+/* --- outputs --------------------------------------------------------------------------------- */
 
 enum rc stage_output_begin(struct stage_ctx *ctx, const char *role, char *dir, size_t size,
 			   struct err *e)
@@ -94,15 +44,14 @@ enum rc stage_output_commit(struct stage_ctx *ctx, const char *role, const char 
 		json_decref(told);
 		return fs_remove_tree(dir, e);
 	}
-	enum rc rc = pack_folder(ctx, kind, dir, tar, meta, &ref, e);
+	enum rc rc = stage_pack_output(ctx, kind, dir, tar, meta, &ref, e);
 	if (rc != RC_OK) {
 		json_decref(told);
 		return rc;
 	}
-	json_array_append_new(ctx->outputs,
-			      json_pack("{s:s, s:s, s:s, s:I, s:o, s:s}", "role", role, "kind", kind,
-					"digest", ref.digest, "size", (json_int_t)ref.size, "meta",
-					told, "path", tar));
+	json_t *out = stage_packed(role, kind, tar, &ref);
+	json_object_set_new(out, "meta", told);
+	json_array_append_new(ctx->outputs, out);
 	return ctx->keep_dirs ? RC_OK : fs_remove_tree(dir, e);
 }
 
@@ -129,101 +78,6 @@ static void note_progress(const struct stage_ctx *ctx, json_t *progress)
 {
 	json_object_set_new(progress, "tokens", json_integer(ctx->tokens));
 	json_object_set_new(progress, "elapsed_ms", json_integer(clk_mono_ms() - ctx->started_ms));
-}
-
-/* Names, sizes, times and numbers of a folder's files: who writes one anew changes this. Tells nothing
- * (NULL) of a folder that was changed just now, for clocks are coarse. */
-static char *signature(const char *dir)
-{
-	struct buf b = BUF_INIT;
-	char path[PATH_MAX];
-	char **names;
-	struct stat st;
-	bool sure = true;
-	size_t n;
-
-	if (fs_list(dir, &names, &n, NULL) != RC_OK)
-		return NULL;
-	for (size_t i = 0; i < n && sure; i++) {
-		str_fmt(path, sizeof path, "%s/%s", dir, names[i]);
-		sure = stat(path, &st) == 0 && clk_now_ms() / 1000 - st.st_mtim.tv_sec >= SETTLED_S;
-		buf_printf(&b, "%s %lld %lld.%09ld %llu\n", names[i], (long long)st.st_size,
-			   (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec,
-			   (unsigned long long)st.st_ino);
-	}
-	fs_list_free(names);
-	if (sure && b.data)
-		return b.data;
-	buf_release(&b);
-	return NULL;
-}
-
-static void kept_path(const struct stage_ctx *ctx, const char *role, char out[PATH_MAX])
-{
-	str_fmt(out, PATH_MAX, "%s/work/packed-%s.tar", ctx->dir, role);
-}
-
-/* A second name keeps the archive here when its checkpoint is gone. */
-static void keep(struct stage_ctx *ctx, const char *role, const char *sign, const char *tar,
-		 const struct artifact_ref *ref)
-{
-	char path[PATH_MAX];
-
-	kept_path(ctx, role, path);
-	(void)unlink(path);
-	if (!sign || link(tar, path) != 0)
-		return;
-	if (!ctx->packed)
-		ctx->packed = json_object();
-	json_object_set_new(ctx->packed, role,
-			    json_pack("{s:s, s:s, s:I}", "of", sign, "digest", ref->digest, "size",
-				      (json_int_t)ref->size));
-}
-
-static bool unchanged(struct stage_ctx *ctx, const char *role, const char *sign, const char *tar,
-		      struct artifact_ref *ref)
-{
-	const json_t *last = json_object_get(ctx->packed, role);
-	char path[PATH_MAX];
-
-	kept_path(ctx, role, path);
-	if (!sign || !last || strcmp(jx_get_str(last, "of", ""), sign) != 0 || link(path, tar) != 0)
-		return false;
-	str_copy(ref->digest, sizeof ref->digest, jx_get_str(last, "digest", ""));
-	ref->size = jx_get_i64(last, "size", 0);
-	return true;
-}
-
-static enum rc pack_part(struct stage_ctx *ctx, const char *dir, const struct stage_part *part,
-			 json_t *outputs, struct err *e)
-{
-	struct artifact_ref ref;
-	char tar[PATH_MAX], *sign = signature(part->dir);
-	enum rc rc = RC_OK;
-
-	str_fmt(tar, sizeof tar, "%s/%s.tar", dir, part->role);
-	if (!unchanged(ctx, part->role, sign, tar, &ref)) {
-		rc = pack_folder(ctx, part->kind, part->dir, tar, NULL, &ref, e);
-		if (rc == RC_OK)
-			keep(ctx, part->role, sign, tar, &ref);
-	}
-	free(sign);
-	if (rc == RC_OK)
-		json_array_append_new(outputs, json_pack("{s:s, s:s, s:s, s:I, s:s}", "role",
-							 part->role, "kind", part->kind, "digest",
-							 ref.digest, "size", (json_int_t)ref.size,
-							 "path", tar));
-	return rc;
-}
-
-static enum rc pack_parts(struct stage_ctx *ctx, const char *dir, const struct stage_part *parts,
-			  int n, json_t *outputs, struct err *e)
-{
-	enum rc rc = RC_OK;
-
-	for (int i = 0; i < n && rc == RC_OK; i++)
-		rc = pack_part(ctx, dir, &parts[i], outputs, e);
-	return rc;
 }
 
 /* ckpt.json comes last: a folder without it is torn and never happened. */
@@ -269,8 +123,8 @@ enum rc stage_checkpoint_write(struct stage_ctx *ctx, struct stage_ckpt *k,
 	enum rc rc = fs_remove_tree(dir, e);
 	if (rc == RC_OK)
 		rc = fs_mkdirs(dir, e);
-	if (rc == RC_OK)
-		rc = pack_parts(ctx, dir, parts, n, outputs, e);
+	for (int p = 0; p < n && rc == RC_OK; p++)
+		rc = stage_pack_part(ctx, dir, &parts[p], outputs, e);
 	if (rc == RC_OK)
 		rc = seal(dir, outputs, k->progress, e);
 	if (rc == RC_OK && ctx->by_hand)

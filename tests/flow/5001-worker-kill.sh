@@ -23,7 +23,7 @@ X
 start_worker() { # NAME [flags]
 	local n=$1
 	shift
-	start "$n" "$W" --server "$URL" --token-file "$DATA/tokens/worker" --work-dir "$FLOW_DIR/work-$n" --name "$n" --threads 1 "$@"
+	start "$n" "$W" --server "$URL" --token-file "$DATA/tokens/worker" --work-dir "$FLOW_DIR/work-$n" --name "$n" --threads 1 --worker-volume-bytes 60000 "$@"
 }
 submit() { api POST /runs -H 'Content-Type: application/json' -d @"$FLOW_DIR/spec.json" -H "Idempotency-Key: $1"; want 201 "submit"; run=$(js 'b["id"]'); }
 run_state() { api GET "/runs/$run" >/dev/null 2>&1; [ "$status" = 200 ] && js 'b["state"]' || echo away; }
@@ -43,6 +43,10 @@ is "$(run_state)" "done" "state of the undisturbed run"
 echo "undisturbed: $((SECONDS - t0)) s"
 outputs >"$FLOW_DIR/first.txt"
 [ "$(wc -l <"$FLOW_DIR/first.txt")" -ge 15 ] || fail "only $(wc -l <"$FLOW_DIR/first.txt") outputs"
+# What is larger than a volume is several, and comes through the server whole.
+big=$(js '[o["digest"] for j in b["items"] for o in (j["outputs"] or []) if o.get("volumes") and o["kind"] == "checkpoint"][-1]')
+"$PAWL_BUILD/pawl" --server "$URL" --token-file "$DATA/tokens/admin" ckpt get "$big" -o "$FLOW_DIR/big.tar" --unpack "$FLOW_DIR/big" >/dev/null || fail "download of volumes"
+[ -s "$FLOW_DIR/big.tar.v002" ] && [ -s "$FLOW_DIR/big/model.safetensors" ] || fail "volumes are missing"
 # An adapter is trained over several jobs: the state goes from one to the next.
 [ "$(grep -c '^1\.dpo\..* state ' "$FLOW_DIR/first.txt")" -ge 2 ] || fail "preferences were one job only"
 

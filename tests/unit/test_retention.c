@@ -162,3 +162,45 @@ void test_retention__states_stay_if_wanted(void)
 	json_decref(run);
 	json_decref(jobs);
 }
+
+static void give_volumes(json_t *jobs, size_t job, const char *one, const char *two)
+{
+	json_t *out = json_array_get(json_object_get(json_array_get(jobs, job), "outputs"), 0);
+
+	json_object_set_new(out, "volumes",
+			    json_pack("[{s:s, s:i}, {s:s, s:i}]", "digest", d(one), "size", 50, "digest",
+				      d(two), "size", 49));
+}
+
+/* What several models have in common stays as long as one of them does. */
+void test_retention__volumes_go_with_the_last_that_has_them(void)
+{
+	struct retention p = {.last = 2, .best = ""};
+	json_t *jobs = some_jobs(), *run = a_run("done"), *job, *list;
+	size_t i, models = 0, at[3] = {0};
+
+	/* Of the last three models the first goes. */
+	json_array_foreach(jobs, i, job)
+	{
+		const char *stage = jx_get_str(job, "stage", "");
+
+		if (!strcmp(stage, "sft") || !strcmp(stage, "dpo"))
+			at[models++ % 3] = i;
+	}
+	size_t gone_at = at[models % 3], stays_at = at[(models + 2) % 3];
+	give_volumes(jobs, gone_at, "base layers", "layers before");
+	give_volumes(jobs, stays_at, "base layers", "layers now");
+	list = retention_pick(&p, run, jobs);
+	CHECK(gone(list, "layers before"));
+	CHECK(!gone(list, "base layers") && !gone(list, "layers now"));
+	json_decref(list);
+	/* Both gone: all of it. The inside of a job counts as well. */
+	json_object_set_new(json_array_get(jobs, 0), "checkpoint",
+			    json_pack("{s:{s:{s:s, s:[{s:s, s:i}]}}}", "outputs", "state", "digest",
+				      d("M1 inner"), "volumes", "digest", d("inner volume"), "size", 5));
+	list = retention_pick(&p, run, jobs);
+	CHECK(gone(list, "inner volume") == gone(list, "M1 inner"));
+	json_decref(list);
+	json_decref(run);
+	json_decref(jobs);
+}

@@ -4,6 +4,7 @@
 #include "base/clk.h"
 #include "base/fs.h"
 #include "base/jsonx.h"
+#include "base/mem.h"
 #include "base/str.h"
 #include "store/artifact.h"
 #include "worker/stage.h"
@@ -263,5 +264,75 @@ void test_stage__unchanged_parts_are_not_packed_again(void)
 	put_old(path, "stays", 0);
 	CHECK_RC(stage_checkpoint(&ctx, parts, 2, NULL, &e), RC_OK);
 	CHECK(packed(dir, 3, "frozen") != first[0]);
+	stage_ctx_close(&ctx);
+}
+
+#define GROUP ((size_t)9 << 20)
+
+static void put_group(const char *dir, const char *name, char fill)
+{
+	char path[PATH_MAX], *data = mem_new(GROUP);
+
+	memset(data, fill, GROUP);
+	str_fmt(path, sizeof path, "%s/%s", dir, name);
+	CHECK_RC(fs_write_durable(path, data, GROUP, &e), RC_OK);
+	free(data);
+}
+
+static ino_t group(const char *dir, int n, const char *name)
+{
+	char path[PATH_MAX];
+	struct artifact *a;
+	struct stat st;
+
+	str_fmt(path, sizeof path, "%s/ckpt/%d/state.tar", dir, n);
+	CHECK_RC(artifact_open_file(path, NULL, &a, &e), RC_OK);
+	const struct artifact_member *m = artifact_find(a, name);
+	CHECK(m && stat(m->file, &st) == 0);
+	artifact_close(a);
+	return st.st_ino;
+}
+
+/* Files of a part that a trainer writes anew each time: those with the same bytes are not packed again,
+ * also when the agent has taken the checkpoint before away. */
+void test_stage__groups_that_did_not_change_are_referenced(void)
+{
+	struct stage_ctx ctx;
+	const char *dir = job_dir("a", "r1");
+	char state[PATH_MAX], path[PATH_MAX], kept[PATH_MAX];
+	struct stage_part part = {"state", "train_state", state};
+	ino_t frozen, moving;
+
+	CHECK_RC(stage_ctx_open(&ctx, dir, -1, 1, &e), RC_OK);
+	ctx.by_hand = false;
+	str_fmt(state, sizeof state, "%s/work/state", dir);
+	str_fmt(kept, sizeof kept, "%s/work/packed-state.tar", dir);
+	for (int n = 1; n <= 3; n++) {
+		CHECK_RC(fs_remove_tree(state, &e), RC_OK);
+		CHECK_RC(fs_mkdirs(state, &e), RC_OK);
+		put_group(state, "frozen.safetensors", 'f');
+		put_group(state, "moving.safetensors", (char)('0' + n));
+		str_fmt(path, sizeof path, "%s/state.json", state);
+		put_old(path, n == 1 ? "{}" : "{ }", 0);
+		CHECK_RC(stage_checkpoint(&ctx, &part, 1, NULL, &e), RC_OK);
+		if (n == 1) {
+			frozen = group(dir, n, "frozen.safetensors");
+			moving = group(dir, n, "moving.safetensors");
+		} else {
+			CHECK(group(dir, n, "frozen.safetensors") == frozen);
+			CHECK(group(dir, n, "moving.safetensors") != moving);
+		}
+		str_fmt(path, sizeof path, "%s/ckpt/%d", dir, n);
+		CHECK_RC(fs_remove_tree(path, &e), RC_OK);
+	}
+	CHECK(fs_exists(kept));
+	/* Once all of it changes, nothing is kept to compare with. */
+	put_group(state, "frozen.safetensors", 'g');
+	put_group(state, "moving.safetensors", 'm');
+	CHECK_RC(stage_checkpoint(&ctx, &part, 1, NULL, &e), RC_OK);
+	CHECK(group(dir, 4, "frozen.safetensors") != frozen);
+	CHECK(!fs_exists(kept));
+	str_fmt(path, sizeof path, "%s.v001", kept);
+	CHECK(!fs_exists(path));
 	stage_ctx_close(&ctx);
 }

@@ -271,18 +271,18 @@ void test_volumes__weights_are_mapped_where_they_lie(void)
 	check_model(in_tmp("mapped"));
 	/* As a worker has it that fetched them: archives in the folder, which gets another name. */
 	CHECK_RC(fs_mkdirs(in_tmp("cache"), &e), RC_OK);
-	CHECK_RC(store_fetch_file(s, ref.digest, in_tmp("cache/.tar"), &e), RC_OK);
-	CHECK_RC(artifact_volumes(in_tmp("cache/.tar"), &volumes, &e), RC_OK);
+	CHECK_RC(store_fetch_file(s, ref.digest, in_tmp("cache/.archive"), &e), RC_OK);
+	CHECK_RC(artifact_volumes(in_tmp("cache/.archive"), &volumes, &e), RC_OK);
 	CHECK_EQ(json_array_size(volumes), 2);
 	for (size_t i = 0; i < 2; i++) {
 		const char *digest = jx_get_str(json_array_get(volumes, i), "digest", "");
 
-		CHECK_RC(artifact_volume_path(in_tmp("cache/.tar"), i, path, sizeof path, &e),
+		CHECK_RC(artifact_volume_path(in_tmp("cache/.archive"), i, path, sizeof path, &e),
 			 RC_OK);
 		CHECK_RC(store_fetch_file(s, digest, path, &e), RC_OK);
 	}
 	json_decref(volumes);
-	CHECK_RC(artifact_unpack_file_mapped(in_tmp("cache/.tar"), ref.digest, in_tmp("cache"), &e),
+	CHECK_RC(artifact_unpack_file_mapped(in_tmp("cache/.archive"), ref.digest, in_tmp("cache"), &e),
 		 RC_OK);
 	str_copy(to, sizeof to, in_tmp("moved"));
 	CHECK_EQ(rename(in_tmp("cache"), to), 0);
