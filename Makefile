@@ -51,7 +51,7 @@ CXXFLAGS_ := -std=c++17 -D_GNU_SOURCE -DPAWL_CUEMU -I. -Itests/cuemu/include -Wa
 PROGRAMS := $(foreach p,server worker,$(if $(wildcard $(p)/main.c),$(BUILD)/pawl-$(p))) \
             $(if $(wildcard cli/main.c),$(BUILD)/pawl)
 
-.PHONY: all demo check check-unit check-flow check-hostile bench bench-engine bench-gemm bench-queue bench-store web fuzz headers tidy install clean deps deps-test web-absent
+.PHONY: all demo check check-unit check-flow check-hostile bench bench-engine bench-gemm bench-queue bench-store bench-variants bench-prompts web fuzz headers tidy install clean deps deps-test web-absent
 all: $(PROGRAMS) $(call LIB,$(PARTS)) $(CUDA_SO)
 
 $(BUILD)/obj/%.c.o: %.c Makefile
@@ -260,6 +260,12 @@ bench-store: $(BUILD)/bench/store
 bench-server: all $(BUILD)/bench/server
 	@FLOW_DIR=$$(mktemp -d) PAWL_BUILD=$(BUILD) bash tests/bench/server.sh
 
+# Kinds of training in the demo world over five seeds; hours on one core, resumable: tests/bench/DEMO.md.
+bench-variants: all
+	@python3 tests/bench/demo-variants.py --bin $(BUILD) --data $(BUILD)/variants $(ARGS)
+# 10^5 prompts through the filters of Self-Instruct: a minute of one core.
+bench-prompts: all
+	@python3 tests/bench/prompts.py --bin $(BUILD) $(ARGS)
 # The queue beside BullMQ (BULLMQ=DIR with node_modules/bullmq and ioredis), beanstalkd and a bare LMOVE.
 bench-queue: $(BUILD)/bench/queue
 	@BENCH_QUEUE=$< BULLMQ=$(BULLMQ) python3 tests/bench/queue.py

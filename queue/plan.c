@@ -181,6 +181,7 @@ static void plan_eft(struct planner *p)
 	}
 	plan_input(in, "eft", plan_from(p, 0, "import", 1, 0, "eft"));
 	plan_input(in, "eval", p->eval);
+	plan_input(in, "ift", p->ift); /* It must have none of these prompts. */
 	if (build)
 		plan_input(in, "model", plan_from(p, 0, "sft", 0, 0, "model"));
 	plan_add(p, (struct plan_where){0, "eft", 0, 0}, in, json_pack("{s:b}", "build", (int)build), 30);

@@ -197,6 +197,8 @@ void test_method_engine__prompts_resume_to_the_same_bytes(void)
 /* --- eft ------------------------------------------------------------------------------------- */
 
 #define S(k) {"\xc4\xa0Score:\xc4\xa0" k ".", 1}
+/* Justifications are looked at in a test of their own. */
+#define ANY_JUSTIFICATION "\"min_words\":0,\"same_score\":false,"
 static const struct said verdicts[] = {S("1"),
 				       S("2"),
 				       S("3"),
@@ -205,7 +207,7 @@ static const struct said verdicts[] = {S("1"),
 					6},
 				       S("5")};
 
-static void eft_job(void)
+static void eft_job(const char *checks)
 {
 	struct buf b = BUF_INIT;
 
@@ -217,11 +219,13 @@ static void eft_job(void)
 			   "{\"text\":\"bad %d\",\"rank\":1}]}\n",
 			   i, i, i, i);
 	put_file(dir, "in/eft/data.jsonl", b.data);
-	put_file(dir, "job.json",
-	    "{\"id\":\"r.0.eft.0.0\",\"stage\":\"eft\",\"iter\":0,\"seed\":\"5\",\"spec\":{"
-	    "\"template\":"
-	    "\"plain\",\"data\":{\"eft_eval_share\":0.25},\"eft\":{\"mode\":\"build\","
-	    "\"samples_per_item\":3,\"temperature\":1,\"top_p\":1,\"max_new_tokens\":40}}}");
+	buf_clear(&b);
+	buf_printf(&b,
+		   "{\"id\":\"r.0.eft.0.0\",\"stage\":\"eft\",\"iter\":0,\"seed\":\"5\",\"spec\":{"
+		   "\"template\":\"plain\",\"data\":{\"eft_eval_share\":0.25},\"eft\":{\"mode\":"
+		   "\"build\",%s\"samples_per_item\":3,\"temperature\":1,\"top_p\":1,"
+		   "\"max_new_tokens\":40}}}", checks);
+	put_file(dir, "job.json", b.data);
 	buf_release(&b);
 }
 
@@ -235,7 +239,7 @@ void test_method_engine__eft_is_built_from_agreeing_judgements(void)
 	size_t i, train;
 
 	str_copy(dir, sizeof dir, test_tmpdir());
-	eft_job();
+	eft_job(ANY_JUSTIFICATION);
 	CHECK_EQ(run(1, false, digest, "eft", &metrics), RC_OK);
 	rows = out_rows("eval");
 	train = 120 - json_array_size(rows);
@@ -271,13 +275,60 @@ void test_method_engine__eft_is_built_from_agreeing_judgements(void)
 	judge_template_release(&tmpl);
 }
 
+static int64_t sum_of(const json_t *metrics, const char *name)
+{
+	const json_t *list = json_object_get(metrics, name), *v;
+	int64_t sum = 0;
+	size_t i;
+
+	json_array_foreach((json_t *)(uintptr_t)list, i, v)
+		sum += json_integer_value(v);
+	return sum;
+}
+
+void test_method_engine__eft_reports_what_it_left_out(void)
+{
+	json_t *metrics, *rows, *row;
+	int64_t kept, before, bare, other;
+	char digest[80];
+	size_t i;
+
+	str_copy(dir, sizeof dir, test_tmpdir());
+	eft_job("");
+	CHECK_EQ(run(1, false, digest, "eft", &metrics), RC_OK);
+	kept = jx_get_i64(metrics, "eft.rows", -1);
+	before = sum_of(metrics, "eft.hist_before");
+	bare = jx_get_i64(metrics, "eft.justification_too_short", -1);
+	other = jx_get_i64(metrics, "eft.justification_contradicts", -1);
+	CHECK(bare > 0 && other > 0); /* "Score: 4." alone, and "Score: 2. Score: 4." */
+	CHECK_EQ(jx_get_i64(metrics, "eft.justification_template", -1), 0);
+	/* Two judgements of each agreeing sample: kept, or left out for one reason. */
+	CHECK_EQ(before + bare + other, 2 * jx_get_i64(metrics, "eft.agree", -1));
+	CHECK_EQ(json_array_size(json_object_get(metrics, "eft.hist_before")), 6);
+	CHECK_EQ(sum_of(metrics, "eft.hist_after"), kept);
+	CHECK(kept <= before);
+	rows = out_rows("eft");
+	json_array_foreach(rows, i, row) {
+		const char *text = jx_get_str(row, "response", "");
+		const char *last = text + strlen(text) - strlen(" Score: 4.");
+
+		/* Whoever is left repeats the score it ends with, and nothing else. */
+		for (const char *p = text; p < last; p += strlen(last))
+			CHECK(strncmp(p, last, strlen(last)) == 0);
+		CHECK(last > text);
+	}
+	CHECK_EQ((int64_t)i, kept);
+	json_decref(rows);
+	json_decref(metrics);
+}
+
 void test_method_engine__eft_resumes_to_the_same_bytes(void)
 {
 	char whole[80], parts[80];
 	int stops = 0;
 
 	str_copy(dir, sizeof dir, test_tmpdir());
-	eft_job();
+	eft_job(ANY_JUSTIFICATION);
 	CHECK_EQ(run(1, false, whole, "eft", NULL), RC_OK);
 	while (run(2, stops < 2, parts, "eft", NULL) == RC_CANCELLED) {
 		resume_from_checkpoint("kept");

@@ -480,3 +480,24 @@ void judge_template_whole(const struct judge_template *t, const struct judge_sho
 	}
 	judge_template_fill(t, v, out);
 }
+
+bool judge_template_asked(const struct judge_template *t, const char *shown, struct buf *prompt)
+{
+	const char *slot = t->text, *rest, *end;
+	struct buf between = BUF_INIT;
+	int i;
+
+	while (*slot && slot_at(slot) < 0)
+		slot++;
+	i = slot_at(slot);
+	if (i < 0 || slots[i].at != SLOT(prompt) || strncmp(shown, t->text, (size_t)(slot - t->text)) != 0)
+		return false;
+	shown += slot - t->text;
+	for (rest = slot + strlen(slots[i].name); *rest && slot_at(rest) < 0; rest++)
+		buf_putc(&between, *rest);
+	end = between.len ? strstr(shown, between.data) : *rest ? NULL : shown + strlen(shown);
+	if (end)
+		buf_append(prompt, shown, (size_t)(end - shown));
+	buf_release(&between);
+	return end != NULL;
+}

@@ -77,3 +77,6 @@ void judge_template_render(const struct judge_template *t, const char *prompt, c
 			   struct buf *out);
 /* The same behind the system part and an empty line, for judges that are asked in one piece. */
 void judge_template_whole(const struct judge_template *t, const struct judge_shown *v, struct buf *out);
+/* The other way round: appends the prompt that a judge prompt of this template is about, as it stands in
+ * it. False when the text is not of this template, or the template shows something else first. */
+bool judge_template_asked(const struct judge_template *t, const char *shown, struct buf *prompt);

@@ -92,3 +92,5 @@ void seed_split(struct seed lists[SEED_N_ROLES], uint64_t seed, int64_t ift_max)
 void seed_hold_out(const json_t *rows, uint64_t seed, double share, bool *eval);
 /* 64 bits of the SHA-256 of a text squeezed and in lower case: what "same prompt" means. */
 uint64_t seed_key(const char *text);
+/* The same of a row: a conversation is its first message ("thread"). */
+uint64_t seed_row_key(const json_t *row);

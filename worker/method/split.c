@@ -56,6 +56,11 @@ static uint64_t row_key(const json_t *row, uint64_t salt)
 	return salted_key(jx_get_str(row, "thread", jx_get_str(row, "prompt", "")), salt);
 }
 
+uint64_t seed_row_key(const json_t *row)
+{
+	return row_key(row, 0);
+}
+
 /* --- sets of keys ---------------------------------------------------------------------------- */
 
 struct keys {

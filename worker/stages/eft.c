@@ -1,15 +1,17 @@
-/* Judge training data, and what is held out to measure the judge (rules in worker/method/eft.h).
+/* Judge training data, and what is held out to measure the judge (rules in worker/method/eft.h and
+ * eft_check.h).
  *
- * in   eft (dataset of ranked and judge rows), eval (ranked, when given), model (the baseline, when
- *      judgements are to be generated)
+ * in   eft (dataset of ranked and judge rows), eval (ranked, when given), ift (instruction data, which
+ *      must share no prompt with it), model (the baseline, when judgements are to be generated)
  * out  eft  judge rows {"id","prompt","response","score"}
  *      eval ranked rows: those given, else the held-out share of the ranked ones
  *
  * Mode "given": judge rows as they are; ranked rows only serve as eval. Mode "build": the model
  * judges every reply of the training prompts through the judge template, samples_per_item times;
  * the n-th judgements of a prompt's replies are kept when their scores agree with the human order,
- * then the commonest scores are thinned out. A baseline that cannot judge at all yields no rows: that
- * is counted and warned of, and M1 then learns from the instruction data alone.
+ * without those whose justification is not fit to learn from; then the commonest scores are thinned
+ * out. A baseline that cannot judge at all yields no rows: that is counted and warned of, and M1 then
+ * learns from the instruction data alone.
  * Streams: (seed, RNG_EFT, 0, item = prompt id, sample = reply * samples + n); thinning draws from
  * (seed, RNG_EFT, 1, 0, 0).
  */
@@ -20,9 +22,11 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "worker/method/eft.h"
+#include "worker/method/eft_check.h"
 #include "worker/method/judge_template.h"
 #include "worker/method/seed.h"
 #include "worker/stage.h"
+#include "worker/stages/eft_apart.h"
 #include "worker/stages/textgen.h"
 
 #include <stdlib.h>
@@ -37,12 +41,13 @@ struct eft {
 	struct judge_template tmpl;
 	struct textgen *gen;
 	struct textgen_sampling sampling;
+	struct eft_checker *checker; /* owned */
 	int samples;
 	double factor;
 	json_t *train, *judge, *eval; /* owned arrays of rows */
 	struct stage_rows kept;       /* judge rows before thinning; never an output */
 	/* counters; saved with every mark */
-	int64_t next, judgements, order[4], reasons[JUDGE_N_REASONS];
+	int64_t next, judgements, order[4], reasons[JUDGE_N_REASONS], checks[EFT_N_CHECKS];
 };
 
 /* --- what came in ---------------------------------------------------------------------------- */
@@ -139,8 +144,13 @@ static enum rc keep_sample(struct eft *s, const json_t *row, int first, int samp
 
 	json_array_foreach(replies, i, reply) {
 		const struct textgen_result *r = textgen_result(s->gen, first + (int)i, sample);
+		enum eft_check fit = eft_checker_look(s->checker, r->text, milli[i]);
 		struct buf ask = BUF_INIT;
 		json_t *out;
+
+		s->checks[fit]++;
+		if (fit != EFT_CHECK_GOOD)
+			continue;
 		judge_template_render(&s->tmpl, prompt, jx_get_str(reply, "text", ""), &ask);
 		out = json_pack("{s:o, s:s, s:s, s:f}", "id",
 				json_sprintf("%s/%zu/%d", id, i, sample), "prompt", ask.data,
@@ -211,16 +221,26 @@ static json_t *reasons_json(const struct eft *s)
 	return v;
 }
 
+static json_t *checks_json(const struct eft *s)
+{
+	json_t *v = json_object();
+
+	for (int i = 0; i < EFT_N_CHECKS; i++)
+		json_object_set_new(v, eft_check_text((enum eft_check)i), json_integer(s->checks[i]));
+	return v;
+}
+
 static json_t *state_json(const struct eft *s)
 {
-	return json_pack("{s:I, s:I, s:o, s:o}", "next", (json_int_t)s->next, "judgements",
+	return json_pack("{s:I, s:I, s:o, s:o, s:o}", "next", (json_int_t)s->next, "judgements",
 			 (json_int_t)s->judgements, "order", order_json(s), "reasons",
-			 reasons_json(s));
+			 reasons_json(s), "justifications", checks_json(s));
 }
 
 static void state_load(struct eft *s, const json_t *v)
 {
 	const json_t *order = json_object_get(v, "order"), *reasons = json_object_get(v, "reasons");
+	const json_t *checks = json_object_get(v, "justifications");
 
 	s->next = jx_get_i64(v, "next", 0);
 	s->judgements = jx_get_i64(v, "judgements", 0);
@@ -228,6 +248,8 @@ static void state_load(struct eft *s, const json_t *v)
 		s->order[i] = jx_get_i64(order, eft_order_text((enum eft_order)i), 0);
 	for (int i = 0; i < JUDGE_N_REASONS; i++)
 		s->reasons[i] = jx_get_i64(reasons, judge_reason_text((enum judge_reason)i), 0);
+	for (int i = 0; i < EFT_N_CHECKS; i++)
+		s->checks[i] = jx_get_i64(checks, eft_check_text((enum eft_check)i), 0);
 }
 
 /* --- building -------------------------------------------------------------------------------- */
@@ -278,6 +300,23 @@ static enum rc judge_all(struct eft *s, struct err *e)
 	return rc;
 }
 
+/* Counts by whole point from the template's least, as judges report theirs. */
+static void report_hist(const struct eft *s, const char *name, const struct eft_hist *h)
+{
+	int64_t min = s->tmpl.rule.min_milli / 1000, bins = s->tmpl.rule.max_milli / 1000 - min + 1;
+	json_t *v = json_array();
+
+	for (int64_t i = 0; i < bins; i++)
+		json_array_append_new(v, json_integer(0));
+	for (int i = 0; i < h->n; i++) {
+		size_t at = (size_t)(h->milli[i] / 1000 - min);
+
+		json_array_set_new(v, at,
+				   json_integer(json_integer_value(json_array_get(v, at)) + h->count[i]));
+	}
+	stage_final(s->ctx, name, v);
+}
+
 static json_t *hist_json(const struct eft_hist *h)
 {
 	json_t *v = json_array();
@@ -317,6 +356,8 @@ static enum rc thin_out(struct eft *s, json_t *meta, struct err *e)
 				json_array_append(s->judge, row);
 		json_object_set_new(meta, "hist_before", hist_json(&before));
 		json_object_set_new(meta, "hist_after", hist_json(&after));
+		report_hist(s, "eft.hist_before", &before);
+		report_hist(s, "eft.hist_after", &after);
 	}
 	free(milli);
 	free(keep);
@@ -327,6 +368,7 @@ static enum rc thin_out(struct eft *s, json_t *meta, struct err *e)
 static enum rc build(struct eft *s, json_t *meta, struct err *e)
 {
 	size_t given = json_array_size(s->judge);
+	char name[64];
 	enum rc rc = judge_all(s, e);
 
 	if (rc == RC_OK)
@@ -337,12 +379,17 @@ static enum rc build(struct eft *s, json_t *meta, struct err *e)
 	json_object_set_new(meta, "judgements", json_integer(s->judgements));
 	json_object_set_new(meta, "order", order_json(s));
 	json_object_set_new(meta, "reasons", reasons_json(s));
+	json_object_set_new(meta, "justifications", checks_json(s));
 	textgen_meta(s->gen, meta);
 	stage_final(s->ctx, "eft.judgements", json_integer(s->judgements));
 	stage_final(s->ctx, "eft.agree", json_integer(s->order[EFT_AGREES]));
 	stage_final(s->ctx, "eft.readable", json_integer(s->reasons[JUDGE_OK]));
 	stage_final(s->ctx, "eft.tied", json_integer(s->order[EFT_TIED]));
 	stage_final(s->ctx, "eft.reversed", json_integer(s->order[EFT_DISAGREES]));
+	for (int i = EFT_CHECK_GOOD + 1; i < EFT_N_CHECKS; i++) {
+		str_fmt(name, sizeof name, "eft.justification_%s", eft_check_text((enum eft_check)i));
+		stage_final(s->ctx, name, json_integer(s->checks[i]));
+	}
 	stage_final(s->ctx, "eft.parse_fail",
 		    json_real(s->judgements
 				      ? 1 - (double)s->reasons[JUDGE_OK] / (double)s->judgements
@@ -383,6 +430,11 @@ static enum rc configure(struct eft *s, bool *build_mode, struct err *e)
 {
 	const json_t *c = stage_section(s->ctx, "eft");
 	const char *mode = jx_get_str(c, "mode", "given");
+	struct eft_rules rules = {.min_words = (int)jx_get_i64(c, "min_words", 1),
+				  .max_words = (int)jx_get_i64(c, "max_words", 200),
+				  .leak_words = (int)jx_get_i64(c, "leak_words", 12),
+				  .same_score = jx_get_bool(c, "same_score", true)};
+	enum rc rc;
 
 	s->kept.fd = -1;
 	s->samples = (int)jx_get_i64(c, "samples_per_item", 1);
@@ -400,8 +452,10 @@ static enum rc configure(struct eft *s, bool *build_mode, struct err *e)
 		return err_set(e, RC_INVALID,
 			       "eft: samples_per_item %d (1 to %d), max_per_score_factor %g (> 0)",
 			       s->samples, EFT_SAMPLES_MAX, s->factor);
-	return judge_template_of(json_object_get(stage_section(s->ctx, "judge"), "template"),
-				 &s->tmpl, e);
+	rc = judge_template_of(json_object_get(stage_section(s->ctx, "judge"), "template"), &s->tmpl, e);
+	if (rc == RC_OK)
+		s->checker = eft_checker_new(&s->tmpl, &rules);
+	return rc;
 }
 
 enum rc stage_eft(struct stage_ctx *ctx, struct err *e)
@@ -413,6 +467,8 @@ enum rc stage_eft(struct stage_ctx *ctx, struct err *e)
 
 	if (rc == RC_OK)
 		rc = read_inputs(&s, build_mode, e);
+	if (rc == RC_OK)
+		rc = eft_apart(ctx, &s.tmpl, s.train, s.judge, s.eval, e);
 	if (rc == RC_OK && build_mode)
 		rc = build(&s, meta, e);
 	if (rc == RC_OK) {
@@ -431,6 +487,7 @@ enum rc stage_eft(struct stage_ctx *ctx, struct err *e)
 	json_decref(s.eval);
 	stage_rows_release(&s.kept);
 	textgen_close(s.gen);
+	eft_checker_free(s.checker);
 	judge_template_release(&s.tmpl);
 	return rc;
 }
