@@ -79,6 +79,80 @@ const tests = {
 		mock.close();
 	},
 
+	async "many at once: boxes, stretches, keys, the whole filter; each decision told before it is sent"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock, { path: "/runs/r9m4q2/jobs" });
+		await page.waitForSelector("tbody tr:nth-child(40)");
+		const bar = page.getByRole("region", { name: "Selected jobs" });
+		const picked = () => page.locator("tbody .pick input:checked").count();
+		const box = (n) => page.locator(`tbody tr:nth-child(${n}) .pick input`);
+		await box(3).check();
+		await box(8).click({ modifiers: ["Shift"] });
+		ok((await picked()) === 6, "Shift takes the stretch", await picked());
+		await page.locator("tbody tr:nth-child(10) a").focus();
+		await page.keyboard.press("x");
+		ok((await picked()) === 7, "x takes the focused row", await picked());
+		await page.keyboard.press("k");
+		await page.keyboard.press("k");
+		await page.keyboard.press("X");
+		ok((await picked()) === 5 || (await picked()) === 8, "X goes on to it", await picked());
+		mock.advance();
+		await page.waitForTimeout(1300);
+		const kept = await picked();
+		ok(kept >= 5, "a live update keeps what is picked", kept);
+		await page.keyboard.press("Escape");
+		ok((await picked()) === 0 && (await bar.count()) === 0, "Esc lets go");
+		await page.getByRole("group", { name: "State" }).getByRole("link", { name: "blocked" }).click();
+		await page.waitForURL(/state=blocked/);
+		await page.waitForFunction(() => document.querySelectorAll("tbody tr").length > 5 && [...document.querySelectorAll("tbody tr")].every((r) => /blocked/.test(r.textContent)));
+		const blocked = await page.locator("tbody tr").count();
+		await page.getByRole("checkbox", { name: "Select every job shown" }).check();
+		ok((await picked()) === blocked && new RegExp(`${blocked} jobs selected`).test(await bar.textContent()), "the head's box takes all", await bar.textContent());
+		ok(await bar.getByRole("button", { name: "Retry…" }).isDisabled(), "what fits none of them is off");
+		mock.posts.length = 0;
+		await bar.getByRole("button", { name: "Cancel…" }).click();
+		await page.waitForSelector("dialog[open]");
+		ok(new RegExp(`Cancel ${blocked} jobs`).test(await page.textContent("dialog h2")), "the dialog counts", await page.textContent("dialog h2"));
+		await page.keyboard.press("Escape");
+		ok(mock.posts.length === 0, "Esc sends nothing");
+		await bar.getByRole("button", { name: "Move…" }).click();
+		await page.fill("dialog input[type=number]", "7");
+		await page.getByRole("button", { name: `Move ${blocked}` }).click();
+		await page.waitForSelector("dialog[open]", { state: "detached" });
+		ok(mock.bulks.every((b) => b.action === "priority" && b.priority === 7) && mock.bulks.reduce((n, b) => n + b.ids.length, 0) === blocked, "every one is moved", JSON.stringify(mock.bulks).slice(0, 90));
+		await quiet(page, "many jobs");
+		await page.goto(mock.url + "/runs");
+		await page.waitForSelector("tbody tr");
+		await page.getByRole("checkbox", { name: "Select every run shown" }).check();
+		mock.bulks.length = 0;
+		await page.getByRole("region", { name: "Selected runs" }).getByRole("button", { name: "Cancel…" }).click();
+		ok(/3 runs more are selected and left alone: they have ended/.test(await page.textContent("dialog")), "who cannot be is told", await page.textContent("dialog"));
+		await page.getByRole("button", { name: "Cancel 1", exact: true }).click();
+		await page.waitForSelector("dialog[open]", { state: "detached" });
+		ok(JSON.stringify(mock.bulks.map((b) => [b.action, b.ids])) === '[["cancel",["r9m4q2"]]]', "and not sent", JSON.stringify(mock.bulks));
+		// The server may know better than the page: what it refuses is listed with its reason.
+		await page.goto(mock.url + "/runs/r7k2f9/jobs");
+		await page.waitForSelector("tbody tr");
+		for (const r of mock.world.runs) for (const j of r.jobs) if (j.id === "r7k2f9.1.generate.0.0") j.state = "running";
+		await page.reload();
+		const row = page.locator('tr[data-row="r7k2f9.1.generate.0.0"]');
+		await row.locator("input").check();
+		for (const r of mock.world.runs) for (const j of r.jobs) if (j.id === "r7k2f9.1.generate.0.0") j.state = "done";
+		await page.getByRole("region", { name: "Selected jobs" }).getByRole("button", { name: "Cancel…" }).click();
+		await page.getByRole("button", { name: "Cancel 1", exact: true }).click();
+		await page.waitForFunction(() => /1 job refused/.test(document.querySelector("dialog h2")?.textContent ?? ""));
+		ok(/it has ended/.test(await page.textContent("dialog")), "with its reason");
+		await page.keyboard.press("Escape");
+		await quiet(page, "many runs");
+		await context.close();
+		mock.role = "viewer";
+		const viewer = await open(mock, { path: "/runs" });
+		await viewer.page.waitForSelector("tbody tr");
+		ok((await viewer.page.locator(".pick").count()) === 0, "a viewer has no boxes");
+		await viewer.context.close();
+		mock.close();
+	},
+
 	async "offline banner comes and goes, data stays"() {
 		const mock = await startMock({ tickMs: 0 });
 		const { context, page } = await open(mock, { path: "/runs/r9m4q2/jobs" });

@@ -13,7 +13,7 @@ const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 's
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8" };
 
 export async function startMock({ port = 0, empty = false, role = "admin", tickMs = 700, auth = true, streamsMost = Infinity, endless = false } = {}) {
-	const m = { world: makeWorld({ empty }), posts: [], streams: new Set(), seq: 0, down: false, role, logs: new Map(), logReads: [], events: [], resumed: [], refused: 0, streamsMost, endless, keys: new Map(), sessions: new Set() };
+	const m = { world: makeWorld({ empty }), posts: [], bulks: [], streams: new Set(), seq: 0, down: false, role, logs: new Map(), logReads: [], events: [], resumed: [], refused: 0, streamsMost, endless, keys: new Map(), sessions: new Set() };
 	const server = createServer((req, res) => handle(m, auth, req, res).catch((e) => {
 		console.error(e);
 		res.writeHead(500).end();
@@ -226,6 +226,21 @@ function garbage() {
 	return { dry_run: true, all: sum(64, 12.4e9), kept: sum(57, 11.2e9), young: sum(3, 640e6), marked: sum(2, 320e6), trashed: sum(2, 240e6), dropped: sum(0, 0), items: ["marked", "marked", "trashed", "trashed"].map((state, i) => ({ digest: hex("old" + i), size: 120e6 + i * 4e6, state, since_ms: Date.now() - (30 + i) * 3600e3 })) };
 }
 
+/** One decision for many; a job that has ended refuses, as the server's does. */
+function bulk(m, kind, b, findJob) {
+	const ids = b.ids ?? m.world.runs.find((r) => r.id === b.filter.run).jobs.filter((j) => !b.filter.state || j.state === b.filter.state).map((j) => j.id);
+	const failures = [];
+	for (const id of b.dry_run ? [] : ids) {
+		const x = kind === "runs" ? m.world.runs.find((r) => r.id === id) : findJob(id);
+		if (b.action === "cancel" && x.state === "done") failures.push({ id, detail: "it has ended" });
+		else if (kind === "runs") x.state = { cancel: "cancelled", pause: "paused", drain: "draining", resume: "active", retry: "active" }[b.action];
+		else if (b.action === "priority") x.priority = b.priority;
+		else x.state = { cancel: "cancelled", retry: "ready", invalidate: "ready" }[b.action];
+	}
+	m.bulks.push({ kind, ...b });
+	return { dry_run: !!b.dry_run, matched: ids.length, done: b.dry_run ? 0 : ids.length - failures.length, failed: failures.length, failures };
+}
+
 function answer(m, { url, path, b, json, problem, res, req }) {
 	const w = m.world;
 	const seg = path.split("/").slice(1).map(decodeURIComponent);
@@ -263,6 +278,7 @@ function answer(m, { url, path, b, json, problem, res, req }) {
 		if (!m.keys.has(key)) m.keys.set(key, "r9m4q2");
 		return json(201, runJson(w.runs.find((r) => r.id === "r9m4q2"), true));
 	}
+	if (seg[1] === "bulk") return json(200, bulk(m, seg[0], b, findJob));
 	if (path === "/runs") {
 		const list = newest.filter((r) => (!q.get("state") || r.state === q.get("state")) && (!q.get("q") || (r.name + r.id).includes(q.get("q"))));
 		return json(200, page(list.map((r) => runJson(r)), url));

@@ -38,7 +38,7 @@ export interface QueryOptions {
 const PAGES_MAX = 40;
 
 /** A list with every page of it in `items`. */
-async function getAll<T>(path: string, abort: AbortSignal): Promise<T> {
+export async function getAll<T>(path: string, abort?: AbortSignal): Promise<T> {
 	interface Page { items?: unknown[]; next_cursor?: string | null }
 	const first = await getJson<Page>(path, abort);
 	const items = [...(first.items ?? [])];

@@ -1,6 +1,8 @@
 /** The jobs of a run as a table: the plain twin of the timeline, filtered by stage and state. */
 import { useState } from "preact/hooks";
 import { Bar, Empty, ErrorCard, Skeleton, StateTag } from "../ui/bits";
+import { PickBar, PickCell, PickHead, usePicks } from "../ui/pick";
+import { may } from "../lib/api";
 import { fmtDuration, fmtInt, ms, serverNow, tick } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { hrefWith, qs, query } from "../lib/router";
@@ -8,6 +10,7 @@ import { JOB_STATES, lookOf, stageWord, STAGES } from "../lib/states";
 import type { Job, List, Run } from "../lib/types";
 import { sentence } from "../lib/wire";
 import { eventRun } from "../live/client";
+import { JobBulk } from "./jobs_bulk";
 
 const RANK = Object.fromEntries(JOB_STATES.map((s, i) => [s, i]));
 
@@ -57,6 +60,10 @@ export function JobsTab({ run }: { run: Run }) {
 		on: (e) => e.type === "job" && eventRun(e) === run.id,
 	});
 	const jobs = [...(q.data?.items ?? [])].sort(sort === "state" ? (a, b) => (RANK[a.state] ?? 9) - (RANK[b.state] ?? 9) || byPlan(a, b) : byPlan);
+	const shown = jobs.slice(0, most);
+	const acts = may("operator");
+	const picks = usePicks(jobs.map((j) => j.id), acts);
+	const done = (): void => { picks.set([]); q.reload(); };
 	const stages = [...new Set((run.stages ?? []).map((s) => s.stage))].sort((a, b) => STAGES.indexOf(a) - STAGES.indexOf(b));
 	const iters = [...new Set((run.stages ?? []).map((s) => s.iter))].sort((a, b) => a - b);
 	const chip = (key: string, now: string, value: string, word: string) => (
@@ -73,10 +80,11 @@ export function JobsTab({ run }: { run: Run }) {
 			{q.loading ? <Skeleton lines={8} /> : !jobs.length ? <Empty title="No job fits the filter"><p>Jobs of later stages appear when the stage before them is done.</p></Empty> : (
 				<div class={`card ${q.previous ? "fading" : ""}`} aria-busy={q.previous}>
 					<table class="cards fixed jobs">
-						<thead><tr><th class="w-job">Job</th><th class="w-num">Iter.</th><th class="w-state"><a href={hrefWith({ sort: sort === "state" ? null : "state" })}>State{sort === "state" ? " ↓" : ""}</a></th><th>Where</th><th class="r w-num">Tries</th><th class="r w-time">Took</th></tr></thead>
+						<thead><tr>{acts && <PickHead picks={picks} shown={shown.map((j) => j.id)} noun="job" />}<th class="w-job">Job</th><th class="w-num">Iter.</th><th class="w-state"><a href={hrefWith({ sort: sort === "state" ? null : "state" })}>State{sort === "state" ? " ↓" : ""}</a></th><th>Where</th><th class="r w-num">Tries</th><th class="r w-time">Took</th></tr></thead>
 						<tbody>
-							{jobs.slice(0, most).map((j) => (
-								<tr key={j.id} data-row>
+							{shown.map((j) => (
+								<tr key={j.id} data-row={j.id} class={picks.has(j.id) ? "picked" : ""}>
+									{acts && <PickCell picks={picks} id={j.id} name={jobName(j)} />}
 									<td data-label="Job"><a href={`/jobs/${encodeURIComponent(j.id)}`}>{jobName(j)}</a></td>
 									<td data-label="Iteration" class="num">{j.iter}</td>
 									<td data-label="State"><StateTag state={j.state} /></td>
@@ -90,6 +98,7 @@ export function JobsTab({ run }: { run: Run }) {
 					{jobs.length > most && <p class="pad"><button class="btn small" onClick={() => setMost(most + 500)}>Show more of {fmtInt(jobs.length)} jobs</button></p>}
 				</div>
 			)}
+			<PickBar picks={picks} noun="job" matching={jobs.length} all={() => picks.set(jobs.map((j) => j.id))}><JobBulk picks={picks} jobs={jobs} done={done} /></PickBar>
 		</>
 	);
 }

@@ -1,13 +1,17 @@
 /** All runs, filtered by state and by name; the filter is in the address. */
+import { useEffect, useState } from "preact/hooks";
 import { Bar, Empty, ErrorCard, Skeleton, StateTag, Time } from "../ui/bits";
+import { PickBar, PickCell, PickHead, usePicks } from "../ui/pick";
+import { say } from "../ui/toast";
 import { Strip } from "../chart/pipeline";
-import { may } from "../lib/api";
+import { may, problemText } from "../lib/api";
 import { fmtInt } from "../lib/fmt";
-import { useQuery } from "../lib/query";
+import { getAll, useQuery } from "../lib/query";
 import { hrefWith, qs, query, setQuery } from "../lib/router";
 import { lookOf, RUN_STATES } from "../lib/states";
 import type { List, Run } from "../lib/types";
 import { FirstSteps, share } from "./overview";
+import { RunBulk } from "./runs_bulk";
 
 export function Runs() {
 	const state = query("state");
@@ -15,6 +19,18 @@ export function Runs() {
 	const cursor = query("cursor");
 	const runs = useQuery<List<Run>>("/runs" + qs({ limit: 50, state, q, cursor }), { topics: ["runs", "jobs"], on: (e) => e.type === "run" || e.type === "job" });
 	const list = runs.data?.items ?? [];
+	const [beyond, setBeyond] = useState<Run[] | null>(null);
+	useEffect(() => setBeyond(null), [state, q]);
+	const known = [...list, ...(beyond ?? []).filter((r) => !list.some((x) => x.id === r.id))];
+	const acts = may("operator");
+	const picks = usePicks(known.map((r) => r.id), acts);
+	const all = (): void => {
+		getAll<List<Run>>("/runs" + qs({ limit: 200, state, q }))
+			.then((d) => { setBeyond(d.items); picks.set(d.items.map((r) => r.id)); })
+			.catch((e: unknown) => say(problemText(e)));
+	};
+	const whole = !cursor && !runs.data?.next_cursor;
+	const done = (): void => { picks.set([]); runs.reload(); };
 	return (
 		<>
 			<div class="page-head">
@@ -34,10 +50,11 @@ export function Runs() {
 			) : (
 				<div class={`card ${runs.previous ? "fading" : ""}`} aria-busy={runs.previous}>
 					<table class="cards">
-						<thead><tr><th>Run</th><th>State</th><th>Stages</th><th class="r">Jobs</th><th>Submitted</th></tr></thead>
+						<thead><tr>{acts && <PickHead picks={picks} shown={list.map((r) => r.id)} noun="run" />}<th>Run</th><th>State</th><th>Stages</th><th class="r">Jobs</th><th>Submitted</th></tr></thead>
 						<tbody>
 							{list.map((r) => (
-								<tr key={r.id} data-row>
+								<tr key={r.id} data-row={r.id} class={picks.has(r.id) ? "picked" : ""}>
+									{acts && <PickCell picks={picks} id={r.id} name={r.name || r.id} />}
 									<td data-label="Run"><a href={`/runs/${r.id}`}>{r.name || r.id}</a><br /><code class="dim">{r.id}</code></td>
 									<td data-label="State"><StateTag state={r.state} /></td>
 									<td data-label="Stages" class="strip-cell"><Strip stages={r.stages} /><Bar value={share(r)} tone={lookOf(r.state).tone} /></td>
@@ -49,6 +66,7 @@ export function Runs() {
 					</table>
 				</div>
 			)}
+			<PickBar picks={picks} noun="run" matching={whole ? list.length : beyond && beyond.length} all={all}><RunBulk picks={picks} runs={known} done={done} /></PickBar>
 			<div class="row end">
 				{cursor && <a class="btn small" href={hrefWith({ cursor: null })}>Newest</a>}
 				{runs.data?.next_cursor && <a class="btn small" href={hrefWith({ cursor: runs.data.next_cursor })}>Older</a>}

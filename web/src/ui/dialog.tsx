@@ -10,10 +10,12 @@ import { problemText } from "../lib/api";
 export interface Question {
 	title: string;
 	body: ComponentChildren;
-	yes: string;
+	/** Without these the dialog only tells. */
+	yes?: string;
+	/** What it gives back is asked, or told, next. */
+	act?: () => Promise<Question | void>;
 	no?: string;
 	danger?: boolean;
-	act: () => Promise<void>;
 }
 
 const question = signal<Question | null>(null);
@@ -45,8 +47,9 @@ export function Dialogs() {
 		setBusy(true);
 		setError("");
 		try {
-			await q.act();
+			const next = await q.act?.();
 			close();
+			if (next) question.value = next;
 		} catch (e) {
 			setError(problemText(e));
 			setBusy(false);
@@ -59,9 +62,7 @@ export function Dialogs() {
 			{error && <p class="field-error" role="alert">{error}</p>}
 			<div class="row end">
 				<button type="button" class="btn" data-safe onClick={close}>{q.no ?? "Go back"}</button>
-				<button type="button" class={`btn ${q.danger ? "danger" : "primary"}`} disabled={busy} onClick={yes}>
-					{busy ? "Sending…" : q.yes}
-				</button>
+				{q.yes && <button type="button" class={`btn ${q.danger ? "danger" : "primary"}`} disabled={busy} onClick={yes}>{busy ? "Sending…" : q.yes}</button>}
 			</div>
 		</dialog>
 	);

@@ -9,6 +9,7 @@ const KEYS: [string, string][] = [
 	["/", "Search this page, or everything"],
 	["j  k", "Next, previous row"],
 	["Enter", "Open the focused row"],
+	["x  X", "Select the focused run or job; up to it"],
 	["n", "New run"],
 	["p", "Pause and resume updates"],
 	["t", "Change the theme"],
