@@ -76,6 +76,7 @@ struct job {
 	struct train_opts o;
 	int steps, first;
 	const char *save, *load; /* folders of states, or NULL */
+	const char *files;	 /* the whole model: ranks take a layout of their part; or NULL */
 	/* What comes out, of the whole: */
 	float *grads, *params, *m, *v; /* of the last step */
 	struct train_metrics metrics[STEPS];
@@ -161,7 +162,12 @@ static void *train_rank(void *arg)
 	struct trainer *tr = NULL;
 	struct err e = {0};
 
-	CHECK_RC(shard_model(j->whole, j->data ? 0 : r->rank, j->data ? 1 : r->n, &m, &e), RC_OK);
+	if (j->files)
+		CHECK_RC(model_load_layout(j->files, r->rank, r->n, &m, &e), RC_OK);
+	else
+		CHECK_RC(shard_model(j->whole, j->data ? 0 : r->rank, j->data ? 1 : r->n, &m, &e),
+			 RC_OK);
+	CHECK(!j->files == !!m->params);
 	o.lora = part_of_adapter(j, m);
 	o.tensor = j->data ? NULL : coll;
 	o.data = j->data ? coll : NULL;
@@ -461,6 +467,21 @@ void test_ranks__states_are_read_by_any_number_of_ranks(void)
 
 /* --- files ------------------------------------------------------------------------------------ */
 
+static void same_files(const char *a, const char *b, const char *name)
+{
+	char path[4200];
+	struct buf x = BUF_INIT, y = BUF_INIT;
+	struct err e = {0};
+
+	str_fmt(path, sizeof path, "%s/%s", a, name);
+	CHECK_RC(fs_read(path, 1u << 26, &x, &e), RC_OK);
+	str_fmt(path, sizeof path, "%s/%s", b, name);
+	CHECK_RC(fs_read(path, 1u << 26, &y, &e), RC_OK);
+	CHECK(x.len > 0 && x.len == y.len && memcmp(x.data, y.data, x.len) == 0);
+	buf_release(&x);
+	buf_release(&y);
+}
+
 struct saved {
 	struct job j; /* first: run_ranks() hands out a job */
 	char from[4096], to[4096];
@@ -500,7 +521,125 @@ void test_ranks__read_their_parts_and_write_the_whole(void)
 		CHECK_RC(model_load(s.to, &back, &e), RC_OK);
 		CHECK_EQ(memcmp(back->params, m->params, m->n_params * sizeof(float)), 0);
 		model_free(back);
+		same_files(s.from, s.to, "model.safetensors");
 	}
+	model_free(m);
+}
+
+/* Wide enough for blocks of eight bits in every rank's part. */
+static struct model *wide_model(void)
+{
+	struct model_config c = toy(false);
+	struct model *m = NULL;
+	struct err e = {0};
+
+	c.dim = 64;
+	c.head_dim = 16;
+	c.ffn_dim = 128;
+	CHECK_RC(model_new(&c, &m, &e), RC_OK);
+	model_init(m, 7);
+	return m;
+}
+
+/* Frozen weights from the files straight into this rank's slab: what a rank that had its part as floats
+ * computes, to the last bit. */
+void test_ranks__frozen_parts_come_from_the_files(void)
+{
+	struct model *m = wide_model();
+	struct lora *l = toy_adapter(m, MODEL_ALL_PARTS);
+	char dir[4096];
+	struct err e = {0};
+
+	str_fmt(dir, sizeof dir, "%s/whole", test_tmpdir());
+	CHECK_RC(model_save(m, dir, &e), RC_OK);
+	for (int n = 1; n <= 2; n++) {
+		struct job floats = job_of(m, l, true), files = job_of(m, l, true);
+
+		floats.o.base = files.o.base = TRAIN_BASE_Q8;
+		files.files = dir;
+		run_ranks(n, train_rank, &floats);
+		run_ranks(n, train_rank, &files);
+		same_bits(&floats, &files);
+		job_release(&floats);
+		job_release(&files);
+	}
+	lora_free(l);
+	model_free(m);
+}
+
+struct merged {
+	struct job j; /* first */
+	char from[4096], to[4096];
+};
+
+static void *merge_rank(void *arg)
+{
+	const struct rank *r = arg;
+	const struct merged *s = (const struct merged *)r->j;
+	struct coll *coll = open_rank(r);
+	struct kern_pool *pool = kern_pool_new(1);
+	struct model *layout = NULL;
+	struct lora *part;
+	struct err e = {0};
+
+	CHECK_RC(model_load_layout(s->from, r->rank, r->n, &layout, &e), RC_OK);
+	part = part_of_adapter(&s->j, layout);
+	CHECK_RC(shard_merge_save(coll, part, &layout->cfg, s->from, s->to, kern_cpu(), pool, &e), RC_OK);
+	lora_free(part);
+	model_free(layout);
+	kern_pool_free(pool);
+	coll_close(coll);
+	return NULL;
+}
+
+/* The bytes that one process with the whole adapter writes. */
+void test_ranks__merge_their_adapter_into_the_files(void)
+{
+	struct model *m = toy_model(false);
+	struct lora *l = toy_adapter(m, MODEL_ALL_PARTS);
+	struct merged s = {.j = {.whole = m, .adapter = l}};
+	struct kern_pool *pool = kern_pool_new(1);
+	char one[4096];
+	struct err e = {0};
+
+	str_fmt(s.from, sizeof s.from, "%s/whole", test_tmpdir());
+	str_fmt(one, sizeof one, "%s/one", test_tmpdir());
+	CHECK_RC(model_save(m, s.from, &e), RC_OK);
+	CHECK_RC(lora_merge_save(l, s.from, one, kern_cpu(), pool, &e), RC_OK);
+	for (int n = 2; n <= RANKS; n += 2) {
+		str_fmt(s.to, sizeof s.to, "%s/merged-%d", test_tmpdir(), n);
+		run_ranks(n, merge_rank, &s.j);
+		same_files(one, s.to, "model.safetensors");
+		same_files(one, s.to, "config.json");
+	}
+	kern_pool_free(pool);
+	lora_free(l);
+	model_free(m);
+}
+
+static void *save_nowhere(void *arg)
+{
+	const struct rank *r = arg;
+	const struct saved *s = (const struct saved *)r->j;
+	struct coll *coll = open_rank(r);
+	struct model *cut = NULL;
+	struct err e = {0};
+
+	CHECK_RC(shard_model(s->j.whole, r->rank, r->n, &cut, &e), RC_OK);
+	CHECK(shard_save(coll, cut, s->to, &e) != RC_OK);
+	CHECK(strstr(e.text, "nowhere"));
+	model_free(cut);
+	coll_close(coll);
+	return NULL;
+}
+
+/* A disk that is full, or not there, ends all with its cause; nobody waits for the next piece. */
+void test_ranks__who_cannot_write_tells_the_others(void)
+{
+	struct model *m = toy_model(false);
+	struct saved s = {.j = {.whole = m}, .to = "/proc/nowhere/model"};
+
+	run_ranks(2, save_nowhere, &s.j);
 	model_free(m);
 }
 

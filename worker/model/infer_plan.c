@@ -125,9 +125,10 @@ enum rc plan_check(const struct model_config *cfg, const struct kern *kern, int 
 
 	log_info("infer", "memory",
 		 "weights=%s mib=%.1f weights_mib=%.1f cache_mib=%.1f activations_mib=%.1f "
-		 "sampling_mib=%.1f scratch_mib=%.1f available_mib=%.0f",
+		 "sampling_mib=%.1f scratch_mib=%.1f available_mib=%.0f rank=%d ranks=%d",
 		 weights_format_name(o->weights), mib(p.total), mib(p.weights), mib(p.cache),
-		 mib(p.activations), mib(p.sampling), mib(p.scratch), mib(o->memory_max));
+		 mib(p.activations), mib(p.sampling), mib(p.scratch), mib(o->memory_max),
+		 coll_rank(o->coll), coll_ranks(o->coll));
 	if (o->memory_max == 0 || p.total <= o->memory_max)
 		return RC_OK;
 	return err_set(

@@ -1,12 +1,9 @@
 /* A merged model written while it is made: no second copy of the weights, and never all of them. */
 #include "worker/model/lora.h"
 
-#include "base/fs.h"
 #include "base/mem.h"
-#include "base/str.h"
 #include "worker/model/model_source.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,22 +49,6 @@ static enum rc fill(void *ctx, size_t i, size_t at, void *out, size_t len, struc
 	return rc;
 }
 
-static enum rc write_weights(struct merging *g, const char *dir, struct err *e)
-{
-	const struct model *m = g->from.layout;
-	const struct st_feed feed = {fill, g};
-	struct st_tensor *list = model_file_list(m);
-	json_t *meta = json_pack("{s:s}", "format", "pt");
-	char path[PATH_MAX];
-	enum rc rc;
-
-	str_fmt(path, sizeof path, "%s/model.safetensors", dir);
-	rc = st_write_fed(path, list, (size_t)m->n_tensors, meta, &feed, e);
-	json_decref(meta);
-	free(list);
-	return rc;
-}
-
 static size_t largest(const struct model *m)
 {
 	size_t n = 0;
@@ -81,18 +62,15 @@ enum rc lora_merge_save(const struct lora *l, const char *from, const char *dir,
 			const struct kern *k, struct kern_pool *pool, struct err *e)
 {
 	struct merging g = {.l = l, .k = k, .pool = pool};
+	const struct st_feed feed = {fill, &g};
 	enum rc rc = model_source_open(from, &g.from, e);
 
 	if (rc != RC_OK)
 		return rc;
 	g.tensor = mem_array(largest(g.from.layout), sizeof *g.tensor);
 	g.scaled = mem_array(lora_merge_floats(l, &g.from.layout->cfg), sizeof *g.scaled);
-	if ((rc = fs_mkdirs(dir, e)) == RC_OK)
-		rc = model_save_config(g.from.layout, dir, ST_F32, e);
-	if (rc == RC_OK)
-		rc = model_copy_companions(from, dir, e);
-	if (rc == RC_OK)
-		rc = write_weights(&g, dir, e);
+	if ((rc = model_save_frame(g.from.layout, dir, e)) == RC_OK)
+		rc = model_write_weights(g.from.layout, dir, &feed, e);
 	model_source_close(&g.from);
 	free(g.tensor);
 	free(g.scaled);

@@ -79,7 +79,8 @@ struct st_tensor *model_file_list(const struct model *m)
 	return list;
 }
 
-static enum rc save_weights(const struct model *m, const char *dir, struct err *e)
+enum rc model_write_weights(const struct model *m, const char *dir, const struct st_feed *feed,
+			    struct err *e)
 {
 	struct st_tensor *list = model_file_list(m);
 	json_t *meta = json_pack("{s:s}", "format", "pt");
@@ -87,7 +88,7 @@ static enum rc save_weights(const struct model *m, const char *dir, struct err *
 	enum rc rc;
 
 	str_fmt(path, sizeof path, "%s/model.safetensors", dir);
-	rc = st_write(path, list, (size_t)m->n_tensors, meta, e);
+	rc = st_write_fed(path, list, (size_t)m->n_tensors, meta, feed, e);
 	json_decref(meta);
 	free(list);
 	return rc;
@@ -159,13 +160,20 @@ enum rc model_copy_companions(const char *from_dir, const char *dir, struct err 
 	return rc;
 }
 
-enum rc model_save(const struct model *m, const char *dir, struct err *e)
+enum rc model_save_frame(const struct model *m, const char *dir, struct err *e)
 {
 	enum rc rc = fs_mkdirs(dir, e);
 
-	if (rc != RC_OK || (rc = model_save_config(m, dir, ST_F32, e)) != RC_OK)
-		return rc;
-	if (m->dir[0] && (rc = model_copy_companions(m->dir, dir, e)) != RC_OK)
-		return rc;
-	return save_weights(m, dir, e);
+	if (rc == RC_OK)
+		rc = model_save_config(m, dir, ST_F32, e);
+	if (rc == RC_OK && m->dir[0])
+		rc = model_copy_companions(m->dir, dir, e);
+	return rc;
+}
+
+enum rc model_save(const struct model *m, const char *dir, struct err *e)
+{
+	enum rc rc = model_save_frame(m, dir, e);
+
+	return rc == RC_OK ? model_write_weights(m, dir, NULL, e) : rc;
 }

@@ -42,6 +42,11 @@ enum st_dtype model_source_dtype(const struct model_source *s);
 
 /* The tensors of a file of F32, in order; those of a mere layout without data. The caller frees. */
 struct st_tensor *model_file_list(const struct model *m);
+/* DIR/model.safetensors, from m's floats or, of a mere layout, from what `feed` gives. */
+enum rc model_write_weights(const struct model *m, const char *dir, const struct st_feed *feed,
+			    struct err *e);
+/* All of a directory of F32 but the weights. */
+enum rc model_save_frame(const struct model *m, const char *dir, struct err *e);
 /* DIR/NAME, indented, keys sorted. */
 enum rc model_write_json(const char *dir, const char *name, const json_t *v, struct err *e);
 /* The source's config.json (else one made from m->cfg) with torch_dtype set. */

@@ -2,7 +2,9 @@
 
 #include "base/mem.h"
 #include "base/str.h"
+#include "worker/model/model_source.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,21 +90,37 @@ static void put_overlap(const struct tensor_ref *t, const float *part, size_t at
 	}
 }
 
-/* Bits of one rank and zeros of the others are added as whole numbers: nothing is rounded. */
+/* `n` elements of the whole tensor, at most PIECE_FLOATS: bits of one rank and zeros of the others are added
+ * as whole numbers, so nothing is rounded. */
+static bool join_piece(struct coll *coll, const struct tensor_ref *t, const float *part, size_t at,
+		       size_t n, int64_t *words)
+{
+	memset(words, 0, (n + 1) / 2 * sizeof *words);
+	put_overlap(t, part, at, n, (float *)(void *)words);
+	return coll_agree_i64(coll, words, (n + 1) / 2, COLL_SUM);
+}
+
+static size_t whole_size(const struct tensor_ref *t)
+{
+	return (size_t)t->all_rows * (t->cols ? (size_t)t->all_cols : 1);
+}
+
+static size_t piece_at(size_t size, size_t at)
+{
+	return size - at < PIECE_FLOATS ? size - at : PIECE_FLOATS;
+}
+
 static bool join_tensor(struct coll *coll, const struct tensor_ref *t, const float *part,
 			float *whole, int64_t *words)
 {
-	size_t size = (size_t)t->all_rows * (t->cols ? (size_t)t->all_cols : 1);
-	float *piece = (float *)(void *)words;
+	size_t size = whole_size(t);
 
 	for (size_t at = 0, n; at < size; at += n) {
-		n = size - at < PIECE_FLOATS ? size - at : PIECE_FLOATS;
-		memset(words, 0, (n + 1) / 2 * sizeof *words);
-		put_overlap(t, part, at, n, piece);
-		if (!coll_agree_i64(coll, words, (n + 1) / 2, COLL_SUM))
+		n = piece_at(size, at);
+		if (!join_piece(coll, t, part, at, n, words))
 			return false;
 		if (whole)
-			memcpy(whole + at, piece, n * sizeof *whole);
+			memcpy(whole + at, words, n * sizeof *whole);
 	}
 	return true;
 }
@@ -125,6 +143,72 @@ enum rc shard_join(struct coll *coll, const struct tensor_ref *parts, int n, con
 	return shard_fault(coll, e);
 }
 
+/* --- files of the whole ----------------------------------------------------------------------- */
+
+struct shard_feed {
+	struct coll *coll;
+	const struct tensor_ref *parts;
+	int n;
+	const float *const *slabs;
+	int64_t *words; /* owned */
+};
+
+_Static_assert(PIECE_FLOATS * sizeof(float) == ST_PIECE, "ranks join what the writer asks for");
+
+/* All ranks come here for the same pieces in the same order. */
+static enum rc feed_piece(void *ctx, size_t i, size_t at, void *out, size_t len, struct err *e)
+{
+	struct shard_feed *f = ctx;
+	const struct tensor_ref *t = &f->parts[i % (size_t)f->n];
+	const float *part = f->slabs[i / (size_t)f->n];
+
+	if (!shard_is_cut(t)) {
+		memcpy(out, (const char *)(part + t->offset) + at, len);
+		return RC_OK;
+	}
+	if (!join_piece(f->coll, t, part, at / sizeof(float), len / sizeof(float), f->words))
+		return shard_fault(f->coll, e);
+	memcpy(out, f->words, len);
+	return RC_OK;
+}
+
+static enum rc feed_others(struct shard_feed *f, int n_slabs, struct err *e)
+{
+	float *piece = mem_array(PIECE_FLOATS, sizeof *piece);
+	enum rc rc = RC_OK;
+
+	for (int i = 0; i < f->n * n_slabs && rc == RC_OK; i++) {
+		size_t size = whole_size(&f->parts[i % f->n]);
+
+		for (size_t at = 0, n; at < size && rc == RC_OK; at += n) {
+			n = piece_at(size, at);
+			rc = feed_piece(f, (size_t)i, at * sizeof *piece, piece, n * sizeof *piece,
+					e);
+		}
+	}
+	free(piece);
+	return rc;
+}
+
+enum rc shard_write(struct coll *coll, const struct tensor_ref *parts, int n,
+		    const float *const *slabs, int n_slabs, const char *path,
+		    const struct st_tensor *list, const json_t *meta, struct err *e)
+{
+	struct shard_feed f = {coll, parts, n, slabs,
+			       mem_array(PIECE_FLOATS / 2, sizeof *f.words)};
+	const struct st_feed feed = {feed_piece, &f};
+	enum rc rc;
+
+	if (coll_rank(coll) == 0)
+		rc = st_write_fed(path, list, (size_t)n * (size_t)n_slabs, meta, &feed, e);
+	else
+		rc = feed_others(&f, n_slabs, e);
+	if (rc != RC_OK)
+		coll_abort(coll, e->text); /* The others wait for the next piece. */
+	free(f.words);
+	return rc;
+}
+
 enum rc shard_model(const struct model *whole, int rank, int n, struct model **out, struct err *e)
 {
 	struct model_config part;
@@ -138,43 +222,77 @@ enum rc shard_model(const struct model *whole, int rank, int n, struct model **o
 	return RC_OK;
 }
 
+static enum rc save_weights(struct coll *coll, const struct model *part, const struct model *whole,
+			    const char *dir, struct err *e)
+{
+	const float *const slab = part->params;
+	struct st_tensor *list = model_file_list(whole);
+	json_t *meta = json_pack("{s:s}", "format", "pt");
+	char path[PATH_MAX];
+	enum rc rc;
+
+	str_fmt(path, sizeof path, "%s/model.safetensors", dir);
+	rc = shard_write(coll, part->tensors, part->n_tensors, &slab, 1, path, list, meta, e);
+	json_decref(meta);
+	free(list);
+	return rc;
+}
+
 enum rc shard_save(struct coll *coll, const struct model *part, const char *dir, struct err *e)
 {
 	struct model_config cfg = shard_whole(&part->cfg);
-	int64_t ok = 1;
 	struct model *whole = NULL;
 	enum rc rc;
 
 	if (coll_ranks(coll) == 1)
 		return model_save(part, dir, e);
-	rc = coll_rank(coll) == 0 ? model_new(&cfg, &whole, e) : model_plan(&cfg, &whole, e);
-	ok = rc == RC_OK;
-	/* All or none of the ranks go on. */
-	if (coll_agree_i64(coll, &ok, 1, COLL_MIN) && !ok && rc == RC_OK)
-		rc = err_set(e, RC_NOMEM, "rank 0 has no memory to put the model together");
-	if (rc == RC_OK)
-		rc = shard_join(coll, part->tensors, part->n_tensors, part->params, whole->tensors,
-				whole->params, e);
+	rc = model_plan(&cfg, &whole, e);
 	if (rc == RC_OK && coll_rank(coll) == 0) {
 		str_copy(whole->dir, sizeof whole->dir, part->dir);
-		rc = model_save(whole, dir, e);
+		rc = model_save_frame(whole, dir, e);
 	}
+	if (rc == RC_OK)
+		rc = save_weights(coll, part, whole, dir, e);
+	else
+		coll_abort(coll, e->text);
 	model_free(whole);
 	return rc;
+}
+
+/* The whole adapter at rank 0; the others get its layout. Freed by the caller, whatever comes back. */
+static enum rc join_lora(struct coll *coll, const struct lora *part, const struct model_config *cfg,
+			 struct lora **whole, struct err *e)
+{
+	struct model_config all = shard_whole(cfg);
+	enum rc rc = lora_new(&all, &part->s, 0, whole, e);
+
+	if (rc != RC_OK)
+		return rc;
+	return shard_join(coll, part->tensors, part->n_tensors, part->params, (*whole)->tensors,
+			  coll_rank(coll) == 0 ? (*whole)->params : NULL, e);
 }
 
 enum rc shard_save_lora(struct coll *coll, const struct lora *part, const struct model_config *cfg,
 			const char *dir, const char *base, struct err *e)
 {
-	struct model_config all = shard_whole(cfg);
 	struct lora *whole = NULL;
-	enum rc rc = lora_new(&all, &part->s, 0, &whole, e);
+	enum rc rc = join_lora(coll, part, cfg, &whole, e);
 
-	if (rc == RC_OK)
-		rc = shard_join(coll, part->tensors, part->n_tensors, part->params, whole->tensors,
-				coll_rank(coll) == 0 ? whole->params : NULL, e);
 	if (rc == RC_OK && coll_rank(coll) == 0)
 		rc = lora_save(whole, dir, base, e);
+	lora_free(whole);
+	return rc;
+}
+
+enum rc shard_merge_save(struct coll *coll, const struct lora *part, const struct model_config *cfg,
+			 const char *from, const char *dir, const struct kern *k,
+			 struct kern_pool *pool, struct err *e)
+{
+	struct lora *whole = NULL;
+	enum rc rc = join_lora(coll, part, cfg, &whole, e);
+
+	if (rc == RC_OK && coll_rank(coll) == 0)
+		rc = lora_merge_save(whole, from, dir, k, pool, e);
 	lora_free(whole);
 	return rc;
 }

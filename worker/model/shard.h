@@ -18,6 +18,7 @@
 
 #include "base/err.h"
 #include "kernels/collective.h"
+#include "store/safetensors.h"
 #include "worker/model/lora.h"
 #include "worker/model/model.h"
 
@@ -38,11 +39,21 @@ enum rc shard_join(struct coll *coll, const struct tensor_ref *parts, int n, con
 		   const struct tensor_ref *wholes, float *whole, struct err *e);
 /* A rank's model cut out of a whole one. */
 enum rc shard_model(const struct model *whole, int rank, int n, struct model **out, struct err *e);
-/* Files of a whole model from parts: all ranks call it, rank 0 writes and takes the memory for it.
- */
+/* A file of whole tensors from parts, joined piece by piece while rank 0 writes it, so that no rank ever has
+ * more than its own; all ranks call it. `list`, which rank 0 alone needs, has the whole tensors of the first
+ * slab, then those of the next; their data is not looked at. An error of rank 0 ends the group. */
+enum rc shard_write(struct coll *coll, const struct tensor_ref *parts, int n,
+		    const float *const *slabs, int n_slabs, const char *path,
+		    const struct st_tensor *list, const json_t *meta, struct err *e);
+/* A model's directory likewise. */
 enum rc shard_save(struct coll *coll, const struct model *part, const char *dir, struct err *e);
 /* Likewise an adapter's, beside a model of that part. */
 enum rc shard_save_lora(struct coll *coll, const struct lora *part, const struct model_config *cfg,
 			const char *dir, const char *base, struct err *e);
+/* The model of directory `from` with such an adapter in its weights: rank 0 reads and writes one tensor after
+ * the other, the others give their parts of the adapter. `k` and `pool` as lora_merge_save() has them. */
+enum rc shard_merge_save(struct coll *coll, const struct lora *part, const struct model_config *cfg,
+			 const char *from, const char *dir, const struct kern *k,
+			 struct kern_pool *pool, struct err *e);
 /* RC_UNREACHABLE with the cause when the ranks can no longer work together. */
 enum rc shard_fault(struct coll *coll, struct err *e);

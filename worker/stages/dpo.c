@@ -186,8 +186,7 @@ static enum rc make_ref(struct dpo *d, struct err *e)
 		return rc;
 	/* Under an adapter the model is still what the input was. */
 	if ((d->t.resumed && d->t.adapter.r == 0) || !ref_is_model(d))
-		rc = model_load_part(stage_in(ctx, "ref"), coll_rank(training_tensor(&d->t)),
-				     coll_ranks(training_tensor(&d->t)), &other, e);
+		rc = training_load(&d->t, stage_in(ctx, "ref"), true, &other, e);
 	if (rc == RC_OK)
 		rc = score_rest(d, other ? other : d->t.model, e);
 	if (other)

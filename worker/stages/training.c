@@ -40,21 +40,16 @@ struct coll *training_data(const struct training *t)
 	return t->ctx->divide_batches ? t->ctx->coll : NULL;
 }
 
-/* A frozen model that is packed for the steps: its weights never have to be here as floats. */
-static bool frozen_in_files(const struct training *t)
-{
-	const char *base = jx_get_str(stage_section(t->ctx, "engine"), "base", "plain");
-	bool packed = strcmp(base, "q8") == 0 || !stage_kern(t->ctx)->host;
-
-	return t->adapter.r > 0 && packed && !training_tensor(t);
-}
-
-static enum rc load_model(struct training *t, const char *dir, struct err *e)
+enum rc training_load(const struct training *t, const char *dir, bool frozen, struct model **out,
+		      struct err *e)
 {
 	int rank = coll_rank(training_tensor(t)), n = coll_ranks(training_tensor(t));
+	const char *base = jx_get_str(stage_section(t->ctx, "engine"), "base", "plain");
+	bool eight = t->adapter.r > 0 && strcmp(base, "q8") == 0;
+	bool packed = eight || !stage_kern(t->ctx)->host;
 
-	return frozen_in_files(t) ? model_load_layout(dir, rank, n, &t->model, e)
-				  : model_load_part(dir, rank, n, &t->model, e);
+	return frozen && packed ? model_load_layout(dir, rank, n, out, e)
+				: model_load_part(dir, rank, n, out, e);
 }
 
 enum rc training_open(struct training *t, struct stage_ctx *ctx, const char *section,
@@ -74,7 +69,7 @@ enum rc training_open(struct training *t, struct stage_ctx *ctx, const char *sec
 		dir = stage_in(ctx, role);
 	if (!dir)
 		return err_set(e, RC_INVALID, "%s: input %s is missing", ctx->stage, role);
-	rc = load_model(t, dir, e);
+	rc = training_load(t, dir, t->adapter.r > 0, &t->model, e);
 	if (rc == RC_OK)
 		rc = tokenizer_load(dir, &t->tok, e);
 	if (rc == RC_OK && tokenizer_vocab(t->tok) > t->model->cfg.vocab)
@@ -311,7 +306,7 @@ static void report_means(struct training *t)
 }
 
 /* The model with the adapter in its weights: those in memory, or one tensor after the other from the
- * files. By a table of the CPU, whatever trained the adapter. */
+ * files, whatever the ranks have of it. By a table of the CPU, whatever trained the adapter. */
 static enum rc save_merged(struct training *t, const char *dir, struct err *e)
 {
 	const struct kern *k = stage_kern(t->ctx);
@@ -322,6 +317,9 @@ static enum rc save_merged(struct training *t, const char *dir, struct err *e)
 	k = threads ? kern_cpu() : k;
 	if (t->model->params)
 		lora_merge(t->lora, t->model, k, pool);
+	else if (training_tensor(t))
+		rc = shard_merge_save(training_tensor(t), t->lora, &t->model->cfg, t->model->dir, dir, k,
+				      pool, e);
 	else if (stage_is_first(t->ctx))
 		rc = lora_merge_save(t->lora, t->model->dir, dir, k, pool, e);
 	kern_pool_free(threads);

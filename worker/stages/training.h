@@ -59,6 +59,10 @@ enum rc training_options(const struct training *t, int64_t total_steps, const ch
 enum rc training_start(struct training *t, const struct train_opts *o, const char *state_dir,
 		       int64_t first, struct err *e);
 void training_close(struct training *t);
+/* This rank's part of the model of a directory. What is not trained (`frozen`) and is packed for the back end
+ * comes as a mere layout: its weights go from the files to where they are needed, piece by piece. */
+enum rc training_load(const struct training *t, const char *dir, bool frozen, struct model **out,
+		      struct err *e);
 /* The ranks that hold the model together, and those that divide batches; NULL: there are none. */
 struct coll *training_tensor(const struct training *t);
 struct coll *training_data(const struct training *t);

@@ -43,27 +43,41 @@ static void moments_free(struct trainer *tr, const float *here, const float *sla
 		tr->k->unpin(tr->pool, (void *)(uintptr_t)here, own_bytes(tr));
 }
 
-enum rc trainer_write_tensors(const char *dir, const struct tensor_ref *refs, size_t n,
-			      const float *m, const float *v, struct err *e)
+/* What the file holds; `names` is the caller's room for 2 n of them. A slab that is NULL is fed later. */
+static struct st_tensor *state_list(const struct tensor_ref *refs, size_t n, const float *const slabs[2],
+				    char (*names)[MODEL_NAME_MAX + 4])
 {
 	struct st_tensor *list = mem_array(2 * n, sizeof *list);
-	char(*names)[MODEL_NAME_MAX + 4] = mem_array(2 * n, sizeof *names);
-	char path[PATH_SIZE];
-	enum rc rc;
 
 	for (size_t i = 0; i < 2 * n; i++) {
 		const struct tensor_ref *t = &refs[i % n];
-		const float *slab = i < n ? m : v;
+		const float *slab = slabs[i / n];
 
 		str_fmt(names[i], sizeof names[i], "%c.%s", i < n ? 'm' : 'v', t->name);
 		list[i] = (struct st_tensor){.name = names[i],
 					     .dtype = ST_F32,
 					     .ndim = t->cols ? 2 : 1,
 					     .shape = {t->rows, t->cols},
-					     .data = slab + t->offset,
+					     .data = slab ? slab + t->offset : NULL,
 					     .size_bytes = tensor_size(t) * sizeof(float)};
 	}
-	str_fmt(path, sizeof path, "%s/optimizer.safetensors", dir);
+	return list;
+}
+
+static void state_path(char *path, const char *dir)
+{
+	str_fmt(path, PATH_SIZE, "%s/optimizer.safetensors", dir);
+}
+
+enum rc trainer_write_tensors(const char *dir, const struct tensor_ref *refs, size_t n,
+			      const float *m, const float *v, struct err *e)
+{
+	char(*names)[MODEL_NAME_MAX + 4] = mem_array(2 * n, sizeof *names);
+	struct st_tensor *list = state_list(refs, n, (const float *const[2]){m, v}, names);
+	char path[PATH_SIZE];
+	enum rc rc;
+
+	state_path(path, dir);
 	rc = st_write(path, list, 2 * n, NULL, e);
 	free(list);
 	free(names);
@@ -92,33 +106,29 @@ static enum rc write_shard(const struct trainer *tr, const char *dir, const floa
 	return st_write(path, list, 2, NULL, e);
 }
 
-/* The parts of `tensor` ranks are put together at rank 0, which writes them. */
+/* The parts of `tensor` ranks meet in the file, which rank 0 writes. */
 static enum rc write_joined(struct trainer *tr, const char *dir, const float *m, const float *v,
 			    struct err *e)
 {
 	struct model_config cfg = shard_whole(&tr->m->cfg);
-	bool first = coll_rank(tr->o.tensor) == 0;
+	const float *const slabs[2] = {m, v}, *const none[2] = {NULL, NULL};
+	size_t n = (size_t)tr->set.n_tensors;
+	char(*names)[MODEL_NAME_MAX + 4] = mem_array(2 * n, sizeof *names);
+	struct st_tensor *list = NULL;
 	struct model *whole = NULL;
 	struct lora *lora = NULL;
-	float *both = NULL;
+	char path[PATH_SIZE];
 	enum rc rc = tr->o.lora ? lora_new(&cfg, &tr->o.lora->s, 0, &lora, e)
 				: model_plan(&cfg, &whole, e);
-	size_t n = lora ? lora->n_params : whole ? whole->n_params : 0;
-	const struct tensor_ref *refs = lora ? lora->tensors : whole ? whole->tensors : NULL;
 
-	if (rc == RC_OK && first && !(both = mem_try(2 * n * sizeof *both)))
-		rc = err_set(e, RC_NOMEM, "no memory to put the moments together");
-	int64_t ok = rc == RC_OK;
-	if (coll_agree_i64(tr->o.tensor, &ok, 1, COLL_MIN) && !ok && rc == RC_OK)
-		rc = err_set(e, RC_NOMEM, "another rank cannot put the moments together");
-	if (rc == RC_OK)
-		rc = shard_join(tr->o.tensor, tr->set.tensors, tr->set.n_tensors, m, refs, both, e);
-	if (rc == RC_OK)
-		rc = shard_join(tr->o.tensor, tr->set.tensors, tr->set.n_tensors, v, refs,
-				both ? both + n : NULL, e);
-	if (rc == RC_OK && first)
-		rc = trainer_write_tensors(dir, refs, (size_t)tr->set.n_tensors, both, both + n, e);
-	mem_try_free(both, 2 * n * sizeof *both);
+	state_path(path, dir);
+	if (rc == RC_OK) {
+		list = state_list(lora ? lora->tensors : whole->tensors, n, none, names);
+		rc = shard_write(tr->o.tensor, tr->set.tensors, tr->set.n_tensors, slabs, 2, path,
+				 list, NULL, e);
+	}
+	free(list);
+	free(names);
 	lora_free(lora);
 	model_free(whole);
 	return rc;

@@ -68,6 +68,16 @@ bool train_base_format(const struct train_opts *o, const struct kern *k, enum ke
 	return o->lora && (o->base == TRAIN_BASE_Q8 || !k->host);
 }
 
+static int rank_of(const struct trainer *tr)
+{
+	return coll_rank(tr->o.tensor) + coll_rank(tr->o.data);
+}
+
+static int ranks_of(const struct trainer *tr)
+{
+	return coll_ranks(tr->o.tensor) * coll_ranks(tr->o.data);
+}
+
 /* Settles recomputation; says what will be taken. */
 static enum rc plan_memory(struct trainer *tr, struct err *e)
 {
@@ -76,13 +86,15 @@ static enum rc plan_memory(struct trainer *tr, struct err *e)
 	enum rc rc = memory_plan(tr->m, tr->k, &tr->o, limit, &p, e);
 
 	if (rc != RC_OK)
-		return rc;
+		return ranks_of(tr) > 1 ? err_wrap(e, "rank %d of %d", rank_of(tr), ranks_of(tr)) : rc;
 	tr->o.recompute = p.recompute;
 	log_info("train", "memory",
-		 "needed_mib=%zu weights_mib=%zu gradients_mib=%zu moments_mib=%zu "
-		 "activations_mib=%zu head_mib=%zu scratch_mib=%zu recompute=%d left_mib=%zu",
-		 p.needed >> 20, p.weights >> 20, p.gradients >> 20, p.moments >> 20,
-		 p.activations >> 20, p.head >> 20, p.scratch >> 20, p.recompute, limit >> 20);
+		 "needed_mib=%zu weights_mib=%zu brought_mib=%zu gradients_mib=%zu moments_mib=%zu "
+		 "activations_mib=%zu head_mib=%zu scratch_mib=%zu recompute=%d left_mib=%zu "
+		 "rank=%d ranks=%d",
+		 p.needed >> 20, p.weights >> 20, p.brought >> 20, p.gradients >> 20, p.moments >> 20,
+		 p.activations >> 20, p.head >> 20, p.scratch >> 20, p.recompute, limit >> 20,
+		 rank_of(tr), ranks_of(tr));
 	return RC_OK;
 }
 
