@@ -210,10 +210,10 @@ void test_bench__two_turns_are_graded_as_mt_bench_does(void)
 	stub_start(&s);
 	put_model(dir, words, 2, 16, 1);
 	put_file(dir, "in/bench/data.jsonl",
-		 "{\"id\":\"m/1\",\"set\":\"m\",\"kind\":\"chat\","
+		 "{\"id\":\"m/1\",\"set\":\"m\",\"kind\":\"chat\",\"category\":\"writing\","
 		 "\"turns\":[\"First question\",\"And then?\"]}\n"
-		 "{\"id\":\"m/2\",\"set\":\"m\",\"kind\":\"chat\",\"turns\":[\"Third\",\"Fourth\"],"
-		 "\"reference\":[\"the reference of two\",\"it\"]}\n"
+		 "{\"id\":\"m/2\",\"set\":\"m\",\"kind\":\"chat\",\"category\":\"math\",\"turns\":[\"Third\","
+		 "\"Fourth\"],\"reference\":[\"the reference of two\",\"it\"]}\n"
 		 "{\"id\":\"m/3\",\"set\":\"m\",\"kind\":\"chat\",\"turns\":[\"Alone\"]}\n");
 	char *job = mem_printf("{\"id\":\"r.0.bench.1.0\",\"stage\":\"bench\",\"iter\":0,\"seed\":\"7\","
 			       "\"spec\":{\"eval\":{\"max_new_tokens\":3,\"head_to_head\":{\"judge\":"
@@ -228,6 +228,11 @@ void test_bench__two_turns_are_graded_as_mt_bench_does(void)
 	CHECK_NEAR(jx_get_f64(ctx.metrics, "bench.m.score_turn_1", -1), 5, 1e-12);
 	CHECK_NEAR(jx_get_f64(ctx.metrics, "bench.m.score_turn_2", -1), 8.5, 1e-12);
 	CHECK_EQ(jx_get_i64(ctx.metrics, "bench.m.ungraded", -1), 1); /* missing, never zero */
+	const json_t *by = json_object_get(ctx.metrics, "bench.m.categories");
+	CHECK_EQ(json_object_size(by), 2); /* the third question has none */
+	CHECK_NEAR(jx_get_f64(json_object_get(by, "writing"), "mean", -1), 6, 1e-12);
+	CHECK_NEAR(jx_get_f64(json_object_get(by, "math"), "mean", -1), 7.5, 1e-12);
+	CHECK_EQ(jx_get_i64(json_object_get(by, "math"), "n", -1), 2);
 	stage_ctx_close(&ctx);
 	stub_stop(&s);
 }

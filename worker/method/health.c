@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MIN_OWN 10 /* answers of its own; fewer say nothing */
+
 void health_init(struct health *h)
 {
 	*h = (struct health){.parse_fail = NAN,
@@ -21,7 +23,9 @@ void health_init(struct health *h)
 			     .renamed = NAN,
 			     .verbosity = NAN,
 			     .control = NAN,
-			     .accuracy = NAN};
+			     .accuracy = NAN,
+			     .self_win = NAN,
+			     .self_true = NAN};
 }
 
 static int by_score(const void *a, const void *b)
@@ -164,6 +168,11 @@ bool health_alarms(const struct health *h, const struct health_limits *l, struct
 			   "%.0f %% of the answers score higher when a part of them is repeated "
 			   "(%.0f %% when nothing is changed)",
 			   100 * h->verbosity, 100 * h->control);
+	if (h->own >= MIN_OWN && h->self_win - h->self_true > l->self)
+		buf_printf(next(out, &any),
+			   "it scores its own answers above people's best in %.0f %% of the prompts, where "
+			   "%.0f %% are better",
+			   100 * h->self_win, 100 * h->self_true);
 	return any;
 }
 

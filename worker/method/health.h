@@ -20,7 +20,7 @@ struct health_score {
 };
 
 struct health {
-	int64_t judgements, compared, attacked;
+	int64_t judgements, compared, attacked, own;
 	double parse_fail;  /* share of unreadable judgements */
 	double pile;        /* share of the commonest score among the readable ones */
 	int64_t pile_milli; /* which */
@@ -33,10 +33,13 @@ struct health {
 	 * were not changed at all, judged once more. */
 	double verbosity, control;
 	double accuracy;    /* agreement with human order */
+	/* The judge's own answers against people's best: share it scores higher (ties half), and share that
+	 * is better in truth. */
+	double self_win, self_true;
 };
 
 struct health_limits {
-	double parse_fail, pile, position, length, verbosity; /* alarm above */
+	double parse_fail, pile, position, length, verbosity, self; /* alarm above */
 	double accuracy;                                       /* alarm below; 0: none */
 	int64_t min_judgements; /* fewer than this say nothing */
 };

@@ -181,6 +181,8 @@ static enum rc one_row(struct bench *b, const json_t *row, struct err *e)
 		     : strcmp(kind, "chat") == 0  ? converse(b, row, out, e)
 						  : held_out(b, row, out, e);
 
+	if (json_object_get(row, "category"))
+		json_object_set(out, "category", json_object_get(row, "category"));
 	if (rc == RC_OK)
 		rc = stage_rows_add(&b->out, out, e);
 	json_decref(out);
@@ -190,9 +192,39 @@ static enum rc one_row(struct bench *b, const json_t *row, struct err *e)
 struct tally {
 	int64_t n, right, n_norm, right_norm, tokens;
 	struct bench_grades grades;
+	json_t *categories; /* owned; see add_category() */
 	double nll;
 };
 
+/* {category: {"n","mean"}}: of grades, or of right answers. */
+static void count_in(json_t *categories, const char *name, double value)
+{
+	json_t *entry = json_object_get(categories, name);
+	double had = jx_get_f64(entry, "mean", 0), n = (double)jx_get_i64(entry, "n", 0);
+
+	json_object_set_new(categories, name,
+			    json_pack("{s:I, s:f}", "n", (json_int_t)n + 1, "mean",
+				      (had * n + value) / (n + 1)));
+}
+
+static void add_category(struct tally *t, const json_t *row)
+{
+	const char *name = jx_get_str(row, "category", NULL);
+	const json_t *ok = json_object_get(row, "correct"), *grade;
+	size_t i;
+
+	if (!name)
+		return;
+	if (!t->categories)
+		t->categories = json_object();
+	if (json_is_boolean(ok))
+		count_in(t->categories, name, json_is_true(ok));
+	json_array_foreach(json_object_get(row, "grades"), i, grade)
+		if (json_is_number(grade))
+			count_in(t->categories, name, json_number_value(grade));
+}
+
+/* Takes t->categories. */
 static void report_set(struct bench *b, const char *set, const struct tally *t)
 {
 	const struct {
@@ -209,6 +241,10 @@ static void report_set(struct bench *b, const char *set, const struct tally *t)
 			stage_final(b->ctx, name, json_real(list[i].value));
 	}
 	bench_grades_report(&t->grades, b->ctx, set);
+	if (t->categories) {
+		str_fmt(name, sizeof name, "bench.%.60s.categories", set);
+		stage_final(b->ctx, name, t->categories);
+	}
 	str_fmt(name, sizeof name, "bench.%.60s.n", set);
 	stage_final(b->ctx, name, json_integer(t->n));
 }
@@ -231,6 +267,7 @@ static void report(struct bench *b, const json_t *all)
 		t.n_norm += json_is_boolean(norm);
 		t.right_norm += json_is_true(norm);
 		bench_grades_add(&t.grades, json_object_get(row, "grades"));
+		add_category(&t, row);
 		t.nll += jx_get_f64(row, "nll", 0);
 		t.tokens += jx_get_i64(row, "tokens", 0);
 		if (i + 1 < n &&

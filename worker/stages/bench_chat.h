@@ -1,4 +1,5 @@
-/* Conversations of a benchmark, as MT-Bench has them: answered greedily, turn by turn, and every turn
+/* Conversations of a benchmark, as MT-Bench has them: answered turn by turn, greedily or at the temperature
+ * of their category, and every turn
  * graded with the templates of MT-Bench (those with references where there are any) by the endpoint of
  * eval.head_to_head when it has one, else by the model itself. Private to bench.c.
  */
@@ -23,7 +24,7 @@ struct bench_chat {
 enum rc bench_chat_open(struct bench_chat *c, struct stage_ctx *ctx, struct textgen *gen, int max_new,
 			struct err *e);
 void bench_chat_close(struct bench_chat *c);
-/* Adds "said", "grades" (null where it could not be read) and "category" to `out`. */
+/* Adds "said" and "grades" (null where it could not be read) to `out`. */
 enum rc bench_chat_row(struct bench_chat *c, const json_t *row, json_t *out, struct err *e);
 
 struct bench_grades {

@@ -1,5 +1,6 @@
 /* Is the judge of this run well? Judges the held-out replies, compares two of each prompt in both
- * orders, and attacks it with repetition. See worker/method/health.h for the figures.
+ * orders, attacks it with repetition, and shows it answers of its own. See worker/method/health.h for the
+ * figures.
  *
  * in   eval (ranked rows); judge (checkpoint of another judge) or model; neither for commands and
  *      endpoints
@@ -18,6 +19,7 @@
 #include "worker/method/uni.h"
 #include "worker/stage.h"
 #include "worker/stages/dueling.h"
+#include "worker/stages/health_self.h"
 #include "worker/stages/judging.h"
 
 #include <math.h>
@@ -36,7 +38,8 @@ struct probing {
 	struct textgen *gen;
 	struct judging judging;
 	struct dueling duels, renamed;
-	bool compares;
+	bool compares, answers; /* answers: the judge is a model, which has answers of its own */
+	json_t *own;            /* what health_self_take() took; owned */
 	int samples, chunk;
 	struct health health;
 	struct stage_rows scores, verdicts; /* working rows, never outputs */
@@ -61,8 +64,8 @@ static size_t characters(const char *text)
 
 struct asked {
 	struct judging_item *items; /* owned */
-	char **attacks;             /* owned, and each of them; of row i */
-	size_t n, cap;
+	char **attacks, **own;      /* owned, and each of them; of row i */
+	size_t n, cap, n_rows;
 };
 
 static void ask(struct asked *a, const json_t *row, const char *response, int candidate, int pass)
@@ -95,9 +98,19 @@ static void ask_row(const struct probing *s, struct asked *a, const json_t *row,
 	/* A template that compares answers would set the attack against the others. */
 	if (!first || s->judging.tmpl.form == JUDGE_PAIR)
 		return;
+	for (int p = 0; a->own[at] && p < s->samples; p++)
+		ask(a, row, a->own[at], (int)i, p); /* behind the last reply */
 	a->attacks[at] = health_repeated(first);
 	ask(a, row, first, 0, PASS_CONTROL);
 	ask(a, row, a->attacks[at], 0, PASS_ATTACK);
+}
+
+static bool is_own(const struct asked *a, const struct judging_item *it)
+{
+	for (size_t i = 0; i < a->n_rows; i++)
+		if (it->response == a->own[i])
+			return true;
+	return false;
 }
 
 static enum rc add_scores(struct probing *s, const struct asked *a, struct err *e)
@@ -110,6 +123,8 @@ static enum rc add_scores(struct probing *s, const struct asked *a, struct err *
 					it->candidate, "pass", it->pass, "score", judging_score(it),
 					"length", (json_int_t)characters(it->response));
 
+		if (is_own(a, it) && it->pass == 0)
+			json_object_set_new(row, "own", json_string(it->response));
 		rc = stage_rows_add(&s->scores, row, e);
 		json_decref(row);
 	}
@@ -118,18 +133,27 @@ static enum rc add_scores(struct probing *s, const struct asked *a, struct err *
 
 static enum rc score_chunk(struct probing *s, size_t at, size_t end, struct err *e)
 {
-	struct asked a = {.attacks = mem_array(end - at + 1, sizeof(char *))};
+	struct asked a = {.attacks = mem_array(end - at + 1, sizeof(char *)),
+			  .own = mem_array(end - at + 1, sizeof(char *)),
+			  .n_rows = end - at};
+	enum rc rc = RC_OK;
 
-	for (size_t i = at; i < end; i++)
+	if (s->answers)
+		rc = health_self_answers(s->ctx, s->gen, s->ranked, at, end, a.own, e);
+	for (size_t i = at; rc == RC_OK && i < end; i++)
 		ask_row(s, &a, json_array_get(s->ranked, i), i - at);
-	enum rc rc = judging_run(&s->judging, a.items, (int)a.n, e);
+	if (rc == RC_OK)
+		rc = judging_run(&s->judging, a.items, (int)a.n, e);
 	if (rc == RC_OK)
 		rc = add_scores(s, &a, e);
 	for (size_t i = 0; i < a.n; i++)
 		judging_item_release(&a.items[i]);
-	for (size_t i = 0; i < end - at; i++)
+	for (size_t i = 0; i < end - at; i++) {
 		free(a.attacks[i]);
+		free(a.own[i]);
+	}
 	free(a.attacks);
+	free(a.own);
 	free(a.items);
 	stage_progress(s->ctx, (int64_t)end, 2 * (int64_t)json_array_size(s->ranked), "prompts");
 	if (rc != RC_OK)
@@ -219,6 +243,11 @@ static void take_prompt(struct probing *s, const json_t *ranked, const struct ra
 	count[2] += p->control > p->base;
 }
 
+static double mean_of(const struct rank_score *s)
+{
+	return s->n ? (double)s->sum_milli / s->n : NAN;
+}
+
 static void measure_scores(struct probing *s, const json_t *rows)
 {
 	struct health_score *list = mem_array(json_array_size(rows) + 1, sizeof *list);
@@ -230,8 +259,9 @@ static void measure_scores(struct probing *s, const json_t *rows)
 	for (size_t r = 0; r < json_array_size(s->ranked); r++) {
 		const json_t *ranked = json_array_get(s->ranked, r);
 		size_t replies = json_array_size(replies_of(ranked));
-		struct rank_score *scores = mem_array(replies + 1, sizeof *scores);
+		struct rank_score *scores = mem_array(replies + 1, sizeof *scores), own = {0};
 		struct probe p = {NAN, NAN, NAN};
+		const char *said = NULL;
 
 		for (; at < n_rows; at++) {
 			const json_t *row = json_array_get(rows, at), *v = json_object_get(row, "score");
@@ -246,15 +276,23 @@ static void measure_scores(struct probing *s, const json_t *rows)
 			}
 			if (c == 0 && pass == 0)
 				p.base = x;
-			if (isfinite(x) && (size_t)c < replies) {
-				scores[c].sum_milli += llround(x * 1000);
-				scores[c].n++;
+			struct rank_score *sum = (size_t)c < replies ? &scores[c] : &own;
+
+			if (isfinite(x)) {
+				sum->sum_milli += llround(x * 1000);
+				sum->n++;
+			}
+			if (sum == &own) {
+				said = jx_get_str(row, "own", said);
+				continue; /* The judge is measured on what people wrote. */
 			}
 			list[n++] = (struct health_score){.milli = isfinite(x) ? llround(x * 1000) : 0,
 							  .valid = isfinite(x),
 							  .item = item + (int)c,
 							  .length = jx_get_f64(row, "length", 0)};
 		}
+		int best = health_self_best(replies_of(ranked));
+		health_self_take(s->own, ranked, said, mean_of(&own), best < 0 ? NAN : mean_of(&scores[best]));
 		take_prompt(s, ranked, scores, &p, &tally, count);
 		item += (int)replies;
 		free(scores);
@@ -311,10 +349,12 @@ static json_t *figures(const struct health *h)
 		{"length_score", h->length_score}, {"consistent", h->consistent}, {"first", h->first},
 		{"second", h->second}, {"unreadable", h->unreadable}, {"renamed", h->renamed},
 		{"verbosity", h->verbosity}, {"verbosity_control", h->control},
-		{"accuracy", h->accuracy},
+		{"accuracy", h->accuracy}, {"self_win", h->self_win}, {"self_true", h->self_true},
+		{"self_gain", h->self_win - h->self_true},
 	};
-	json_t *v = json_pack("{s:I, s:I, s:I}", "judgements", (json_int_t)h->judgements, "compared",
-			      (json_int_t)h->compared, "attacked", (json_int_t)h->attacked);
+	json_t *v = json_pack("{s:I, s:I, s:I, s:I}", "judgements", (json_int_t)h->judgements, "compared",
+			      (json_int_t)h->compared, "attacked", (json_int_t)h->attacked, "own",
+			      (json_int_t)h->own);
 
 	for (size_t i = 0; i < sizeof list / sizeof *list; i++)
 		json_object_set_new(v, list[i].name,
@@ -329,6 +369,7 @@ static struct health_limits limits_of(const json_t *c)
 				      .position = jx_get_f64(c, "position_max", 0.3),
 				      .length = jx_get_f64(c, "length_max", 0.8),
 				      .verbosity = jx_get_f64(c, "verbosity_max", 0.3),
+				      .self = jx_get_f64(c, "self_max", 0.3),
 				      .accuracy = jx_get_f64(c, "accuracy_min", 0),
 				      .min_judgements = 20};
 }
@@ -379,6 +420,8 @@ static enum rc open_judges(struct probing *s, struct err *e)
 		rc = textgen_open(s->ctx, dir, jx_get_str(s->ctx->spec, "template", "plain"), &s->gen, e);
 	if (rc == RC_OK)
 		rc = judging_open(&s->judging, s->ctx, NULL, s->gen, RNG_EVAL, e);
+	s->answers = s->gen && !s->judging.by_command && !s->judging.by_endpoint &&
+		     s->judging.tmpl.form != JUDGE_PAIR;
 	if (rc == RC_OK && s->compares)
 		rc = dueling_open(&s->duels, s->ctx, h2h, s->gen, e);
 	if (rc == RC_OK && s->compares) {
@@ -407,6 +450,8 @@ static enum rc measure(struct probing *s, struct err *e)
 
 	if (rc == RC_OK)
 		measure_scores(s, rows);
+	if (rc == RC_OK)
+		rc = health_self_measure(s->ctx, s->own, &s->health, e);
 	json_decref(rows);
 	rows = NULL;
 	if (rc == RC_OK && s->compares)
@@ -424,6 +469,7 @@ enum rc stage_health(struct stage_ctx *ctx, struct err *e)
 	enum rc rc;
 
 	health_init(&s.health);
+	s.own = json_array();
 	s.samples = (int)jx_get_i64(stage_section(ctx, "eval"), "judge_samples", 3);
 	s.samples = s.samples > SAMPLES_MAX ? SAMPLES_MAX : s.samples < 1 ? 1 : s.samples;
 	s.chunk = (int)jx_get_i64(stage_section(ctx, "judge"), "chunk", 64);
@@ -449,5 +495,6 @@ enum rc stage_health(struct stage_ctx *ctx, struct err *e)
 	dueling_close(&s.renamed);
 	textgen_close(s.gen);
 	json_decref(s.ranked);
+	json_decref(s.own);
 	return rc;
 }
