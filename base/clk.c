@@ -67,6 +67,49 @@ void clk_text(int64_t ms, char out[CLK_TEXT_MAX])
 	str_fmt(out + n, CLK_TEXT_MAX - n, ".%03dZ", (int)rest);
 }
 
+/* Digits of text[from, to) as a number, -1 when one is none. */
+static int64_t digits(const char *text, int from, int to)
+{
+	int64_t n = 0;
+
+	for (int i = from; i < to; i++) {
+		if (text[i] < '0' || text[i] > '9')
+			return -1;
+		n = n * 10 + text[i] - '0';
+	}
+	return n;
+}
+
+/* Days from 1970-01-01 to the first of March of `year` (the proleptic Gregorian calendar). */
+static int64_t days_to_march(int64_t year)
+{
+	return 365 * year + year / 4 - year / 100 + year / 400 - 719468;
+}
+
+bool clk_parse(const char *text, size_t len, int64_t *ms)
+{
+	static const char form[] = "dddd-dd-ddTdd:dd:dd.dddZ";
+	static const int before[] = {306, 337, 0, 31, 61, 92, 122, 153, 184, 214, 245, 275};
+	int64_t year, month, day, h, m, s;
+
+	if (len < sizeof(form) - 1)
+		return false;
+	for (int i = 0; form[i]; i++)
+		if (form[i] != 'd' ? text[i] != form[i] : text[i] < '0' || text[i] > '9')
+			return false;
+	year = digits(text, 0, 4);
+	month = digits(text, 5, 7);
+	day = digits(text, 8, 10);
+	h = digits(text, 11, 13);
+	m = digits(text, 14, 16);
+	s = digits(text, 17, 19);
+	if (month < 1 || month > 12 || day < 1 || day > 31 || h > 23 || m > 59 || s > 60)
+		return false;
+	day += days_to_march(month < 3 ? year - 1 : year) + before[month - 1] - 1;
+	*ms = ((day * 24 + h) * 60 + m) * 60000 + s * 1000 + digits(text, 20, 23);
+	return true;
+}
+
 void clk_sleep_ms(int64_t ms)
 {
 	struct timespec t = {ms / 1000, (ms % 1000) * 1000000};

@@ -1,6 +1,8 @@
 /* Time. Tests may replace both sources. */
 #pragma once
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define CLK_TEXT_MAX 32
@@ -10,6 +12,8 @@ int64_t clk_mono_ms(void); /* CLOCK_BOOTTIME: counts suspension, never steps. */
 double clk_mono_s(void);
 /* RFC 3339 UTC with milliseconds, "2026-11-21T02:36:00.123Z". */
 void clk_text(int64_t ms, char out[CLK_TEXT_MAX]);
+/* The other way, of exactly that form; `text` has at least `len` bytes. False for anything else. */
+bool clk_parse(const char *text, size_t len, int64_t *ms);
 void clk_sleep_ms(int64_t ms);
 /* NULL restores the real clock. */
 void clk_replace(int64_t (*now_ms)(void), int64_t (*mono_ms)(void));

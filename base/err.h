@@ -23,7 +23,8 @@
 	X(FULL, "no space or quota left")                                                   \
 	X(DENIED, "not allowed")                                                            \
 	X(UNSUPPORTED, "unsupported")                                                       \
-	X(CANCELLED, "cancelled")
+	X(CANCELLED, "cancelled")                                                           \
+	X(CHANGED, "changed meanwhile")
 
 enum rc {
 #define X(name, text) RC_##name,

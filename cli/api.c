@@ -18,7 +18,7 @@ static enum rc code_of(int status)
 		int status;
 		enum rc rc;
 	} map[] = {{401, RC_DENIED},  {403, RC_DENIED},	  {404, RC_NOTFOUND},	 {409, RC_CONFLICT},
-		   {412, RC_CONFLICT}, {429, RC_UNREACHABLE}, {507, RC_FULL}};
+		   {412, RC_CHANGED}, {429, RC_UNREACHABLE}, {507, RC_FULL}};
 
 	for (size_t i = 0; i < sizeof(map) / sizeof(map[0]); i++)
 		if (map[i].status == status)

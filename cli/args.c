@@ -164,6 +164,7 @@ int exit_code(enum rc rc)
 	case RC_DENIED:
 		return EXIT_AUTH;
 	case RC_CONFLICT:
+	case RC_CHANGED:
 	case RC_STALE:
 		return EXIT_CONFLICT;
 	case RC_UNREACHABLE:

@@ -112,6 +112,8 @@ int cmd_run_cancel(struct cli *c, int argc, char **argv);
 int cmd_run_pause(struct cli *c, int argc, char **argv);
 int cmd_run_drain(struct cli *c, int argc, char **argv);
 int cmd_run_set(struct cli *c, int argc, char **argv);
+int cmd_run_tag(struct cli *c, int argc, char **argv);
+int cmd_run_note(struct cli *c, int argc, char **argv);
 int cmd_run_resume(struct cli *c, int argc, char **argv);
 int cmd_run_retry(struct cli *c, int argc, char **argv);
 int cmd_job_list(struct cli *c, int argc, char **argv);

@@ -167,22 +167,28 @@ int cmd_run_submit(struct cli *c, int argc, char **argv)
 
 int cmd_run_list(struct cli *c, int argc, char **argv)
 {
-	const char *state = NULL;
+	const char *state = NULL, *tag = NULL;
+	bool starred = false;
 	int64_t limit = 50;
-	const struct opt opts[] = {{"--state", OPT_VALUE, &state}, {"--limit", OPT_INT, &limit}};
+	const struct opt opts[] = {{"--state", OPT_VALUE, &state},
+				   {"--tag", OPT_VALUE, &tag},
+				   {"--starred", OPT_FLAG, &starred},
+				   {"--limit", OPT_INT, &limit}};
+	struct buf path = BUF_INIT;
 	struct err e;
 	json_t *rows;
-	int code = opt_parse(opts, 2, &argc, argv, 0, 0);
+	int code = opt_parse(opts, 4, &argc, argv, 0, 0);
 
 	if (code)
 		return code;
-	char *q = url_quote(state ? state : "");
-	char *path = mem_printf("runs%s%s", state ? "?state=" : "", q);
-	enum rc rc = api_list(c, path, limit, &rows, &e);
+	buf_puts(&path, "runs");
+	url_put_query(&path, "state", state);
+	url_put_query(&path, "tag", tag);
+	url_put_query(&path, "starred", starred ? "1" : NULL);
+	enum rc rc = api_list(c, path.data, limit, &rows, &e);
 	code = rc ? fail(&e) : show_rows(c, rows, run_columns);
 	json_decref(rows);
-	free(path);
-	free(q);
+	buf_release(&path);
 	return code;
 }
 

@@ -49,6 +49,7 @@ static json_t *settings_read(const struct setting *s, size_t n, int *argc, char 
 static int settings_send(struct cli *c, const struct setting *s, size_t n, int argc, char **argv,
 			 const char *method, const char *kind, bool may_be_empty)
 {
+	static const char *const whatever[] = {"If-Match: *", NULL};
 	struct err e;
 	json_t *answer = NULL, *body;
 	char *name, *path;
@@ -64,7 +65,7 @@ static int settings_send(struct cli *c, const struct setting *s, size_t n, int a
 	}
 	name = url_quote(argv[0]);
 	path = mem_printf("%s/%s", kind, name);
-	if (api(c, method, path, body, &answer, &e))
+	if (api_headers(c, method, path, body, whatever, &answer, &e))
 		code = fail(&e);
 	else if (c->json && answer)
 		json_print(answer);

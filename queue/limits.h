@@ -12,12 +12,16 @@
 #define POOL_NAME_MAX 32 /* kind of worker: "h100", "cpu" */
 #define OWNER_MAX 64     /* whose run it is: the name of a token */
 #define PRIORITY_MAX 9   /* of a job within its run; either sign */
+#define NOTES_MAX 4096   /* what people write about a run, in bytes */
+#define TAG_MAX 40       /* bytes */
+#define TAGS_MAX 16      /* of one run */
 
 #define JOBS_PER_RUN_MAX 10000  /* one function call walks all of them on cancel: about 100 ms */
 #define PARENTS_MAX 4096        /* `pair` has every judge job of its iteration as parent */
 #define EVENTS_KEPT 100000      /* about 20 MB; older readers take a new snapshot */
 #define WORKERS_KEPT 1000       /* gone workers are forgotten beyond this */
 #define METRICS_PER_BEAT_MAX 1000
+#define MARKS_KEPT 200          /* of one attempt, 15 KB; more are thinned evenly */
 #define DOC_BYTES_MAX (4 << 20) /* one JSON value stored in a job or run field */
 
 #define LEASE_MS_DEFAULT 45000   /* four missed beats of 10 s */

@@ -22,14 +22,25 @@ void queue_restoring(bool on)
 	restoring = on;
 }
 
+static _Thread_local char match[MATCH_MAX];
+
+void queue_match(const char *what)
+{
+	str_copy(match, sizeof(match), what ? what : "");
+}
+
 void call_begin(struct redis_cmd *c, const char *verb)
 {
-	char name[64];
+	char name[64], word[MATCH_MAX + 8];
 
 	str_fmt(name, sizeof(name), QUEUE_VERB "%s", verb);
+	str_fmt(word, sizeof(word), match[0] ? QUEUE_SCHEMA "?%s" : QUEUE_SCHEMA "%s",
+		match[0] ? match : restoring ? "!" : "");
 	redis_cmd_add(c, "FCALL");
 	redis_cmd_add(c, name);
-	redis_cmd_words(c, restoring ? "1 " KEY_META " " QUEUE_SCHEMA "!" : "1 " KEY_META " " QUEUE_SCHEMA);
+	redis_cmd_words(c, "1 " KEY_META);
+	redis_cmd_add(c, word);
+	c->once = match[0] != 0; /* The second time it would have changed. */
 }
 
 enum rc call_end(struct queue *q, struct redis_cmd *c, struct redis_reply **out, struct err *e)

@@ -50,6 +50,12 @@ int64_t queue_lease_ms(const struct queue *q);
 /* Loads the embedded function library when Redis has another text of it, or none. */
 enum rc queue_lib_load(struct queue *q, struct err *e);
 
+/* If-Match: from now on, until called again with NULL, every write of this thread is refused with
+ * RC_CHANGED unless the run or job is still what `what` says: "r:<run>=<revision>" or "j:<job>=<tag>", from
+ * queue_run's "revision" and queue_job's "tag". Compared in the same atomic step. */
+#define MATCH_MAX 224
+void queue_match(const char *what);
+
 /* --- runs --------------------------------------------------------------------------------------
  * record: {"id","name","spec":{…},…} whatever the server wants to see again; "id" must be a run id;
  * "class" (0..9, default 5), "weight" (default 1), "max_running" (0 = any number) and "lease_ms" are
@@ -80,12 +86,12 @@ enum rc queue_pause_run(struct queue *q, const char *run, struct err *e);
 /* No new claims; what runs may finish. Resume ends it, as it ends a pause. */
 enum rc queue_drain_run(struct queue *q, const char *run, struct err *e);
 enum rc queue_resume_run(struct queue *q, const char *run, struct err *e);
-struct queue_tuning {
-	int class;      /* 0 (first) .. 9; waiting improves it by one every six hours */
-	double weight;  /* share among runs of its class */
-	int max_running; /* jobs at a time; 0 = any number */
-};
-enum rc queue_tune_run(struct queue *q, const char *run, const struct queue_tuning *t, struct err *e);
+/* What is left out stays. Of an open run: "class" 0 (first) .. 9 (waiting improves it by one every six
+ * hours), "weight" (share among runs of its class), "max_running" (jobs at a time; 0 = any number). Of any:
+ * "notes" (text), "tags" (list of words without commas), "starred". RC_INVALID names the field. */
+enum rc queue_tune_run(struct queue *q, const char *run, const json_t *fields, struct err *e);
+/* The same check without the change. */
+enum rc queue_tuning_check(const json_t *fields, struct err *e);
 /* Every failed, cancelled or skipped job again, the run reopened. */
 enum rc queue_retry_run(struct queue *q, const char *run, int64_t *n, struct err *e);
 
@@ -122,6 +128,8 @@ const char *queue_action_text(enum queue_action a); /* "continue", "cancel", ...
  * repeated step replaces itself. RC_STALE when the token is not current. */
 enum rc queue_beat(struct queue *q, const char *job, const char *token, const json_t *beat,
 		   enum queue_action *action, struct err *e);
+/* The worker was told that its machine will be taken; a mark of the attempt, once. */
+enum rc queue_notice(struct queue *q, const char *job, const char *token, struct err *e);
 /* RC_OK while the token is current, RC_STALE otherwise. */
 enum rc queue_owns(struct queue *q, const char *job, const char *token, struct err *e);
 /* outputs: [{"role","kind","digest","size","meta"}]; metrics: object or NULL; info: object or NULL
@@ -159,7 +167,8 @@ enum rc queue_tick(struct queue *q, struct queue_tick *out, struct err *e);
 /* --- reads -------------------------------------------------------------------------------------
  * run: {"id","name","state","created_ms","ended_ms"|null,"hold":bool,"cancel":bool,
  *       "counts":{state:n, all eight},"total","class","weight","vt","iterations","seed",
- *       "error"|null,"final_digest"|null,"record":{…}} */
+ *       "error"|null,"final_digest"|null,"notes"|null (as at submission),"tags":[…],"starred":bool,
+ *       "revision" (text; another one after every decision and change of state),"record":{…}} */
 enum rc queue_run(struct queue *q, const char *run, json_t **out, struct err *e); /* RC_NOTFOUND */
 /* Newest first. state may be NULL. cursor: NULL or "" first, then *next (heap, NULL at the end).
  * Items carry no "record" but record.spec's iterations and seed as "iterations","seed". */
@@ -169,7 +178,8 @@ enum rc queue_runs(struct queue *q, const char *state, const char *cursor, int l
  *  "optional","inputs":[as planned],"params":{…},"attempts" (burnt),"max_attempts","starts","losses",
  *  "preemptions","worker"|null,"progress":{"done","total","unit"}|null,"checkpoint":{…}|null,
  *  "outputs":[…]|null,"metrics":{…}|null,"info":{…}|null,"error":{…}|null,"wait_reason"|null,
- *  "created_ms","started_ms","ended_ms","last_beat_ms","checkpoint_ms","log_size","cost_hint","seq"} */
+ *  "created_ms","started_ms","ended_ms","last_beat_ms","checkpoint_ms","log_size","cost_hint","seq",
+ *  "tag" (text; another one after every decision and change of state)} */
 enum rc queue_job(struct queue *q, const char *job, json_t **out, struct err *e); /* RC_NOTFOUND */
 struct queue_job_filter {
 	const char *stage, *state; /* NULL = any */
@@ -179,7 +189,8 @@ struct queue_job_filter {
 enum rc queue_jobs(struct queue *q, const char *run, const struct queue_job_filter *f, json_t **out,
 		   struct err *e);
 /* Array of {"n","worker","started_ms","ended_ms"|null,"reason":{…}|null,"from_progress","to_progress"|null,
- * "fence","end":"completed|failed|preempted|lease_lost|cancelled"|null}. */
+ * "fence","end":"completed|failed|preempted|lease_lost|cancelled"|null,
+ * "marks":[{"at_ms","kind":"checkpoint|notice|stuck|cancel|pause|drain","done"}]}. */
 enum rc queue_attempts(struct queue *q, const char *job, json_t **out, struct err *e);
 /* Array of {"step",…}, rising. */
 enum rc queue_metrics(struct queue *q, const char *job, json_t **out, struct err *e);

@@ -70,6 +70,20 @@ json_t *job_json(const char *id, const struct redis_reply *h)
 	return j;
 }
 
+/* As queue/lua/05_base.lua puts it together. */
+static json_t *job_tag(const struct redis_reply *h)
+{
+	static const char *const fields[] = {"state", "starts", "prio", "gen", "cancel"};
+	struct buf b = BUF_INIT;
+	json_t *tag;
+
+	for (size_t i = 0; i < N_OF(fields); i++)
+		buf_printf(&b, "%s%s", i ? "." : "", hash_get(h, fields[i], ""));
+	tag = json_stringn(b.data, b.len);
+	buf_release(&b);
+	return tag;
+}
+
 enum rc queue_job(struct queue *q, const char *job, json_t **out, struct err *e)
 {
 	struct redis_cmd c = REDIS_CMD_INIT;
@@ -89,6 +103,7 @@ enum rc queue_job(struct queue *q, const char *job, json_t **out, struct err *e)
 		rc = waiting_load(q, run, &w, e);
 	if (!rc) {
 		*out = job_json(job, p);
+		json_object_set_new(*out, "tag", job_tag(p));
 		waiting_say(w, *out, p);
 	}
 	waiting_free(w);
@@ -259,6 +274,19 @@ static void run_accounts(json_t *r, const struct redis_reply *h)
 	json_object_set_new(r, "drain", json_boolean(hash_i64(h, "hold", 0) == 2));
 }
 
+/* What people say of the run. Fields that an older server did not write are as at submission. */
+static void run_labels(json_t *r, const struct redis_reply *h, const json_t *spec)
+{
+	const char *notes = hash_get(h, "notes", NULL);
+	json_t *tags = hash_json(h, "tags");
+
+	json_object_set_new(r, "notes", json_string(notes ? notes : jx_get_str(spec, "notes", "")));
+	json_object_set_new(r, "tags", json_is_array(tags) ? json_incref(tags) : json_array());
+	json_object_set_new(r, "starred", json_boolean(hash_i64(h, "starred", 0) == 1));
+	json_object_set_new(r, "revision", json_string(hash_get(h, "rev", "")));
+	json_decref(tags);
+}
+
 static json_t *run_json(const struct redis_reply *h, bool full)
 {
 	json_t *record = hash_json(h, "rec"), *spec = json_object_get(record, "spec");
@@ -279,6 +307,7 @@ static json_t *run_json(const struct redis_reply *h, bool full)
 		      json_text_or_null(hash_get(h, "error", "")), "final_digest",
 		      json_text_or_null(hash_get(h, "digest", "")));
 	run_accounts(r, h);
+	run_labels(r, h, spec);
 	json_object_set(r, "iterations", json_object_get(spec, "iterations"));
 	json_object_set(r, "seed", json_object_get(spec, "seed"));
 	if (full)
@@ -398,18 +427,35 @@ enum rc queue_open_runs(struct queue *q, json_t **out, struct err *e)
 
 /* --- lists of a job ---------------------------------------------------------------------------- */
 
+/* A list kept without its brackets; empty when that cannot be read. */
+static json_t *marks_of(const char *text)
+{
+	struct buf b = BUF_INIT;
+	json_t *marks;
+
+	buf_printf(&b, "[%s]", text);
+	marks = json_of_text(b.data, b.len);
+	buf_release(&b);
+	if (json_is_array(marks))
+		return marks;
+	json_decref(marks);
+	return json_array();
+}
+
 /* The attempt that runs now, from the job's fields; NULL when none does. */
 static json_t *open_attempt(const struct redis_reply *v)
 {
 	const char *token = reply_text(reply_at(v, 3));
+	bool marked = reply_i64(reply_at(v, 6)) > 0;
 
 	if (strcmp(reply_text(reply_at(v, 0)), "running") != 0)
 		return NULL;
-	return json_pack("{s:I, s:s, s:I, s:I, s:I}", "n", (json_int_t)reply_i64(reply_at(v, 1)),
+	return json_pack("{s:I, s:s, s:I, s:I, s:I, s:o}", "n", (json_int_t)reply_i64(reply_at(v, 1)),
 			 "worker", reply_text(reply_at(v, 2)), "started_ms",
 			 (json_int_t)reply_i64(reply_at(v, 4)), "fence",
 			 (json_int_t)strtoll(token, NULL, 10), "from_progress",
-			 (json_int_t)reply_i64(reply_at(v, 5)));
+			 (json_int_t)reply_i64(reply_at(v, 5)), "marks",
+			 marks_of(marked ? reply_text(reply_at(v, 7)) : ""));
 }
 
 enum rc queue_attempts(struct queue *q, const char *job, json_t **out, struct err *e)
@@ -423,7 +469,7 @@ enum rc queue_attempts(struct queue *q, const char *job, json_t **out, struct er
 
 	*out = NULL;
 	cmd_key(&c[0], "LRANGE", KEY_ATTEMPTS, job, "0 -1");
-	cmd_key(&c[1], "HMGET", KEY_JOB, job, "state starts worker token ast fpd");
+	cmd_key(&c[1], "HMGET", KEY_JOB, job, "state starts worker token ast fpd mks mk");
 	rc = redis_pipe(q->redis, c, 2, p, e);
 	if (rc)
 		return rc;
@@ -433,10 +479,13 @@ enum rc queue_attempts(struct queue *q, const char *job, json_t **out, struct er
 							 reply_len(reply_at(p[0], i))));
 	if ((a = open_attempt(p[1])))
 		json_array_append_new(*out, a);
-	json_array_foreach(*out, i, a)
+	json_array_foreach(*out, i, a) {
 		for (size_t k = 0; k < N_OF(later); k++)
 			if (!json_object_get(a, later[k]))
 				json_object_set_new(a, later[k], json_null());
+		if (!json_object_get(a, "marks"))
+			json_object_set_new(a, "marks", json_array());
+	}
 	reply_free(p[0]);
 	reply_free(p[1]);
 	return RC_OK;

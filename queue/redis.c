@@ -520,14 +520,15 @@ void reply_free(struct redis_reply *p)
 /* --- calls ------------------------------------------------------------------------------------- */
 
 /* Error replies by first word. The first N_OURS are our function library's, the rest Redis's. */
-#define N_OURS 7
+#define N_OURS 8
 static const struct {
 	const char *word;
 	enum rc rc;
 	bool again; /* Redis is not itself just now: same as a lost connection. */
 } error_words[] = {
 	{"STALE", RC_STALE, false},      {"CONFLICT", RC_CONFLICT, false},
-	{"NOTFOUND", RC_NOTFOUND, false}, {"INVALID", RC_INVALID, false},
+	{"CHANGED", RC_CHANGED, false},  {"NOTFOUND", RC_NOTFOUND, false},
+	{"INVALID", RC_INVALID, false},
 	{"FULL", RC_FULL, false},        {"SCHEMA", RC_UNSUPPORTED, false},
 	{"BEHIND", RC_UNREACHABLE, true},
 	{"OOM", RC_FULL, false},         {"NOPERM", RC_DENIED, false},

@@ -231,21 +231,142 @@ enum rc queue_drain_run(struct queue *q, const char *run, struct err *e)
 	return call_words(q, "hold", (const char *[]){run, "2", NULL}, NULL, e);
 }
 
-enum rc queue_tune_run(struct queue *q, const char *run, const struct queue_tuning *t, struct err *e)
-{
-	char class[16], weight[32], most[16];
+/* --- what is said of a run --- */
 
-	if (t->class < 0 || t->class > 9 || !(t->weight >= 0.001 && t->weight <= 1000) ||
-	    t->max_running < 0 || t->max_running > JOBS_PER_RUN_MAX)
+static enum rc notes_check(const json_t *v, struct err *e)
+{
+	const char *text = json_string_value(v);
+
+	if (!text || strlen(text) > NOTES_MAX)
+		return err_set(e, RC_INVALID, "notes: expected text of at most %d bytes", NOTES_MAX);
+	for (const char *p = text; *p; p++)
+		if ((unsigned char)*p < 0x20 && *p != '\n' && *p != '\t' && *p != '\r')
+			return err_set(e, RC_INVALID, "notes: a control character");
+	return RC_OK;
+}
+
+static bool tag_valid(const char *tag)
+{
+	size_t n = tag ? strlen(tag) : 0;
+
+	if (n == 0 || n > TAG_MAX || tag[0] == ' ' || tag[n - 1] == ' ')
+		return false;
+	for (; *tag; tag++)
+		if ((unsigned char)*tag < 0x20 || *tag == ',' || *tag == 0x7f)
+			return false;
+	return true;
+}
+
+static enum rc tags_check(const json_t *v, struct err *e)
+{
+	const json_t *tag, *other;
+	size_t i, k;
+
+	if (!json_is_array(v) || json_array_size(v) > TAGS_MAX)
+		return err_set(e, RC_INVALID, "tags: expected a list of at most %d", TAGS_MAX);
+	json_array_foreach(v, i, tag) {
+		if (!tag_valid(json_string_value(tag)))
+			return err_set(e, RC_INVALID, "tags/%zu: expected 1 to %d bytes without a comma", i,
+				       TAG_MAX);
+		json_array_foreach(v, k, other)
+			if (k < i && json_equal(tag, other))
+				return err_set(e, RC_INVALID, "tags/%zu: \"%s\" twice", i,
+					       json_string_value(tag));
+	}
+	return RC_OK;
+}
+
+static enum rc starred_check(const json_t *v, struct err *e)
+{
+	return json_is_boolean(v) ? RC_OK : err_set(e, RC_INVALID, "starred: expected true or false");
+}
+
+static enum rc class_check(const json_t *v, struct err *e)
+{
+	json_int_t n = json_integer_value(v);
+
+	return json_is_integer(v) && n >= 0 && n <= 9 ? RC_OK
+						      : err_set(e, RC_INVALID, "class: expected 0 to 9");
+}
+
+static enum rc weight_check(const json_t *v, struct err *e)
+{
+	double w = json_number_value(v);
+
+	return json_is_number(v) && w >= 0.001 && w <= 1000
+		       ? RC_OK
+		       : err_set(e, RC_INVALID, "weight: expected a number from 0.001 to 1000");
+}
+
+static enum rc most_check(const json_t *v, struct err *e)
+{
+	json_int_t n = json_integer_value(v);
+
+	return json_is_integer(v) && n >= 0 && n <= JOBS_PER_RUN_MAX
+		       ? RC_OK
+		       : err_set(e, RC_INVALID, "max_running: expected 0 to %d", JOBS_PER_RUN_MAX);
+}
+
+static const struct {
+	const char *name;
+	enum rc (*check)(const json_t *v, struct err *e);
+} tunings[] = {
+	{"class", class_check}, {"weight", weight_check}, {"max_running", most_check},
+	{"notes", notes_check}, {"tags", tags_check},	  {"starred", starred_check},
+};
+#define N_TUNINGS (sizeof(tunings) / sizeof(*tunings))
+
+enum rc queue_tuning_check(const json_t *fields, struct err *e)
+{
+	const char *name;
+	json_t *v;
+
+	if (!json_object_size(fields))
 		return err_set(e, RC_INVALID,
-			       "class %d, weight %g, max_running %d: expected 0 to 9, 0.001 to 1000, 0 to %d",
-			       t->class, t->weight, t->max_running, JOBS_PER_RUN_MAX);
-	str_fmt(class, sizeof(class), "%d", t->class);
-	str_fmt(weight, sizeof(weight), "%.17g", t->weight);
-	str_fmt(most, sizeof(most), "%d", t->max_running);
-	return call_words(q, "tune",
-			  (const char *[]){run, "class", class, "weight", weight, "max_running", most, NULL},
-			  NULL, e);
+			       "expected one of: class weight max_running notes tags starred");
+	json_object_foreach((json_t *)(uintptr_t)fields, name, v) {
+		size_t i = 0;
+
+		while (i < N_TUNINGS && strcmp(tunings[i].name, name) != 0)
+			i++;
+		if (i == N_TUNINGS)
+			return err_set(e, RC_INVALID, "%.40s: a run has no such setting", name);
+		if (tunings[i].check(v, e))
+			return RC_INVALID;
+	}
+	return RC_OK;
+}
+
+static void tuning_value(struct redis_cmd *c, const json_t *v)
+{
+	if (json_is_integer(v))
+		redis_cmd_i64(c, json_integer_value(v));
+	else if (json_is_real(v))
+		redis_cmd_f64(c, json_real_value(v));
+	else if (json_is_string(v))
+		redis_cmd_add(c, json_string_value(v));
+	else if (json_is_array(v))
+		cmd_json(c, v);
+	else
+		redis_cmd_add(c, json_is_true(v) ? "1" : "0");
+}
+
+enum rc queue_tune_run(struct queue *q, const char *run, const json_t *fields, struct err *e)
+{
+	struct redis_cmd c = REDIS_CMD_INIT;
+	const char *name;
+	json_t *v;
+	enum rc rc = queue_tuning_check(fields, e);
+
+	if (rc)
+		return rc;
+	call_begin(&c, "tune");
+	redis_cmd_add(&c, run);
+	json_object_foreach((json_t *)(uintptr_t)fields, name, v) {
+		redis_cmd_add(&c, name);
+		tuning_value(&c, v);
+	}
+	return call_end(q, &c, NULL, e);
 }
 
 enum rc queue_resume_run(struct queue *q, const char *run, struct err *e)

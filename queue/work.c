@@ -281,6 +281,11 @@ enum rc queue_owns(struct queue *q, const char *job, const char *token, struct e
 	return call_words(q, "owns", (const char *[]){job, token, NULL}, NULL, e);
 }
 
+enum rc queue_notice(struct queue *q, const char *job, const char *token, struct err *e)
+{
+	return call_words(q, "notice", (const char *[]){job, token, NULL}, NULL, e);
+}
+
 /* --- the end of an attempt --------------------------------------------------------------------- */
 
 static enum rc check_outputs(const json_t *outputs, struct err *e)

@@ -36,7 +36,7 @@ enum rc alarm_check(struct server *s, const char *run, const char *job, const js
 	if (!asked_for(s, run, &paused, e) || paused)
 		return RC_OK;
 	json_t *detail = json_pack("{s:s, s:s}", "why", why, "job", job);
-	enum rc rc = decision_make(s, run, "pause", NULL, detail, "alarm", e);
+	enum rc rc = decision_make(s, run, "pause", NULL, detail, &(struct decider){"alarm", NULL}, e);
 	json_decref(detail);
 	return rc == RC_CONFLICT ? RC_OK : rc; /* It ended, or somebody was faster. */
 }

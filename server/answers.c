@@ -19,7 +19,7 @@
 
 struct answer {
 	int uses; /* under the lock; 0: freed */
-	char etag[SHA256_HEX_SIZE];
+	char etag[ETAG_MAX];
 	char *headers; /* owned */
 	char *text, *gz; /* owned; gz may be NULL */
 	size_t text_len, gz_len;

@@ -16,7 +16,7 @@ struct req;
 /* Sends the kept answer to this request; false when there is none. Otherwise the request is marked so
  * that reply.c offers its answer to answers_keep. */
 bool answers_send(struct req *r);
-/* A 200 of a marked request: its headers so far, ETag (hex digest), text and, when it was gzipped,
+/* A 200 of a marked request: its headers so far, ETag, text and, when it was gzipped,
  * that too. */
 void answers_keep(struct req *r, const char *etag, const void *text, size_t text_len,
 		  const void *gz, size_t gz_len);

@@ -48,6 +48,7 @@ void api_quota_put(struct req *r);
 void api_job_log(struct req *r);
 void api_log_content(struct req *r);
 void api_log_search(struct req *r);
+void api_run_log(struct req *r);
 /* api_metrics.c */
 void api_job_metrics(struct req *r);
 void api_run_metrics(struct req *r);

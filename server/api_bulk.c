@@ -63,7 +63,7 @@ static enum rc decide(struct bulk *b, const char *id, struct err *e)
 		str_copy(run, sizeof run, id);
 	if (!rc)
 		rc = decision_make(s, run, b->action, b->of_jobs ? id : NULL, b->detail,
-				   b->r->who.name, e);
+				   &(struct decider){b->r->who.name, NULL}, e);
 	if (!rc) {
 		reconcile_poke(s->reconcile, run);
 		run_view_forget(run);

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "queue/queue.h"
 #include "server/decision.h"
+#include "server/guard.h"
 #include "server/logs.h"
 #include "server/reconcile.h"
 #include "server/reply.h"
@@ -35,10 +36,12 @@ void api_job_get(struct req *r)
 
 	if (!job)
 		return;
-	if (queue_done_outputs(r->srv->queue, jx_get_str(job, "run", ""), &done, &e))
+	if (queue_done_outputs(r->srv->queue, jx_get_str(job, "run", ""), &done, &e)) {
 		reply_err(r, &e);
-	else
+	} else {
+		reply_revision(r, 'j', r->args[0], jx_get_str(job, "tag", ""));
 		reply_json(r, 200, view_job(job, done));
+	}
 	json_decref(done);
 	json_decref(job);
 }
@@ -55,7 +58,8 @@ static void job_decide(struct req *r, const char *what)
 		return;
 	}
 	run = jx_get_str(job, "run", "");
-	rc = decision_make(r->srv, run, what, r->args[0], body, r->who.name, &e);
+	rc = decision_make(r->srv, run, what, r->args[0], body,
+			   &(struct decider){r->who.name, guard_match(r)}, &e);
 	if (!rc)
 		rc = queue_job(r->srv->queue, r->args[0], &again, &e);
 	if (rc) {

@@ -9,6 +9,7 @@
 #include "server/logs.h"
 #include "server/range.h"
 #include "server/reply.h"
+#include "server/run_log.h"
 #include "server/server.h"
 
 #include <stdlib.h>
@@ -191,4 +192,97 @@ void api_log_search(struct req *r)
 	reply_json(r, 200,
 		   json_pack("{s:o, s:o, s:I}", "items", items, "next_cursor", next, "size",
 			     (json_int_t)s.size));
+}
+
+/* --- of a whole run -------------------------------------------------------------------------- */
+
+#define MERGED_DEFAULT 65536
+#define MERGED_MAX (1 << 20)
+#define MERGED_TEXT_MAX 4000 /* of one line */
+
+static void add_line(void *ctx, const struct run_log_place *at, const char *line, size_t len)
+{
+	char *text = utf8_scrub(line, len < MERGED_TEXT_MAX ? len : MERGED_TEXT_MAX);
+
+	json_array_append_new(ctx, json_pack("{s:o, s:s, s:i, s:I, s:s, s:b}", "at", json_time(at->ms), "job",
+					     at->job, "attempt", at->attempt, "offset",
+					     (json_int_t)at->offset, "text", text, "cut",
+					     len > MERGED_TEXT_MAX));
+	free(text);
+}
+
+static json_t *reversed(const json_t *list)
+{
+	json_t *out = json_array();
+
+	for (size_t i = json_array_size(list); i-- > 0;)
+		json_array_append(out, json_array_get(list, i));
+	return out;
+}
+
+static void answer_merged(struct req *r, const struct run_log_query *q, const json_t *found)
+{
+	char cursor[RUN_LOG_CURSOR_MAX];
+	struct run_log_sum sum;
+	struct err e = {0};
+
+	if (run_log(q, &sum, &e)) {
+		reply_err(r, &e);
+		return;
+	}
+	run_log_cursor(&sum.next, cursor);
+	reply_json(r, 200, json_pack("{s:o, s:o, s:i, s:I}", "items", reversed(found), "next_cursor",
+				     sum.more ? json_string(cursor) : json_null(), "sources", sum.sources,
+				     "bytes", (json_int_t)sum.bytes));
+}
+
+/* The text to look for, folded unless it is exact; false after answering. */
+static bool merged_needle(struct req *r, struct run_log_query *q, char needle[NEEDLE_MAX + 1])
+{
+	const char *text = req_query(r, "q"), *exact = req_query(r, "case");
+
+	q->exact = exact && strcmp(exact, "1") == 0;
+	if (!text)
+		return true;
+	if (!text[0] || strlen(text) > NEEDLE_MAX) {
+		reply_problem(r, 400, "invalid", "q: expected 1 to %d bytes to look for", NEEDLE_MAX);
+		return false;
+	}
+	str_copy(needle, NEEDLE_MAX + 1, text);
+	for (char *p = needle; *p && !q->exact; p++)
+		*p = (char)(*p >= 'A' && *p <= 'Z' ? *p | 32 : *p);
+	q->needle = needle;
+	return true;
+}
+
+void api_run_log(struct req *r)
+{
+	const char *cursor = req_query(r, "cursor"), *stage = req_query(r, "stage");
+	json_t *found = json_array(), *info = NULL;
+	char needle[NEEDLE_MAX + 1];
+	struct run_log_query q = {.data_dir = r->srv->data_dir,
+				  .run = r->args[0],
+				  .job = req_query(r, "job"),
+				  .stage = stage && stage[0] ? stage : NULL,
+				  .see = add_line,
+				  .ctx = found};
+	struct run_log_place before;
+	struct err e = {0};
+	int64_t limit;
+
+	if (!run_id_valid(r->args[0])) {
+		reply_problem(r, 404, "not-found", "no run \"%s\"", r->args[0]);
+	} else if (queue_run(r->srv->queue, r->args[0], &info, &e)) {
+		reply_err(r, &e);
+	} else if (req_query_i64(r, "limit", MERGED_DEFAULT, 1, MERGED_MAX, &limit) &&
+		   merged_needle(r, &q, needle)) {
+		q.bytes = (size_t)limit;
+		q.before = cursor && cursor[0] ? &before : NULL;
+		if (q.before && !run_log_cursor_parse(cursor, &before))
+			reply_problem(r, 400, "invalid", "cursor: none of this list");
+		else
+			answer_merged(r, &q, found);
+	}
+	json_decref(info);
+	json_decref(found);
 }

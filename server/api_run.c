@@ -12,6 +12,7 @@
 #include "queue/queue.h"
 #include "queue/spec.h"
 #include "server/decision.h"
+#include "server/guard.h"
 #include "server/logs.h"
 #include "server/quota.h"
 #include "server/reconcile.h"
@@ -133,10 +134,12 @@ static void answer_run(struct req *r, const char *run, int status)
 	struct err e = {0};
 	json_t *view = NULL;
 
-	if (run_view(r->srv, run, true, &view, &e))
+	if (run_view(r->srv, run, true, &view, &e)) {
 		reply_err(r, &e);
-	else
-		reply_json(r, status, view);
+		return;
+	}
+	reply_revision(r, 'r', run, jx_get_str(view, "revision", ""));
+	reply_json(r, status, view);
 }
 
 static void submit(struct req *r, json_t *spec, const char *key, const char *digest)
@@ -246,12 +249,41 @@ static bool in_list(const char *list, const char *word)
 	return false;
 }
 
-static bool run_hits(const json_t *run, const char *states, const char *q)
+/* Whether each of the comma list is among them. */
+static bool has_tags(const json_t *tags, const char *list)
 {
-	if (!in_list(states, jx_get_str(run, "state", "")))
+	const json_t *tag;
+	size_t i;
+
+	while (list && *list) {
+		size_t len = strcspn(list, ",");
+		bool has = false;
+
+		json_array_foreach(tags, i, tag) has |=
+			json_string_length(tag) == len && strncmp(json_string_value(tag), list, len) == 0;
+		if (!has)
+			return false;
+		list += len + (list[len] == ',');
+	}
+	return true;
+}
+
+struct run_query {
+	const char *states, *tags, *q;
+	bool starred; /* only those */
+};
+
+static bool run_hits(const json_t *run, const struct run_query *f)
+{
+	const char *q = f->q;
+
+	if (!in_list(f->states, jx_get_str(run, "state", "")) ||
+	    !has_tags(json_object_get(run, "tags"), f->tags) ||
+	    (f->starred && !jx_get_bool(run, "starred", false)))
 		return false;
 	return !q || !q[0] || strcasestr(jx_get_str(run, "name", ""), q) ||
-	       strcasestr(jx_get_str(run, "id", ""), q);
+	       strcasestr(jx_get_str(run, "id", ""), q) ||
+	       strcasestr(jx_get_str(run, "notes", ""), q);
 }
 
 static enum rc append_run(struct server *s, const char *id, json_t *items, struct err *e)
@@ -266,8 +298,10 @@ static enum rc append_run(struct server *s, const char *id, json_t *items, struc
 
 void api_run_list(struct req *r)
 {
-	const char *states = req_query(r, "state"), *q = req_query(r, "q");
+	const char *states = req_query(r, "state"), *starred = req_query(r, "starred");
 	const char *one = states && states[0] && !strchr(states, ',') ? states : NULL;
+	struct run_query f = {states, req_query(r, "tag"), req_query(r, "q"),
+			      starred && strcmp(starred, "1") == 0};
 	struct err e = {0};
 	json_t *runs = NULL, *items = json_array(), *run;
 	char *next = NULL;
@@ -278,7 +312,7 @@ void api_run_list(struct req *r)
 	if (!req_query_i64(r, "limit", 50, 1, 200, &limit))
 		goto out;
 	rc = queue_runs(r->srv->queue, one, req_query(r, "cursor"), (int)limit, &runs, &next, &e);
-	json_array_foreach(runs, i, run) if (!rc && run_hits(run, states, q)) rc =
+	json_array_foreach(runs, i, run) if (!rc && run_hits(run, &f)) rc =
 		append_run(r->srv, jx_get_str(run, "id", ""), items, &e);
 	if (rc)
 		reply_err(r, &e);
@@ -413,7 +447,8 @@ static void run_decide(struct req *r, const char *what, const json_t *detail)
 
 	json_decref(info);
 	if (!rc)
-		rc = decision_make(r->srv, run, what, NULL, detail, r->who.name, &e);
+		rc = decision_make(r->srv, run, what, NULL, detail,
+				   &(struct decider){r->who.name, guard_match(r)}, &e);
 	if (rc) {
 		reply_err(r, &e);
 		return;

@@ -504,6 +504,8 @@ void api_work_beat(struct req *r)
 		json_object_del(beat, "gpus");
 		json_object_del(beat, "unhealthy");
 		if (checkpoint_check(r->srv, body, job, &e) ||
+		    (jx_get_bool(body, "notice", false) &&
+		     queue_notice(r->srv->queue, job, token, &e)) ||
 		    queue_beat(r->srv->queue, job, token, beat, &action, &e) ||
 		    status_keep(r->srv, body, &e))
 			answer_lease_err(r, &e, job);

@@ -8,9 +8,9 @@
 #include "server/server.h"
 #include "store/store.h"
 
-#include <math.h>
 #include <string.h>
 
+#define WITHDRAWN "withdrawn"
 #define NS_DECIDED "decided" /* the last decision of a run that Redis carried out */
 
 /* --- the verbs ----------------------------------------------------------------------------- */
@@ -21,23 +21,6 @@ static enum rc run_retry(struct queue *q, const char *run, const json_t *detail,
 
 	(void)detail;
 	return queue_retry_run(q, run, &n, e);
-}
-
-/* What the detail leaves out stays as it is. */
-static enum rc run_tune(struct queue *q, const char *run, const json_t *detail, struct err *e)
-{
-	struct queue_tuning t;
-	json_t *now = NULL;
-	enum rc rc = queue_run(q, run, &now, e);
-
-	if (rc)
-		return rc;
-	t = (struct queue_tuning){
-		(int)jx_get_i64(detail, "class", jx_get_i64(now, "class", 5)),
-		jx_get_f64(detail, "weight", jx_get_f64(now, "weight", 1)),
-		(int)jx_get_i64(detail, "max_running", jx_get_i64(now, "max_running", 0))};
-	json_decref(now);
-	return queue_tune_run(q, run, &t, e);
 }
 
 static enum rc job_retry(struct queue *q, const char *job, const json_t *detail, struct err *e)
@@ -55,6 +38,15 @@ static enum rc job_invalidate(struct queue *q, const char *job, const json_t *de
 	return queue_invalidate_job(q, job, &n, e);
 }
 
+static enum rc priority_check(const json_t *detail, struct err *e)
+{
+	static const char *const known[] = {"priority", NULL};
+
+	if (!json_is_integer(json_object_get(detail, "priority")))
+		return err_set(e, RC_INVALID, "priority: expected a number");
+	return jx_only(detail, known, e);
+}
+
 static enum rc job_priority(struct queue *q, const char *job, const json_t *detail, struct err *e)
 {
 	return queue_prioritize_job(q, job, (int)jx_get_i64(detail, "priority", 0), e);
@@ -65,18 +57,18 @@ static const struct verb {
 	bool of_job;
 	enum rc (*plain)(struct queue *q, const char *id, struct err *e); /* without a detail */
 	enum rc (*with)(struct queue *q, const char *id, const json_t *detail, struct err *e);
-	const char *fields; /* of the detail that are numbers; at least one must be there */
+	enum rc (*check)(const json_t *detail, struct err *e); /* or NULL */
 } verbs[] = {
 	{"cancel", false, queue_cancel_run, NULL, NULL},
 	{"pause", false, queue_pause_run, NULL, NULL},
 	{"drain", false, queue_drain_run, NULL, NULL},
 	{"resume", false, queue_resume_run, NULL, NULL},
 	{"retry", false, NULL, run_retry, NULL},
-	{"tune", false, NULL, run_tune, "class weight max_running"},
+	{"tune", false, NULL, queue_tune_run, queue_tuning_check},
 	{"cancel", true, queue_cancel_job, NULL, NULL},
 	{"retry", true, NULL, job_retry, NULL},
 	{"invalidate", true, NULL, job_invalidate, NULL},
-	{"priority", true, NULL, job_priority, "priority"},
+	{"priority", true, NULL, job_priority, priority_check},
 };
 
 static const struct verb *verb_of(const char *what, bool of_job)
@@ -85,31 +77,6 @@ static const struct verb *verb_of(const char *what, bool of_job)
 		if (verbs[i].of_job == of_job && strcmp(verbs[i].what, what) == 0)
 			return &verbs[i];
 	return NULL;
-}
-
-/* Every field named is a number where it is there, one is, and no other field is. */
-static enum rc detail_check(const struct verb *v, const json_t *detail, struct err *e)
-{
-	const char *key;
-	json_t *value;
-	int n = 0;
-
-	if (!v->fields)
-		return RC_OK;
-	json_object_foreach((json_t *)(uintptr_t)detail, key, value)
-	{
-		const char *at = strstr(v->fields, key);
-		size_t len = strlen(key);
-
-		if (!at || !len || (at[len] != ' ' && at[len] != 0) ||
-		    (at != v->fields && at[-1] != ' '))
-			return err_set(e, RC_INVALID, "%s: unknown field; expected %s", key,
-				       v->fields);
-		if (!(strcmp(key, "weight") == 0 ? json_is_number(value) : json_is_integer(value)))
-			return err_set(e, RC_INVALID, "%s: expected a number", key);
-		n++;
-	}
-	return n ? RC_OK : err_set(e, RC_INVALID, "expected one of: %s", v->fields);
 }
 
 /* --- the record ---------------------------------------------------------------------------- */
@@ -149,12 +116,34 @@ enum rc decision_append(struct server *s, const char *run, const char *what, con
 	return rc;
 }
 
+/* Takes out what was withdrawn, and the lines that say so. */
+static void drop_withdrawn(json_t *all)
+{
+	json_t *gone = json_object();
+	json_t *d;
+	size_t i;
+
+	json_array_foreach(all, i, d) if (strcmp(jx_get_str(d, "what", ""), WITHDRAWN) == 0)
+		json_object_set_new(gone, jx_get_str(d, "of", ""), json_true());
+	for (i = json_object_size(gone) ? json_array_size(all) : 0; i-- > 0;) {
+		d = json_array_get(all, i);
+		if (json_object_get(gone, jx_get_str(d, "id", "")) ||
+		    strcmp(jx_get_str(d, "what", ""), WITHDRAWN) == 0)
+			json_array_remove(all, i);
+	}
+	json_decref(gone);
+}
+
 enum rc decision_list(struct server *s, const char *run, json_t **out, struct err *e)
 {
 	char path[64];
+	enum rc rc;
 
 	record_path(run, path);
-	return store_doc_lines(s->store, path, out, e);
+	rc = store_doc_lines(s->store, path, out, e);
+	if (!rc)
+		drop_withdrawn(*out);
+	return rc;
 }
 
 enum rc decision_mark(struct server *s, const char *run, const json_t *d, struct err *e)
@@ -220,25 +209,44 @@ static enum rc carry_out(struct queue *q, const char *run, const char *what, con
 
 enum rc decision_apply(struct queue *q, const char *run, const json_t *d, struct err *e)
 {
-	return carry_out(q, run, jx_get_str(d, "what", ""), jx_get_str(d, "job", NULL),
-			 json_object_get(d, "detail"), e);
+	enum rc rc;
+
+	queue_match(jx_get_str(d, "if", NULL));
+	rc = carry_out(q, run, jx_get_str(d, "what", ""), jx_get_str(d, "job", NULL),
+		       json_object_get(d, "detail"), e);
+	queue_match(NULL);
+	return rc;
+}
+
+/* What the run or job had changed before Redis got to it: the record must not bring it back. */
+static void withdraw(struct server *s, const char *run, const json_t *d)
+{
+	json_t *w = json_pack("{s:s, s:s}", "what", WITHDRAWN, "of", jx_get_str(d, "id", ""));
+
+	append(s, run, w, NULL);
+	json_decref(w);
 }
 
 enum rc decision_make(struct server *s, const char *run, const char *what, const char *job,
-		      const json_t *detail, const char *who, struct err *e)
+		      const json_t *detail, const struct decider *by, struct err *e)
 {
 	const struct verb *v = verb_of(what, job != NULL);
-	json_t *d = decision_new(what, job, detail, who);
-	enum rc rc =
-		v ? detail_check(v, detail, e) : err_set(e, RC_NOTFOUND, "no verb \"%s\"", what);
+	json_t *d = decision_new(what, job, detail, by->who);
+	enum rc rc = v ? RC_OK : err_set(e, RC_NOTFOUND, "no verb \"%s\"", what);
 
+	if (by->match)
+		json_object_set_new(d, "if", json_string(by->match));
+	if (!rc && v->check)
+		rc = v->check(detail, e);
 	if (!rc)
 		rc = append(s, run, d, e);
 	if (!rc) {
-		rc = carry_out(s->queue, run, what, job, detail, e);
+		rc = decision_apply(s->queue, run, d, e);
 		/* One that was refused is over as well; of one without an answer nothing is known. */
 		if (!rc)
 			rc = decision_mark(s, run, d, e);
+		else if (rc == RC_CHANGED)
+			withdraw(s, run, d);
 		else if (rc != RC_UNREACHABLE && rc != RC_TIMEOUT)
 			decision_mark(s, run, d, NULL);
 	}

@@ -1,7 +1,9 @@
 /* What operators decide about a run: one table of verbs for the API and for `pawl-server rebuild`.
  *
  * A decision is durable in the run's record (runs/<run>/decisions.jsonl) before Redis hears of it, so
- * Redis may be lost and nobody's word with it. {"id","what","by","at_ms","job"?,"detail"?}
+ * Redis may be lost and nobody's word with it. {"id","what","by","at_ms","job"?,"detail"?,"if"?}.
+ * "if" is what an If-Match named (queue_match); where that no longer held when Redis got to it, a line
+ * {"what":"withdrawn","of":id} takes the decision back.
  */
 #pragma once
 
@@ -13,10 +15,16 @@
 struct queue;
 struct server;
 
+/* Who decides; `match` as queue_match() takes it, or NULL: RC_CHANGED, and nothing done, when the run or job
+ * is no longer that. */
+struct decider {
+	const char *who, *match;
+};
+
 /* Refuses a detail of the wrong shape before anything is written (RC_INVALID names the field), then
  * makes the decision durable and carries it out. job and detail may be NULL; detail is borrowed. */
 enum rc decision_make(struct server *s, const char *run, const char *what, const char *job,
-		      const json_t *detail, const char *who, struct err *e);
+		      const json_t *detail, const struct decider *by, struct err *e);
 /* Only the record: "abandoned", a submission that was refused for good. */
 enum rc decision_append(struct server *s, const char *run, const char *what, const char *job,
 			const json_t *detail, const char *who, struct err *e);

@@ -38,17 +38,13 @@ static const struct route *reader_of(struct req *look)
 	return rt;
 }
 
-/* Asks the reader for the ETag it would send now. Between this look and the act another request may
- * come; the states of runs and jobs have their own guards for that. */
-static bool precondition(struct req *r)
+/* Asks the reader for what it would answer now. False when there is no such thing. */
+static bool look_up(struct req *r, char etag[ETAG_MAX], char revision[REVISION_MAX])
 {
-	const char *want = req_header(r, "If-Match");
 	struct req look = *r;
-	char etag[64] = "";
 	const struct route *rt;
 
-	if (!want || strcmp(want, "*") == 0)
-		return true;
+	etag[0] = 0;
 	look.method = "GET";
 	look.query = "";
 	look.probe = etag;
@@ -61,12 +57,57 @@ static bool precondition(struct req *r)
 		rt->fn(&look);
 	buf_release(&look.headers);
 	arena_release(&look.arena);
-	if (etag[0] && strstr(want, etag))
-		return true;
-	if (!etag[0] && look.status == 404)
-		return true; /* The handler says it better. */
-	reply_problem(r, 412, "changed", "it is no longer what If-Match names; read it again");
+	str_copy(revision, REVISION_MAX, look.revision);
+	str_copy(r->match, sizeof r->match, look.match);
+	return look.status != 404;
+}
+
+/* Whether one of the quoted tags of If-Match is the ETag; of one with a revision that half is enough. */
+static bool tag_listed(const char *list, const char *etag, const char *revision)
+{
+	while ((list = strchr(list, '"'))) {
+		const char *end = strchr(++list, '"');
+		size_t n = end ? (size_t)(end - list) : 0, half = strcspn(list, ":\"");
+
+		if (!end)
+			return false;
+		if (revision[0] ? half == strlen(revision) && strncmp(list, revision, half) == 0
+				: n == strlen(etag) && strncmp(list, etag, n) == 0)
+			return true;
+		list = end + 1;
+	}
 	return false;
+}
+
+/* If-Match, where the client gives it or the route demands it. What a run, a job or a document has as its
+ * revision is compared again in the step that changes it (guard_match); other answers only here. */
+static bool precondition(struct req *r, const struct route *rt)
+{
+	const char *want = req_header(r, "If-Match");
+	char etag[ETAG_MAX], revision[REVISION_MAX];
+	bool any = want && strcmp(want, "*") == 0;
+
+	if (any || (!want && !(rt->flags & ROUTE_MATCH)))
+		return true;
+	if (!look_up(r, etag, revision) || !etag[0]) {
+		r->match[0] = 0;
+		return true; /* The handler says it better. */
+	}
+	if (want && tag_listed(want, etag, revision))
+		return true;
+	if (want)
+		reply_problem(r, 412, "changed",
+			      "it is no longer what If-Match names; read it again");
+	else
+		reply_problem(r, 428, "precondition",
+			      "If-Match is missing: send the ETag of what you read, or * to change "
+			      "whatever is there");
+	return false;
+}
+
+const char *guard_match(const struct req *r)
+{
+	return r->match[0] ? r->match : NULL;
 }
 
 /* --- Idempotency-Key ----------------------------------------------------------------------- */
@@ -143,7 +184,7 @@ bool guard_before(struct req *r, const struct route *rt)
 	if (strcmp(r->method, "GET") == 0 || r->head)
 		return !(rt->flags & ROUTE_SHARED) || !answers_send(r);
 	changed(r, rt);
-	return precondition(r) && !(keeps_answers(r, rt) && replay(r));
+	return precondition(r, rt) && !(keeps_answers(r, rt) && replay(r));
 }
 
 void guard_after(struct req *r, const struct route *rt)

@@ -19,6 +19,9 @@
 #define HTTP_ARGS_MAX 4
 #define HTTP_BODY_MAX (1u << 20) /* JSON bodies */
 #define HTTP_HEADER_MAX 16384	 /* request line and headers; CivetWeb answers 400 beyond */
+#define REVISION_MAX 64		 /* of a run, a job or a document: the first half of its ETag */
+#define ETAG_MAX 128
+#define MATCH_TEXT_MAX 224
 #define HTTP_RESERVED_THREADS 8	 /* for beats, completions and health */
 
 struct server;
@@ -53,7 +56,9 @@ struct req {
 	struct buf answer; /* the JSON sent, owned; only with keep_answer */
 	bool shared;	   /* the answer may be kept for others (answers.h) */
 	long change;	   /* srv->changes before the first look */
-	char *probe;	   /* not NULL: nothing is sent, the ETag of a 200 goes here (64 bytes) */
+	char *probe;	   /* not NULL: nothing is sent, the ETag of a 200 goes here (ETAG_MAX bytes) */
+	char revision[REVISION_MAX]; /* of what a reader answers with (reply_revision), "" when it has none */
+	char match[MATCH_TEXT_MAX]; /* what If-Match named, as queue_match takes it; "" when nothing */
 	void (*ending)(struct req *r, int status); /* called once, before the answer begins */
 	struct mg_connection *conn;
 	int64_t started_us;

@@ -27,7 +27,7 @@ static const struct {
 	{RC_DENIED, 403, "denied"},	      {RC_FULL, 507, "full"},
 	{RC_UNREACHABLE, 503, "unavailable"}, {RC_TIMEOUT, 503, "unavailable"},
 	{RC_UNSUPPORTED, 501, "unsupported"}, {RC_CORRUPT, 500, "corrupt"},
-	{RC_CANCELLED, 409, "cancelled"},
+	{RC_CANCELLED, 409, "cancelled"},     {RC_CHANGED, 412, "changed"},
 };
 
 int reply_status_of(enum rc rc)
@@ -104,17 +104,17 @@ void reply_kept(struct req *r, const char *etag, const char *text, size_t text_l
 static void send_read(struct req *r, const struct buf *text)
 {
 	struct buf packed = BUF_INIT;
-	char digest[SHA256_HEX_SIZE];
+	char digest[SHA256_HEX_SIZE], etag[ETAG_MAX];
 
 	sha256_of(text->data, text->len, digest);
-	digest[32] = 0;
+	str_fmt(etag, sizeof etag, "%s%s%.32s", r->revision, r->revision[0] ? ":" : "", digest);
 	if (r->probe)
-		str_copy(r->probe, 64, digest);
-	if (text->len > GZIP_MIN && takes_gzip(r) && !etag_matches(r, digest))
+		str_copy(r->probe, ETAG_MAX, etag);
+	if (text->len > GZIP_MIN && takes_gzip(r) && !etag_matches(r, etag))
 		gzip_bytes(text, &packed);
 	if (r->shared)
-		answers_keep(r, digest, text->data, text->len, packed.data, packed.len);
-	reply_kept(r, digest, text->data, text->len, packed.data, packed.len);
+		answers_keep(r, etag, text->data, text->len, packed.data, packed.len);
+	reply_kept(r, etag, text->data, text->len, packed.data, packed.len);
 	buf_release(&packed);
 }
 
@@ -164,6 +164,12 @@ static void add_link(struct req *r, const char *cursor)
 	if (query.len < 1024 && !strpbrk(r->path, "<>\" "))
 		req_add_header(r, "Link", "<%s?%s>; rel=\"next\"", r->path, query.data);
 	buf_release(&query);
+}
+
+void reply_revision(struct req *r, char kind, const char *id, const char *revision)
+{
+	str_copy(r->revision, sizeof r->revision, revision);
+	str_fmt(r->match, sizeof r->match, "%c:%s=%s", kind, id, revision);
 }
 
 void reply_list(struct req *r, json_t *items, const char *next_cursor)

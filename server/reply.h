@@ -13,6 +13,10 @@ void reply_json(struct req *r, int status, json_t *body);
 /* A 200 of JSON that was made before: text, its digest as ETag, and gzipped (NULL when it is not). */
 void reply_kept(struct req *r, const char *etag, const char *text, size_t text_len, const char *gz,
 		size_t gz_len);
+/* Before a reader's answer: the ETag begins with `revision` and a colon, and If-Match looks at that alone:
+ * figures that move meanwhile refuse nobody. kind and id as queue_match() has them, 'u' for a user, 'h' for
+ * a webhook. */
+void reply_revision(struct req *r, char kind, const char *id, const char *revision);
 /* {"items": [...], "next_cursor": ... or null}; Link: rel="next" when there is one. */
 void reply_list(struct req *r, json_t *items, const char *next_cursor);
 /* The stretch [from, from + limit) of a list that only grows at its end, with the cursor behind it;

@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "queue/queue.h"
 #include "server/alarm.h"
+#include "server/http.h"
 #include "server/server.h"
 #include "server/view.h"
 
@@ -17,6 +18,7 @@ static struct {
 	pthread_mutex_t lock;
 	struct {
 		char run[RUN_ID_MAX];
+		char revision[REVISION_MAX]; /* a decision or a change of state makes the view stale */
 		int64_t ended_ms,
 			made_ms; /* ended_ms is 0 while the run goes on, and again after a retry */
 		json_t *view;	 /* owned; never changed once here */
@@ -24,14 +26,15 @@ static struct {
 } cache = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* A copy of the kept view, or NULL. */
-static json_t *cache_get(const char *run, int64_t ended_ms)
+static json_t *cache_get(const char *run, const json_t *info)
 {
-	int64_t now = clk_mono_ms();
+	int64_t now = clk_mono_ms(), ended_ms = jx_get_i64(info, "ended_ms", 0);
 	json_t *view = NULL;
 
 	pthread_mutex_lock(&cache.lock);
 	for (int i = 0; i < SLOTS; i++) {
-		if (strcmp(cache.slot[i].run, run) != 0 || !cache.slot[i].view)
+		if (strcmp(cache.slot[i].run, run) != 0 || !cache.slot[i].view ||
+		    strcmp(cache.slot[i].revision, jx_get_str(info, "revision", "")) != 0)
 			continue;
 		if (now - cache.slot[i].made_ms < RUN_VIEW_MS ||
 		    (ended_ms > 0 && cache.slot[i].ended_ms == ended_ms))
@@ -62,6 +65,7 @@ static void cache_put(const char *run, const json_t *info, json_t *view)
 		cache.slot[at].made_ms = clk_mono_ms();
 		cache.slot[at].ended_ms = jx_get_i64(info, "ended_ms", 0);
 		str_copy(cache.slot[at].run, RUN_ID_MAX, run);
+		str_copy(cache.slot[at].revision, REVISION_MAX, jx_get_str(info, "revision", ""));
 	}
 	pthread_mutex_unlock(&cache.lock);
 }
@@ -78,7 +82,7 @@ enum rc run_view(struct server *s, const char *run, bool single, json_t **out, s
 
 	if (rc)
 		goto out;
-	view = cache_get(run, jx_get_i64(info, "ended_ms", 0));
+	view = cache_get(run, info);
 	if (!view) {
 		rc = queue_jobs(s->queue, run, NULL, &jobs, e);
 		if (rc)

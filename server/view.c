@@ -232,7 +232,8 @@ json_t *view_run(const json_t *run, const json_t *jobs, bool single)
 	static const char *const names[] = {"id",	    "name",	  "state",    "final_digest",
 					    "error",	    "owner",	  "class",    "weight",
 					    "max_running",  "useful_s",	  "lost_s",   "useful_cost",
-					    "lost_cost",    "torn_off",	  NULL};
+					    "lost_cost",    "torn_off",	  "notes",    "tags",
+					    "starred",	    "revision",	  NULL};
 	const json_t *record = json_object_get(run, "record"),
 		     *spec = json_object_get(record, "spec");
 	json_t *out = json_object();
@@ -243,7 +244,6 @@ json_t *view_run(const json_t *run, const json_t *jobs, bool single)
 	json_put(out, "ended_at", time_of(run, "ended_ms"));
 	json_put(out, "iterations", json_integer(jx_get_i64(spec, "iterations", 0)));
 	json_put(out, "seed", json_integer(jx_get_i64(spec, "seed", 0)));
-	json_put(out, "notes", json_string(jx_get_str(spec, "notes", "")));
 	json_put(out, "submitted_by", json_string(jx_get_str(record, "by", "")));
 	json_put(out, "counts", json_incref(json_object_get(run, "counts")));
 	json_put(out, "progress",
@@ -269,6 +269,8 @@ json_t *view_job(const json_t *job, const json_t *done)
 	json_t *out = json_object();
 
 	copy_members(out, job, names);
+	if (json_object_get(job, "tag"))
+		json_put(out, "revision", json_incref(json_object_get(job, "tag")));
 	json_put(out, "attempts", json_integer(jx_get_i64(job, "starts", 0)));
 	json_put(out, "failures", json_integer(jx_get_i64(job, "attempts", 0)));
 	json_put(out, "created_at", time_of(job, "created_ms"));
@@ -278,6 +280,19 @@ json_t *view_job(const json_t *job, const json_t *done)
 	json_put(out, "info", json_incref(json_object_get(job, "info")));
 	json_put(out, "inputs", view_inputs(json_object_get(job, "inputs"), done));
 	return out;
+}
+
+static json_t *view_marks(const json_t *marks)
+{
+	json_t *list = json_array();
+	const json_t *m;
+	size_t i;
+
+	json_array_foreach(marks, i, m)
+		json_array_append_new(list, json_pack("{s:o, s:s, s:I}", "at", time_of(m, "at_ms"), "kind",
+						      jx_get_str(m, "kind", ""), "done",
+						      (json_int_t)jx_get_i64(m, "done", 0)));
+	return list;
 }
 
 json_t *view_attempt(const json_t *a, const json_t *job, int64_t log_size)
@@ -299,6 +314,7 @@ json_t *view_attempt(const json_t *a, const json_t *job, int64_t log_size)
 	json_put(out, "exit_code", json_incref(json_object_get(reason, "exit_code")));
 	json_put(out, "signal", json_incref(json_object_get(reason, "signal")));
 	json_put(out, "log_size", json_integer(log_size));
+	json_put(out, "marks", view_marks(json_object_get(a, "marks")));
 	return out;
 }
 

@@ -50,6 +50,7 @@ struct agent {
 	char store_url[1024]; /* override, or "" */
 	int wake_fd;          /* eventfd: main has something to look at */
 	_Atomic bool leaving; /* SIGTERM or drained: take nothing more */
+	_Atomic bool drained; /* the server said so: leaving is no news to it */
 	_Atomic bool last_job; /* a rebalance was recommended: leave after the job at hand */
 	struct gpu_guard *guard; /* owned; NULL without GPUs or without a word of them */
 

@@ -25,6 +25,10 @@ void agent_wish(struct agent *a, enum wish w)
 {
 	if (a->job[0] && w > a->wish) {
 		a->wish = w;
+		if (w == WISH_PREEMPT && !a->drained) {
+			a->fresh = true;
+			pthread_cond_signal(&a->beat_cond);
+		}
 		agent_wake(a);
 	}
 }
@@ -59,6 +63,8 @@ static json_t *make_body(const struct agent *a)
 	json_object_set_new(body, "metrics", some_points(a));
 	if (a->pointer)
 		json_object_set(body, "checkpoint", a->pointer);
+	if (a->wish == WISH_PREEMPT && !a->drained)
+		json_object_set_new(body, "notice", json_true());
 	json_object_set_new(body, "log_size", json_integer(a->log_size));
 	return body;
 }
@@ -70,8 +76,10 @@ static void obey(struct agent *a, const char *action)
 	} else if (strcmp(action, "pause") == 0) {
 		agent_wish(a, WISH_PAUSE);
 	} else if (strcmp(action, "drain") == 0) {
-		if (!atomic_exchange(&a->leaving, true))
+		if (!atomic_exchange(&a->leaving, true)) {
+			a->drained = true;
 			log_info("agent", "drain", "worker=%s", a->id);
+		}
 		agent_wish(a, WISH_PREEMPT);
 		agent_wake(a);
 	} else if (strcmp(action, "checkpoint_now") == 0) {

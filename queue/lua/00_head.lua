@@ -1,7 +1,8 @@
 #!lua name=pawl_v2
 -- The queue's only writer. One function is one verb is one atomic step.
 -- KEYS[1] is {pawl}:m; ARGV[1] is the schema the caller was built for: a mismatch changes nothing.
--- Errors come back as "CODE sentence" with CODE one of STALE CONFLICT NOTFOUND INVALID FULL SCHEMA BEHIND.
+-- Errors come back as "CODE sentence" with CODE one of STALE CONFLICT CHANGED NOTFOUND INVALID FULL SCHEMA
+-- BEHIND.
 -- Every check of a function comes before its first write, since Redis rolls nothing back.
 -- A call into Redis costs about a microsecond, which is what a verb is made of: hot paths read in one
 -- HMGET what they need and keep it in Lua.
@@ -36,4 +37,5 @@ local JOBS_MAX = 10000
 local IDEM_MS = 2592000000
 local BATCH = 500
 local PRIORITY = 1e12
+local MARKS = 200
 local FENCE_GAP = 1000000

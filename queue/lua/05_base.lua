@@ -91,7 +91,7 @@ local function run_put(r, field, value)
 	r.changed[field] = true
 end
 
--- Counters: n:<state>, total, useful_ms, lost_ms, useful_cost, lost_cost, torn_off (attempts that a lost
+-- Counters: rev (rises with every decision and change of state), n:<state>, total, useful_ms, lost_ms, useful_cost, lost_cost, torn_off (attempts that a lost
 -- or preempted worker ended).
 local function run_add(r, field, by)
 	r.added[field] = (r.added[field] or 0) + by
@@ -152,20 +152,46 @@ end
 -- no server guards has no m.trust.
 local trusted, behind
 
+-- What an If-Match names is compared in the step that makes the change: the schema is followed by
+-- "?r:<run>=<revision>" or "?j:<job>=<tag>". nil when it still holds, and for every other call.
+local function changed(word)
+	local kind, id, want = string.match(word, '%?(%l):(%S+)=(%S*)$')
+	local have
+	if kind == 'r' then
+		have = redis.call('HGET', P .. 'r:' .. id, 'rev') or ''
+	elseif kind == 'j' then
+		local v = redis.call('HMGET', P .. 'j:' .. id, 'state', 'starts', 'prio', 'gen', 'cancel')
+		for i = 1, 5 do
+			v[i] = v[i] or ''
+		end
+		have = table.concat(v, '.')
+	end
+	if not kind or have ~= want then
+		return fail('CHANGED', (id or '') .. ' is no longer what If-Match names; read it again')
+	end
+end
+
 local function register(name, body, flags, always)
 	local reads = flags ~= nil
 	redis.register_function{
 		function_name = 'pawl2_' .. name,
 		callback = function(keys, args)
 			local v = redis.call('HMGET', M, 'schema', 'lclock', 'trust')
-			local restoring = args[1] == SCHEMA .. '!'
-			if v[1] ~= SCHEMA or args[1] ~= SCHEMA and not restoring then
+			local word = args[1]
+			local plain = word == SCHEMA
+			local restoring = not plain and word == SCHEMA .. '!'
+			local matches = not plain and string.sub(word, 1, #SCHEMA + 1) == SCHEMA .. '?'
+			if v[1] ~= SCHEMA or not (plain or restoring or matches) then
 				return fail('SCHEMA', 'keyspace has schema ' .. (v[1] or 'none') ..
 					', the library ' .. SCHEMA .. ', the caller ' .. args[1])
 			end
 			behind = v[3] and v[3] ~= trusted
 			if behind and not (restoring or reads or always) then
 				return fail('BEHIND', 'this Redis is being compared with the store')
+			end
+			local stale = matches and changed(word)
+			if stale then
+				return stale
 			end
 			now_memo, lc_memo = nil, tonumber(v[2] or '0')
 			runs_memo, meta_memo = {}, {}

@@ -3,9 +3,10 @@
 local FIELDS = {'state', 'run', 'stage', 'iter', 'shard', 'pass', 'seq', 'worker', 'token', 'att',
 	'max', 'lost', 'cancel', 'starts', 'cost', 'charged', 'slc', 'ttl', 'left', 'succ', 'need',
 	'pd', 'ck', 'opt', 'dtok', 'ftok', 'losses', 'pre', 'queue', 'prio', 'ckl', 'stall', 'stuck',
-	'gen', 'ast', 'fpd', 'price'}
+	'gen', 'ast', 'fpd', 'price', 'mks'}
 local NUMBERS = {'iter', 'shard', 'pass', 'seq', 'att', 'max', 'lost', 'starts', 'cost', 'charged',
-	'slc', 'ttl', 'left', 'succ', 'need', 'pd', 'losses', 'pre', 'prio', 'ckl', 'stall', 'gen', 'ast', 'fpd', 'price'}
+	'slc', 'ttl', 'left', 'succ', 'need', 'pd', 'losses', 'pre', 'prio', 'ckl', 'stall', 'gen', 'ast', 'fpd', 'price',
+	'mks'}
 
 local function job_load(id)
 	local v = redis.call('HMGET', P .. 'j:' .. id, unpack(FIELDS))
@@ -282,6 +283,25 @@ local function account(j, spent, useful)
 	add('lost', spent - useful)
 end
 
+-- What happened to the open attempt and when, as text in the job's fields until it ends: checkpoint (it
+-- kept one), notice (its machine will be taken), stuck, and what the worker was told: cancel, pause, drain.
+-- Of too many every other one goes, so that those left still tell of the whole time.
+local function mark(j, kind)
+	local text = j.mks > 0 and redis.call('HGET', P .. 'j:' .. j.id, 'mk') or ''
+	if j.mks >= MARKS then
+		local kept, n = {}, 0
+		for one in string.gmatch(text, '{[^}]*}') do
+			n = n + 1
+			kept[#kept + 1] = n % 2 == 0 and one or nil
+		end
+		text, j.mks = table.concat(kept, ','), #kept
+	end
+	text = text .. (text ~= '' and ',' or '') .. '{"at_ms":' .. int(now_ms()) .. ',"kind":"' .. kind ..
+		'","done":' .. int(j.pd) .. '}'
+	j.mks = j.mks + 1
+	redis.call('HSET', P .. 'j:' .. j.id, 'mk', text, 'mks', j.mks)
+end
+
 -- Ended attempts are kept as text; the open one is in the job's fields.
 local function attempt_close(j, how, reason)
 	local spent, useful = attempt_work(j, how)
@@ -295,7 +315,8 @@ local function attempt_close(j, how, reason)
 		',"from_progress":' .. int(j.fpd) .. ',"ended_ms":' .. int(now_ms()) ..
 		',"end":"' .. how .. '","reason":' .. (reason ~= '' and reason or 'null') ..
 		',"to_progress":' .. int(j.pd) .. ',"useful_ms":' .. int(useful) .. ',"lost_ms":' ..
-		int(spent - useful) .. (j.price > 0 and ',"price_per_hour":' .. j.price or '') .. '}')
+		int(spent - useful) .. (j.price > 0 and ',"price_per_hour":' .. j.price or '') ..
+		(j.mks > 0 and ',"marks":[' .. redis.call('HGET', P .. 'j:' .. j.id, 'mk') .. ']' or '') .. '}')
 end
 
 -- What an owner with a quota has used today.
@@ -325,6 +346,7 @@ end
 local function run_event(run, state, extra)
 	local d = extra or {}
 	d.state = state
+	run_add(run_of(run), 'rev', 1)
 	event('run', run, '', cjson.encode(d))
 end
 
@@ -368,6 +390,9 @@ end
 
 -- What an operator did, and to what. Who asked is known to the server, which keeps its own record.
 local function audit(verb, run, job, detail)
+	if run ~= '' and job == '' then
+		run_add(run_of(run), 'rev', 1)
+	end
 	redis.call('XADD', P .. 'audit', 'MAXLEN', '~', AUDIT, '*', 'v', verb, 'r', run, 'j', job, 'd',
 		detail or '')
 end

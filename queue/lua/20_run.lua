@@ -39,7 +39,7 @@ register('submit', function(a)
 		'lease', a[6], 'name', a[7], 'state', 'active', 'vt', '0', 'hold', '0', 'ending', '',
 		'error', '', 'digest', '', 'created', now, 'ended', '', 'total', 0, 'n:blocked', 0,
 		'n:ready', 0, 'n:running', 0, 'n:done', 0, 'n:delayed', 0, 'n:failed', 0,
-		'n:cancelled', 0, 'n:skipped', 0, 'owner', owner, 'max_running', a[11], 'aged', 0,
+		'n:cancelled', 0, 'n:skipped', 0, 'rev', int(now), 'owner', owner, 'max_running', a[11], 'aged', 0,
 		'since', lclock(), 'limited', (a[11] ~= '0' or owner ~= '' and redis.call('EXISTS',
 		P .. 'quota:' .. owner) == 1) and '1' or '0')
 	if owner ~= '' then
@@ -245,28 +245,33 @@ register('hold', function(a)
 	return 1
 end)
 
+-- What may be said of a run: settings of one that is open, and labels of any.
 local TUNABLE = {class = 1, weight = 1, max_running = 1}
+local LABEL = {notes = 1, tags = 1, starred = 1}
 
--- tune run (field value)…: class, weight, max_running
+-- tune run (field value)…: class, weight, max_running, notes, tags (JSON), starred (0 or 1)
 register('tune', function(a)
 	local r = run_of(a[2])
 	if not r then
 		return fail('NOTFOUND', 'no run ' .. a[2])
 	end
-	if RUN_TERMINAL[r.state] then
-		return fail('CONFLICT', 'run ' .. a[2] .. ' is ' .. r.state)
-	end
+	local tuned = false
 	for i = 3, #a, 2 do
-		if not TUNABLE[a[i]] then
+		if TUNABLE[a[i]] and RUN_TERMINAL[r.state] then
+			return fail('CONFLICT', 'run ' .. a[2] .. ' is ' .. r.state)
+		elseif not TUNABLE[a[i]] and not LABEL[a[i]] then
 			return fail('INVALID', 'a run has no setting ' .. a[i])
 		end
+		tuned = tuned or TUNABLE[a[i]] ~= nil
 	end
 	for i = 3, #a, 2 do
-		run_put(r, a[i], tonumber(a[i + 1]))
+		run_put(r, a[i], TUNABLE[a[i]] and tonumber(a[i + 1]) or a[i + 1])
 		audit('tune', a[2], '', a[i] .. '=' .. a[i + 1])
 	end
-	run_limit(r)
-	pools_sync(r)
+	if tuned then
+		run_limit(r)
+		pools_sync(r)
+	end
 	run_event(a[2], r.state, {tuned = true})
 	return 1
 end)

@@ -85,7 +85,7 @@ local function lease_to(j, worker, nonce, ttl, price)
 	end
 	local fields = {'token', j.token, 'worker', worker, 'starts', j.starts, 'slc', lc,
 		'ttl', ttl, 'charged', j.cost, 'lb', now, 'ended', '', 'ckl', '', 'stuck', '',
-		'ast', now, 'fpd', j.pd, 'price', price or 0}
+		'ast', now, 'fpd', j.pd, 'price', price or 0, 'mks', 0}
 	if j.starts == 1 then
 		fields[#fields + 1] = 'started'
 		fields[#fields + 1] = now
@@ -130,15 +130,24 @@ register('owns', function(a)
 	return err or 1
 end, {'no-writes'})
 
+-- A worker is told to stop at each beat until it has; the first time is kept.
+local function stop_told(j, what)
+	if redis.call('HGET', P .. 'j:' .. j.id, 'told') ~= j.token .. what then
+		redis.call('HSET', P .. 'j:' .. j.id, 'told', j.token .. what)
+		mark(j, what)
+	end
+	return what
+end
+
 local function beat_action(j)
 	if j.cancel == '1' then
-		return 'cancel'
+		return stop_told(j, 'cancel')
 	end
 	if run_of(j.run).hold == '1' or j.stuck == '2' then
-		return 'pause'
+		return stop_told(j, 'pause')
 	end
 	if redis.call('HGET', P .. 'w:' .. j.worker, 'drain') == '1' then
-		return 'drain'
+		return stop_told(j, 'drain')
 	end
 	if redis.call('HGET', P .. 'j:' .. j.id, 'cknow') == '1' then
 		redis.call('HDEL', P .. 'j:' .. j.id, 'cknow')
@@ -184,6 +193,10 @@ register('beat', function(a)
 		put('logsz', a[8])
 	end
 	redis.call('HSET', key, unpack(set))
+	if saved then
+		j.pd = tonumber(a[4]) or j.pd
+		mark(j, 'checkpoint')
+	end
 	redis.call('ZADD', P .. 'lease', 'XX', lclock() + j.ttl, j.id)
 	worker_seen(j.worker)
 	if d or saved then
@@ -199,6 +212,22 @@ register('beat', function(a)
 			',"shard":' .. int(j.shard) .. ',"metrics":' .. a[9] .. '}')
 	end
 	return beat_action(j)
+end)
+
+-- notice job token -> 1: the worker was told that its machine will be taken
+register('notice', function(a)
+	local j, err = held(a[2], a[3])
+	if err then
+		return err
+	end
+	local key = P .. 'j:' .. j.id
+	if redis.call('HGET', key, 'noted') ~= j.token then
+		redis.call('HSET', key, 'noted', j.token)
+		mark(j, 'notice')
+		event('job', j.run, j.id, '{"state":"running","notice":true,' .. job_place(j) .. ',"worker":"' ..
+			j.worker .. '"}')
+	end
+	return 1
 end)
 
 -- complete job token outputs metrics info (worker nonce ttl queues) -> {again, next or nil}

@@ -68,6 +68,7 @@ local function stalled(lc)
 		local level = (j.stuck == '1' and requeue) and '2' or '1'
 		redis.call('ZADD', P .. 'stall', lc + j.stall, id)
 		redis.call('HSET', P .. 'j:' .. id, 'stuck', level)
+		mark(j, 'stuck')
 		event('job', j.run, id, '{"state":"running","stuck":true,' .. job_place(j) .. ',"worker":"' ..
 			j.worker .. '","note":"no progress for ' .. int(j.stall / 1000) .. ' s"}')
 		if j.stuck == '2' then

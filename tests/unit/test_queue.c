@@ -81,6 +81,7 @@ void test_queue__the_bounds_of_the_library_are_those_of_limits_h(void)
 {
 	lua_says("GRACE_MS", CANCEL_GRACE_MS);
 	lua_says("POISON", LOSSES_PER_ATTEMPT);
+	lua_says("MARKS", MARKS_KEPT);
 	lua_says("ADVANCE_MS", TICK_ADVANCE_MS_MAX);
 	lua_says("BACKOFF_MS", BACKOFF_MS_MAX);
 	lua_says("EVENTS", EVENTS_KEPT);

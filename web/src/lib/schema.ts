@@ -37,6 +37,8 @@ export interface Attempt {
 	/** of its work that lives on */
 	useful_ms: number | null;
 	lost_ms: number | null;
+	/** what happened to it and when, in order, of one that runs as well; beyond 200 thinned evenly */
+	marks: Mark[];
 }
 
 /** One request that changed something, or tried to. */
@@ -85,6 +87,7 @@ export interface Checkpoint {
 	created_at: string | null;
 	inputs: string[];
 	metrics: Metrics | null;
+	volumes?: Volumes;
 	meta: Record<string, Json> | null;
 }
 
@@ -182,6 +185,8 @@ export interface Job {
 	priority: number;
 	/** how often its result was declared invalid */
 	generation: number;
+	/** of one job alone, not in lists: another one after every decision and change of state; the part of the ETag before the colon */
+	revision?: string;
 	/** its worker beats without progress */
 	stuck: boolean;
 	created_at: string | null;
@@ -208,6 +213,26 @@ export interface LogHit {
 	text: string;
 }
 
+export interface LogLine {
+	/** when it was written; of a line without a time, that of the line before it */
+	at: string | null;
+	job: string;
+	attempt: number;
+	/** byte of that attempt's log at which the line begins: with job and attempt its name */
+	offset: number;
+	text: string;
+	/** the line is longer than what is shown of it */
+	cut: boolean;
+}
+
+export interface Mark {
+	at: string | null;
+	/** checkpoint: it kept one; notice: its machine will be taken; stuck: it beats without progress; cancel, pause, drain: the worker was told to stop */
+	kind: "checkpoint" | "notice" | "stuck" | "cancel" | "pause" | "drain";
+	/** units done then */
+	done: number;
+}
+
 /** What a job measured; names are those of its stage. */
 export type Metrics = Record<string, number | string | number[] | Record<string, Json> | null>;
 
@@ -226,6 +251,7 @@ export interface Output {
 	kind: "checkpoint" | "train_state" | "dataset" | "progress";
 	digest: string;
 	size: number;
+	volumes?: Volumes;
 	meta?: Record<string, Json>;
 }
 
@@ -344,7 +370,12 @@ export interface Run {
 	ended_at: string | null;
 	iterations: number;
 	seed: number;
+	/** as at submission until somebody changes them */
 	notes: string;
+	tags: string[];
+	starred: boolean;
+	/** another one after every decision and change of state; the part of the ETag before the colon */
+	revision: string;
 	submitted_by: string;
 	/** whose quota it counts against */
 	owner: string | null;
@@ -455,6 +486,12 @@ export interface User {
 }
 
 export type Verdict = "agree" | "disagree" | "skip";
+
+/** Where one archive does not hold it all: the archives that do, blobs of their own. The artifact's own is small and names them. */
+export interface Volumes {
+	digest: string;
+	size: number;
+}[]
 
 export interface Worker {
 	id: string;
