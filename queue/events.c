@@ -56,10 +56,9 @@ static bool is_gap(const struct redis_reply *info, struct event_id after)
 	return added > length && id_parse(reply_text(reply_at(entry, 0)), &first) && id_before(after, first);
 }
 
-/* reply: [[stream, [[id, [field, value…]]…]]] or nil. */
-static json_t *events_json(const struct redis_reply *reply)
+/* list: [[id, [field, value…]]…] or nil. */
+static json_t *events_json(const struct redis_reply *list)
 {
-	const struct redis_reply *list = reply_at(reply_at(reply, 0), 1);
 	json_t *out = json_array();
 
 	for (size_t i = 0; i < reply_n(list); i++) {
@@ -111,10 +110,34 @@ enum rc queue_events(struct queue *q, const char *after_id, int64_t block_ms, in
 		rc = redis_call(q->redis, &wait, &p[1], e);
 	}
 	if (!rc) {
-		*items = events_json(p[1]);
+		*items = events_json(reply_at(reply_at(p[1], 0), 1)); /* of the one stream */
 		reply_free(p[1]);
 	}
 	return rc;
+}
+
+enum rc queue_events_before(struct queue *q, const char *before, int max, json_t **items, struct err *e)
+{
+	struct redis_cmd c = REDIS_CMD_INIT;
+	struct redis_reply *p = NULL;
+	struct event_id id;
+	char from[EVENT_ID_MAX + 1];
+	enum rc rc;
+
+	*items = NULL;
+	if (strcmp(before, "+") != 0 && (strlen(before) >= EVENT_ID_MAX || !id_parse(before, &id)))
+		return err_set(e, RC_INVALID, "event id \"%.48s\": expected <ms>-<n>", before);
+	str_fmt(from, sizeof from, "%s%s", before[0] == '+' ? "" : "(", before);
+	redis_cmd_words(&c, "XREVRANGE " KEY_EVENTS);
+	redis_cmd_add(&c, from);
+	redis_cmd_words(&c, "- COUNT");
+	redis_cmd_i64(&c, max);
+	rc = redis_call(q->redis, &c, &p, e);
+	if (rc)
+		return rc;
+	*items = events_json(p);
+	reply_free(p);
+	return RC_OK;
 }
 
 enum rc queue_snapshot_id(struct queue *q, char out[EVENT_ID_MAX], struct err *e)

@@ -207,6 +207,8 @@ enum rc queue_open_runs(struct queue *q, json_t **out, struct err *e);
  * Types: run, job, worker, metric, log. */
 enum rc queue_events(struct queue *q, const char *after_id, int64_t block_ms, int max, json_t **items,
 		     bool *gap, struct err *e);
+/* At most `max` events older than the id, newest first; "+" begins at the newest. The same form. */
+enum rc queue_events_before(struct queue *q, const char *before, int max, json_t **items, struct err *e);
 /* Id of the newest event: read it before a snapshot, then follow from it. */
 enum rc queue_snapshot_id(struct queue *q, char out[EVENT_ID_MAX], struct err *e);
 /* An event that is no state change (type "log"): so that viewers know there is more to read. */

@@ -52,6 +52,7 @@ void api_run_log(struct req *r);
 /* api_metrics.c */
 void api_job_metrics(struct req *r);
 void api_run_metrics(struct req *r);
+void api_run_events(struct req *r);
 void api_series(struct req *r);
 /* api_data.c */
 void api_dataset_list(struct req *r);

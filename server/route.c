@@ -54,6 +54,8 @@ static const struct route routes[] = {
 	{"GET",    V1 "runs/{}/log",              ROLE_VIEWER,   "job stage q case limit cursor",
 	 api_run_log, 0},
 	{"GET",    V1 "runs/{}/metrics",          ROLE_VIEWER,   "points", api_run_metrics, ROUTE_SHARED},
+	{"GET",    V1 "runs/{}/events",           ROLE_VIEWER,   "metrics limit cursor",
+	 api_run_events, ROUTE_SHARED},
 
 	{"POST",   V1 "jobs/bulk",                ROLE_OPERATOR, "", api_job_bulk, 0},
 	{"GET",    V1 "jobs/{}",                  ROLE_VIEWER,   "", api_job_get, ROUTE_SHARED},

@@ -153,6 +153,32 @@ const tests = {
 		mock.close();
 	},
 
+	async "events: what happened before the page was opened, page by page, and what happens now on top"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock, { path: "/runs/r7k2f9/events" });
+		await page.waitForSelector(".events li");
+		const lines = () => page.locator(".events li:not(.day)").count();
+		ok((await lines()) === 100, "a page of them", await lines());
+		ok((await page.locator(".events .day").count()) >= 1, "under their day");
+		await page.getByRole("button", { name: "Older" }).click();
+		await page.waitForFunction(() => document.querySelectorAll(".events li:not(.day)").length > 100);
+		await page.waitForFunction(() => /keeps no older/.test(document.querySelector(".tab-body").textContent));
+		const all = await lines();
+		const want = mock.world.runs.find((r) => r.id === "r7k2f9").jobs.flatMap((j) => j.attempts).reduce((n, a) => n + 1 + (a.ended_at ? 1 : 0), 0);
+		ok(all === want, "all there are, none twice", `${all} of ${want}`);
+		mock.emit("job", "r7k2f9", "r7k2f9.2.dpo.0.0", { state: "running", worker: "newcomer" });
+		await page.waitForFunction(() => /newcomer/.test(document.querySelector(".events li:not(.day)").textContent), null, { timeout: 20000 });
+		ok((await lines()) === all + 1, "a new one is on top");
+		mock.emit("metric", "r7k2f9", "r7k2f9.2.dpo.0.0", { step: 1, loss: 0.5 });
+		await page.getByText("Metrics too").click();
+		await page.waitForURL(/metrics=1/);
+		await page.waitForFunction(() => /metric/.test(document.querySelector(".events").textContent), null, { timeout: 20000 });
+		ok(true, "metrics too, when asked");
+		await quiet(page, "events");
+		await context.close();
+		mock.close();
+	},
+
 	async "offline banner comes and goes, data stays"() {
 		const mock = await startMock({ tickMs: 0 });
 		const { context, page } = await open(mock, { path: "/runs/r9m4q2/jobs" });

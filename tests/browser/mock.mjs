@@ -41,7 +41,7 @@ const wants = (topics, e) => !topics || topics.some((t) => (t.startsWith("run:")
 function emit(m, type, run, job, data) {
 	const id = `${Date.now()}-${m.seq++}`;
 	const text = `id: ${id}\nevent: ${type}\ndata: ${JSON.stringify({ id, type, run, job, data })}\n\n`;
-	const e = { id, type, run, text };
+	const e = { id, type, run, job, data, text };
 	m.events.push(e);
 	for (const s of m.streams) if (wants(s.topics, e)) s.write(text);
 }
@@ -226,6 +226,22 @@ function garbage() {
 	return { dry_run: true, all: sum(64, 12.4e9), kept: sum(57, 11.2e9), young: sum(3, 640e6), marked: sum(2, 320e6), trashed: sum(2, 240e6), dropped: sum(0, 0), items: ["marked", "marked", "trashed", "trashed"].map((state, i) => ({ digest: hex("old" + i), size: 120e6 + i * 4e6, state, since_ms: Date.now() - (30 + i) * 3600e3 })) };
 }
 
+/** What happened: the attempts of the made world, and what was sent since. Newest first. */
+function eventPage(m, run, q) {
+	const past = run.jobs.flatMap((j) => j.attempts.flatMap((a) => [
+		{ id: `${Math.round(a.started_at)}-0`, type: "job", job: j.id, data: { state: "running", attempt: a.n, worker: a.worker } },
+		...(a.ended_at ? [{ id: `${Math.round(a.ended_at)}-1`, type: "job", job: j.id, data: { state: a.end === "completed" ? "done" : "ready", attempt: a.n, worker: a.worker, reason: a.reason?.message ?? "" } }] : []),
+	]));
+	const sent = m.events.filter((e) => e.run === run.id && (q.get("metrics") === "1" || e.type !== "metric"));
+	const order = (e) => e.id.split("-").map(Number);
+	const all = [...past, ...sent].sort((a, b) => order(b)[0] - order(a)[0] || order(b)[1] - order(a)[1])
+		.map((e) => ({ id: e.id, at: new Date(Number(e.id.split("-")[0])).toISOString(), type: e.type, run: run.id, job: e.job ?? "", data: e.data ?? null }));
+	const from = q.get("cursor") ? all.findIndex((e) => e.id === q.get("cursor")) + 1 : 0;
+	const limit = Number(q.get("limit") ?? 100);
+	const items = all.slice(from, from + limit);
+	return { items, next_cursor: from + limit < all.length ? items.at(-1).id : null };
+}
+
 /** One decision for many; a job that has ended refuses, as the server's does. */
 function bulk(m, kind, b, findJob) {
 	const ids = b.ids ?? m.world.runs.find((r) => r.id === b.filter.run).jobs.filter((j) => !b.filter.state || j.state === b.filter.state).map((j) => j.id);
@@ -296,6 +312,7 @@ function answer(m, { url, path, b, json, problem, res, req }) {
 		if (part === "jobs") return json(200, page(run.jobs.filter((j) => (!q.get("stage") || j.stage === q.get("stage")) && (!q.get("iter") || j.iter === Number(q.get("iter"))) && (!q.get("state") || j.state === q.get("state"))).map(jobJson), url, 20));
 		if (part === "attempts") return json(200, { items: attemptsJson(run.jobs), next_cursor: null });
 		if (part === "metrics") return json(200, seriesJson(run));
+		if (part === "events") return json(200, eventPage(m, run, q));
 		return json(200, { items: runJson(run).stages });
 	}
 	if (seg[0] === "jobs") {

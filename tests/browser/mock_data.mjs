@@ -203,8 +203,13 @@ function outputs(world, run, j) {
 		run.checkpoints.push(c);
 		j.outputs.push({ role: "model", kind: "checkpoint", digest: c.digest, size: c.size_bytes });
 	};
-	if (j.stage === "sft") model(j.shard ? "M1" : "SFT", [hex(`${run.id}.0.import.0.0/model`)]);
-	if (j.stage === "dpo") model(j.shard === 2 ? `M${j.iter + 1}` : `step ${(j.shard + 1) * 60}`, [hex(`${run.id}.${j.iter}.dpo.${j.shard - 1}.0/model`), hex("pairs")]);
+	const made = (id, role) => hex(`${run.id}.${id}/${role}`);
+	const seeds = (what, n) => ASKS.concat(ASKS).slice(0, n).map((prompt, i) => ({ id: `${what}${i}`, prompt, response: ANSWERS[i % 4] }));
+	if (j.stage === "import" && j.shard === 0) data("ift", seeds("s", 16));
+	if (j.stage === "eft") data("eft", seeds("e", 12));
+	if (j.stage === "sft") model(j.shard ? "M1" : "SFT", [made("0.import.0.0", "model"), made("0.import.0.0", "ift"), ...(j.shard ? [made("0.eft.0.0", "eft")] : [])]);
+	const start = j.iter === 1 ? made("0.sft.1.0", "model") : made(`${j.iter - 1}.dpo.2.0`, "model");
+	if (j.stage === "dpo") model(j.shard === 2 ? `M${j.iter + 1}` : `step ${(j.shard + 1) * 60}`, [j.shard ? made(`${j.iter}.dpo.${j.shard - 1}.0`, "model") : start, start, made(`${j.iter}.pair.0.0`, "pairs")]);
 	if (j.stage === "pair") {
 		const rows = sampleRows(j.iter * 11 + run.seed, 240);
 		data("samples", rows);

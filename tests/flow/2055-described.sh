@@ -23,7 +23,7 @@ done
 # What neither asks for.
 URL=$via
 for path in /health /openapi.json /session "/runs?state=done&q=descr" "/runs/$run" "/runs/$run/stages" "/runs/$run/jobs?limit=3" \
-	"/runs/$run/attempts" "/runs/$run/metrics" "/jobs/$run.0.sft.0.0" "/jobs/$run.0.sft.0.0/attempts" "/jobs/$run.0.sft.0.0/metrics?points=3" \
+	"/runs/$run/attempts" "/runs/$run/metrics" "/runs/$run/events" "/runs/$run/events?metrics=1&limit=2" "/jobs/$run.0.sft.0.0" "/jobs/$run.0.sft.0.0/attempts" "/jobs/$run.0.sft.0.0/metrics?points=3" \
 	"/jobs/$run.0.sft.0.0/attempts/1/log" "/metrics/series?job=$run.0.sft.0.0&name=loss" /config/defaults "/compare?run=$run" /store/garbage "/datasets?run=$run"; do
 	api GET "$path"
 	want 200 "$path"

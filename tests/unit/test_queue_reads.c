@@ -191,7 +191,7 @@ static void *late_event(void *arg)
 
 void test_queue_reads__every_change_is_one_event_and_readers_can_wait(void)
 {
-	char at[EVENT_ID_MAX];
+	char older[EVENT_ID_MAX], at[EVENT_ID_MAX];
 	json_t *items, *ev;
 	bool gap;
 	size_t i, n = 0;
@@ -233,6 +233,20 @@ void test_queue_reads__every_change_is_one_event_and_readers_can_wait(void)
 	CHECK(gap); /* an id from another life */
 	json_decref(items);
 	CHECK_RC(queue_events(f.q, "bread", 0, 10, &items, &gap, &e), RC_INVALID);
+	/* Backwards: newest first, and on from where a page ended. */
+	CHECK_RC(queue_events_before(f.q, "+", 2, &items, &e), RC_OK);
+	CHECK_EQ(json_array_size(items), 2);
+	CHECK_STR(jx_get_str(json_array_get(items, 0), "id", ""), at);
+	str_copy(older, sizeof(older), jx_get_str(json_array_get(items, 1), "id", ""));
+	CHECK(strcmp(older, at) < 0);
+	json_decref(items);
+	CHECK_RC(queue_events_before(f.q, at, 1, &items, &e), RC_OK);
+	CHECK_STR(jx_get_str(json_array_get(items, 0), "id", ""), older);
+	json_decref(items);
+	CHECK_RC(queue_events_before(f.q, "0-1", 5, &items, &e), RC_OK);
+	CHECK_EQ(json_array_size(items), 0);
+	json_decref(items);
+	CHECK_RC(queue_events_before(f.q, "bread", 5, &items, &e), RC_INVALID);
 	qf_close(&f);
 }
 

@@ -23,7 +23,7 @@ globalThis.location ??= { pathname: "/", search: "" };
 const keepAlive = setInterval;
 globalThis.setInterval = (f, t) => { const h = keepAlive(f, t); h.unref?.(); return h; };
 
-const m = await load("chart/gantt_layout.ts", "chart/series.ts", "chart/scale.ts", "lib/winrate.ts", "lib/diff.ts", "lib/form.ts", "lib/log_text.ts", "lib/sample.ts", "lib/wire.ts", "lib/curves.ts", "lib/eta.ts", "lib/fmt.ts", "lib/duels.ts", "lib/estimate.ts");
+const m = await load("chart/gantt_layout.ts", "chart/series.ts", "chart/scale.ts", "lib/winrate.ts", "lib/diff.ts", "lib/form.ts", "lib/log_text.ts", "lib/sample.ts", "lib/wire.ts", "lib/curves.ts", "lib/lineage.ts", "lib/bulk.ts", "lib/eta.ts", "lib/fmt.ts", "lib/duels.ts", "lib/estimate.ts");
 
 const attempt = (job, start, end, n = 1) => ({ n, job, iter: 1, stage: "judge", shard: 0, pass: 0, worker: "w", start, end, how: end ? "completed" : null, reason: "", exit: "", from: "", to: "" });
 
@@ -93,6 +93,26 @@ test("series: what lies between two x, the nearest point, totals that go on over
 	assert.deepEqual(m.over(one, "loss", "time"), [], "what the figures do not carry is not drawn");
 	const grown = m.appendPoint([shard(0, [0, 1])], "r.1.dpo.0.0", { step: 2, loss: 1, num_tokens: 7 });
 	assert.deepEqual(grown[0].points["total/tokens"].at(-1), [2, 27]);
+});
+
+test("lineage: step checkpoints are folded, the reference is no second parent, data stands before its first user", () => {
+	const c = (name, iter, digest, inputs, kind = "checkpoint") => ({ name, iter, digest, inputs, kind, created_at: String(iter), metrics: {} });
+	const d = (role, iter, digest, rows) => ({ role, iter, digest, rows });
+	const list = [c("M3", 2, "m3", ["m2", "p2", "m1"]), c("M2", 1, "m2", ["s1", "m1", "p1"]), c("step 60", 1, "s1", ["s0", "m1", "p1"]), c("step 30", 1, "s0", ["m1", "p1"]), c("M1", 0, "m1", ["base", "ift", "eft"]), c("SFT", 0, "sft", ["base", "ift"])];
+	const l = m.lineage(list, [d("ift", 0, "ift", 9), d("eft", 0, "eft", 4), d("pairs", 1, "p1", 7), d("pairs", 2, "p2", 8), d("samples", 1, "x", 1)]);
+	const node = (name) => l.models.find((x) => x.c.name === name);
+	assert.deepEqual(["SFT", "M1", "M2", "M3"].map((n) => node(n).depth), [0, 0, 1, 2]);
+	assert.deepEqual([node("M2").parents, node("M2").steps, node("M3").parents], [["m1"], 2, ["m2"]]);
+	assert.deepEqual(l.data.map((x) => [x.id, x.depth, x.from]).sort(), [["eft", 0, null], ["ift", 0, null], ["p1", 1, "m1"], ["p2", 2, "m2"]]);
+	assert.equal(m.told(node("M2"), l), "M2: from M1, trained on pairs (7 rows, iteration 1), over 2 step checkpoints");
+	const loop = m.lineage([c("M1", 1, "a", ["b"]), c("M2", 2, "b", ["a"])], []);
+	assert.equal(loop.models.length, 2, "nonsense ends too");
+});
+
+test("bulk: a stretch in either direction, pieces the server takes", () => {
+	assert.deepEqual(m.stretch(["a", "b", "c", "d"], "d", "b"), ["b", "c", "d"]);
+	assert.deepEqual(m.stretch(["a", "b"], "gone", "b"), ["b"]);
+	assert.deepEqual(m.pieces([1, 2, 3, 4, 5], 2), [[1, 2], [3, 4], [5]]);
 });
 
 test("win rates: Wilson interval of 50 in 100, and the length warning", () => {

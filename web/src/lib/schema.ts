@@ -134,6 +134,16 @@ export interface Dataset {
 	inputs?: Input[];
 }
 
+export interface Event {
+	id: string;
+	at: string | null;
+	type: string;
+	run: string;
+	job: string;
+	/** as in the event stream */
+	data: Record<string, Json> | null;
+}
+
 /** what the driver says of one GPU; a figure it does not tell is absent */
 export interface Gpu {
 	device: number;

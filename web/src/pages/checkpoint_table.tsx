@@ -1,7 +1,12 @@
+/** Checkpoints as a table, and as the graph of how they came about. */
+import { useMemo } from "preact/hooks";
 import { Copy, Hash, Time } from "../ui/bits";
+import { LineageGraph } from "../chart/lineage";
 import { fmtBytes } from "../lib/fmt";
+import { lineage } from "../lib/lineage";
+import { useQuery } from "../lib/query";
 import { stageWord } from "../lib/states";
-import type { Checkpoint } from "../lib/types";
+import type { Checkpoint, Dataset, List } from "../lib/types";
 
 export function curlFor(c: { digest: string; name: string }): string {
 	return `curl -C - -H "Authorization: Bearer $(cat token)" -o ${c.name.replace(/[^A-Za-z0-9._-]/g, "-")}.tar ${location.origin}/api/v1/checkpoints/${c.digest}/content`;
@@ -9,6 +14,12 @@ export function curlFor(c: { digest: string; name: string }): string {
 
 export function isModel(c: Checkpoint): boolean {
 	return !c.kind || c.kind === "checkpoint";
+}
+
+export function RunLineage({ run, items }: { run: string; items: Checkpoint[] }) {
+	const q = useQuery<List<Dataset>>(`/datasets?limit=200&run=${encodeURIComponent(run)}`, { every: 0 });
+	const l = useMemo(() => lineage(items, q.data?.items ?? []), [items, q.data]);
+	return <LineageGraph l={l} />;
 }
 
 export function CheckpointTable({ items, showRun }: { items: Checkpoint[]; showRun?: boolean }) {

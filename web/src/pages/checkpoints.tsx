@@ -4,33 +4,12 @@ import { Card, Command, Empty, ErrorCard, Fact, Hash, Skeleton, Time } from "../
 import { ask } from "../ui/dialog";
 import { say } from "../ui/toast";
 import { may, send } from "../lib/api";
-import { fmtBytes, fmtNum, plural, shortHash } from "../lib/fmt";
+import { fmtBytes, fmtNum, plural } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { hrefWith, qs, query, setQuery } from "../lib/router";
 import { stageWord } from "../lib/states";
 import type { Adapter, Checkpoint, List, Run } from "../lib/types";
-import { CheckpointTable, curlFor, isModel } from "./checkpoint_table";
-
-const MODEL = /^(SFT|base|M\d+)$/i;
-
-/** The models of one run in order, step checkpoints folded under the model they lead to. */
-function Lineage({ items }: { items: Checkpoint[] }) {
-	const main = items.filter((c) => MODEL.test(c.name)).sort((a, b) => a.iter - b.iter || Number(b.name === "SFT") - Number(a.name === "SFT") || (a.created_at ?? "").localeCompare(b.created_at ?? ""));
-	if (main.length < 2) return null;
-	return (
-		<ol class="lineage" aria-label="Lineage">
-			{main.map((c) => {
-				const steps = items.filter((x) => x.iter === c.iter && x.stage === c.stage && !MODEL.test(x.name)).length;
-				return (
-					<li key={c.digest + c.name}>
-						<a href={`/checkpoints/${c.digest}`}><b>{c.name}</b><span class="dim num">{shortHash(c.digest, 8)}</span></a>
-						{steps > 0 && <span class="dim small">{steps} steps before it</span>}
-					</li>
-				);
-			})}
-		</ol>
-	);
-}
+import { CheckpointTable, curlFor, isModel, RunLineage } from "./checkpoint_table";
 
 function adapterWords(a: Adapter): string {
 	return `rank ${fmtNum(a.r)}, alpha ${fmtNum(a.alpha)}, beside ${a.targets}`;
@@ -141,7 +120,7 @@ function CheckpointList() {
 			{q.error !== undefined && !q.data && <ErrorCard error={q.error} retry={q.reload} />}
 			{q.loading ? <Skeleton lines={6} /> : q.data && !items.length ? <Empty title="No checkpoint yet"><p>The first one comes out of the SFT stage; each iteration adds one. They can be downloaded from here and loaded by any Hugging Face tool.</p></Empty> : q.data && (
 				<div class={q.previous ? "fading" : ""}>
-					{run && <Lineage items={items} />}
+					{run && <RunLineage run={run} items={q.data.items} />}
 					<CheckpointTable items={items} showRun={!run} />
 				</div>
 			)}

@@ -14,7 +14,8 @@ import { ChartsTab } from "./run_charts";
 import { RunFacts } from "./run_facts";
 import { jobName, JobsTab } from "./run_jobs";
 import { TimelineTab } from "./run_timeline";
-import { CheckpointsTab, ConfigTab, DataTab, EventsTab } from "./run_tabs";
+import { EventsTab } from "./run_events";
+import { CheckpointsTab, ConfigTab, DataTab } from "./run_tabs";
 
 const TABS: [string, string][] = [
 	["timeline", "Timeline"],
