@@ -1,12 +1,7 @@
 # The stages by hand, without server or store: import -> sft -> generate -> judge -> pair -> dpo ->
 # eval on a tiny world. Done twice, and once with every job interrupted and resumed (asked to stop,
 # then kill -9): the same bytes. Judges that are commands; judges that cannot be read.
-set -u
-top=$(pwd); W="$top/$PAWL_BUILD/pawl-worker"; P="$top/$PAWL_BUILD/pawl"
-cd "$FLOW_DIR" || exit 1
-fails=0
-check() { if [ "$2" = "$3" ]; then echo "ok: $1"; else echo "FAILED: $1: '$2', expected '$3'"; fails=$((fails + 1)); fi; }
-has() { if grep -q "$2" "$3"; then echo "ok: $1"; else echo "FAILED: $1: no '$2' in $3"; tail -3 "$3"; fails=$((fails + 1)); fi; }
+. tests/flow/by_hand.sh
 
 "$P" demo world --data "$FLOW_DIR" --tiny >/dev/null || exit 1
 cat >spec.json <<X
@@ -22,45 +17,6 @@ cat >spec.json <<X
 "eval":{"max_new_tokens":32,"temperature":1.0,"top_p":1.0,"judge_samples":2,"scorer":{"command":["$P","demo","score"]},"head_to_head":{"judge":"command","command":["$P","demo","compare"]}}}
 X
 
-# job NAME STAGE ITER SHARD PASS PARAMS [ROLE=JOB:OUTPUT]...
-job() {
-	local d=$R/$1 stage=$2 iter=$3 shard=$4 pass=$5 params=$6 inputs= sep= a role from out digest
-	mkdir -p "$d/in"
-	shift 6
-	for a in "$@"; do
-		role=${a%%=*} from=${a#*=} out=${from#*:} from=${from%%:*}
-		ln -s "$R/$from/out/$out" "$d/in/$role"
-		digest=$(sha256sum "$R/$from/out/$out.tar" | cut -d' ' -f1)
-		inputs="$inputs$sep{\"role\":\"$role\",\"digest\":\"$digest\"}" sep=,
-	done
-	printf '{"id":"r1.%s.%s.%s.%s","run":"r1","stage":"%s","iter":%s,"shard":%s,"pass":%s,"seed":"1","params":%s,"inputs":[%s],"spec":%s}' \
-		"$iter" "$stage" "$shard" "$pass" "$stage" "$iter" "$shard" "$pass" "$params" "$inputs" "$(tr -d '\n' <"${SPEC:-spec.json}")" >"$d/job.json"
-	eval "$RUN $d"
-}
-plain() { "$W" stage "$1" >"$1/log" 2>&1 || { tail -2 "$1/log"; return 1; }; }
-# Interrupts the job over and over: first politely as soon as it works, then with kill -9 after its
-# first checkpoint, until it ends by itself.
-rough() {
-	local n=0 pid sig rc
-	while :; do
-		"$W" stage "$1" >>"$1/log" 2>&1 & pid=$!
-		sig=; [ $n -lt 4 ] && { [ $((n % 2)) = 0 ] && sig=TERM || sig=KILL; }
-		if [ -n "$sig" ]; then
-			for _ in $(seq 200); do
-				kill -0 $pid 2>/dev/null || break
-				[ $sig = TERM ] && [ -d "$1/work" ] && break
-				[ -n "$(find "$1/ckpt" -name ckpt.json -newer "$1/mark" 2>/dev/null)" ] && break
-				sleep 0.005
-			done
-			kill -$sig $pid 2>/dev/null && stops=$((stops + 1))
-		fi
-		wait $pid 2>/dev/null; rc=$?
-		touch "$1/mark"
-		[ $rc = 0 ] && return 0
-		[ $rc = 1 ] && { tail -2 "$1/log"; return 1; }
-		n=$((n + 1)); [ $n -gt 30 ] && return 1
-	done
-}
 chain() {
 	R=$1 RUN=$2
 	job base import 0 0 0 '{}' && job data import 0 1 0 '{}' &&
@@ -77,8 +33,6 @@ chain() {
 	job dpo1 dpo 1 1 0 "{\"step_from\":2,\"step_to\":$total,\"total_steps\":$total}" model=dpo0:model state=dpo0:state ref=sft:model reflogps=dpo0:reflogps pairs=pair:pairs ift=data:ift eft=data:eft &&
 	job eval2 eval 1 0 0 '{"name":"M2"}' model=dpo1:model eval=data:eval test=data:test prev=eval1:generations
 }
-digests() { (cd "$1" && sha256sum ./*/out/*.tar); }
-
 chain "$FLOW_DIR/a" plain || { echo "FAILED: first chain"; exit 1; }
 cat "$FLOW_DIR/a/size"
 chain "$FLOW_DIR/b" plain || { echo "FAILED: second chain"; exit 1; }

@@ -36,8 +36,8 @@ void test_health_self__its_sentence(void)
 	CHECK(!health_alarms(&h, &limits, &out));
 	h.self_true = 0.5;
 	CHECK(health_alarms(&h, &limits, &out));
-	CHECK_STR(out.data, "it scores its own answers above people's best in 90 % of the prompts, where 50 % "
-			    "are better");
+	CHECK_STR(out.data, "it scores its own answers above people's best in 90 % of the prompts, "
+			    "where 50 % are better");
 	h.own = 9; /* too few */
 	CHECK(!health_alarms(&h, &limits, &out));
 	buf_release(&out);

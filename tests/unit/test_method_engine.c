@@ -194,6 +194,54 @@ void test_method_engine__prompts_resume_to_the_same_bytes(void)
 	CHECK_STR(parts, whole);
 }
 
+/* Three iterations of a model that knows five words: what one accepted no later one accepts again. */
+void test_method_engine__prompts_of_iterations_never_repeat(void)
+{
+	static const struct said few[] = {W("write"), W("poems"), W("about"), W("old"), W("rivers")};
+	json_t *seen = json_object(), *rows, *row, *metrics;
+	int64_t refused = 0;
+	struct err e = {0};
+	char digest[80];
+	size_t i;
+
+	str_copy(dir, sizeof dir, test_tmpdir());
+	put_model(dir, few, 5, 16, 1.2f);
+	put_file(dir, "in/ift/data.jsonl",
+		 "{\"id\":\"a\",\"prompt\":\"Write poems\",\"response\":\"r\"}\n");
+	json_object_set_new(seen, "Write poems", json_true());
+	for (int t = 1; t <= 3; t++) {
+		char *job = mem_printf("{\"id\":\"r.%d.prompts.0.0\",\"stage\":\"prompts\",\"iter\":%d,"
+				       "\"seed\":\"11\",\"spec\":{\"template\":\"plain\",\"data\":{"
+				       "\"lang\":\"en\"},\"prompts\":{\"generator\":\"current\",\"count\":40,"
+				       "\"max_requests\":3000,\"max_new_tokens\":8,\"min_words\":2,"
+				       "\"rouge_max\":1,\"temperature\":1,\"top_p\":1}}}", t, t);
+
+		put_file(dir, "job.json", job);
+		free(job);
+		CHECK_EQ(run(1, false, digest, "prompts", &metrics), RC_OK);
+		refused += jx_get_i64(metrics, "prompts.duplicate", 0);
+		json_decref(metrics);
+		rows = out_rows("prompts");
+		CHECK_EQ(json_array_size(rows), 40);
+		json_array_foreach(rows, i, row) {
+			const char *prompt = jx_get_str(row, "prompt", "");
+
+			CHECK(json_object_get(seen, prompt) == NULL);
+			json_object_set_new(seen, prompt, json_true());
+		}
+		json_decref(rows);
+		char from[1024], to[1024];
+		str_fmt(from, sizeof from, "%s/out/prompts/data.jsonl", dir);
+		str_fmt(to, sizeof to, "in/earlier.%d/data.jsonl", t);
+		put_file(dir, to, "");
+		str_fmt(to, sizeof to, "%s/in/earlier.%d/data.jsonl", dir, t);
+		CHECK_RC(fs_remove_tree(to, &e), RC_OK);
+		CHECK_RC(fs_copy(from, to, &e), RC_OK);
+	}
+	CHECK(refused > 10); /* It was tried. */
+	json_decref(seen);
+}
+
 /* --- eft ------------------------------------------------------------------------------------- */
 
 #define S(k) {"\xc4\xa0Score:\xc4\xa0" k ".", 1}

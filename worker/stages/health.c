@@ -292,7 +292,8 @@ static void measure_scores(struct probing *s, const json_t *rows)
 							  .length = jx_get_f64(row, "length", 0)};
 		}
 		int best = health_self_best(replies_of(ranked));
-		health_self_take(s->own, ranked, said, mean_of(&own), best < 0 ? NAN : mean_of(&scores[best]));
+		health_self_take(s->own, ranked, said, mean_of(&own),
+				 best < 0 ? NAN : mean_of(&scores[best]));
 		take_prompt(s, ranked, scores, &p, &tally, count);
 		item += (int)replies;
 		free(scores);

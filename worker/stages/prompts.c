@@ -48,6 +48,7 @@ struct prompts {
 	struct textgen_sampling sampling;
 	int shots_seed, shots_machine;
 	int64_t reasons[SI_N_REASONS], too_long;
+	int64_t asked, computed; /* comparisons of the attempts before */
 };
 
 static void texts_add(struct texts *t, const char *text)
@@ -270,8 +271,12 @@ static json_t *reasons_json(const struct prompts *p)
 
 static json_t *state_json(const struct prompts *p)
 {
-	return json_pack("{s:I, s:I, s:o}", "requests", (json_int_t)p->next, "too_long",
-			 (json_int_t)p->too_long, "reasons", reasons_json(p));
+	int64_t computed, asked;
+
+	si_pool_stats(p->pool, &computed, &asked);
+	return json_pack("{s:I, s:I, s:o, s:I, s:I}", "requests", (json_int_t)p->next, "too_long",
+			 (json_int_t)p->too_long, "reasons", reasons_json(p), "comparisons",
+			 (json_int_t)(p->asked + asked), "computed", (json_int_t)(p->computed + computed));
 }
 
 static enum rc one_round(struct prompts *p, struct err *e)
@@ -317,6 +322,8 @@ static enum rc restore(struct prompts *p, struct err *e)
 
 	p->next = jx_get_i64(p->rows.state, "requests", 0);
 	p->too_long = jx_get_i64(p->rows.state, "too_long", 0);
+	p->asked = jx_get_i64(p->rows.state, "comparisons", 0);
+	p->computed = jx_get_i64(p->rows.state, "computed", 0);
 	for (int k = 0; k < SI_N_REASONS; k++)
 		p->reasons[k] = jx_get_i64(reasons, si_reason_text((enum si_reason)k), 0);
 	if (p->rows.n == 0)
@@ -399,10 +406,10 @@ static enum rc finish(struct prompts *p, const char *generator, struct err *e)
 		str_fmt(name, sizeof(name), "prompts.%s", si_reason_text((enum si_reason)i));
 		stage_final(p->ctx, name, json_integer(p->reasons[i]));
 	}
-	int64_t run, asked;
-	si_pool_stats(p->pool, &run, &asked);
+	int64_t asked = jx_get_i64(meta, "comparisons", 0);
 	stage_final(p->ctx, "prompts.comparisons", json_integer(asked));
-	stage_final(p->ctx, "prompts.comparisons_avoided", json_integer(asked - run));
+	stage_final(p->ctx, "prompts.comparisons_avoided",
+		    json_integer(asked - jx_get_i64(meta, "computed", 0)));
 	stage_final(p->ctx, "prompts.rows", json_integer(p->rows.n));
 	stage_final(p->ctx, "prompts.requests", json_integer(p->next));
 	textgen_report(p->gen);
