@@ -134,6 +134,7 @@ int cmd_quota_list(struct cli *c, int argc, char **argv);
 int cmd_quota_set(struct cli *c, int argc, char **argv);
 int cmd_data_ls(struct cli *c, int argc, char **argv);
 int cmd_data_export(struct cli *c, int argc, char **argv);
+int cmd_data_reviews(struct cli *c, int argc, char **argv);
 int cmd_ckpt_ls(struct cli *c, int argc, char **argv);
 int cmd_ckpt_get(struct cli *c, int argc, char **argv);
 int cmd_ckpt_gc(struct cli *c, int argc, char **argv);

@@ -113,29 +113,72 @@ static enum rc export_list(struct cli *c, const struct export *x, const char *di
 	return rc;
 }
 
-static enum rc export_one(struct cli *c, const struct export *x, const char *digest, FILE *out,
-			  struct err *e)
+/* What the API answers at `path`, as it comes. */
+static enum rc stream(struct cli *c, const char *path, const char *what, FILE *out, struct err *e)
 {
 	struct buf url = BUF_INIT;
-	char *q = url_quote(digest);
 	struct fetch_resp r;
 
-	buf_printf(&url, "%s/api/v1/datasets/%s/export", c->server, q);
-	url_put_query(&url, "q", x->text);
-	url_put_query(&url, "min_score", x->min_score);
-	url_put_query(&url, "max_score", x->max_score);
-	url_put_query(&url, "min_margin", x->min_margin);
+	buf_printf(&url, "%s/api/v1/%s", c->server, path);
 	struct fetch_req req = {.method = "GET", .url = url.data, .token = c->token, .sink = to_file,
 				.sink_ctx = out, .timeout_ms = -1};
 	enum rc rc = fetch(&req, &r, e);
 	if (rc == RC_CANCELLED)
 		err_set(e, rc = RC_IO, "write: %m");
 	if (!rc && r.status >= 300)
-		rc = err_set(e, r.status == 404 ? RC_NOTFOUND : RC_IO,
-			     "dataset %s: the server answered %d", digest, r.status);
+		rc = err_set(e, r.status == 404 ? RC_NOTFOUND : RC_IO, "%s: the server answered %d",
+			     what, r.status);
 	fetch_resp_release(&r);
 	buf_release(&url);
+	return rc;
+}
+
+static enum rc export_one(struct cli *c, const struct export *x, const char *digest, FILE *out,
+			  struct err *e)
+{
+	struct buf path = BUF_INIT;
+	char *q = url_quote(digest), what[90];
+
+	buf_printf(&path, "datasets/%s/export", q);
+	url_put_query(&path, "q", x->text);
+	url_put_query(&path, "min_score", x->min_score);
+	url_put_query(&path, "max_score", x->max_score);
+	url_put_query(&path, "min_margin", x->min_margin);
+	str_fmt(what, sizeof(what), "dataset %.64s", digest);
+	enum rc rc = stream(c, path.data, what, out, e);
+	buf_release(&path);
 	free(q);
+	return rc;
+}
+
+/* The file a command writes, under another name until it is whole; no name: standard output. */
+struct target {
+	const char *path;
+	char part[PATH_MAX];
+	FILE *out;
+};
+
+static enum rc target_open(struct target *t, const char *path, struct err *e)
+{
+	t->path = path;
+	t->out = stdout;
+	if (!path)
+		return RC_OK;
+	str_fmt(t->part, sizeof(t->part), "%.4000s.part", path);
+	t->out = fopen(t->part, "we");
+	return t->out ? RC_OK : err_set(e, err_from_errno(errno), "create %s: %m", t->part);
+}
+
+static enum rc target_close(struct target *t, enum rc rc, struct err *e)
+{
+	if (!rc && (fflush(t->out) || ferror(t->out)))
+		rc = err_set(e, err_from_errno(errno), "write: %m");
+	if (!t->path || !t->out)
+		return rc;
+	fclose(t->out);
+	if (!rc)
+		return fs_commit(t->part, t->path, e);
+	unlink(t->part);
 	return rc;
 }
 
@@ -153,8 +196,6 @@ static enum rc export_all(struct cli *c, const struct export *x, const json_t *l
 		if (rc)
 			break;
 	}
-	if (!rc && (fflush(out) || ferror(out)))
-		rc = err_set(e, err_from_errno(errno), "write: %m");
 	return rc;
 }
 
@@ -169,8 +210,7 @@ int cmd_data_export(struct cli *c, int argc, char **argv)
 		{"--output|-o", OPT_VALUE, &x.out}};
 	struct err e;
 	json_t *list = NULL;
-	char part[PATH_MAX];
-	FILE *out = stdout;
+	struct target t;
 	int code = opt_parse(opts, sizeof(opts) / sizeof(opts[0]), &argc, argv, 0, 1);
 
 	if (code)
@@ -180,23 +220,75 @@ int cmd_data_export(struct cli *c, int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	enum rc rc = export_list(c, &x, argc ? argv[0] : NULL, &list, &e);
-	if (!rc && x.out) {
-		str_fmt(part, sizeof(part), "%.4000s.part", x.out);
-		out = fopen(part, "we");
-		if (!out)
-			rc = err_set(&e, err_from_errno(errno), "create %s: %m", part);
-	}
-	if (!rc)
-		rc = export_all(c, &x, list, out, &e);
-	if (x.out && out && out != stdout) {
-		fclose(out);
-		if (!rc)
-			rc = fs_commit(part, x.out, &e);
-		else
-			unlink(part);
-	}
+	if (!rc && !(rc = target_open(&t, x.out, &e)))
+		rc = target_close(&t, export_all(c, &x, list, t.out, &e), &e);
 	json_decref(list);
 	return rc ? fail(&e) : EXIT_DONE;
+}
+
+/* One line for each reviewer, for what most of them say, and for each two who saw the same pairs. */
+static int show_reviews(struct cli *c, const json_t *answer)
+{
+	static const char *const columns[] = {
+		"REVIEWER:by", "REVIEWED:reviewed", "SKIPPED:skipped", "AGREE:agreement.share@num",
+		"KAPPA:agreement.kappa@num", "FROM:agreement.kappa_low@num",
+		"TO:agreement.kappa_high@num", NULL};
+	const json_t *sum = json_object_get(answer, "summary"), *v;
+	json_t *rows = json_deep_copy(json_object_get(sum, "reviewers"));
+	size_t i;
+
+	if (c->json) {
+		json_print(sum);
+	} else {
+		json_array_append_new(rows, json_pack("{s:s, s:O?, s:O?}", "by", "(most)", "reviewed",
+						      json_object_get(sum, "reviewed"), "agreement",
+						      json_object_get(sum, "agreement")));
+		json_array_foreach(json_object_get(sum, "between"), i, v)
+			json_array_append_new(rows, json_pack("{s:s++, s:O?, s:O?}", "by",
+				jx_get_str(v, "a", ""), " / ", jx_get_str(v, "b", ""), "reviewed",
+				json_object_get(json_object_get(v, "agreement"), "n"), "agreement",
+				json_object_get(v, "agreement")));
+		table_print(stdout, rows, columns);
+	}
+	json_decref(rows);
+	return EXIT_DONE;
+}
+
+int cmd_data_reviews(struct cli *c, int argc, char **argv)
+{
+	const char *run = NULL, *to = NULL;
+	bool summary = false;
+	const struct opt opts[] = {{"--run", OPT_VALUE, &run},
+				   {"--summary", OPT_FLAG, &summary},
+				   {"--output|-o", OPT_VALUE, &to}};
+	struct buf path = BUF_INIT;
+	char full[SHA256_HEX_SIZE];
+	json_t *answer = NULL;
+	struct target t;
+	struct err e;
+	enum rc rc = RC_OK;
+	int code = opt_parse(opts, 3, &argc, argv, 0, 1);
+
+	if (code)
+		return code;
+	if (!argc == !run) {
+		fputs("pawl: data reviews needs DIGEST, or --run\n", stderr);
+		return EXIT_USAGE;
+	}
+	char *q = url_quote(argc ? argv[0] : run);
+	if (argc)
+		rc = full_digest(c, "datasets", argv[0], full, &e);
+	buf_printf(&path, "%s/%s/reviews%s", argc ? "datasets" : "runs", argc && !rc ? full : q,
+		   summary ? "" : "/export");
+	if (!rc && summary)
+		rc = api(c, "GET", path.data, NULL, &answer, &e);
+	else if (!rc && !(rc = target_open(&t, to, &e)))
+		rc = target_close(&t, stream(c, path.data, argc ? argv[0] : run, t.out, &e), &e);
+	code = rc ? fail(&e) : summary ? show_reviews(c, answer) : EXIT_DONE;
+	json_decref(answer);
+	buf_release(&path);
+	free(q);
+	return code;
 }
 
 int cmd_ckpt_ls(struct cli *c, int argc, char **argv)

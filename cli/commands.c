@@ -56,6 +56,9 @@ const struct command commands[] = {
 	{"data", "export", "DIGEST | --run RUN --stage S [--iter T] [--role R] "
 	 "[--min-score X] [-q TEXT] [-o FILE]",
 	 "rows as JSON lines", cmd_data_export, true},
+	{"data", "reviews", "DIGEST | --run RUN [--summary] [-o FILE]",
+	 "what people said of preference pairs, as JSON lines; or how far they agree", cmd_data_reviews,
+	 true},
 	{"ckpt", "ls", "[--run RUN]", "checkpoints", cmd_ckpt_ls, true},
 	{"ckpt", "get", "DIGEST [-o FILE] [--unpack DIR]",
 	 "download, resume after a break, check the digest", cmd_ckpt_get, true},

@@ -9,6 +9,7 @@
 #include "server/logs.h"
 #include "server/reconcile.h"
 #include "server/reply.h"
+#include "server/review_input.h"
 #include "server/run_view.h"
 #include "server/server.h"
 #include "server/view.h"
@@ -29,6 +30,18 @@ static json_t *job_arg(struct req *r)
 	return job;
 }
 
+/* With what was fixed for it beside its planned inputs. */
+static json_t *whole_view(struct server *s, const json_t *job, const json_t *done)
+{
+	json_t *v = view_job(job, done), *more = NULL;
+
+	if (strcmp(jx_get_str(job, "stage", ""), "pair") == 0)
+		more = review_fixed(s, jx_get_str(job, "run", ""), jx_get_str(job, "id", ""));
+	if (more)
+		json_array_append_new(json_object_get(v, "inputs"), more);
+	return v;
+}
+
 void api_job_get(struct req *r)
 {
 	struct err e = {0};
@@ -40,7 +53,7 @@ void api_job_get(struct req *r)
 		reply_err(r, &e);
 	} else {
 		reply_revision(r, 'j', r->args[0], jx_get_str(job, "tag", ""));
-		reply_json(r, 200, view_job(job, done));
+		reply_json(r, 200, whole_view(r->srv, job, done));
 	}
 	json_decref(done);
 	json_decref(job);

@@ -17,6 +17,7 @@
 #include "server/index.h"
 #include "server/logs.h"
 #include "server/reply.h"
+#include "server/review_input.h"
 #include "server/server.h"
 #include "server/volumes.h"
 #include "store/store.h"
@@ -255,6 +256,16 @@ static bool claim_reused(struct claim_ctx *c, const json_t *claim, const char *k
 	return rc == RC_OK;
 }
 
+/* A job that could not be handed out: it burns no attempt. */
+static enum rc give_back(struct claim_ctx *c, json_t **claim, enum rc rc)
+{
+	queue_fail(c->r->srv->queue, jx_get_str(json_object_get(*claim, "job"), "id", ""),
+		   jx_get_str(*claim, "token", ""), QUEUE_FAIL_PREEMPTED, NULL, NULL);
+	json_decref(*claim);
+	*claim = NULL;
+	return rc;
+}
+
 /* One look at the queue; jobs that are settled by reuse are passed over. */
 static enum rc claim_once(struct claim_ctx *c, json_t **claim, char key[65], struct err *e)
 {
@@ -266,6 +277,9 @@ static enum rc claim_once(struct claim_ctx *c, json_t **claim, char key[65], str
 
 		if (rc || !*claim)
 			return rc;
+		rc = review_attach(c->r->srv, *claim, e);
+		if (rc)
+			return give_back(c, claim, rc);
 		spec = json_object_get(json_object_get(*claim, "record"), "spec");
 		reuse_key(spec, json_object_get(*claim, "job"), c->engine, c->code, key);
 		/* What was declared invalid is really done again. */

@@ -14,6 +14,7 @@
 #include "server/quota.h"
 #include "server/reconcile.h"
 #include "server/retention.h"
+#include "server/review_input.h"
 #include "server/server.h"
 #include "server/volumes.h"
 #include "store/store.h"
@@ -117,6 +118,16 @@ static void note_invalidations(struct ctx *c, const json_t *decisions)
 		json_object_set(c->invalid, jx_get_str(d, "job", ""), json_object_get(d, "at_ms"));
 }
 
+/* Inputs that were planned: what people said of pairs is fixed at the first claim (review_input.h). */
+static size_t n_planned(const json_t *inputs)
+{
+	const json_t *in;
+	size_t i, n = 0;
+
+	json_array_foreach(inputs, i, in) n += strcmp(jx_get_str(in, "role", ""), REVIEW_ROLE) != 0;
+	return n;
+}
+
 /* Made from the very inputs the job has now, and after any invalidation. */
 static bool still_valid(const struct ctx *c, const json_t *job, const json_t *manifest)
 {
@@ -126,7 +137,7 @@ static bool still_valid(const struct ctx *c, const json_t *job, const json_t *ma
 
 	if (jx_get_i64(manifest, "ended_ms", 0) < since)
 		return false;
-	if (json_is_array(was) && json_array_size(was) != json_array_size(is))
+	if (json_is_array(was) && n_planned(was) != json_array_size(is))
 		return false;
 	json_array_foreach(was ? is : NULL, i, in) if (strcmp(jx_get_str(in, "digest", ""),
 						 jx_get_str(json_array_get(was, i), "digest", "")) != 0)

@@ -2,6 +2,7 @@
 
 #include "base/clk.h"
 #include "base/jsonx.h"
+#include "base/mem.h"
 #include "base/sha256.h"
 #include "base/str.h"
 #include "queue/queue.h"
@@ -12,6 +13,7 @@
 #include "server/server.h"
 #include "store/store.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static void path_of(const char *digest, char out[DOC_PATH_MAX])
@@ -71,6 +73,14 @@ out:
 	return list;
 }
 
+static int by_time(const void *a, const void *b)
+{
+	const json_t *x = *(json_t *const *)a, *y = *(json_t *const *)b;
+	int64_t d = jx_get_i64(x, "at_ms", 0) - jx_get_i64(y, "at_ms", 0);
+
+	return d ? (d < 0 ? -1 : 1) : strcmp(jx_get_str(x, "v", ""), jx_get_str(y, "v", ""));
+}
+
 /* {"key by": line}, the later one; equal times: the later document's. */
 static void keep_last(json_t *last, const json_t *lines)
 {
@@ -85,18 +95,31 @@ static void keep_last(json_t *last, const json_t *lines)
 		str_fmt(name, sizeof name, "%.32s %.64s", jx_get_str(line, "key", ""),
 			jx_get_str(line, "by", ""));
 		old = json_object_get(last, name);
-		if (!old || jx_get_i64(old, "at_ms", 0) <= jx_get_i64(line, "at_ms", 0)) {
-			json_object_del(last, name); /* so that it comes last */
+		if (!old || jx_get_i64(old, "at_ms", 0) <= jx_get_i64(line, "at_ms", 0))
 			json_object_set(last, name, line);
-		}
 	}
+}
+
+/* The lines that are no withdrawals, by time. */
+static json_t *in_order(json_t *last)
+{
+	json_t **lines = mem_array(json_object_size(last) + 1, sizeof *lines), *out = json_array(), *line;
+	const char *name;
+	size_t n = 0;
+
+	json_object_foreach(last, name, line) if (json_is_string(json_object_get(line, "verdict")))
+		lines[n++] = line;
+	qsort(lines, n, sizeof *lines, by_time);
+	for (size_t i = 0; i < n; i++)
+		json_array_append(out, lines[i]);
+	free(lines);
+	return out;
 }
 
 enum rc review_list_of(struct server *s, const json_t *digests, json_t **out, struct err *e)
 {
-	json_t *last = json_object(), *lines, *d, *line;
+	json_t *last = json_object(), *lines, *d;
 	char path[DOC_PATH_MAX];
-	const char *name;
 	size_t i;
 	enum rc rc = RC_OK;
 
@@ -109,9 +132,7 @@ enum rc review_list_of(struct server *s, const json_t *digests, json_t **out, st
 		keep_last(last, lines);
 		json_decref(lines);
 	}
-	*out = rc ? NULL : json_array();
-	json_object_foreach(last, name, line) if (json_is_string(json_object_get(line, "verdict")))
-		json_array_append(*out, line);
+	*out = rc ? NULL : in_order(last);
 	json_decref(last);
 	return rc;
 }

@@ -7,12 +7,13 @@
 #include "server/review.h"
 
 #include "base/jsonx.h"
-#include "base/str.h"
+#include "base/mem.h"
 #include "server/kappa.h"
 #include "server/pair_key.h"
 #include "server/reply.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define REVIEWERS_MAX 20 /* compared with each other */
@@ -134,16 +135,30 @@ static json_t *two_json(const char *a, const json_t *of_a, const char *b, const 
 		       : NULL;
 }
 
-static json_t *between(const json_t *people)
+static int by_name(const void *a, const void *b)
 {
-	const char *names[REVIEWERS_MAX], *name;
-	json_t *list = json_array(), *v, *one;
-	int n = 0;
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
-	json_object_foreach((json_t *)(uintptr_t)people, name, v) if (n < REVIEWERS_MAX)
-		names[n++] = name;
-	for (int i = 0; i < n; i++)
-		for (int k = i + 1; k < n; k++) {
+/* Names of all reviewers, sorted; heap. */
+static const char **names_of(const json_t *people, size_t *n)
+{
+	const char **names = mem_array(json_object_size(people) + 1, sizeof *names), *name;
+	json_t *v;
+
+	*n = 0;
+	json_object_foreach((json_t *)(uintptr_t)people, name, v) names[(*n)++] = name;
+	qsort(names, *n, sizeof *names, by_name);
+	return names;
+}
+
+static json_t *between(const json_t *people, const char **names, size_t n)
+{
+	json_t *list = json_array(), *one;
+
+	n = n < REVIEWERS_MAX ? n : REVIEWERS_MAX;
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = i + 1; k < n; k++) {
 			one = two_json(names[i], json_object_get(people, names[i]), names[k],
 				       json_object_get(people, names[k]));
 			if (one)
@@ -156,7 +171,8 @@ json_t *review_summary(const json_t *lines, int64_t pairs)
 {
 	json_t *votes = review_majority(lines), *people = by_person(lines), *list = json_array(), *v;
 	int64_t table[4] = {0}, split = 0;
-	const char *name;
+	const char *name, **names;
+	size_t n;
 
 	json_object_foreach(votes, name, v)
 	{
@@ -166,10 +182,13 @@ json_t *review_summary(const json_t *lines, int64_t pairs)
 		if (sum)
 			tally(table, name, 1, sum);
 	}
-	json_object_foreach(people, name, v) json_array_append_new(list, person_json(name, v));
+	names = names_of(people, &n);
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(list, person_json(names[i], json_object_get(people, names[i])));
 	v = json_pack("{s:I, s:I, s:I, s:o, s:o, s:o}", "pairs", (json_int_t)pairs, "reviewed",
 		      (json_int_t)json_object_size(votes), "split", (json_int_t)split, "agreement",
-		      agreement_json(table), "reviewers", list, "between", between(people));
+		      agreement_json(table), "reviewers", list, "between", between(people, names, n));
+	free(names);
 	json_decref(votes);
 	json_decref(people);
 	return v;

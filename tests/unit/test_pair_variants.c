@@ -188,3 +188,122 @@ void test_pair_variants__the_judge_who_likes_length_is_seen(void)
 	CHECK_NEAR(jx_get_f64(ctx.metrics, "health.length_score", 0), 1, 1e-12);
 	stage_ctx_close(&ctx);
 }
+
+/* --- what people said ------------------------------------------------------------------------ */
+
+#define ROW(id, prompt, chosen, rejected) \
+	"{\"id\":\"" id "\",\"prompt\":\"" prompt "\",\"prompt_tokens\":[9],\"chosen\":{\"index\":0," \
+	"\"text\":\"" chosen "\",\"tokens\":[5,2],\"score\":4.0},\"rejected\":{\"index\":1,\"text\":\"" \
+	rejected "\",\"tokens\":[6,2],\"score\":1.0},\"margin\":3.0}"
+#define SAID(action, iter, row) "{\"action\":\"" action "\",\"iter\":" #iter ",\"pair\":" row "}\n"
+
+/* Runs the stage; figures are "<excluded>/<pinned>/<carried>/<kept>". */
+static json_t *with_reviews(const char *reviews, const char *figures)
+{
+	struct stage_ctx ctx;
+	char got[64];
+
+	put_file(dir, "in/reviews/data.jsonl", reviews);
+	CHECK_RC(pair(&ctx, "{}", JUDGE "}", "[]"), RC_OK);
+	str_fmt(got, sizeof got, "%lld/%lld/%lld/%lld",
+		(long long)jx_get_i64(ctx.metrics, "pair.excluded", -1),
+		(long long)jx_get_i64(ctx.metrics, "pair.pinned", -1),
+		(long long)jx_get_i64(ctx.metrics, "pair.carried", -1),
+		(long long)jx_get_i64(ctx.metrics, "pair.kept", -1));
+	CHECK_STR(got, figures);
+	stage_ctx_close(&ctx);
+	return out_rows("pairs");
+}
+
+static const char *text_at(const json_t *rows, size_t i, const char *which)
+{
+	return jx_get_str(json_object_get(json_array_get(rows, i), which), "text", "");
+}
+
+void test_pair_variants__people_exclude_a_pair(void)
+{
+	json_t *rows, *samples;
+
+	begin();
+	judged("judgements.0.0", "p", 1, 2, 3, 4); /* d against a */
+	rows = with_reviews(SAID("exclude", 1, ROW("p", "P", "d", "a")), "1/0/0/0");
+	CHECK_EQ(json_array_size(rows), 0);
+	samples = out_rows("samples");
+	CHECK_STR(jx_get_str(json_array_get(samples, 0), "drop", ""), "excluded");
+	CHECK(json_is_null(json_object_get(json_array_get(samples, 0), "chosen")));
+	json_decref(samples);
+	json_decref(rows);
+	/* Another pair of the prompt, the same one turned round, or of another prompt, is not meant. */
+	rows = with_reviews(SAID("exclude", 1, ROW("p", "P", "a", "d"))
+			    SAID("exclude", 1, ROW("p", "P", "d", "b"))
+			    SAID("exclude", 1, ROW("p", "Q", "d", "a")), "0/0/0/1");
+	CHECK_STR(text_at(rows, 0, "chosen"), "d");
+	json_decref(rows);
+}
+
+void test_pair_variants__people_pin_a_pair(void)
+{
+	json_t *rows, *samples, *first;
+
+	begin();
+	judged("judgements.0.0", "p", 3, 3, 3, 3); /* all the same: the rule has no pair */
+	rows = with_reviews(SAID("pin", 1, ROW("p", "P", "c", "b")), "0/1/0/1");
+	CHECK_EQ(json_array_size(rows), 1);
+	first = json_array_get(rows, 0);
+	CHECK_STR(text_at(rows, 0, "chosen"), "c");
+	CHECK(jx_get_bool(first, "pinned", false));
+	CHECK_NEAR(jx_get_f64(first, "margin", 0), 3, 0); /* as it was when they saw it */
+	samples = out_rows("samples");
+	CHECK_EQ(jx_get_i64(json_array_get(samples, 0), "chosen", -1), 2);
+	CHECK_EQ(jx_get_i64(json_array_get(samples, 0), "rejected", -1), 1);
+	json_decref(samples);
+	json_decref(rows);
+	/* In place of another one the rule would take: one pair to a prompt. */
+	judged("judgements.0.0", "p", 1, 2, 3, 4);
+	rows = with_reviews(SAID("pin", 1, ROW("p", "P", "c", "b")), "0/1/0/1");
+	CHECK_EQ(json_array_size(rows), 1);
+	CHECK_STR(text_at(rows, 0, "rejected"), "b");
+	json_decref(rows);
+}
+
+void test_pair_variants__pinned_pairs_are_carried_over(void)
+{
+	json_t *rows, *again;
+
+	begin();
+	judged("judgements.0.0", "p", 1, 2, 3, 4);
+	/* Of earlier prompts, and of this one with an answer that nobody gave this time. */
+	rows = with_reviews(SAID("pin", 1, ROW("q1", "Q", "x", "y"))
+			    SAID("exclude", 1, ROW("q2", "R", "x", "y"))
+			    SAID("pin", 1, ROW("p", "P", "d", "gone")), "0/0/2/1");
+	CHECK_EQ(json_array_size(rows), 3);
+	CHECK_STR(text_at(rows, 0, "chosen"), "d");
+	CHECK_STR(jx_get_str(json_array_get(rows, 1), "id", ""), "q1");
+	CHECK(jx_get_bool(json_array_get(rows, 1), "pinned", false));
+	CHECK_EQ(json_array_size(json_object_get(json_array_get(rows, 1), "prompt_tokens")), 1);
+	CHECK_STR(text_at(rows, 2, "rejected"), "gone");
+	again = with_reviews(SAID("pin", 1, ROW("q1", "Q", "x", "y"))
+			     SAID("exclude", 1, ROW("q2", "R", "x", "y"))
+			     SAID("pin", 1, ROW("p", "P", "d", "gone")), "0/0/2/1");
+	CHECK(json_equal(rows, again));
+	json_decref(again);
+	json_decref(rows);
+}
+
+void test_pair_variants__reviews_of_another_shape_are_refused(void)
+{
+	static const char *const bad[] = {
+		SAID("keep", 1, ROW("p", "P", "a", "b")), "{\"action\":\"pin\"}\n",
+		"{\"action\":\"pin\",\"pair\":{\"prompt\":\"P\",\"chosen\":\"a\",\"rejected\":{}}}\n",
+		"{\"action\":\"pin\",\"pair\":{\"prompt\":\"P\",\"chosen\":{\"text\":\"a\"}}}\n"};
+	struct stage_ctx ctx;
+
+	begin();
+	judged("judgements.0.0", "p", 1, 2, 3, 4);
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		put_file(dir, "in/reviews/data.jsonl", bad[i]);
+		CHECK_RC(pair(&ctx, "{}", JUDGE "}", "[]"), RC_INVALID);
+		CHECK(strstr(e.text, "input reviews: row 1") != NULL);
+		stage_ctx_close(&ctx);
+	}
+}

@@ -20,7 +20,8 @@
 	X(UNFINISHED, "unfinished")                                                         \
 	X(TOO_LONG, "too_long")                                                             \
 	X(DUPLICATE, "duplicate")                                                           \
-	X(TOO_FEW, "too_few")
+	X(TOO_FEW, "too_few")                                                               \
+	X(EXCLUDED, "excluded") /* by people; pair_pick() never says so */
 
 enum pair_drop {
 #define X(name, text) PAIR_##name,

@@ -2,7 +2,8 @@
  *
  * in   responses.<s> and judgements.<s>.<p>, for every shard s and pass p, all by one judge; before.<s>.<p>
  *      (what the model before said: pairs get a "label", 1 where both rank alike); params.section
- *      (whose template: "judge"), params.kind "positive" adds the output positives
+ *      (whose template: "judge"), params.kind "positive" adds the output positives; reviews (what people
+ *      said: pair_reviews.h)
  * out  pairs   {"id","prompt","prompt_tokens","chosen":{"index","text","tokens","score"},
  *              "rejected":{...},"margin"}
  *      samples everything, for people: {"id","prompt","candidates":[{"index","text","n_tokens",
@@ -23,6 +24,7 @@
 #include "worker/method/pairs.h"
 #include "worker/method/rank.h"
 #include "worker/stage.h"
+#include "worker/stages/pair_reviews.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -37,6 +39,7 @@ struct pairing {
 	struct pair_rule rule;
 	struct pair_counts counts;
 	struct stage_rows pairs, samples, positives;
+	struct pair_reviews reviews;
 	bool keep_positives, rejected_past;
 	int64_t max_milli;
 	/* one shard */
@@ -315,9 +318,32 @@ static json_t *index_of(const json_t *candidates, int at)
 				json_object_get(json_array_get(candidates, (size_t)at), "index"));
 }
 
+static json_t *pair_row(struct pairing *p, const json_t *row, const json_t *candidates,
+			const struct pair_candidate *list, const struct pair_pick *pick)
+{
+	const struct pair_candidate *a = &list[pick->chosen], *b = &list[pick->rejected];
+	json_t *tokens = json_object_get(row, "prompt_tokens");
+	json_t *pair = json_pack("{s:O, s:O, s:O, s:o, s:o, s:f}", "id", json_object_get(row, "id"),
+				 "prompt", json_object_get(row, "prompt"), "prompt_tokens",
+				 tokens ? tokens : json_null(), "chosen",
+				 side(candidates, pick->chosen, a), "rejected",
+				 side(candidates, pick->rejected, b), "margin",
+				 pair_mean_value(&a->mean) - pair_mean_value(&b->mean));
+
+	if (p->n_before > 0) {
+		double label = agreement(p, jx_get_str(row, "id", ""), candidates, list,
+					 (int)json_array_size(candidates));
+		json_object_set_new(pair, "label", json_real(label));
+		p->label_sum += label;
+		p->n_label++;
+	}
+	return pair;
+}
+
+/* pinned: the pair as people saw it, or NULL. */
 static enum rc write_rows(struct pairing *p, const json_t *row, const json_t *candidates,
 			  json_t *shown, const struct pair_candidate *list,
-			  const struct pair_pick *pick, struct err *e)
+			  const struct pair_pick *pick, const json_t *pinned, struct err *e)
 {
 	json_t *id = json_object_get(row, "id"), *prompt = json_object_get(row, "prompt");
 	bool kept = pick->drop == PAIR_NONE;
@@ -331,20 +357,7 @@ static enum rc write_rows(struct pairing *p, const json_t *row, const json_t *ca
 	json_decref(sample);
 	if (rc != RC_OK || !kept)
 		return rc;
-	const struct pair_candidate *a = &list[pick->chosen], *b = &list[pick->rejected];
-	json_t *tokens = json_object_get(row, "prompt_tokens");
-	json_t *pair = json_pack("{s:O, s:O, s:O, s:o, s:o, s:f}", "id", id, "prompt", prompt,
-				 "prompt_tokens", tokens ? tokens : json_null(), "chosen",
-				 side(candidates, pick->chosen, a), "rejected",
-				 side(candidates, pick->rejected, b), "margin",
-				 pair_mean_value(&a->mean) - pair_mean_value(&b->mean));
-	if (p->n_before > 0) {
-		double label = agreement(p, jx_get_str(row, "id", ""), candidates, list,
-					 (int)json_array_size(candidates));
-		json_object_set_new(pair, "label", json_real(label));
-		p->label_sum += label;
-		p->n_label++;
-	}
+	json_t *pair = pinned ? pair_reviews_row(pinned) : pair_row(p, row, candidates, list, pick);
 	rc = stage_rows_add(&p->pairs, pair, e);
 	json_decref(pair);
 	return rc;
@@ -392,6 +405,23 @@ static void cross(const json_t *candidates, struct pair_candidate *list, int n, 
 		*pick = (struct pair_pick){-1, -1, PAIR_TIE};
 }
 
+/* What people said goes before the rule. Returns the pair they pinned, or NULL. */
+static const json_t *obey(struct pairing *p, const char *prompt, const json_t *candidates,
+			  const struct pair_candidate *list, struct pair_pick *pick)
+{
+	int chosen, rejected;
+	const json_t *pinned =
+		pair_reviews_pin(&p->reviews, prompt, candidates, &chosen, &rejected);
+
+	if (pinned)
+		*pick = (struct pair_pick){chosen, rejected, PAIR_NONE};
+	else if (pick->drop == PAIR_NONE &&
+		 pair_reviews_excludes(&p->reviews, prompt, list[pick->chosen].text,
+				       list[pick->rejected].text))
+		*pick = (struct pair_pick){-1, -1, PAIR_EXCLUDED};
+	return pinned;
+}
+
 static enum rc one_prompt(struct pairing *p, const json_t *row, struct err *e)
 {
 	json_t *candidates, *shown = json_array(), *one;
@@ -420,10 +450,11 @@ static enum rc one_prompt(struct pairing *p, const json_t *row, struct err *e)
 		struct pair_pick pick = pair_pick(&p->rule, list, n);
 		if (p->rejected_past)
 			cross(candidates, list, n, &pick);
+		const json_t *pinned = obey(p, prompt, candidates, list, &pick);
 		pair_counts_prompt(&p->counts, list, n, &pick);
 		for (int i = 0; i < n; i++)
 			note_candidate(p, &list[i]);
-		rc = write_rows(p, row, candidates, shown, list, &pick, e);
+		rc = write_rows(p, row, candidates, shown, list, &pick, pinned, e);
 		if (rc == RC_OK)
 			rc = add_positives(p, row, candidates, list, n, e);
 	}
@@ -475,8 +506,13 @@ static json_t *figures(const struct pairing *p)
 			      "kept", (json_int_t)c->kept, "candidates", (json_int_t)c->candidates,
 			      "judgements", (json_int_t)c->judgements, "hist", hist_json(c));
 
-	for (int d = PAIR_TIE; d < PAIR_N_DROPS; d++)
+	for (int d = PAIR_TIE; d < PAIR_EXCLUDED; d++)
 		json_object_set_new(f, pair_drop_text((enum pair_drop)d), json_integer(c->drop[d]));
+	if (p->reviews.rows) {
+		json_object_set_new(f, "excluded", json_integer(c->drop[PAIR_EXCLUDED]));
+		json_object_set_new(f, "pinned", json_integer(p->reviews.pinned));
+		json_object_set_new(f, "carried", json_integer(p->reviews.carried));
+	}
 	json_object_set_new(f, "parse_fail", json_real(ratio(c->failed, c->judgements)));
 	json_object_set_new(f, "at_max", json_real(ratio(c->at_max, valid)));
 	if (valid > 0)
@@ -562,13 +598,18 @@ enum rc stage_pair(struct stage_ctx *ctx, struct err *e)
 	if (rc == RC_OK && n == 0)
 		rc = err_set(e, RC_INVALID, "job %s: input responses.* is missing", ctx->id);
 	if (rc == RC_OK)
+		rc = pair_reviews_open(ctx, &p.reviews, e);
+	if (rc == RC_OK)
 		rc = open_outputs(&p, e);
 	for (size_t i = 0; rc == RC_OK && i < n; i++) {
 		rc = stage_must_abort(ctx) ? stage_stopped(ctx, e) : one_shard(&p, roles[i], e);
 		stage_progress(ctx, (int64_t)i + 1, (int64_t)n, "shards");
 	}
 	if (rc == RC_OK)
+		rc = pair_reviews_carry(&p.reviews, &p.pairs, e);
+	if (rc == RC_OK)
 		rc = finish(&p, e);
+	pair_reviews_release(&p.reviews);
 	stage_rows_release(&p.pairs);
 	stage_rows_release(&p.samples);
 	stage_rows_release(&p.positives);

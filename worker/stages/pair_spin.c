@@ -157,7 +157,7 @@ static enum rc finish(struct spin *s, struct err *e)
 	char name[64];
 	double n = (double)s->drop[PAIR_NONE];
 
-	for (int d = PAIR_TIE; d < PAIR_N_DROPS; d++)
+	for (int d = PAIR_TIE; d < PAIR_EXCLUDED; d++)
 		json_object_set_new(f, pair_drop_text((enum pair_drop)d), json_integer(s->drop[d]));
 	if (n > 0) {
 		json_object_set_new(f, "chosen_len", json_real((double)s->chosen_tokens / n));
