@@ -56,6 +56,7 @@ void kern_pool_run(struct kern_pool *p, void (*fn)(void *ctx, int item, int thre
 #define KERN_SCRATCH_LIST (-3)
 #define KERN_SCRATCH_LEFT (-4)
 #define KERN_SCRATCH_BACK (-5)
+#define KERN_SCRATCH_GATED (-6)
 void *kern_pool_scratch(struct kern_pool *p, int slot, size_t size);
 
 /* --- Formats ---------------------------------------------------------------------------------- */
@@ -262,6 +263,17 @@ struct kern {
 	/* The same with floats as the result: the logits of rows. */
 	void (*logits)(struct kern_pool *, enum kern_format, float *c, int ldc, const void *a,
 		       int lda, const void *wp, int m, int n, int k);
+	/* Two that say several operations at once, so that what lies between them need not go through
+	 * memory; the bits of those. NULL where that saves nothing.
+	 * C[M,N] = rmsnorm(X[M,K]) . W[N,K]^T */
+	void (*norm_packed)(struct kern_pool *, enum kern_format, void *c, int ldc, const void *x,
+			    const float *norm, float eps, const void *wp, int m, int n, int k);
+	/* C[M,K] = or += (silu(A Wg^T) * (A Wu^T)) . Wd[K,F]^T, A = rmsnorm(X[M,K]): Wg the first F
+	 * rows of w13[2 F][K], Wu the others. C may be X. False when sizes do not allow it: nothing
+	 * was done. */
+	bool (*ffn_packed)(struct kern_pool *, enum kern_format, void *c, const void *x,
+			   const float *norm, float eps, const void *w13, const void *w2, int m,
+			   int width, int k, bool acc);
 	/* C[M,K] = A[M,N] . W[N,K], W as it is kept: the bits of gemm_nn(); Q8 is multiplied as F32 or,
 	 * with act BF16, as BF16. */
 	void (*gemm_packed_back)(struct kern_pool *, enum kern_format, void *c, int ldc,
@@ -288,11 +300,6 @@ struct kern {
 	/* y = silu(gate) * up, rows of width F with strides ldg (gate and up) and F (y). */
 	void (*swiglu)(struct kern_pool *, void *y, const void *gate, const void *up, int ldg,
 		       int rows, int width);
-	/* Product and SwiGLU in one: y[M][F] = silu(A Wg^T) * (A Wu^T), Wg the first F rows of the
-	 * packed W[2 F][K], Wu the others. The bits of gemm_packed() into gu[M][2 F] and swiglu();
-	 * gu may be written or not. NULL where that saves nothing. */
-	void (*swiglu_packed)(struct kern_pool *, enum kern_format, void *y, void *gu,
-			      const void *a, int lda, const void *wp, int m, int width, int k);
 	/* dgate =, dup = (both stride ldg); may overwrite gate and up in place. */
 	void (*swiglu_back)(struct kern_pool *, void *dgate, void *dup, const void *dy,
 			    const void *gate, const void *up, int ldg, int rows, int width);

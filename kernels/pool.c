@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define THREADS_MAX 512
-#define SCRATCH_SLOTS 5
+#define SCRATCH_SLOTS 6
 /* How long a thread without work stays awake. Under the short wait threads slept through a part of
  * every token, and waking takes as long again; 110M BF16 at batch 1 ran at 157 instead of 225
  * tokens a second. Where others want the processor (a yield that takes long) the long wait takes it

@@ -17,6 +17,7 @@
 #include "kernels/cpu/body_tile.inc"
 #include "kernels/cpu/body_gemm.inc"
 #include "kernels/cpu/body_rows.inc"
+#include "kernels/cpu/body_fused.inc"
 #include "kernels/cpu/body_block.inc"
 #include "kernels/cpu/body_attn.inc"
 #include "kernels/cpu/body_paged.inc"

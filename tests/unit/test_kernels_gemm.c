@@ -546,33 +546,82 @@ void test_kernels_gemm__packed_back_is_the_product_with_what_is_kept(void)
 	kern_pool_free(pool);
 }
 
-void test_kernels_gemm__gated_product_is_product_then_swiglu(void)
+void test_kernels_gemm__norm_and_product_in_one(void)
 {
-	static const int rows[] = {1, 3, 13, 200}, widths[] = {32, 96, 100};
-	enum { M = 200, F = 100, K = 352 };
+	static const int rows[] = {1, 3, 13, 200};
+	enum { M = 200, N = 100, K = 352 };
 	struct kern_pool *pool = kern_pool_new(2);
-	float *a = numbers(M * K, 1), *w = numbers(2 * F * K, 2);
+	float *x = numbers(M * K, 1), *w = numbers(N * K, 2), *norm = numbers(K, 3);
+	float *a = guarded(M * K), *want = guarded(M * N), *got = guarded(M * N);
 
 	EACH_BACKEND(k)
 	EACH_FORMAT(f)
-	for (int i = 0; i < 12; i++) {
-		int m = rows[i % 4], width = widths[i / 4];
-		size_t n = (size_t)(m * width);
-		struct slab wp = packed(k, pool, f, w, K, 2 * width, K);
-		float *gu = guarded(2 * n), *want = guarded(n), *y = guarded(n);
+	for (int i = 0; i < 4; i++) {
+		int m = rows[i];
+		struct slab wp = packed(k, pool, f, w, K, N, K);
 
-		k->gemm_packed(pool, f, gu, 2 * width, a, K, wp.p, m, 2 * width, K, false);
-		k->swiglu(pool, want, gu, gu + width, 2 * width, m, width);
-		k->swiglu_packed(pool, f, y, gu, a, K, wp.p, m, width, K);
-		check_same(want, y, n);
-		check_guard(y, n);
-		check_guard(gu, 2 * n);
-		guarded_free(gu);
-		guarded_free(want);
-		guarded_free(y);
+		k->rmsnorm(pool, a, NULL, x, norm, m, K, 1e-5f);
+		k->gemm_packed(pool, f, want, N, a, K, wp.p, m, N, K, false);
+		k->norm_packed(pool, f, got, N, x, norm, 1e-5f, wp.p, m, N, K);
+		check_same(want, got, (size_t)(m * N));
+		check_guard(got, M * N);
 		slab_free(wp);
 	}
-	guarded_free(a);
+	guarded_free(x);
 	guarded_free(w);
+	guarded_free(norm);
+	guarded_free(a);
+	guarded_free(want);
+	guarded_free(got);
+	kern_pool_free(pool);
+}
+
+/* Norm, gated product and the way back to the model's width, or nothing at all. */
+void test_kernels_gemm__feed_forward_in_one(void)
+{
+	static const int rows[] = {1, 3, 13, 200}, widths[] = {32, 96, 100, 416};
+	enum { M = 200, F = 416, K = 352 };
+	struct kern_pool *pool = kern_pool_new(2);
+	float *x = numbers(M * K, 1), *norm = numbers(K, 3), *w = numbers(2 * F * K, 2);
+	float *a = guarded(M * K), *gu = guarded(2 * M * F), *y = guarded(M * F);
+	float *want = guarded(M * K), *got = guarded(M * K);
+	int done = 0, refused = 0;
+
+	EACH_BACKEND(k)
+	EACH_FORMAT(f)
+	for (int i = 0; i < 32; i++) {
+		int m = rows[i % 4], width = widths[i / 4 % 4];
+		bool acc = i >= 16;
+		struct slab w13, w2;
+
+		if (f == KERN_Q8 && width % KERN_Q8_BLOCK != 0)
+			continue;
+		w13 = packed(k, pool, f, w, K, 2 * width, K);
+		w2 = packed(k, pool, f, w + 7, width, K, width);
+		memcpy(want, x, (size_t)(m * K) * sizeof *x);
+		memcpy(got, x, (size_t)(m * K) * sizeof *x);
+		k->rmsnorm(pool, a, NULL, x, norm, m, K, 1e-5f);
+		k->gemm_packed(pool, f, gu, 2 * width, a, K, w13.p, m, 2 * width, K, false);
+		k->swiglu(pool, y, gu, gu + width, 2 * width, m, width);
+		if (k->ffn_packed(pool, f, got, got, norm, 1e-5f, w13.p, w2.p, m, width, K, acc)) {
+			k->gemm_packed(pool, f, want, K, y, width, w2.p, m, K, width, acc);
+			done++;
+		} else {
+			refused++;
+		}
+		check_same(want, got, (size_t)(m * K));
+		check_guard(got, M * K);
+		slab_free(w13);
+		slab_free(w2);
+	}
+	CHECK(done > 3 * refused && refused > 0);
+	guarded_free(x);
+	guarded_free(norm);
+	guarded_free(w);
+	guarded_free(a);
+	guarded_free(gu);
+	guarded_free(y);
+	guarded_free(want);
+	guarded_free(got);
 	kern_pool_free(pool);
 }

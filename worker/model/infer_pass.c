@@ -24,7 +24,8 @@ static size_t lists_ints(int cap, int context)
 }
 
 /* With slab NULL only the size is found. */
-static size_t lay_out(struct pass *p, const struct model_config *c, const struct kern *k, char *slab)
+static size_t lay_out(struct pass *p, const struct model_config *c, const struct kern *k,
+		      char *slab)
 {
 	size_t rows = (size_t)p->cap, outs = (size_t)p->cap_out, at = 0, act = kern_act(k);
 	const struct {
@@ -196,22 +197,27 @@ static void put_lists(struct infer *f)
 
 /* --- the network ------------------------------------------------------------------------------ */
 
+/* Of several ranks each has a product of its own in xn: x += their sum. */
+static void add_sum(struct infer *f)
+{
+	struct pass *p = &f->pass;
+	size_t n = (size_t)p->n * (size_t)f->cfg.dim;
+
+	if (!f->coll)
+		return;
+	coll_all_reduce(f->coll, p->xn, n, coll_act(f->kern), COLL_SUM);
+	f->kern->add(f->pool, p->x, p->xn, n);
+}
+
 /* x += a[n][width] . w^T, the product's sum over ranks. */
 static void add_product(struct infer *f, const void *a, int width, const void *w)
 {
-	enum kern_format format = f->weights.format;
-	const struct kern *k = f->kern;
 	struct pass *p = &f->pass;
 	int dim = f->cfg.dim;
-	size_t n = (size_t)p->n * (size_t)dim;
 
-	if (!f->coll) {
-		k->gemm_packed(f->pool, format, p->x, dim, a, width, w, p->n, dim, width, true);
-		return;
-	}
-	k->gemm_packed(f->pool, format, p->xn, dim, a, width, w, p->n, dim, width, false);
-	coll_all_reduce(f->coll, p->xn, n, coll_act(k), COLL_SUM);
-	k->add(f->pool, p->x, p->xn, n);
+	f->kern->gemm_packed(f->pool, f->weights.format, f->coll ? p->xn : p->x, dim, a, width, w,
+			     p->n, dim, width, !f->coll);
+	add_sum(f);
 }
 
 static void embed(struct infer *f)
@@ -241,15 +247,21 @@ static void attention(struct infer *f, int l)
 	const void *keys = kern_at(k, p->qkv, (size_t)hd);
 	const void *values = kern_at(k, p->qkv, (size_t)(hd + gd));
 
-	k->rmsnorm(f->pool, p->xn, NULL, p->x, w->norm_attn, p->n, c->dim, c->rms_eps);
-	k->gemm_packed(f->pool, format, p->qkv, ld, p->xn, c->dim, w->qkv, p->n, ld, c->dim, false);
+	if (k->norm_packed) {
+		k->norm_packed(f->pool, format, p->qkv, ld, p->x, w->norm_attn, c->rms_eps, w->qkv,
+			       p->n, ld, c->dim);
+	} else {
+		k->rmsnorm(f->pool, p->xn, NULL, p->x, w->norm_attn, p->n, c->dim, c->rms_eps);
+		k->gemm_packed(f->pool, format, p->qkv, ld, p->xn, c->dim, w->qkv, p->n, ld, c->dim,
+			       false);
+	}
 	if (c->qkv_bias)
 		k->bias(f->pool, p->qkv, ld, w->bias, p->n, ld);
 	/* Keys lie right behind the queries: one turn for both. */
 	k->rope(f->pool, p->qkv, ld, p->n, c->n_heads + c->n_kv_heads, c->head_dim, p->there.pos,
 		f->cos, f->sin, false);
-	k->kv_store(f->pool, f->kv.format, f->kv.k + layer, f->kv.v + layer, keys, ld, values,
-		    ld, p->there.blocks, p->there.first, p->there.pos, p->n, c->n_kv_heads,
+	k->kv_store(f->pool, f->kv.format, f->kv.k + layer, f->kv.v + layer, keys, ld, values, ld,
+		    p->there.blocks, p->there.first, p->there.pos, p->n, c->n_kv_heads,
 		    c->head_dim);
 	struct kern_paged a = {
 		.kv = f->kv.format,
@@ -283,16 +295,16 @@ static void feed_forward(struct infer *f, int l)
 	struct pass *p = &f->pass;
 	int ff = c->ffn_dim;
 
-	k->rmsnorm(f->pool, p->xn, NULL, p->x, w->norm_ffn, p->n, c->dim,
-		   c->rms_eps);
-	if (k->swiglu_packed) {
-		k->swiglu_packed(f->pool, format, p->y, p->gu, p->xn, c->dim, w->w13, p->n, ff,
-				 c->dim);
-	} else {
-		k->gemm_packed(f->pool, format, p->gu, 2 * ff, p->xn, c->dim, w->w13, p->n, 2 * ff,
-			       c->dim, false);
-		k->swiglu(f->pool, p->y, p->gu, kern_at(k, p->gu, (size_t)ff), 2 * ff, p->n, ff);
+	if (k->ffn_packed &&
+	    k->ffn_packed(f->pool, format, f->coll ? p->xn : p->x, p->x, w->norm_ffn, c->rms_eps,
+			  w->w13, w->w2, p->n, ff, c->dim, !f->coll)) {
+		add_sum(f);
+		return;
 	}
+	k->rmsnorm(f->pool, p->xn, NULL, p->x, w->norm_ffn, p->n, c->dim, c->rms_eps);
+	k->gemm_packed(f->pool, format, p->gu, 2 * ff, p->xn, c->dim, w->w13, p->n, 2 * ff, c->dim,
+		       false);
+	k->swiglu(f->pool, p->y, p->gu, kern_at(k, p->gu, (size_t)ff), 2 * ff, p->n, ff);
 	add_product(f, p->y, ff, w->w2);
 }
 
@@ -339,8 +351,7 @@ void pass_hidden(struct infer *f, int from, int n)
 	struct pass *p = &f->pass;
 
 	f->kern->gather(f->pool, p->xn, p->x, p->there.out + from, n, c->dim);
-	f->kern->rmsnorm(f->pool, p->xo, NULL, p->xn, f->weights.norm_out, n, c->dim,
-			 c->rms_eps);
+	f->kern->rmsnorm(f->pool, p->xo, NULL, p->xn, f->weights.norm_out, n, c->dim, c->rms_eps);
 }
 
 void pass_logits(struct infer *f, int from, int n)
