@@ -167,20 +167,36 @@ json_t *view_stages(const json_t *spec, const json_t *jobs)
 
 /* --- models -------------------------------------------------------------------------------- */
 
-static json_t *eval_metrics(const json_t *jobs, const char *name)
+/* Figures of a job whose names begin so; those that are there already stay. */
+static void take_figures(json_t *into, const json_t *job, const char *prefix)
 {
+	json_t *metrics = json_object_get(job, "metrics"), *v;
+	const char *key;
+
+	json_object_foreach(metrics, key, v)
+		if (strncmp(key, prefix, strlen(prefix)) == 0 && !json_object_get(into, key))
+			json_object_set(into, key, v);
+}
+
+/* All that was measured of a model: by its evaluation, the examination of its judge, the benchmarks, and of
+ * what it answered and judged in the iteration that began with it. */
+static json_t *model_metrics(const json_t *jobs, const char *name, int64_t iter)
+{
+	static const char *const from[][2] = {{"eval", ""}, {"health", "health."}, {"bench", "bench."}};
+	json_t *all = json_object();
 	const json_t *job;
 	size_t i;
 
-	json_array_foreach(
-		jobs, i,
-		job) if (strcmp(jx_get_str(job, "stage", ""), "eval") == 0 &&
-			 strcmp(jx_get_str(json_object_get(job, "params"), "name", ""), name) ==
-				 0 &&
-			 json_is_object(json_object_get(
-				 job, "metrics"))) return json_incref(json_object_get(job,
-										      "metrics"));
-	return json_object();
+	json_array_foreach(jobs, i, job)
+		for (size_t k = 0; k < sizeof from / sizeof *from; k++)
+			if (strcmp(jx_get_str(job, "stage", ""), from[k][0]) == 0 &&
+			    strcmp(jx_get_str(json_object_get(job, "params"), "name", ""), name) == 0)
+				take_figures(all, job, from[k][1]);
+	json_array_foreach(jobs, i, job)
+		if (strcmp(jx_get_str(job, "stage", ""), "pair") == 0 &&
+		    jx_get_i64(job, "iter", 0) == iter + 1 && strcmp(name, "SFT") != 0)
+			take_figures(all, job, "pair.");
+	return all;
 }
 
 json_t *view_models(const json_t *spec, const json_t *jobs, const char *run)
@@ -201,7 +217,9 @@ json_t *view_models(const json_t *spec, const json_t *jobs, const char *run)
 							      name, "iter",
 							      (json_int_t)jx_get_i64(m, "iter", 0),
 							      "job", job, "checkpoint", digest,
-							      "metrics", eval_metrics(jobs, name)));
+							      "metrics",
+							      model_metrics(jobs, name,
+									    jx_get_i64(m, "iter", 0))));
 	}
 	json_decref(models);
 	json_decref(done);

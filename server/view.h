@@ -9,7 +9,8 @@
 /* jobs: queue_jobs of the run. `single` adds the specification. */
 json_t *view_run(const json_t *run, const json_t *jobs, bool single);
 json_t *view_stages(const json_t *spec, const json_t *jobs);
-/* [{"name","iter","job","checkpoint","metrics"}] of the models whose checkpoint exists. */
+/* [{"name","iter","job","checkpoint","metrics"}] of the models whose checkpoint exists. metrics: those of its
+ * evaluation, health.* and bench.* of its own jobs, and pair.* of the iteration it began: what drifts. */
 json_t *view_models(const json_t *spec, const json_t *jobs, const char *run);
 /* done: view_done(jobs) to resolve inputs, or NULL. */
 json_t *view_job(const json_t *job, const json_t *done);

@@ -21,6 +21,9 @@ const ROWS: { title: string; rows: [string, string, "pct" | "num", "up" | "down"
 	{ title: "Judging held-out ranked answers", rows: [
 		["rm.pairwise_accuracy", "pairwise accuracy", "pct", "up"], ["rm.five_best", "5-best", "pct", "up"], ["rm.exact_match", "exact match", "pct", "up"],
 		["rm.spearman", "Spearman ρ", "num", "up"], ["rm.kendall", "Kendall τ", "num", "up"], ["rm.coverage", "judged", "pct", "up"], ["rm.ties", "ties", "pct", "down"]] },
+	{ title: "Health of the judge", rows: [
+		["health.consistent", "same verdict in both orders", "pct", "up"], ["health.parse_fail", "unreadable", "pct", "down"], ["health.pile", "on one score", "pct", "down"],
+		["health.length_score", "length with score", "num", ""], ["health.self_gain", "love of itself", "num", ""]] },
 	{ title: "Length", rows: [["length.greedy", "tokens, greedy", "num", ""], ["length.sampled", "tokens, sampled", "num", ""]] },
 ];
 
@@ -98,11 +101,17 @@ function markdown(models: ModelInfo[], pairs: PairFigure[]): string {
 	return [head, ...rows, "", ...h].join("\n");
 }
 
+/** What moves from model to model: figures, judge, scores given, lengths. */
+const DRIFT: { title?: string; bounds?: [number, number]; lines: [string, string][] }[] = [
+	{ bounds: [0, 1.02], lines: [["truth.greedy_accuracy", "answers right"], ["rm.pairwise_accuracy", "judge agrees with people"]] },
+	{ title: "The judge", lines: [["health.pile", "on one score"], ["pair.at_max", "at the top score"], ["pair.parse_fail", "unreadable"], ["health.length_score", "length with score"], ["health.self_gain", "love of itself"]] },
+	{ title: "Scores", lines: [["pair.mean_score", "mean score given"]] },
+	{ title: "Tokens", lines: [["pair.chosen_len", "chosen"], ["pair.rejected_len", "rejected"], ["length.sampled", "sampled"]] },
+];
+
 function Progress({ models }: { models: ModelInfo[] }) {
-	const keys: [string, string][] = [["truth.greedy_accuracy", "answers right"], ["rm.pairwise_accuracy", "judge agrees with people"]];
-	const lines = keys.map(([k, label]) => ({ label, points: models.map((m, i): [number, number | null] => [i, val(m, k)]).filter((p): p is [number, number] => p[1] !== null) })).filter((l) => l.points.length > 1);
-	if (!lines.length) return null;
-	return <div class="card pad"><Lines title={`From ${models[0]!.name} to ${models[models.length - 1]!.name}`} lines={lines} bounds={[0, 1.02]} names={models.map((m) => m.name)} height={180} /></div>;
+	const drawn = DRIFT.map((g) => ({ ...g, lines: g.lines.map(([k, label]) => ({ label, points: models.map((m, i): [number, number | null] => [i, val(m, k)]).filter((p): p is [number, number] => p[1] !== null) })).filter((l) => l.points.length > 1) })).filter((g) => g.lines.length);
+	return <>{drawn.map((g) => <div key={g.title} class="card pad"><Lines title={g.title ?? `From ${models[0]!.name} to ${models[models.length - 1]!.name}`} lines={g.lines} bounds={g.bounds} names={models.map((m) => m.name)} height={g.title ? 120 : 180} /></div>)}</>;
 }
 
 function Overlaid({ run }: { run: Run }) {
