@@ -11,7 +11,7 @@
 /* One stage word each, so that streams of different stages never meet. */
 enum rng_stage {
 	RNG_INIT = 1, RNG_IMPORT, RNG_EFT, RNG_SFT, RNG_PROMPTS, RNG_GENERATE, RNG_JUDGE,
-	RNG_PAIR, RNG_DPO, RNG_EVAL, RNG_DROPOUT, RNG_WORLD, RNG_TEST
+	RNG_PAIR, RNG_DPO, RNG_EVAL, RNG_DROPOUT, RNG_WORLD, RNG_TEST, RNG_PROTEGI
 };
 
 void rng_philox(const uint32_t key[2], const uint32_t ctr[4], uint32_t out[4]);

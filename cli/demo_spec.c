@@ -3,7 +3,7 @@
 #include "cli/world.h"
 
 const struct demo_plan demo_full = {
-	.sizes = {.ift = 3200, .eft = 6400, .eval = 541, .pool = 3000, .test = 200},
+	.sizes = {.ift = 3200, .eft = 6400, .eval = 541, .pool = 3000, .test = 200, .ranked = 541},
 	.sft_steps = 5000,
 	.baseline = true,
 	.prompts = 1500,
@@ -16,7 +16,7 @@ const struct demo_plan demo_full = {
 };
 
 const struct demo_plan demo_quick = {
-	.sizes = {.ift = 3200, .eft = 8000, .eval = 200, .pool = 1000, .test = 200},
+	.sizes = {.ift = 3200, .eft = 8000, .eval = 200, .pool = 1000, .test = 200, .ranked = 200},
 	.sft_steps = 3000,
 	.prompts = 500,
 	.iterations = 1,
@@ -28,7 +28,7 @@ const struct demo_plan demo_quick = {
 };
 
 const struct demo_plan demo_tiny = {
-	.sizes = {.ift = 400, .eft = 400, .eval = 16, .pool = 96, .test = 12},
+	.sizes = {.ift = 400, .eft = 400, .eval = 16, .pool = 96, .test = 12, .ranked = 48},
 	.sft_steps = 160,
 	.prompts = 48,
 	.iterations = 2,

@@ -12,6 +12,7 @@
 
 /* Judge data needs the whole range of quality, so it does not come from careless people alone. */
 static const double forgets[] = {0.0, 0.1, 0.28, 0.5, 0.8};
+#define RANKED_FIRST (1u << 20) /* beyond the requests that have judgements */
 #define N_FORGETS ((uint32_t)(sizeof forgets / sizeof *forgets))
 
 /* Appends `row` (stolen) as one line. */
@@ -140,16 +141,17 @@ static json_t *ranked_replies(const struct world_request *q, struct rng *r)
 	return replies;
 }
 
-static void put_eval(uint64_t seed, uint32_t n, struct buf *out)
+/* Requests of a part with ranked replies, from number `first` on. */
+static void put_ranked(uint64_t seed, enum world_part part, uint32_t first, uint32_t n, struct buf *out)
 {
 	struct buf prompt = BUF_INIT;
 
-	for (uint32_t i = 0; i < n; i++) {
+	for (uint32_t i = first; i < first + n; i++) {
 		struct world_request q;
 		struct rng r;
 
-		world_request(seed, WORLD_EVAL, i, &q);
-		rng_open(&r, seed, RNG_WORLD, WORLD_EVAL, i, 1);
+		world_request(seed, part, i, &q);
+		rng_open(&r, seed, RNG_WORLD, part, i, 1);
 		buf_clear(&prompt);
 		world_prompt_text(&q, &prompt);
 		put_row(out, json_pack("{s:s, s:o}", "prompt", prompt.data, "replies",
@@ -199,8 +201,11 @@ enum rc world_write(const char *dir, uint64_t seed, const struct world_sizes *n,
 	put_eft(seed, n->eft, &b);
 	if ((rc = write_file(dir, "eft.jsonl", &b, e)))
 		goto out;
-	put_eval(seed, n->eval, &b);
+	put_ranked(seed, WORLD_EVAL, 0, n->eval, &b);
 	if ((rc = write_file(dir, "eval.jsonl", &b, e)))
+		goto out;
+	put_ranked(seed, WORLD_EFT, RANKED_FIRST, n->ranked, &b);
+	if ((rc = write_file(dir, "ranked.jsonl", &b, e)))
 		goto out;
 	put_prompts(seed, WORLD_POOL, n->pool, &b);
 	if ((rc = write_file(dir, "prompts.jsonl", &b, e)))

@@ -135,6 +135,12 @@ static bool wants_external(const struct planner *p)
 	return false;
 }
 
+/* Whether a better judge template is searched for. */
+static bool improves(const struct planner *p)
+{
+	return jx_get_bool(plan_section(p, "protegi"), "run", false) && given(p, "eft");
+}
+
 static void plan_import(struct planner *p)
 {
 	p->base = import_model(p, 0, "model");
@@ -143,6 +149,8 @@ static void plan_import(struct planner *p)
 		p->judge = import_model(p, 2, "judge");
 	if (wants_external(p) && plan_is(p, "external", "kind", "checkpoint"))
 		p->external = import_model(p, 3, "external");
+	if (improves(p) && plan_is_at(p, "protegi", "writer", "kind", "checkpoint"))
+		p->writer = import_model(p, 6, "writer");
 	if (plan_is(p, "dpo", "reference", "path"))
 		p->reference = import_model(p, 4, "reference");
 	p->ift = plan_from(p, 0, "import", 1, 0, "ift");
@@ -190,6 +198,29 @@ static void plan_eft(struct planner *p)
 	p->eval = plan_from(p, 0, "eft", 0, 0, "eval");
 }
 
+/* With M1, on the ranked data that is not held out. What judges after it takes the template it found. */
+static void plan_protegi(struct planner *p)
+{
+	bool writes = plan_is_at(p, "protegi", "writer", "kind", "model");
+	json_t *in = json_array();
+
+	if (!improves(p)) {
+		json_decref(in);
+		return;
+	}
+	if (p->judge_is_model)
+		plan_input(in, "model", p->m1);
+	else if (writes)
+		plan_input(in, "writer", p->m1);
+	plan_input(in, "model", p->judge);
+	plan_input(in, "writer", p->writer);
+	plan_input(in, "eft", plan_from(p, 0, "import", 1, 0, "eft"));
+	plan_input(in, "eval", p->eval);
+	plan_add(p, (struct plan_where){0, "protegi", 0, 0}, in, NULL, 120);
+	if (jx_get_bool(plan_section(p, "protegi"), "apply", true))
+		p->found = plan_from(p, 0, "protegi", 0, 0, "template");
+}
+
 /* This model against the answers that came with the test prompts. */
 static void plan_against_references(struct planner *p, int64_t iter, int64_t shard,
 				    struct plan_source model)
@@ -226,6 +257,7 @@ static void plan_health(struct planner *p, int64_t iter, int64_t shard, const ch
 	if (p->judge_is_model || plan_is_at(p, "eval", "head_to_head", "judge", "model"))
 		plan_input(in, "model", model);
 	plan_input(in, "judge", p->judge);
+	plan_input(in, "template", p->found);
 	plan_input(in, "eval", p->eval);
 	plan_add(p, (struct plan_where){iter, "health", shard, 0}, in, json_pack("{s:s}", "name", name), 30);
 }
@@ -260,6 +292,7 @@ void plan_eval(struct planner *p, int64_t iter, int64_t shard, const char *name,
 	plan_input(in, "eval", p->eval);
 	plan_input(in, "test", p->test);
 	plan_input(in, "prev", p->previous);
+	plan_input(in, "template", p->found);
 	plan_add(p, (struct plan_where){iter, "eval", shard, 0}, in, json_pack("{s:s}", "name", name), 30);
 	if (p->eval.job[0] && jx_get_bool(plan_section(p, "health"), "run", false))
 		plan_health(p, iter, shard, name, model);
@@ -287,9 +320,10 @@ static void plan_start(struct planner *p)
 	plan_sft(p, 1, "m1");
 	if (baseline)
 		p->before = plan_from(p, 0, "sft", 0, 0, "model");
+	p->m1 = plan_from(p, 0, "sft", 1, 0, "model");
+	plan_protegi(p);
 	if (baseline)
 		plan_eval(p, 0, 0, "SFT", plan_from(p, 0, "sft", 0, 0, "model"));
-	p->m1 = plan_from(p, 0, "sft", 1, 0, "model");
 	plan_eval(p, 0, 1, "M1", p->m1);
 }
 

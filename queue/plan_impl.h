@@ -22,8 +22,10 @@ struct planner {
 	json_t *jobs;              /* owned */
 	struct err *e;
 	/* What the spec says once and the plan asks often. */
-	struct plan_source base, ift, eft, eval, prompts, test, m1, previous, judge, external, reference;
+	struct plan_source base, ift, eft, eval, prompts, test, m1, previous, judge, external, reference,
+		writer;
 	struct plan_source bench;
+	struct plan_source found;  /* the judge template of the stage protegi, when it is to be used */
 	struct plan_source before; /* the model before the one an iteration begins with */
 	int64_t iterations, shard_size, samples;
 	/* Answers to the test prompts, in the order of models. */

@@ -114,6 +114,8 @@ static void plan_judge(struct planner *p, int64_t t, int64_t s, int64_t rows, st
 		plan_input(in, "responses", plan_from(p, t, "generate", s, 0, "responses"));
 		if (external)
 			json_object_set_new(params, "section", json_string("external"));
+		else
+			plan_input(in, "template", p->found);
 		plan_add(p, (struct plan_where){t, "judge", s, pass}, in, params, own ? cost : 1);
 	}
 }

@@ -462,6 +462,30 @@ static void check_variants(const json_t *spec, struct spec_errors *s)
 		complain(s, "/dpo/early_stop", "needs test prompts and a judge of eval.head_to_head");
 }
 
+static void check_protegi(const json_t *spec, struct spec_errors *s)
+{
+	bool tools = !is_at(spec, "/protegi/writer/kind", "model") || !is_at(spec, "/judge/kind", "model");
+
+	if (!json_is_true(at(spec, "/protegi/run")))
+		return;
+	if (empty_at(spec, "/data/eft"))
+		complain(s, "/data/eft", "protegi.run needs ranked judge data to search on");
+	if (is_at(spec, "/eft/mode", "given") && empty_at(spec, "/data/eval"))
+		complain(s, "/data/eval", "protegi.run needs held-out ranked data: with given judgements all "
+					  "ranked rows are held out otherwise");
+	if (is_at(spec, "/protegi/writer/kind", "command") && empty_at(spec, "/protegi/writer/command"))
+		complain(s, "/protegi/writer/command", "a writer of kind \"command\" needs one");
+	if (is_at(spec, "/protegi/writer/kind", "checkpoint") &&
+	    text_at(spec, "/protegi/writer/checkpoint")[0] != '/')
+		complain(s, "/protegi/writer/checkpoint", "a writer of kind \"checkpoint\" needs a folder that "
+							  "begins with /");
+	if (is_at(spec, "/protegi/writer/kind", "http"))
+		check_url(spec, "/protegi/writer/http/url", s);
+	if (number_at(spec, "/engine/ranks") > 1 && tools)
+		complain(s, "/protegi/writer/kind", "with several ranks judge and writer must be of kind "
+						    "\"model\": what others answer differs from rank to rank");
+}
+
 /* A list of stages says how many iterations there are. Its first "sft" is that of M1. */
 static void count_stages(const json_t *in, json_t *spec, struct spec_errors *s)
 {
@@ -508,6 +532,7 @@ static void check_together(const json_t *spec, struct spec_errors *s)
 	if (is_at(spec, "/judge/kind", "http"))
 		check_url(spec, "/judge/http/url", s);
 	check_variants(spec, s);
+	check_protegi(spec, s);
 	if (is_at(spec, "/eval/head_to_head/judge", "http"))
 		check_url(spec, "/eval/head_to_head/http/url", s);
 	if (is_at(spec, "/eval/head_to_head/judge", "command") &&

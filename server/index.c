@@ -100,6 +100,7 @@ static const struct {
 	{"sft", {"sft", "template", "engine/train", "engine/base", "engine/micro_tokens",
 		 "engine/ranks", "engine/parallel"}},
 	{"eft", {"eft", "judge", "data", "template", "engine/weights", "engine/ranks"}},
+	{"protegi", {"protegi", "judge", "eval", "template", "engine/weights", "engine/ranks"}},
 	{"prompts", {"prompts", "template", "engine/weights", "engine/ranks"}},
 	{"generate", {"generate", "template", "engine/weights", "engine/ranks"}},
 	{"judge", {"judge", "external", "template", "engine/weights", "engine/ranks"}},

@@ -157,6 +157,9 @@ enum rc stage_rows_load(const struct stage_rows *rows, json_t **out, struct err 
 /* The rows become the output `role`; meta gets "rows". */
 enum rc stage_rows_finish(struct stage_rows *rows, json_t *meta, struct err *e);
 void stage_rows_release(struct stage_rows *rows);
+/* A whole list as the output `role`, in one go; meta (consumed) as with stage_rows_finish(). */
+enum rc stage_rows_put(struct stage_ctx *ctx, const char *role, const json_t *list, json_t *meta,
+		       struct err *e);
 
 /* --- checkpoints ----------------------------------------------------------------------------- */
 

@@ -337,3 +337,23 @@ void stage_rows_release(struct stage_rows *rows)
 	rows->ctx = NULL;
 	rows->fd = -1;
 }
+
+enum rc stage_rows_put(struct stage_ctx *ctx, const char *role, const json_t *list, json_t *meta,
+		       struct err *e)
+{
+	struct stage_rows rows = {.fd = -1};
+	const json_t *row;
+	size_t i;
+	enum rc rc = stage_rows_open(ctx, role, &rows, e);
+
+	json_array_foreach((json_t *)(uintptr_t)list, i, row) {
+		if (rc == RC_OK)
+			rc = stage_rows_add(&rows, row, e);
+	}
+	if (rc == RC_OK)
+		rc = stage_rows_finish(&rows, meta, e);
+	else
+		json_decref(meta);
+	stage_rows_release(&rows);
+	return rc;
+}

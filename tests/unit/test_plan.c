@@ -174,6 +174,38 @@ void test_plan__every_kind_of_iteration(void)
 	json_decref(spec);
 }
 
+/* Everything that judges waits for the template that is searched for, but not what external judges do. */
+void test_plan__a_better_judge_prompt_comes_before_all_judging(void)
+{
+	static const char text[] =
+		"{\"base_model\":\"/m\",\"stages\":[\"self_reward\",\"external\"],\"data\":{\"ift\":[\"/"
+		"ift\"],\"eft\":[\"/eft\"],\"prompts\":[\"/p\"]},\"prompts\":{\"generator\":\"file\","
+		"\"count\":8},\"external\":{\"command\":[\"x\"]},\"judge\":{\"samples\":2},\"health\":{"
+		"\"run\":true},\"protegi\":{\"run\":true,\"apply\":%s,\"writer\":{\"kind\":\"checkpoint\","
+		"\"checkpoint\":\"/w\"}}}";
+	json_t *done = json_object(), *spec;
+	char given[1024];
+
+	finish(done, "r1.0.import.1.0", "ift", 90);
+	finish(done, "r1.1.prompts.0.0", "prompts", 8);
+	finish(done, "r1.1.pair.0.0", "pairs", 8);
+	finish(done, "r1.2.prompts.0.0", "prompts", 8);
+	str_fmt(given, sizeof given, text, "true");
+	spec = spec_of(given);
+	golden("7-protegi", spec, done);
+	json_decref(spec);
+	str_fmt(given, sizeof given, text, "false");
+	spec = spec_of(given);
+	json_t *jobs = plan_of(spec, done), *job, *in;
+	size_t i, k;
+	json_array_foreach(jobs, i, job)
+		json_array_foreach(json_object_get(job, "inputs"), k, in)
+			CHECK(strcmp(jx_get_str(in, "role", ""), "template") != 0);
+	json_decref(jobs);
+	json_decref(spec);
+	json_decref(done);
+}
+
 void test_plan__no_pairs_is_one_job_that_says_so(void)
 {
 	json_t *spec = spec_of(DEMO), *done = json_object(), *jobs, *job;

@@ -219,4 +219,26 @@ void test_spec__judges_and_variants_are_checked_before_hours_are_spent(void)
 	refused("{" GOOD ",\"pair\":{\"consistency\":true},\"dpo\":{\"loss\":\"ipo\"}}", "/pair/consistency",
 		"sigmoid");
 	refused("{" GOOD ",\"eval\":{\"matrix\":true}}", "/eval/head_to_head/judge", "need one");
+	refused("{" GOOD ",\"protegi\":{\"run\":true}}", "/data/eft", "ranked judge data");
+}
+
+#define RANKED "\"base_model\":\"/m\",\"data\":{\"ift\":[\"/x\"],\"eft\":[\"/y\"]}"
+
+void test_spec__a_search_for_a_judge_prompt_needs_data_and_a_writer(void)
+{
+	json_t *s = taken("{" RANKED ",\"protegi\":{\"run\":true,\"bandit\":\"sr\"}}");
+
+	CHECK_EQ(jx_get_i64(json_object_get(s, "protegi"), "beam", 0), 4);
+	json_decref(s);
+	refused("{" RANKED ",\"eft\":{\"mode\":\"given\"},\"protegi\":{\"run\":true}}", "/data/eval",
+		"held-out");
+	refused("{" RANKED ",\"protegi\":{\"run\":true,\"writer\":{\"kind\":\"command\"}}}",
+		"/protegi/writer/command", "needs one");
+	refused("{" RANKED ",\"protegi\":{\"run\":true,\"writer\":{\"kind\":\"http\"}}}",
+		"/protegi/writer/http/url", "http://");
+	refused("{" RANKED ",\"protegi\":{\"run\":true,\"writer\":{\"kind\":\"checkpoint\"}}}",
+		"/protegi/writer/checkpoint", "folder");
+	refused("{" RANKED ",\"engine\":{\"ranks\":2},\"protegi\":{\"run\":true,\"writer\":{\"kind\":"
+		"\"command\",\"command\":[\"x\"]}}}", "/protegi/writer/kind", "ranks");
+	refused("{" RANKED ",\"protegi\":{\"bandit\":\"luck\"}}", "/protegi/bandit", "not one of");
 }

@@ -118,7 +118,7 @@ void test_world__same_seed_same_files(void)
 	static const char *const files[] = {"ift.jsonl",  "eft.jsonl",  "eval.jsonl",
 					    "prompts.jsonl", "test.jsonl", "base/tokenizer.json",
 					    "base/config.json", "base/model.safetensors"};
-	static const struct world_sizes sizes = {50, 40, 20, 30, 10};
+	static const struct world_sizes sizes = {50, 40, 20, 30, 10, 15};
 	char dir[3][PATH_MAX];
 	double human[3];
 	struct err e = {0};

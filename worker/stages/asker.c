@@ -30,7 +30,10 @@ static enum rc by_model(struct asker *a, struct asker_q *q, int n, struct err *e
 	for (int i = 0; rc == RC_OK && i < n; i++) {
 		struct buf prompt = BUF_INIT;
 
-		judge_template_whole(q[i].tmpl, &q[i].shown, &prompt);
+		if (q[i].plain)
+			buf_puts(&prompt, q[i].plain);
+		else
+			judge_template_whole(q[i].tmpl, &q[i].shown, &prompt);
 		struct textgen_req r = {.prompt = prompt.data,
 					.sampling = q[i].sampling,
 					.stage = q[i].stage,
@@ -68,8 +71,11 @@ static enum rc by_endpoint(struct asker *a, struct asker_q *q, int n, struct err
 	struct buf *prompts = mem_array((size_t)n + 1, sizeof *prompts);
 
 	for (int i = 0; i < n; i++) {
-		judge_template_fill(q[i].tmpl, &q[i].shown, &prompts[i]);
-		calls[i] = (struct endpoint_call){.system = q[i].tmpl->system,
+		if (q[i].plain)
+			buf_puts(&prompts[i], q[i].plain);
+		else
+			judge_template_fill(q[i].tmpl, &q[i].shown, &prompts[i]);
+		calls[i] = (struct endpoint_call){.system = q[i].plain ? NULL : q[i].tmpl->system,
 						  .user = prompts[i].data,
 						  .temperature = (double)q[i].sampling.temperature,
 						  .top_p = (double)q[i].sampling.top_p,

@@ -22,6 +22,7 @@ struct asker {
 struct asker_q {
 	const struct judge_template *tmpl; /* borrowed */
 	struct judge_shown shown;
+	const char *plain; /* borrowed; asked as it stands, then there is no template */
 	struct textgen_sampling sampling;
 	enum rng_stage stage;
 	uint32_t iter;

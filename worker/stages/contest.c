@@ -30,7 +30,7 @@ struct contest {
 
 static bool together(const struct judging_item *a, const struct judging_item *b)
 {
-	return a->pass == b->pass && strcmp(a->id, b->id) == 0;
+	return a->pass == b->pass && a->tmpl == b->tmpl && strcmp(a->id, b->id) == 0;
 }
 
 static void add(struct contest *c, int a, int b)
@@ -70,7 +70,7 @@ static struct asker_q question(const struct contest *c, const struct meeting *m,
 	const struct judging_item *a = &c->items[k ? m->b : m->a], *b = &c->items[k ? m->a : m->b];
 	uint32_t sample = (uint32_t)(a->pass * 256 + a->candidate) * 256 + (uint32_t)b->candidate;
 
-	return (struct asker_q){.tmpl = &c->j->tmpl,
+	return (struct asker_q){.tmpl = a->tmpl ? a->tmpl : &c->j->tmpl,
 				.shown = {.prompt = a->prompt,
 					  .response_a = a->response,
 					  .response_b = b->response,

@@ -406,26 +406,6 @@ static enum rc build(struct eft *s, json_t *meta, struct err *e)
 
 /* --- the stage ------------------------------------------------------------------------------- */
 
-static enum rc write_list(struct eft *s, const char *role, const json_t *list, json_t *meta,
-			  struct err *e)
-{
-	struct stage_rows rows = {.fd = -1};
-	json_t *row;
-	size_t i;
-	enum rc rc = stage_rows_open(s->ctx, role, &rows, e);
-
-	json_array_foreach((json_t *)list, i, row) {
-		if (rc == RC_OK)
-			rc = stage_rows_add(&rows, row, e);
-	}
-	if (rc == RC_OK)
-		rc = stage_rows_finish(&rows, meta, e);
-	else
-		json_decref(meta);
-	stage_rows_release(&rows);
-	return rc;
-}
-
 static enum rc configure(struct eft *s, bool *build_mode, struct err *e)
 {
 	const json_t *c = stage_section(s->ctx, "eft");
@@ -477,10 +457,10 @@ enum rc stage_eft(struct stage_ctx *ctx, struct err *e)
 		stage_final(ctx, "eft.rows", json_integer((json_int_t)json_array_size(s.judge)));
 		stage_final(ctx, "eft.eval_rows",
 			    json_integer((json_int_t)json_array_size(s.eval)));
-		rc = write_list(&s, "eft", s.judge, json_incref(meta), e);
+		rc = stage_rows_put(s.ctx, "eft", s.judge, json_incref(meta), e);
 	}
 	if (rc == RC_OK)
-		rc = write_list(&s, "eval", s.eval, NULL, e);
+		rc = stage_rows_put(s.ctx, "eval", s.eval, NULL, e);
 	json_decref(meta);
 	json_decref(s.train);
 	json_decref(s.judge);

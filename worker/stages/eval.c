@@ -13,6 +13,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "worker/method/rank.h"
+#include "worker/stages/ranked.h"
 #include "worker/stages/stages.h"
 
 #include <math.h>
@@ -26,72 +27,14 @@ void eval_number(struct eval *s, const char *name, double value)
 
 /* --- reward model: judging ------------------------------------------------------------------- */
 
-struct reply {
-	const char *text;
-	int64_t rank;
-};
-
-static enum rc read_replies(const json_t *row, struct reply **out, size_t *n, struct err *e)
-{
-	json_t *list, *r;
-	size_t i;
-	enum rc rc = jx_arr(row, "replies", &list, e);
-
-	if (rc != RC_OK)
-		return err_wrap(e, "input eval");
-	*n = json_array_size(list);
-	*out = mem_array(*n + 1, sizeof **out);
-	json_array_foreach(list, i, r) {
-		if ((rc = jx_str(r, "text", &(*out)[i].text, e)) != RC_OK ||
-		    (rc = jx_i64(r, "rank", 0, 1 << 20, &(*out)[i].rank, e)) != RC_OK)
-			return err_wrap(e, "input eval: %s", jx_get_str(row, "id", "?"));
-	}
-	return RC_OK;
-}
-
-/* Items of one ranked row, replies outside, passes inside: equal prompts lie side by side. */
-static enum rc row_items(struct eval *s, const json_t *row, struct judging_item **items, size_t *n,
-			 struct err *e)
-{
-	struct reply *replies = NULL;
-	const char *id, *prompt;
-	size_t n_replies = 0;
-	enum rc rc = jx_str(row, "id", &id, e);
-
-	if (rc == RC_OK)
-		rc = jx_str(row, "prompt", &prompt, e);
-	if (rc == RC_OK)
-		rc = read_replies(row, &replies, &n_replies, e);
-	if (rc == RC_OK) {
-		*items = mem_grow(*items, *n + n_replies * (size_t)s->samples + 1, sizeof **items);
-		for (size_t i = 0; i < n_replies; i++)
-			for (int p = 0; p < s->samples; p++)
-				(*items)[(*n)++] = (struct judging_item){.id = id,
-									 .prompt = prompt,
-									 .response = replies[i].text,
-									 .meta = json_object_get(row, "meta"),
-									 .candidate = (int)i,
-									 .pass = p};
-	}
-	free(replies);
-	return rc;
-}
-
 static json_t *reply_json(const struct eval *s, const json_t *reply, const struct judging_item *items)
 {
-	json_t *scores = json_array(), *mean = NULL;
-	int64_t sum = 0;
-	int n = 0;
+	json_t *scores = ranked_scores(items, s->samples), *mean = NULL;
+	struct rank_score sum = {0};
 
-	for (int p = 0; p < s->samples; p++) {
-		json_array_append_new(scores, judging_score(&items[p]));
-		if (items[p].reason == JUDGE_OK) {
-			sum += items[p].milli;
-			n++;
-		}
-	}
-	if (n > 0)
-		mean = json_real((double)sum / 1000 / n);
+	ranked_sum(scores, &sum);
+	if (sum.n > 0)
+		mean = json_real((double)sum.sum_milli / 1000 / sum.n);
 	return json_pack("{s:O, s:O, s:o, s:o?}", "text", json_object_get(reply, "text"), "rank",
 			 json_object_get(reply, "rank"), "scores", scores, "mean", mean);
 }
@@ -122,7 +65,7 @@ static enum rc judge_chunk(struct eval *s, struct stage_rows *rows, size_t at, s
 	enum rc rc = RC_OK;
 
 	for (size_t i = at; rc == RC_OK && i < end; i++)
-		rc = row_items(s, json_array_get(s->ranked, i), &items, &n, e);
+		rc = ranked_items(json_array_get(s->ranked, i), s->samples, "eval", &items, &n, e);
 	if (rc == RC_OK)
 		rc = judging_run(&s->judging, items, (int)n, e);
 	next = items;
@@ -142,19 +85,14 @@ static enum rc judge_chunk(struct eval *s, struct stage_rows *rows, size_t at, s
 
 static void tally_row(const struct eval *s, const json_t *row, struct rank_tally *t)
 {
-	const json_t *replies = json_object_get(row, "replies"), *r, *score;
-	size_t n = json_array_size(replies), i, k;
+	const json_t *replies = json_object_get(row, "replies"), *r;
+	size_t n = json_array_size(replies), i;
 	int *human = mem_array(n + 1, sizeof *human);
 	struct rank_score *scores = mem_array(n + 1, sizeof *scores);
 
 	json_array_foreach(replies, i, r) {
 		human[i] = (int)jx_get_i64(r, "rank", 0);
-		json_array_foreach(json_object_get(r, "scores"), k, score) {
-			if (!json_is_number(score))
-				continue;
-			scores[i].sum_milli += llround(json_number_value(score) * 1000);
-			scores[i].n++;
-		}
+		ranked_sum(json_object_get(r, "scores"), &scores[i]);
 	}
 	rank_tally_add(t, human, scores, (int)n, s->judging.tmpl.rule.max_milli);
 	free(human);

@@ -90,17 +90,19 @@ static enum rc copy_model(struct stage_ctx *ctx, const char *from, const char *t
 
 /* Models a run may bring along. */
 static const struct model_wanted {
-	const char *what, *section, *key, *name;
+	const char *what, *section, *key, *name, *part; /* part: of the section; NULL: itself */
 } wanted[] = {
-	{"model", NULL, "base_model", "M0"},
-	{"judge", "judge", "checkpoint", "judge"},
-	{"external", "external", "checkpoint", "external"},
-	{"reference", "dpo", "reference_model", "reference"},
+	{"model", NULL, "base_model", "M0", NULL},
+	{"judge", "judge", "checkpoint", "judge", NULL},
+	{"external", "external", "checkpoint", "external", NULL},
+	{"reference", "dpo", "reference_model", "reference", NULL},
+	{"writer", "protegi", "checkpoint", "writer", "writer"},
 };
 
 static enum rc import_model(struct stage_ctx *ctx, const struct model_wanted *w, struct err *e)
 {
-	const json_t *from = w->section ? stage_section(ctx, w->section) : ctx->spec;
+	const json_t *section = w->section ? stage_section(ctx, w->section) : ctx->spec;
+	const json_t *from = w->part ? json_object_get(section, w->part) : section;
 	const char *dir = jx_get_str(from, w->key, "");
 	char out[PATH_MAX];
 	enum rc rc;

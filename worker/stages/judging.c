@@ -106,16 +106,30 @@ const char *judging_reference(const json_t *meta)
 	return text ? text : jx_get_str(meta, "answer", NULL);
 }
 
+/* The one found for this run (one row {"template":{…}}), else the section's, else the default. */
+static enum rc choose_template(struct judging *j, const json_t *c, struct err *e)
+{
+	const json_t *given = json_object_get(c, "template");
+	json_t *rows = NULL;
+	enum rc rc;
+
+	j->tell = stage_in(j->ctx, "template") != NULL;
+	if (!j->tell)
+		return judge_template_of(given, &j->tmpl, e);
+	rc = stage_in_rows(j->ctx, "template", 1, &rows, e);
+	if (rc == RC_OK && !json_array_size(rows))
+		rc = err_set(e, RC_INVALID, "input template has no row");
+	if (rc == RC_OK)
+		rc = judge_template_of(json_object_get(json_array_get(rows, 0), "template"), &j->tmpl, e);
+	json_decref(rows);
+	return rc;
+}
+
 enum rc judging_open(struct judging *j, struct stage_ctx *ctx, const json_t *c, struct textgen *gen,
 		     enum rng_stage stage, struct err *e)
 {
-	json_t *named = json_string(JUDGE_TEMPLATE_DEFAULT);
-	const json_t *tmpl;
-
 	if (!c)
 		c = stage_section(ctx, "judge");
-	tmpl = json_object_get(c, "template");
-
 	*j = (struct judging){.ctx = ctx, .gen = gen, .stage = stage, .iter = (uint32_t)ctx->iter};
 	j->by_command = strcmp(jx_get_str(c, "kind", "model"), "command") == 0;
 	j->command = json_object_get(c, "command");
@@ -128,8 +142,7 @@ enum rc judging_open(struct judging *j, struct stage_ctx *ctx, const json_t *c, 
 		.top_p = (float)jx_get_f64(c, "top_p", 0.9),
 		.max_new = (int)jx_get_i64(c, "max_new_tokens", 256),
 	};
-	enum rc rc = judge_template_of(tmpl && !json_is_null(tmpl) ? tmpl : named, &j->tmpl, e);
-	json_decref(named);
+	enum rc rc = choose_template(j, c, e);
 	j->random_order = strcmp(jx_get_str(c, "order", "both"), "random") == 0;
 	j->by_endpoint = !gen && strcmp(jx_get_str(c, "kind", "model"), "http") == 0;
 	if (rc == RC_OK && !j->by_command && !gen && !j->by_endpoint)
@@ -154,9 +167,14 @@ static uint32_t sample_of(const struct judging_item *it, int attempt)
 	       (uint32_t)attempt;
 }
 
+static const struct judge_template *shown_by(const struct judging *j, const struct judging_item *it)
+{
+	return it->tmpl ? it->tmpl : &j->tmpl;
+}
+
 static struct asker_q question_of(const struct judging *j, const struct judging_item *it)
 {
-	return (struct asker_q){.tmpl = &j->tmpl,
+	return (struct asker_q){.tmpl = shown_by(j, it),
 				.shown = {.prompt = it->prompt,
 					  .response = it->response,
 					  .reference = judging_reference(it->meta)},
@@ -190,8 +208,9 @@ static bool wants_retry(const struct judging *j, const struct judging_item *it)
 /* A template that shows a reference is not asked about what has none. */
 static void refuse_unreferenced(struct judging *j, struct judging_item *items, int n)
 {
-	for (int i = 0; j->tmpl.reference && i < n; i++)
-		if (items[i].attempts == 0 && !judging_reference(items[i].meta)) {
+	for (int i = 0; i < n; i++)
+		if (shown_by(j, &items[i])->reference && items[i].attempts == 0 &&
+		    !judging_reference(items[i].meta)) {
 			items[i].attempts = j->max_retries + 1;
 			items[i].reason = JUDGE_NO_REFERENCE;
 		}
@@ -227,11 +246,22 @@ static enum rc by_asker(struct judging *j, struct judging_item *items, int n, st
 
 /* --- by command ------------------------------------------------------------------------------ */
 
-static json_t *question(const struct judging_item *it)
+static json_t *question(const struct judging *j, const struct judging_item *it)
 {
-	return json_pack("{s:s, s:s, s:s, s:i, s:i, s:O?}", "id", it->id, "prompt", it->prompt,
-			 "response", it->response, "candidate", it->candidate, "pass", it->pass, "meta",
-			 it->meta);
+	json_t *v = json_pack("{s:s, s:s, s:s, s:i, s:i, s:O?}", "id", it->id, "prompt", it->prompt,
+			      "response", it->response, "candidate", it->candidate, "pass", it->pass,
+			      "meta", it->meta);
+	struct judge_shown shown = {.prompt = it->prompt,
+				    .response = it->response,
+				    .reference = judging_reference(it->meta)};
+	struct buf ask = BUF_INIT;
+
+	if (j->tell && j->tmpl.form == JUDGE_SCORE) {
+		judge_template_whole(shown_by(j, it), &shown, &ask);
+		json_object_set_new(v, "ask", json_string(ask.data));
+	}
+	buf_release(&ask);
+	return v;
 }
 
 static void hear_command(struct judging *j, struct judging_item *it, const json_t *answer)
@@ -258,7 +288,7 @@ static enum rc by_command(struct judging *j, struct judging_item *items, int n, 
 	json_t *rows = json_array(), *answers = NULL;
 
 	for (int i = 0; i < n; i++)
-		json_array_append_new(rows, question(&items[i]));
+		json_array_append_new(rows, question(j, &items[i]));
 	enum rc rc = n > 0 ? judging_command(j->command, rows, j->command_timeout_ms, &answers, e)
 			   : RC_OK;
 	for (int i = 0; rc == RC_OK && i < n; i++)

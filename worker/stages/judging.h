@@ -31,6 +31,7 @@ struct judging {
 	bool by_command, by_endpoint;
 	const json_t *command; /* borrowed argv */
 	int64_t command_timeout_ms;
+	bool tell; /* a command is told the question as well ("ask"): the template is an improved one */
 	struct judge_template tmpl;
 	struct textgen *gen; /* borrowed; NULL by command and by endpoint */
 	struct asker asker;
@@ -47,6 +48,7 @@ struct judging_item {
 	const char *id, *prompt, *response; /* borrowed */
 	const json_t *meta;                 /* borrowed or NULL; for commands, and "reference" */
 	int candidate, pass;
+	const struct judge_template *tmpl;  /* borrowed; NULL: the judge's. Its bounds are the judge's */
 	/* results */
 	enum judge_reason reason; /* JUDGE_OK: milli */
 	int64_t milli;
@@ -55,7 +57,8 @@ struct judging_item {
 };
 
 /* Settings from the section `c` (NULL: spec.judge). `gen` is the judge's model; without one and
- * without a command the endpoint of the section is asked. */
+ * without a command the endpoint of the section is asked. The input `template`, where the job has one,
+ * takes the place of the section's: what the stage `protegi` found. */
 enum rc judging_open(struct judging *j, struct stage_ctx *ctx, const json_t *c, struct textgen *gen,
 		     enum rng_stage stage, struct err *e);
 void judging_close(struct judging *j);

@@ -10,6 +10,7 @@ struct stage_ctx;
 enum rc stage_import(struct stage_ctx *ctx, struct err *e);
 enum rc stage_eft(struct stage_ctx *ctx, struct err *e);
 enum rc stage_sft(struct stage_ctx *ctx, struct err *e);
+enum rc stage_protegi(struct stage_ctx *ctx, struct err *e);
 enum rc stage_prompts(struct stage_ctx *ctx, struct err *e);
 enum rc stage_generate(struct stage_ctx *ctx, struct err *e);
 enum rc stage_judge(struct stage_ctx *ctx, struct err *e);

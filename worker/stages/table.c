@@ -7,6 +7,7 @@ const struct stage stage_table[] = {
 	{"import", stage_import},
 	{"eft", stage_eft},
 	{"sft", stage_sft},
+	{"protegi", stage_protegi},
 	{"prompts", stage_prompts},
 	{"generate", stage_generate},
 	{"judge", stage_judge},

@@ -460,7 +460,7 @@ export interface Stage {
 	tokens_per_s: number;
 }
 
-export type StageName = "import" | "eft" | "sft" | "prompts" | "generate" | "judge" | "pair" | "reference" | "dpo" | "eval";
+export type StageName = "import" | "eft" | "sft" | "protegi" | "prompts" | "generate" | "judge" | "pair" | "reference" | "dpo" | "versus" | "health" | "bench" | "eval";
 
 export interface Stats {
 	digest: string;

@@ -65,6 +65,7 @@ export const STAGES = [
 	"import",
 	"eft",
 	"sft",
+	"protegi",
 	"prompts",
 	"generate",
 	"judge",

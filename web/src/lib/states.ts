@@ -60,6 +60,7 @@ const STAGE_WORDS: Record<Stage, string> = {
 	import: "Import",
 	eft: "Judge data",
 	sft: "SFT",
+	protegi: "Judge prompt",
 	prompts: "Prompts",
 	generate: "Generate",
 	judge: "Judge",
