@@ -477,13 +477,14 @@ static void check_protegi(const json_t *spec, struct spec_errors *s)
 		complain(s, "/protegi/writer/command", "a writer of kind \"command\" needs one");
 	if (is_at(spec, "/protegi/writer/kind", "checkpoint") &&
 	    text_at(spec, "/protegi/writer/checkpoint")[0] != '/')
-		complain(s, "/protegi/writer/checkpoint", "a writer of kind \"checkpoint\" needs a folder that "
-							  "begins with /");
+		complain(s, "/protegi/writer/checkpoint",
+			 "a writer of kind \"checkpoint\" needs a folder that begins with /");
 	if (is_at(spec, "/protegi/writer/kind", "http"))
 		check_url(spec, "/protegi/writer/http/url", s);
 	if (number_at(spec, "/engine/ranks") > 1 && tools)
-		complain(s, "/protegi/writer/kind", "with several ranks judge and writer must be of kind "
-						    "\"model\": what others answer differs from rank to rank");
+		complain(s, "/protegi/writer/kind",
+			 "with several ranks judge and writer must be of kind \"model\": what others "
+			 "answer differs from rank to rank");
 }
 
 /* A list of stages says how many iterations there are. Its first "sft" is that of M1. */

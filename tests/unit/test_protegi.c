@@ -12,7 +12,8 @@ static json_t *golden(const char *name)
 	struct err e = {0};
 	json_t *file, *part;
 
-	CHECK_RC(jx_load(test_data("oracles/dpo_rouge_rank_golden.json"), 1 << 20, &file, &e), RC_OK);
+	CHECK_RC(jx_load(test_data("oracles/dpo_rouge_rank_golden.json"), 1 << 20, &file, &e),
+		 RC_OK);
 	part = json_incref(json_object_get(file, name));
 	json_decref(file);
 	return part;
@@ -42,8 +43,8 @@ void test_protegi__successive_rejects_golden(void)
 	json_decref(all);
 }
 
-/* Whoever leaves after round k had n_k; those who stay had the last one: never above the budget, but
- * for the rounding up of each. */
+/* Whoever leaves after round k had n_k; those who stay had the last one: never above the budget,
+ * but for the rounding up of each. */
 void test_protegi__successive_rejects_spends_its_budget(void)
 {
 	for (int arms = 2; arms <= 40; arms += 3)
@@ -66,7 +67,8 @@ void test_protegi__successive_rejects_spends_its_budget(void)
 void test_protegi__ranks_by_exact_means(void)
 {
 	/* 1/3 three ways, 2/3, nothing tried, all wrong. */
-	const struct protegi_arm arms[] = {{3, 3, 1}, {9, 9, 3}, {4, 6, 4}, {0, 0, 0}, {5, 5, 0}, {9, 12, 4}};
+	const struct protegi_arm arms[] = {{3, 3, 1}, {9, 9, 3}, {4, 6, 4},
+					   {0, 0, 0}, {5, 5, 0}, {9, 12, 4}};
 	int order[6];
 
 	protegi_rank(arms, 6, order);
@@ -82,7 +84,8 @@ void test_protegi__ranks_by_exact_means(void)
 
 void test_protegi__ucb_explores_then_exploits(void)
 {
-	struct protegi_arm arms[5] = {{32, 64, 60}, {32, 64, 10}, {32, 64, 40}, {0, 0, 0}, {0, 0, 0}};
+	struct protegi_arm arms[5] = {
+		{32, 64, 60}, {32, 64, 10}, {32, 64, 40}, {0, 0, 0}, {0, 0, 0}};
 	struct rng r;
 	int out[5];
 
@@ -151,7 +154,8 @@ static void parsed(const char *text, int max, const char *want)
 void test_protegi__answers_are_read_by_their_tags(void)
 {
 	parsed("<START>one<END><START>two<END>", 8, "one|two|");
-	parsed("Sure!\n<START>\n  one line\nand more \n<END> ok <START>2<END>", 8, "one line\nand more|2|");
+	parsed("Sure!\n<START>\n  one line\nand more \n<END> ok <START>2<END>", 8,
+	       "one line\nand more|2|");
 	parsed("<START>a<END><START>b<END><START>c<END>", 2, "a|b|");
 	parsed("<START>a<END><START>cut off", 8, "a|");
 	parsed("<START> <END><START>b<END>", 8, "b|");
@@ -187,15 +191,17 @@ void test_protegi__questions(void)
 	struct buf b = BUF_INIT;
 
 	protegi_ask_reasons("Rate {response} to {prompt}", errors, 2, 3, &b);
-	CHECK_STR(b.data, "I'm trying to write a prompt for a judge that scores answers.\n\n"
-			  "My current prompt is:\n\"Rate {response} to {prompt}\"\n\n"
-			  "But this prompt gets the following examples wrong:\n\n"
-			  "## Example 1\nText: \"Pack a tent\"\nAnswer A: \"tent\"\nAnswer B: \"rope\"\n"
-			  "Label: A is better\nPrediction: A 2, B 3\n\n"
-			  "## Example 2\nText: \"Pack {response}\"\nAnswer A: \"x\"\nAnswer B: \"<START>\"\n"
-			  "Label: B is better\nPrediction: A no readable score, B 4.5\n\n"
-			  "give 3 reasons why the prompt could have gotten these examples wrong.\n"
-			  "Wrap each reason with <START> and <END>");
+	CHECK_STR(
+		b.data,
+		"I'm trying to write a prompt for a judge that scores answers.\n\n"
+		"My current prompt is:\n\"Rate {response} to {prompt}\"\n\n"
+		"But this prompt gets the following examples wrong:\n\n"
+		"## Example 1\nText: \"Pack a tent\"\nAnswer A: \"tent\"\nAnswer B: \"rope\"\n"
+		"Label: A is better\nPrediction: A 2, B 3\n\n"
+		"## Example 2\nText: \"Pack {response}\"\nAnswer A: \"x\"\nAnswer B: \"<START>\"\n"
+		"Label: B is better\nPrediction: A no readable score, B 4.5\n\n"
+		"give 3 reasons why the prompt could have gotten these examples wrong.\n"
+		"Wrap each reason with <START> and <END>");
 	buf_clear(&b);
 	protegi_ask_edits("J", errors, 1, "it is vague", 2, &b);
 	CHECK(strstr(b.data, "## Example 1") && !strstr(b.data, "## Example 2"));
@@ -204,7 +210,8 @@ void test_protegi__questions(void)
 	CHECK(strstr(b.data, "\n\nThe 2 new prompts are:\n"));
 	buf_clear(&b);
 	protegi_ask_variant("J {prompt}", &b);
-	CHECK_STR(b.data, "Generate a variation of the following instruction while keeping the semantic "
-			  "meaning.\n\nInput: J {prompt}\n\nOutput:");
+	CHECK_STR(b.data,
+		  "Generate a variation of the following instruction while keeping the semantic "
+		  "meaning.\n\nInput: J {prompt}\n\nOutput:");
 	buf_release(&b);
 }

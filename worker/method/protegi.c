@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- bandits ----------------------------------------------------------------------------------- */
+/* --- bandits -----------------------------------------------------------------------------------
+ */
 
 double protegi_mean(const struct protegi_arm *a)
 {
@@ -51,8 +52,8 @@ static int by_value(const void *x, const void *y)
 	return a->i < b->i ? -1 : 1;
 }
 
-int protegi_ucb_pick(const struct protegi_arm *arms, int n, int64_t limit, int64_t t, double c, int want,
-		     struct rng *r, int *out)
+int protegi_ucb_pick(const struct protegi_arm *arms, int n, int64_t limit, int64_t t, double c,
+		     int want, struct rng *r, int *out)
 {
 	struct ranked *list = mem_array((size_t)n + 1, sizeof *list);
 	int open = 0, taken;
@@ -61,7 +62,8 @@ int protegi_ucb_pick(const struct protegi_arm *arms, int n, int64_t limit, int64
 	for (int i = 0; i < n; i++)
 		if (arms[i].n < limit)
 			list[open++] = (struct ranked){
-				.value = protegi_ucb(protegi_mean(&arms[i]), arms[i].n, t, c), .i = i};
+				.value = protegi_ucb(protegi_mean(&arms[i]), arms[i].n, t, c),
+				.i = i};
 	if (t > 1)
 		qsort(list, (size_t)open, sizeof *list, by_value);
 	taken = t > 1 ? (want < open ? want : open) : protegi_draw(open, want, r, out);
@@ -103,7 +105,8 @@ void protegi_rank(const struct protegi_arm *arms, int n, int *out)
 	}
 }
 
-/* --- questions to the writer ------------------------------------------------------------------- */
+/* --- questions to the writer -------------------------------------------------------------------
+ */
 
 static void put_current(const char *judge, struct buf *out)
 {
@@ -140,15 +143,16 @@ static void put_errors(const struct protegi_error *errors, int n, struct buf *ou
 	}
 }
 
-void protegi_ask_reasons(const char *judge, const struct protegi_error *errors, int n_errors, int reasons,
-			 struct buf *out)
+void protegi_ask_reasons(const char *judge, const struct protegi_error *errors, int n_errors,
+			 int reasons, struct buf *out)
 {
 	put_current(judge, out);
 	buf_puts(out, "But this prompt gets the following examples wrong:\n\n");
 	put_errors(errors, n_errors, out);
 	buf_printf(out,
 		   "give %d reasons why the prompt could have gotten these examples wrong.\n"
-		   "Wrap each reason with <START> and <END>", reasons);
+		   "Wrap each reason with <START> and <END>",
+		   reasons);
 }
 
 void protegi_ask_edits(const char *judge, const struct protegi_error *errors, int n_errors,
@@ -160,7 +164,8 @@ void protegi_ask_edits(const char *judge, const struct protegi_error *errors, in
 	buf_puts(out, "Based on these examples the problem with this prompt is that ");
 	buf_puts(out, reason);
 	buf_printf(out,
-		   "\n\nBased on the above information, I wrote %d different improved prompts. What stands "
+		   "\n\nBased on the above information, I wrote %d different improved prompts. "
+		   "What stands "
 		   "in braces is filled in later, so each keeps it as it is.\n"
 		   "Each prompt is wrapped with <START> and <END>.\n\nThe %d new prompts are:\n",
 		   edits, edits);
@@ -168,13 +173,15 @@ void protegi_ask_edits(const char *judge, const struct protegi_error *errors, in
 
 void protegi_ask_variant(const char *judge, struct buf *out)
 {
-	buf_puts(out, "Generate a variation of the following instruction while keeping the semantic "
-		      "meaning.\n\nInput: ");
+	buf_puts(out,
+		 "Generate a variation of the following instruction while keeping the semantic "
+		 "meaning.\n\nInput: ");
 	buf_puts(out, judge);
 	buf_puts(out, "\n\nOutput:");
 }
 
-/* --- its answers ------------------------------------------------------------------------------- */
+/* --- its answers -------------------------------------------------------------------------------
+ */
 
 #define OPEN "<START>"
 #define CLOSE "<END>"
@@ -192,7 +199,8 @@ int protegi_parse(const char *text, int max, char **out)
 	const char *from, *to;
 	int n = 0;
 
-	while (n < max && (from = strstr(text, OPEN)) && (to = strstr(from + strlen(OPEN), CLOSE))) {
+	while (n < max && (from = strstr(text, OPEN)) &&
+	       (to = strstr(from + strlen(OPEN), CLOSE))) {
 		from += strlen(OPEN);
 		out[n] = trimmed(from, (size_t)(to - from));
 		n += out[n] != NULL;

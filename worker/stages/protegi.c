@@ -1,23 +1,26 @@
-/* A better judge template, searched for on the judge data (ProTeGi; rules in worker/method/protegi.h).
+/* A better judge template, searched for on the judge data (ProTeGi; rules in
+ * worker/method/protegi.h).
  *
- * in   eft (rows of `import`; those with ranked answers that are not held out are searched on), eval
- *      (held-out ranked rows), model (the judge's, where the judge is one), writer (that of a writer of
- *      its own; without one the judge's model writes)
- * out  candidates  one row each: {"id","parent","round","how":"start|edit|paraphrase","text","sha256",
+ * in   eft (rows of `import`; those with ranked answers that are not held out are searched on),
+ * eval (held-out ranked rows), model (the judge's, where the judge is one), writer (that of a
+ * writer of its own; without one the judge's model writes) out  candidates  one row each:
+ * {"id","parent","round","how":"start|edit|paraphrase","text","sha256",
  *                  "reason","trials","pairs","right","score","state","why","held_out","held_out_pairs"}
- *      trials      what judge and writer answered, in the order they were asked: {"ask":"judge|test",
- *                  "round","trials":[{"candidate","k","id","scores":[[…]]}]} (the k-th prompt) and
+ *      trials      what judge and writer answered, in the order they were asked:
+ * {"ask":"judge|test", "round","trials":[{"candidate","k","id","scores":[[…]]}]} (the k-th prompt)
+ * and
  *                  {"ask":"reasons|edits|variants","round","candidate","texts"}
  *      template    the winner, one row: {"template","sha256","candidate"}
  *
- * What is edited is the system part of a template that has one, else its text; a candidate that shows no
- * prompt or no answer is refused. A round: each of the beam meets the training prompts up to
- * `minibatch` of them, its errors make criticisms and those edits, edits and the candidate itself are
- * paraphrased, `max_children` of all that are drawn; the bandit races them with the beam. What is left of
- * the budget lets the last beam and the start meet the same prompts; the best of them is the winner. Only
- * then are start and winner judged on the held-out prompts: no choice depends on those.
- * Streams: (seed, RNG_PROTEGI, 0, prompt, …) judging, the same for all candidates; (seed, RNG_PROTEGI,
- * round, …) the writer and all that is drawn; the held-out test has those of `eval`.
+ * What is edited is the system part of a template that has one, else its text; a candidate that
+ * shows no prompt or no answer is refused. A round: each of the beam meets the training prompts up
+ * to `minibatch` of them, its errors make criticisms and those edits, edits and the candidate
+ * itself are paraphrased, `max_children` of all that are drawn; the bandit races them with the
+ * beam. What is left of the budget lets the last beam and the start meet the same prompts; the best
+ * of them is the winner. Only then are start and winner judged on the held-out prompts: no choice
+ * depends on those. Streams: (seed, RNG_PROTEGI, 0, prompt, …) judging, the same for all
+ * candidates; (seed, RNG_PROTEGI, round, …) the writer and all that is drawn; the held-out test has
+ * those of `eval`.
  */
 #include "worker/stages/protegi.h"
 
@@ -38,7 +41,8 @@
 enum { DRAW_ORDER = 1, DRAW_CHILDREN, DRAW_FIRST };
 #define DRAWS (UINT64_C(1) << 40)
 
-/* --- candidates -------------------------------------------------------------------------------- */
+/* --- candidates --------------------------------------------------------------------------------
+ */
 
 static bool same_template(const struct judge_template *a, const struct judge_template *b)
 {
@@ -99,7 +103,8 @@ static void release_candidates(struct protegi *s)
 	free(s->list);
 }
 
-/* --- errors ------------------------------------------------------------------------------------ */
+/* --- errors ------------------------------------------------------------------------------------
+ */
 
 static double mean_of(const json_t *scores)
 {
@@ -110,26 +115,31 @@ static double mean_of(const json_t *scores)
 }
 
 /* Appends the pairs of one example that `scores` orders wrongly. */
-static void wrong_pairs(const json_t *row, const json_t *scores, struct protegi_error **list, int *n)
+static void wrong_pairs(const json_t *row, const json_t *scores, struct protegi_error **list,
+			int *n)
 {
 	const json_t *replies = json_object_get(row, "replies");
 	size_t many = json_array_size(replies);
 
 	for (size_t i = 0; i < many; i++)
 		for (size_t k = i + 1; k < many; k++) {
-			const json_t *a = json_array_get(replies, i), *b = json_array_get(replies, k);
+			const json_t *a = json_array_get(replies, i),
+				     *b = json_array_get(replies, k);
 			int64_t ra = jx_get_i64(a, "rank", 0), rb = jx_get_i64(b, "rank", 0);
-			double x = mean_of(json_array_get(scores, i)), y = mean_of(json_array_get(scores, k));
+			double x = mean_of(json_array_get(scores, i)),
+			       y = mean_of(json_array_get(scores, k));
 
-			if (ra == rb || (ra < rb ? x > y : y > x)) /* false with what is unreadable */
+			if (ra == rb ||
+			    (ra < rb ? x > y : y > x)) /* false with what is unreadable */
 				continue;
 			*list = mem_grow(*list, (size_t)*n + 1, sizeof **list);
-			(*list)[(*n)++] = (struct protegi_error){.prompt = jx_get_str(row, "prompt", ""),
-								 .a = jx_get_str(a, "text", ""),
-								 .b = jx_get_str(b, "text", ""),
-								 .a_better = ra < rb,
-								 .score_a = x,
-								 .score_b = y};
+			(*list)[(*n)++] =
+				(struct protegi_error){.prompt = jx_get_str(row, "prompt", ""),
+						       .a = jx_get_str(a, "text", ""),
+						       .b = jx_get_str(b, "text", ""),
+						       .a_better = ra < rb,
+						       .score_a = x,
+						       .score_b = y};
 		}
 }
 
@@ -145,7 +155,8 @@ static int errors_of(const struct protegi *s, int candidate, struct protegi_erro
 	return n;
 }
 
-/* --- new candidates ---------------------------------------------------------------------------- */
+/* --- new candidates ----------------------------------------------------------------------------
+ */
 
 /* The pieces of an answer; counts one that has none. */
 static int pieces_of(struct protegi *s, const char *answer, int want, char **out)
@@ -164,8 +175,8 @@ static void release_questions(struct protegi_question *q, int n)
 }
 
 /* Each criticism of each draw of errors becomes edits. */
-static enum rc edits_from(struct protegi *s, int parent, int round, const struct protegi_question *asked,
-			  struct err *e)
+static enum rc edits_from(struct protegi *s, int parent, int round,
+			  const struct protegi_question *asked, struct err *e)
 {
 	int max = s->gradients * s->reasons, n = 0;
 	struct protegi_question *q = mem_array((size_t)max + 1, sizeof *q);
@@ -200,16 +211,18 @@ static enum rc edits_from(struct protegi *s, int parent, int round, const struct
 static enum rc criticise(struct protegi *s, int parent, int round, struct err *e)
 {
 	struct protegi_question *q = mem_array((size_t)s->gradients + 1, sizeof *q);
-	struct protegi_error *all, *drawn = mem_array((size_t)(s->gradients * s->errors) + 1, sizeof *drawn);
-	int *which = mem_array((size_t)s->errors + 1, sizeof *which), n = errors_of(s, parent, &all);
+	struct protegi_error *all,
+		*drawn = mem_array((size_t)(s->gradients * s->errors) + 1, sizeof *drawn);
+	int *which = mem_array((size_t)s->errors + 1, sizeof *which),
+	    n = errors_of(s, parent, &all);
 	enum rc rc = RC_OK;
 
 	for (int g = 0; n > 0 && g < s->gradients; g++) {
 		struct protegi_error *mine = drawn + g * s->errors;
 		struct rng r;
 
-		rng_open(&r, s->ctx->seed, RNG_PROTEGI, (uint32_t)round, DRAWS + ((uint64_t)parent << 8),
-			 (uint32_t)g);
+		rng_open(&r, s->ctx->seed, RNG_PROTEGI, (uint32_t)round,
+			 DRAWS + ((uint64_t)parent << 8), (uint32_t)g);
 		int got = protegi_draw(n, s->errors, &r, which);
 		for (int i = 0; i < got; i++)
 			mine[i] = all[which[i]];
@@ -235,14 +248,16 @@ static enum rc criticise(struct protegi *s, int parent, int round, struct err *e
 static enum rc paraphrase(struct protegi *s, int parent, int first, int round, struct err *e)
 {
 	int last = s->n, n = 0;
-	struct protegi_question *q = mem_array((size_t)(last - first + 1) * (size_t)s->variants + 1, sizeof *q);
+	struct protegi_question *q =
+		mem_array((size_t)(last - first + 1) * (size_t)s->variants + 1, sizeof *q);
 	enum rc rc;
 
 	for (int i = first - 1; i < last; i++) {
 		int of = i < first ? parent : i;
 
 		for (int k = 0; !s->list[of].refused && k < s->variants; k++, n++)
-			q[n] = (struct protegi_question){.kind = "variants", .candidate = of, .k = k, .want = 1};
+			q[n] = (struct protegi_question){
+				.kind = "variants", .candidate = of, .k = k, .want = 1};
 	}
 	rc = protegi_write(s, round, q, n, e);
 	for (int i = 0; rc == RC_OK && i < n; i++) {
@@ -257,7 +272,8 @@ static enum rc paraphrase(struct protegi *s, int parent, int first, int round, s
 }
 
 /* Those of the new ones that race: all usable ones, or as many drawn. */
-static void draw_children(struct protegi *s, int parent, int first, int round, int *arms, int *n_arms)
+static void draw_children(struct protegi *s, int parent, int first, int round, int *arms,
+			  int *n_arms)
 {
 	int *usable = mem_array((size_t)(s->n - first) + 1, sizeof *usable), n = 0;
 	int *which = mem_array((size_t)s->children + 1, sizeof *which);
@@ -266,7 +282,8 @@ static void draw_children(struct protegi *s, int parent, int first, int round, i
 	for (int i = first; i < s->n; i++)
 		if (!s->list[i].refused)
 			usable[n++] = i;
-	rng_open(&r, s->ctx->seed, RNG_PROTEGI, (uint32_t)round, DRAWS + DRAW_CHILDREN, (uint32_t)parent);
+	rng_open(&r, s->ctx->seed, RNG_PROTEGI, (uint32_t)round, DRAWS + DRAW_CHILDREN,
+		 (uint32_t)parent);
 	int got = protegi_draw(n, s->children, &r, which);
 	for (int i = 0; i < got && *n_arms < PROTEGI_ARMS_MAX; i++)
 		arms[(*n_arms)++] = usable[which[i]];
@@ -274,7 +291,8 @@ static void draw_children(struct protegi *s, int parent, int first, int round, i
 	free(which);
 }
 
-static enum rc expand(struct protegi *s, int parent, int round, int *arms, int *n_arms, struct err *e)
+static enum rc expand(struct protegi *s, int parent, int round, int *arms, int *n_arms,
+		      struct err *e)
 {
 	int first = s->n;
 	enum rc rc = criticise(s, parent, round, e);
@@ -285,7 +303,8 @@ static enum rc expand(struct protegi *s, int parent, int round, int *arms, int *
 	return rc;
 }
 
-/* --- races ------------------------------------------------------------------------------------- */
+/* --- races -------------------------------------------------------------------------------------
+ */
 
 struct race {
 	struct protegi *s;
@@ -303,7 +322,8 @@ static void look(const struct race *r, struct protegi_arm *out)
 static void put_in_order(struct race *r)
 {
 	struct protegi_arm *look_of = mem_array((size_t)r->n + 1, sizeof *look_of);
-	int *order = mem_array((size_t)r->n + 1, sizeof *order), *was = mem_array((size_t)r->n + 1, sizeof *was);
+	int *order = mem_array((size_t)r->n + 1, sizeof *order),
+	    *was = mem_array((size_t)r->n + 1, sizeof *was);
 
 	look(r, look_of);
 	protegi_rank(look_of, r->n, order);
@@ -337,7 +357,8 @@ static enum rc race_all(struct race *r, struct err *e)
 static enum rc race_ucb(struct race *r, struct err *e)
 {
 	int want = (int)jx_get_i64(r->s->c, "arms_per_step", 8);
-	int64_t each = jx_get_i64(r->s->c, "samples_per_eval", 32), all = (int64_t)json_array_size(r->s->train);
+	int64_t each = jx_get_i64(r->s->c, "samples_per_eval", 32),
+		all = (int64_t)json_array_size(r->s->train);
 	double c = jx_get_f64(r->s->c, "ucb_c", 1);
 	struct protegi_arm *arms = mem_array((size_t)r->n + 1, sizeof *arms);
 	struct protegi_goal *goals = mem_array((size_t)r->n + 1, sizeof *goals);
@@ -399,16 +420,17 @@ static enum rc one_round(struct protegi *s, int round, struct err *e)
 		put_in_order(&r);
 		s->n_beam = r.n < s->width ? r.n : s->width;
 		memcpy(s->beam, arms, (size_t)s->n_beam * sizeof *arms);
-		log_info("protegi", "round", "n=%d candidates=%d raced=%d evaluations=%lld best=c%d score=%.4f",
-			 round, s->n, n, (long long)s->spent, s->beam[0],
+		log_info("protegi", "round",
+			 "n=%d candidates=%d raced=%d evaluations=%lld best=c%d score=%.4f", round,
+			 s->n, n, (long long)s->spent, s->beam[0],
 			 protegi_mean(&s->list[s->beam[0]].arm));
 	}
 	free(arms);
 	return rc;
 }
 
-/* The beam and the start meet the same prompts, as many as the budget has left; the best wins, the start
- * where nobody is better. */
+/* The beam and the start meet the same prompts, as many as the budget has left; the best wins, the
+ * start where nobody is better. */
 static enum rc last_race(struct protegi *s, int *winner, struct err *e)
 {
 	int arms[PROTEGI_BEAM_MAX + 1] = {0};
@@ -430,7 +452,8 @@ static enum rc last_race(struct protegi *s, int *winner, struct err *e)
 	return rc;
 }
 
-/* --- the stage --------------------------------------------------------------------------------- */
+/* --- the stage ---------------------------------------------------------------------------------
+ */
 
 static bool is_ordered(const json_t *row)
 {
@@ -452,9 +475,9 @@ static json_t *ordered_rows(json_t *rows, const json_t *without)
 
 	json_array_foreach((json_t *)(uintptr_t)without, i, row)
 		json_object_set_new(held, jx_get_str(row, "id", ""), json_true());
-	json_array_foreach(rows, i, row)
-		if (is_ordered(row) && !json_object_get(held, jx_get_str(row, "id", "")))
-			json_array_append(list, row);
+	json_array_foreach(rows, i, row) if (is_ordered(row) &&
+					     !json_object_get(held, jx_get_str(row, "id", "")))
+		json_array_append(list, row);
 	json_decref(rows);
 	json_decref(held);
 	return list;
@@ -465,8 +488,9 @@ static enum rc read_rows(struct protegi *s, struct err *e)
 	size_t max = (size_t)jx_get_i64(s->c, "test_rows", 400);
 	json_t *rows = NULL;
 	struct rng r;
-	enum rc rc = stage_in(s->ctx, "eval") ? stage_in_rows(s->ctx, "eval", PROTEGI_ROWS_MAX, &s->held, e)
-					      : RC_OK;
+	enum rc rc = stage_in(s->ctx, "eval")
+			     ? stage_in_rows(s->ctx, "eval", PROTEGI_ROWS_MAX, &s->held, e)
+			     : RC_OK;
 
 	if (rc == RC_OK)
 		rc = stage_in_rows(s->ctx, "eft", PROTEGI_ROWS_MAX, &rows, e);
@@ -479,7 +503,8 @@ static enum rc read_rows(struct protegi *s, struct err *e)
 	size_t n = json_array_size(s->train);
 	if (n == 0)
 		return err_set(e, RC_INVALID,
-			       "protegi: data.eft has no prompts with ranked answers that are not held out; "
+			       "protegi: data.eft has no prompts with ranked answers that are not "
+			       "held out; "
 			       "give some, and data.eval to measure by");
 	s->order = mem_array(n, sizeof *s->order);
 	for (size_t i = 0; i < n; i++)
@@ -510,11 +535,13 @@ static enum rc configure(struct protegi *s, struct err *e)
 	s->samples = setting(s, "samples", 1, JUDGE_PASSES_MAX);
 	s->budget = jx_get_i64(s->c, "budget", 6000);
 	s->chunk = (int)jx_get_i64(stage_section(s->ctx, "judge"), "chunk", 64);
-	if (s->width < 1 || s->minibatch < 1 || s->children < 1 || s->samples < 1 || s->budget < 1 ||
-	    s->chunk < 1)
-		return err_set(e, RC_INVALID, "protegi: beam, minibatch, max_children, samples, budget and "
+	if (s->width < 1 || s->minibatch < 1 || s->children < 1 || s->samples < 1 ||
+	    s->budget < 1 || s->chunk < 1)
+		return err_set(e, RC_INVALID,
+			       "protegi: beam, minibatch, max_children, samples, budget and "
 			       "judge.chunk must be at least 1");
-	return judge_template_of(json_object_get(stage_section(s->ctx, "judge"), "template"), &s->start, e);
+	return judge_template_of(json_object_get(stage_section(s->ctx, "judge"), "template"),
+				 &s->start, e);
 }
 
 static enum rc search(struct protegi *s, struct err *e)
@@ -522,7 +549,8 @@ static enum rc search(struct protegi *s, struct err *e)
 	int winner = 0;
 	enum rc rc = RC_OK;
 
-	add_candidate(s, mem_str(s->start.system ? s->start.system : s->start.text), -1, 0, PROTEGI_START, NULL);
+	add_candidate(s, mem_str(s->start.system ? s->start.system : s->start.text), -1, 0,
+		      PROTEGI_START, NULL);
 	s->beam[s->n_beam++] = 0;
 	for (int r = 1; rc == RC_OK && r <= s->rounds && s->spent < s->budget; r++)
 		rc = one_round(s, r, e);

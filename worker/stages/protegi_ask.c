@@ -10,19 +10,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- the log ----------------------------------------------------------------------------------- */
+/* --- the log -----------------------------------------------------------------------------------
+ */
 
-/* The next row, borrowed, when the checkpoint has it; NULL when it must be asked. It has to be the answer
- * to this question. */
+/* The next row, borrowed, when the checkpoint has it; NULL when it must be asked. It has to be the
+ * answer to this question. */
 static enum rc recall(struct protegi *s, const char *ask, int round, const char *list, int n,
 		      const json_t **row, struct err *e)
 {
 	*row = json_array_get(s->replay, s->at);
 	if (!*row)
 		return RC_OK;
-	if (strcmp(jx_get_str(*row, "ask", ""), ask) != 0 || jx_get_i64(*row, "round", -1) != round ||
+	if (strcmp(jx_get_str(*row, "ask", ""), ask) != 0 ||
+	    jx_get_i64(*row, "round", -1) != round ||
 	    json_array_size(json_object_get(*row, list)) != (size_t)n)
-		return err_set(e, RC_CORRUPT, "row %zu of the checkpoint does not answer \"%s\" of round %d",
+		return err_set(e, RC_CORRUPT,
+			       "row %zu of the checkpoint does not answer \"%s\" of round %d",
 			       s->at, ask, round);
 	s->at++;
 	return RC_OK;
@@ -38,11 +41,14 @@ static enum rc note(struct protegi *s, json_t *row, struct err *e)
 	if (rc != RC_OK)
 		return rc;
 	return stage_rows_mark(&s->log,
-			       json_pack("{s:o, s:o*}", "judging", judging_counters(&s->judging), "writer",
-					 s->writer_is_command ? NULL : asker_charges(&s->writer)), e);
+			       json_pack("{s:o, s:o*}", "judging", judging_counters(&s->judging),
+					 "writer",
+					 s->writer_is_command ? NULL : asker_charges(&s->writer)),
+			       e);
 }
 
-/* --- the judge --------------------------------------------------------------------------------- */
+/* --- the judge ---------------------------------------------------------------------------------
+ */
 
 /* What is judged: prompts of a list, through candidates. */
 struct lot {
@@ -63,7 +69,8 @@ static const json_t *row_of(const struct lot *l, int64_t k)
 	return json_array_get(l->rows, l->order ? l->order[k] : (size_t)k);
 }
 
-static json_t *trial_json(const struct lot *l, const struct trial *t, const struct judging_item **at)
+static json_t *trial_json(const struct lot *l, const struct trial *t,
+			  const struct judging_item **at)
 {
 	const json_t *row = row_of(l, t->k);
 	json_t *scores = json_array();
@@ -71,13 +78,13 @@ static json_t *trial_json(const struct lot *l, const struct trial *t, const stru
 
 	for (size_t i = 0; i < n; i++, *at += l->samples)
 		json_array_append_new(scores, ranked_scores(*at, l->samples));
-	return json_pack("{s:i, s:I, s:O, s:o}", "candidate", t->candidate, "k", (json_int_t)t->k, "id",
-			 json_object_get(row, "id"), "scores", scores);
+	return json_pack("{s:i, s:I, s:O, s:o}", "candidate", t->candidate, "k", (json_int_t)t->k,
+			 "id", json_object_get(row, "id"), "scores", scores);
 }
 
 /* All as one batch, each through its own template. */
-static enum rc ask_judge(struct protegi *s, const struct lot *l, const struct trial *t, int n_trials,
-			 json_t **out, struct err *e)
+static enum rc ask_judge(struct protegi *s, const struct lot *l, const struct trial *t,
+			 int n_trials, json_t **out, struct err *e)
 {
 	struct judging_item *items = NULL;
 	const struct judging_item *next;
@@ -105,7 +112,8 @@ static enum rc ask_judge(struct protegi *s, const struct lot *l, const struct tr
 }
 
 /* Pairs of one prompt, and those in the right order. */
-static void count(const struct protegi *s, const json_t *row, const json_t *scores, struct protegi_arm *arm)
+static void count(const struct protegi *s, const json_t *row, const json_t *scores,
+		  struct protegi_arm *arm)
 {
 	const json_t *replies = json_object_get(row, "replies"), *r;
 	size_t n = json_array_size(replies), i;
@@ -114,7 +122,8 @@ static void count(const struct protegi *s, const json_t *row, const json_t *scor
 	struct rank_tally t;
 
 	rank_tally_init(&t);
-	json_array_foreach((json_t *)(uintptr_t)replies, i, r) {
+	json_array_foreach((json_t *)(uintptr_t)replies, i, r)
+	{
 		human[i] = (int)jx_get_i64(r, "rank", 0);
 		ranked_sum(json_array_get(scores, i), &sum[i]);
 	}
@@ -127,18 +136,21 @@ static void count(const struct protegi *s, const json_t *row, const json_t *scor
 	free(sum);
 }
 
-static enum rc take(struct protegi *s, const struct lot *l, const struct trial *t, int n, const json_t *row,
-		    struct err *e)
+static enum rc take(struct protegi *s, const struct lot *l, const struct trial *t, int n,
+		    const json_t *row, struct err *e)
 {
 	const json_t *list = json_object_get(row, "trials");
 	bool test = l->rows == s->held;
 
 	for (int i = 0; i < n; i++) {
 		struct protegi_candidate *c = &s->list[t[i].candidate];
-		const json_t *x = json_array_get(list, (size_t)i), *scores = json_object_get(x, "scores");
+		const json_t *x = json_array_get(list, (size_t)i),
+			     *scores = json_object_get(x, "scores");
 
-		if (jx_get_i64(x, "candidate", -1) != t[i].candidate || jx_get_i64(x, "k", -1) != t[i].k)
-			return err_set(e, RC_CORRUPT, "row %zu of the checkpoint has other trials", s->at);
+		if (jx_get_i64(x, "candidate", -1) != t[i].candidate ||
+		    jx_get_i64(x, "k", -1) != t[i].k)
+			return err_set(e, RC_CORRUPT, "row %zu of the checkpoint has other trials",
+				       s->at);
 		count(s, row_of(l, t[i].k), scores, test ? &c->held : &c->arm);
 		if (!test)
 			json_array_append(c->seen, (json_t *)(uintptr_t)scores);
@@ -146,8 +158,8 @@ static enum rc take(struct protegi *s, const struct lot *l, const struct trial *
 	return RC_OK;
 }
 
-static enum rc one_chunk(struct protegi *s, int round, const struct lot *l, const struct trial *t, int n,
-			 struct err *e)
+static enum rc one_chunk(struct protegi *s, int round, const struct lot *l, const struct trial *t,
+			 int n, struct err *e)
 {
 	const json_t *row;
 	json_t *list = NULL, *made = NULL;
@@ -156,7 +168,8 @@ static enum rc one_chunk(struct protegi *s, int round, const struct lot *l, cons
 	if (rc == RC_OK && !row) {
 		rc = ask_judge(s, l, t, n, &list, e);
 		if (rc == RC_OK)
-			row = made = json_pack("{s:s, s:i, s:O}", "ask", l->ask, "round", round, "trials", list);
+			row = made = json_pack("{s:s, s:i, s:O}", "ask", l->ask, "round", round,
+					       "trials", list);
 	}
 	if (rc == RC_OK)
 		rc = take(s, l, t, n, row, e);
@@ -169,8 +182,8 @@ static enum rc one_chunk(struct protegi *s, int round, const struct lot *l, cons
 	return made ? note(s, made, e) : RC_OK;
 }
 
-static enum rc in_chunks(struct protegi *s, int round, const struct lot *l, const struct trial *t, int n,
-			 struct err *e)
+static enum rc in_chunks(struct protegi *s, int round, const struct lot *l, const struct trial *t,
+			 int n, struct err *e)
 {
 	enum rc rc = RC_OK;
 
@@ -188,7 +201,8 @@ enum rc protegi_evaluate(struct protegi *s, int round, const struct protegi_goal
 	int many = 0;
 
 	for (int i = 0; i < n; i++) {
-		int64_t from = s->list[goals[i].candidate].arm.n, to = goals[i].to < all ? goals[i].to : all;
+		int64_t from = s->list[goals[i].candidate].arm.n,
+			to = goals[i].to < all ? goals[i].to : all;
 
 		for (; from < to && s->spent < s->budget; from++, s->spent++) {
 			t = mem_grow(t, (size_t)many + 1, sizeof *t);
@@ -215,7 +229,8 @@ enum rc protegi_test(struct protegi *s, const int *who, int n, struct err *e)
 	return rc;
 }
 
-/* --- the writer -------------------------------------------------------------------------------- */
+/* --- the writer --------------------------------------------------------------------------------
+ */
 
 static void render(const struct protegi *s, const struct protegi_question *q, struct buf *out)
 {
@@ -240,9 +255,9 @@ static json_t *errors_json(const struct protegi_error *x, int n)
 
 	for (int i = 0; i < n; i++)
 		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:o, s:o}", "prompt",
-						      x[i].prompt, "a", x[i].a, "b", x[i].b, "better",
-						      x[i].a_better ? "a" : "b", "score_a",
-						      number(x[i].score_a), "score_b",
+						      x[i].prompt, "a", x[i].a, "b", x[i].b,
+						      "better", x[i].a_better ? "a" : "b",
+						      "score_a", number(x[i].score_a), "score_b",
 						      number(x[i].score_b)));
 	return list;
 }
@@ -266,14 +281,17 @@ static enum rc write_by_command(struct protegi *s, int round, struct protegi_que
 		struct rng r;
 
 		render(s, &q[i], &ask);
-		rng_open(&r, s->ctx->seed, RNG_PROTEGI, (uint32_t)round, name_of(&q[i]), (uint32_t)q[i].k);
-		json_array_append_new(
-			rows, json_pack("{s:o, s:s, s:s, s:s, s:o, s:s?, s:i, s:I}", "id",
-					json_sprintf("%d.%s.%d.%d", round, q[i].kind, q[i].candidate, q[i].k),
-					"kind", q[i].kind, "ask", ask.data, "judge",
-					s->list[q[i].candidate].text, "errors",
-					errors_json(q[i].errors, q[i].n_errors), "reason", q[i].reason, "n",
-					q[i].want, "seed", (json_int_t)rng_u32(&r)));
+		rng_open(&r, s->ctx->seed, RNG_PROTEGI, (uint32_t)round, name_of(&q[i]),
+			 (uint32_t)q[i].k);
+		json_array_append_new(rows,
+				      json_pack("{s:o, s:s, s:s, s:s, s:o, s:s?, s:i, s:I}", "id",
+						json_sprintf("%d.%s.%d.%d", round, q[i].kind,
+							     q[i].candidate, q[i].k),
+						"kind", q[i].kind, "ask", ask.data, "judge",
+						s->list[q[i].candidate].text, "errors",
+						errors_json(q[i].errors, q[i].n_errors), "reason",
+						q[i].reason, "n", q[i].want, "seed",
+						(json_int_t)rng_u32(&r)));
 		buf_release(&ask);
 	}
 	enum rc rc = judging_command(json_object_get(c, "command"), rows,
@@ -285,7 +303,8 @@ static enum rc write_by_command(struct protegi *s, int round, struct protegi_que
 	return rc;
 }
 
-static enum rc write_by_asker(struct protegi *s, int round, struct protegi_question *q, int n, struct err *e)
+static enum rc write_by_asker(struct protegi *s, int round, struct protegi_question *q, int n,
+			      struct err *e)
 {
 	struct asker_q *list = mem_array((size_t)n, sizeof *list);
 	struct buf *asks = mem_array((size_t)n, sizeof *asks);
@@ -311,7 +330,8 @@ static enum rc write_by_asker(struct protegi *s, int round, struct protegi_quest
 	return rc;
 }
 
-enum rc protegi_write(struct protegi *s, int round, struct protegi_question *q, int n, struct err *e)
+enum rc protegi_write(struct protegi *s, int round, struct protegi_question *q, int n,
+		      struct err *e)
 {
 	const json_t *row;
 	json_t *list;
@@ -337,17 +357,22 @@ enum rc protegi_write(struct protegi *s, int round, struct protegi_question *q, 
 	list = json_array();
 	for (int i = 0; i < n; i++)
 		json_array_append_new(list, json_string(q[i].answer));
-	return note(s, json_pack("{s:s, s:i, s:i, s:o}", "ask", q[0].kind, "round", round, "candidate",
-				 q[0].candidate, "texts", list), e);
+	return note(s,
+		    json_pack("{s:s, s:i, s:i, s:o}", "ask", q[0].kind, "round", round, "candidate",
+			      q[0].candidate, "texts", list),
+		    e);
 }
 
-/* --- opening ----------------------------------------------------------------------------------- */
+/* --- opening -----------------------------------------------------------------------------------
+ */
 
 static enum rc open_model(struct protegi *s, const char *role, struct textgen **gen, struct err *e)
 {
 	const char *dir = stage_in(s->ctx, role);
 
-	return dir ? textgen_open(s->ctx, dir, jx_get_str(s->ctx->spec, "template", "plain"), gen, e) : RC_OK;
+	return dir ? textgen_open(s->ctx, dir, jx_get_str(s->ctx->spec, "template", "plain"), gen,
+				  e)
+		   : RC_OK;
 }
 
 static enum rc open_writer(struct protegi *s, struct err *e)
@@ -358,11 +383,13 @@ static enum rc open_writer(struct protegi *s, struct err *e)
 	enum rc rc;
 
 	s->writer_is_command = strcmp(kind, "command") == 0;
-	s->writing = (struct textgen_sampling){.temperature = (float)jx_get_f64(c, "temperature", 0.7),
-					       .top_p = (float)jx_get_f64(c, "top_p", 1),
-					       .max_new = (int)jx_get_i64(c, "max_new_tokens", 512)};
+	s->writing =
+		(struct textgen_sampling){.temperature = (float)jx_get_f64(c, "temperature", 0.7),
+					  .top_p = (float)jx_get_f64(c, "top_p", 1),
+					  .max_new = (int)jx_get_i64(c, "max_new_tokens", 512)};
 	if (s->ctx->ranks.n > 1 && (s->writer_is_command || http || !s->judge_model))
-		return err_set(e, RC_INVALID, "protegi: several ranks need a judge and a writer that are models");
+		return err_set(e, RC_INVALID,
+			       "protegi: several ranks need a judge and a writer that are models");
 	if (s->writer_is_command)
 		return RC_OK;
 	rc = http ? RC_OK : open_model(s, "writer", &s->writer_model, e);
@@ -370,7 +397,8 @@ static enum rc open_writer(struct protegi *s, struct err *e)
 		s->writer_model = s->judge_model;
 	if (rc == RC_OK && !http && !s->writer_model)
 		rc = err_set(e, RC_INVALID, "protegi: input writer is missing");
-	return rc == RC_OK ? asker_open(&s->writer, s->ctx, s->writer_model, json_object_get(c, "http"), e)
+	return rc == RC_OK ? asker_open(&s->writer, s->ctx, s->writer_model,
+					json_object_get(c, "http"), e)
 			   : rc;
 }
 

@@ -30,13 +30,14 @@ static json_t *candidate_json(const struct protegi *s, int i, int winner)
 {
 	const struct protegi_candidate *c = &s->list[i];
 
-	return json_pack("{s:o, s:o, s:i, s:s, s:s, s:s, s:s?, s:s?, s:I, s:I, s:I, s:o, s:s, s:o, s:I}", "id",
-			 name_of(i), "parent", name_of(c->parent), "round", c->round, "how", hows[c->how],
-			 "text", c->text, "sha256", c->tmpl.sha256, "reason", c->reason, "why", c->refused,
-			 "trials", (json_int_t)c->arm.n, "pairs", (json_int_t)c->arm.pairs, "right",
-			 (json_int_t)c->arm.right, "score", mean_json(&c->arm), "state",
-			 state_of(s, i, winner), "held_out", mean_json(&c->held), "held_out_pairs",
-			 (json_int_t)c->held.pairs);
+	return json_pack(
+		"{s:o, s:o, s:i, s:s, s:s, s:s, s:s?, s:s?, s:I, s:I, s:I, s:o, s:s, s:o, s:I}",
+		"id", name_of(i), "parent", name_of(c->parent), "round", c->round, "how",
+		hows[c->how], "text", c->text, "sha256", c->tmpl.sha256, "reason", c->reason, "why",
+		c->refused, "trials", (json_int_t)c->arm.n, "pairs", (json_int_t)c->arm.pairs,
+		"right", (json_int_t)c->arm.right, "score", mean_json(&c->arm), "state",
+		state_of(s, i, winner), "held_out", mean_json(&c->held), "held_out_pairs",
+		(json_int_t)c->held.pairs);
 }
 
 /* Who judged, who wrote, what was tried. */
@@ -44,12 +45,13 @@ static json_t *meta_of(const struct protegi *s, int winner)
 {
 	const struct protegi_candidate *c = &s->list[winner];
 	const json_t *writer = json_object_get(s->c, "writer");
-	json_t *meta = json_pack(
-		"{s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:I}", "judge", judging_identity(&s->judging),
-		"writer", jx_get_str(writer, "kind", "model"), "start", s->list[0].tmpl.sha256, "sha256",
-		c->tmpl.sha256, "winner", name_of(winner), "held_out_start", mean_json(&s->list[0].held),
-		"held_out", mean_json(&c->held), "evaluations", (json_int_t)s->spent, "budget",
-		(json_int_t)s->budget);
+	json_t *meta =
+		json_pack("{s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:I}", "judge",
+			  judging_identity(&s->judging), "writer",
+			  jx_get_str(writer, "kind", "model"), "start", s->list[0].tmpl.sha256,
+			  "sha256", c->tmpl.sha256, "winner", name_of(winner), "held_out_start",
+			  mean_json(&s->list[0].held), "held_out", mean_json(&c->held),
+			  "evaluations", (json_int_t)s->spent, "budget", (json_int_t)s->budget);
 
 	if (s->judge_model)
 		textgen_meta(s->judge_model, meta);
@@ -94,8 +96,9 @@ enum rc protegi_report(struct protegi *s, int winner, struct err *e)
 			 (long long)s->silent);
 	for (int i = 0; i < s->n; i++)
 		json_array_append_new(rows, candidate_json(s, i, winner));
-	json_array_append_new(chosen, json_pack("{s:o, s:s, s:o}", "template", judge_template_json(&best->tmpl),
-						"sha256", best->tmpl.sha256, "candidate", name_of(winner)));
+	json_array_append_new(chosen, json_pack("{s:o, s:s, s:o}", "template",
+						judge_template_json(&best->tmpl), "sha256",
+						best->tmpl.sha256, "candidate", name_of(winner)));
 	figures(s, winner);
 	enum rc rc = stage_rows_finish(&s->log, meta_of(s, winner), e);
 	if (rc == RC_OK)
