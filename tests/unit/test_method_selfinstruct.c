@@ -129,6 +129,9 @@ void test_method_selfinstruct__other_scripts(void)
 	CHECK_EQ(si_pool_try(p, "写一首关于大海的歌", NULL), SI_SIMILAR);
 	CHECK_EQ(si_pool_try(p, "写一首关于大海的诗", NULL), SI_DUPLICATE);
 	CHECK_EQ(si_pool_try(p, "大海", NULL), SI_TOO_SHORT);
+	CHECK_EQ(si_pool_try(p, "넓은 바다에 대한 짧은 시를 써 주세요", NULL), SI_OK);
+	CHECK_EQ(si_pool_try(p, "넓은 바다에 대한 짧은 노래를 써 주세요", NULL), SI_SIMILAR); /* 6 of 7 */
+	CHECK_EQ(si_pool_try(p, "넓은  바다에 대한 짧은 시를 써 주세요", NULL), SI_DUPLICATE);
 	si_pool_free(p);
 }
 

@@ -1,4 +1,5 @@
-/* What stands beside a model: its evaluation, its judge's health, its benchmarks, and the iteration it began. */
+/* What stands beside a model: its evaluation, its judge's health, its benchmarks, and the iteration it
+ * began. */
 #include "base/jsonx.h"
 #include "base/str.h"
 #include "server/view.h"
@@ -14,7 +15,8 @@ static void add(json_t *jobs, const char *rest, const char *name, json_t *metric
 	str_fmt(id, sizeof id, "rx.%s", rest);
 	str_fmt(stage, sizeof stage, "%.*s", (int)strcspn(dot, "."), dot);
 	json_array_append_new(
-		jobs, json_pack("{s:s, s:s, s:i, s:s, s:{s:s}, s:o, s:[{s:s, s:s, s:{s:i}}, {s:s, s:s, s:{s:i}}]}",
+		jobs, json_pack("{s:s, s:s, s:i, s:s, s:{s:s}, s:o, s:[{s:s, s:s, s:{s:i}}, "
+				"{s:s, s:s, s:{s:i}}]}",
 				"id", id, "stage", stage, "iter", rest[0] - '0', "state", "done", "params",
 				"name", name, "metrics", metrics, "outputs", "role", "model", "digest", id,
 				"meta", "rows", 1, "role", "pairs", "digest", id, "meta", "rows", 10));
@@ -22,8 +24,8 @@ static void add(json_t *jobs, const char *rest, const char *name, json_t *metric
 
 void test_view__models_carry_what_drifts(void)
 {
-	json_t *spec = json_loads("{\"iterations\":1,\"sft\":{\"baseline\":true},\"dpo\":{\"shard_steps\":100}}",
-				  0, NULL);
+	json_t *spec = json_loads("{\"iterations\":1,\"sft\":{\"baseline\":true},"
+				  "\"dpo\":{\"shard_steps\":100}}", 0, NULL);
 	json_t *jobs = json_array(), *models, *m;
 
 	add(jobs, "0.sft.0.0", "SFT", json_object());

@@ -19,7 +19,7 @@ function scores(rows: Row[]): number[] {
 /** The histogram the server counted, else one of the rows at hand in steps of a third. */
 export function scoreBins(meta: Dataset | undefined, stats: Obj | undefined, rows: Row[]): Bin[] {
 	const m = meta as (Dataset & Obj) | undefined;
-	const raw = pick([stats, m, m?.meta], ["histogram", "score_histogram", "score_hist", "hist", "scores"]);
+	const raw = pick([stats, m, m?.meta], ["histogram", "score_histogram", "score_hist", "hist", "hist_after", "scores"]);
 	const given = binsOf(raw && typeof raw === "object" && !Array.isArray(raw) && Array.isArray((raw as Obj).bins) ? (raw as Obj).bins : raw);
 	if (given.some((b) => b.n > 0)) return given;
 	const s = scores(rows);
