@@ -3,7 +3,7 @@
 
 #include "kernels/kernels.h"
 
-#define KERN_GPU_VERSION 2 /* raised when struct kern or an argument block changes its meaning */
+#define KERN_GPU_VERSION 3 /* raised when struct kern or an argument block changes its meaning */
 
 /* What the shared object exports as `pawl_gpu`. */
 struct kern_gpu {

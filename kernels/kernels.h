@@ -68,6 +68,9 @@ enum kern_format {
 	KERN_Q8,   /* Packed weights only: 32 neighbours along k are int8 with one float scale, the
 		      other factor likewise on the fly. A block is summed in int32, blocks in float.
 		      K must be a multiple of KERN_Q8_BLOCK. */
+	KERN_FP8,  /* Packed weights only, where has_format() says so: E4M3, 448 at most, with a float
+		      scale for each row of W. The other factor is bfloat16 or, in large products of
+		      "cuda", E4M3 with a scale for each of its rows. */
 };
 #define KERN_Q8_BLOCK 32
 
@@ -252,6 +255,9 @@ struct kern {
 	void (*gemm_tn)(struct kern_pool *, enum kern_format, float *c, int ldc, const void *b,
 			int ldb, const void *a, int lda, int m, int n, int k, bool acc);
 
+	/* Whether weights can be packed so on this device; `why` says what is missing. NULL where all
+	 * but FP8 can, and it cannot. */
+	bool (*has_format)(struct kern_pool *, enum kern_format, char *why, size_t size);
 	/* A weight W[N,K] kept for gemm_packed(); F32 and BF16 give the bits of gemm_nt(). */
 	size_t (*pack_size)(enum kern_format, int n, int k); /* bytes, a multiple of 64 */
 	/* Fills rows [row, row + rows) of it from w[rows][ldw], in any order and portions. `wp` begins

@@ -71,7 +71,10 @@ void ref64_backward(struct ref64 *r, const int32_t *prompt, int n_prompt, const 
 
 /* To nearest, ties to even. */
 double ref64_bf16(double x);
-/* out[rows][k] = x as a factor of a product in this format; blocks of Q8 lie along a row. */
+/* The nearest number of the format E4M3, ties to even, 448 at most. */
+double ref64_e4m3(double x);
+/* out[rows][k] = x as a factor of a product in this format; blocks of Q8 lie along a row, FP8
+ * has a scale for each. */
 void ref64_round_rows(enum kern_format f, double *out, const double *x, int rows, int k);
 
 /* --- Training (ref64_train.c) ----------------------------------------------------------------- */

@@ -24,6 +24,31 @@ static void block_q8(double *out, const double *x)
 		out[i] = scale > 0 ? nearbyint(x[i] / scale) * scale : 0;
 }
 
+double ref64_e4m3(double x)
+{
+	double a = fmin(fabs(x), 448);
+	int power;
+	double part = frexp(a, &power); /* four bits of it stay */
+
+	a = a < ldexp(1, -6) ? ldexp(nearbyint(ldexp(a, 9)), -9)
+			     : ldexp(nearbyint(part * 16), power - 4);
+	return copysign(a, x);
+}
+
+/* The largest of a row becomes 448. Both scales are floats, and so is a quotient: weights in bfloat16 lie
+ * between two numbers too often to leave open which way they go. */
+static void row_fp8(double *out, const double *x, int k)
+{
+	float top = 0, inverse, scale;
+
+	for (int i = 0; i < k; i++)
+		top = fmaxf(top, fabsf((float)x[i]));
+	scale = top / 448;
+	inverse = top > 0 ? 448 / top : 0;
+	for (int i = 0; i < k; i++)
+		out[i] = ref64_e4m3((double)((float)x[i] * inverse)) * (double)scale;
+}
+
 void ref64_round_rows(enum kern_format f, double *out, const double *x, int rows, int k)
 {
 	size_t n = (size_t)rows * (size_t)k;
@@ -34,4 +59,6 @@ void ref64_round_rows(enum kern_format f, double *out, const double *x, int rows
 		out[i] = ref64_bf16(x[i]);
 	for (size_t i = 0; f == KERN_Q8 && i < n; i += KERN_Q8_BLOCK)
 		block_q8(out + i, x + i);
+	for (int r = 0; f == KERN_FP8 && r < rows; r++)
+		row_fp8(out + (size_t)r * (size_t)k, x + (size_t)r * (size_t)k, k);
 }

@@ -206,6 +206,24 @@ static void take_answers(struct infer *f, struct twin_text *r)
 	}
 }
 
+/* A table without FP8 computes with floats what weights in FP8 stand for. */
+static void round_matrices(struct model *m)
+{
+	for (int i = 0; i < m->n_tensors; i++) {
+		const struct tensor_ref *t = &m->tensors[i];
+		float *w = m->params + t->offset;
+		double *x = mem_array(tensor_size(t), sizeof *x);
+
+		for (size_t k = 0; k < tensor_size(t); k++)
+			x[k] = (double)w[k];
+		if (t->cols)
+			ref64_round_rows(KERN_FP8, x, x, t->rows, t->cols);
+		for (size_t k = 0; k < tensor_size(t); k++)
+			w[k] = (float)x[k];
+		free(x);
+	}
+}
+
 struct twin_text twin_generate(const struct twin *t, const struct toy_kind *kind,
 			       enum kern_format weights, int max_batch)
 {
@@ -220,6 +238,10 @@ struct twin_text twin_generate(const struct twin *t, const struct toy_kind *kind
 		ids[i] = (5 * i + 1) % r.vocab;
 	r.logits = mem_array((size_t)TWIN_GIVEN * (size_t)r.vocab, sizeof *r.logits);
 	r.scores = mem_array(TWIN_GIVEN, sizeof *r.scores);
+	if (weights == KERN_FP8 && !t->k->has_format) {
+		round_matrices(m);
+		o.weights = KERN_F32;
+	}
 	CHECK_RC(infer_new(m, t->k, t->pool, &o, &f, &e), RC_OK);
 	add_requests(f, r.vocab);
 	CHECK_RC(infer_run(f, NULL, NULL, &e), RC_OK);

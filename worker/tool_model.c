@@ -36,7 +36,7 @@ static const char usage_text[] =
 	"  --seed S           (1)                        --samples N       of each prompt (1)\n"
 	"  --stream           text as it comes           --threads N       (0: all cores)\n"
 	"  --kv-tokens N      bound of the key/value cache\n"
-	"  --weights F        f32, bf16 or q8: how the model is kept in memory (f32)\n";
+	"  --weights F        f32, bf16, q8 or fp8: how the model is kept in memory (f32)\n";
 
 /* One table of options: where each goes and what it may be. */
 enum option_type { OPT_TEXT, OPT_FLAG, OPT_INT, OPT_REAL };

@@ -110,12 +110,12 @@ void cu_blas_free(struct cu_blas *b)
 
 static cudaDataType_t type_of(enum kern_format f)
 {
-	return f == KERN_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+	return f == KERN_FP8 ? CUDA_R_8F_E4M3 : f == KERN_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
 static size_t size_of(enum kern_format f)
 {
-	return f == KERN_BF16 ? 2 : 4;
+	return f == KERN_FP8 ? 1 : f == KERN_BF16 ? 2 : 4;
 }
 
 /* The largest power of 2, 16 at most, that divides address and stride. */

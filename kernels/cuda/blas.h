@@ -25,7 +25,8 @@ enum cu_product {
 	CU_TN, /* C[m,n] = A[k,m]^T . B[k,n] */
 };
 
-/* Row-major, strides in elements; `in` is the format of both factors, `out` of the result. */
+/* Row-major, strides in elements; `in` is the format of both factors, `out` of the result. FP8 factors:
+ * CU_NT alone, n and k multiples of 16. */
 struct cu_gemm {
 	enum cu_product kind;
 	enum kern_format in, out;

@@ -125,8 +125,8 @@ void cu_attn_paged(cu_stream, enum kern_format act, const struct kern_paged *, i
 
 /* --- products of few rows (small.cu) --- */
 
-/* C[M,N] = A[M,K] . W[N,K]^T of bfloat16 activations with a packed BF16 or Q8 weight, read once at the
- * speed of memory: best up to about 64 rows (BF16) or 256 (Q8). A row's bits do not depend on m, for
+/* C[M,N] = A[M,K] . W[N,K]^T of bfloat16 activations with a packed BF16, Q8 or FP8 weight, read once at
+ * the speed of memory: best up to about 64 rows (BF16, FP8) or 256 (Q8). A row's bits do not depend on m, for
  * any m: sums over slices of K, which n and k alone decide, are added in ascending order. */
 bool cu_small_takes(enum kern_format act, enum kern_format f, const void *a, int lda, const void *wp,
 		    int k); /* else cuBLAS has to */

@@ -5,7 +5,7 @@ extern "C" size_t cu_pack_size(enum kern_format f, int n, int k)
 {
 	size_t bytes = (size_t)n * (size_t)k * (f == KERN_F32 ? 4 : 2);
 
-	if (f == KERN_Q8)
+	if (f == KERN_Q8 || f == KERN_FP8)
 		bytes = cu_q8_scales_at(n, k) + (size_t)n * sizeof(float);
 	return (bytes + 63) / 64 * 64;
 }
@@ -15,11 +15,15 @@ extern "C" void cu_pack(cu_stream stream, enum kern_format f, void *wp, int n, i
 {
 	size_t at = (size_t)row * (size_t)k;
 
-	if (f == KERN_Q8) {
-		float *scales = (float *)((char *)wp + cu_q8_scales_at(n, k));
+	if (f == KERN_Q8 || f == KERN_FP8) {
+		float *scales = (float *)((char *)wp + cu_q8_scales_at(n, k)) + row;
 
-		CU_LAUNCH(pack_q8_k, rows, PACK_THREADS, 0, stream, (int8_t *)wp + at, scales + row,
-			  w, ldw, k);
+		if (f == KERN_Q8)
+			CU_LAUNCH((pack_8_k<int8_t, float>), rows, PACK_THREADS, 0, stream,
+				  (int8_t *)wp + at, scales, w, ldw, k);
+		else
+			CU_LAUNCH((pack_8_k<fp8, float>), rows, PACK_THREADS, 0, stream,
+				  (fp8 *)wp + at, scales, w, ldw, k);
 	} else {
 		bool is_wide = wide_enough(wp, w, k * act_bytes(f), ldw * sizeof(float));
 
@@ -38,6 +42,9 @@ static void embed_packed(cu_stream stream, enum kern_format f, T *out, const voi
 	if (f == KERN_Q8)
 		CU_LAUNCH((embed_packed_k<T, int8_t>), grid, PACK_THREADS, 0, stream, out,
 			  (const int8_t *)wp, scales, ids, rows, k);
+	else if (f == KERN_FP8)
+		CU_LAUNCH((embed_packed_k<T, fp8>), grid, PACK_THREADS, 0, stream, out,
+			  (const fp8 *)wp, scales, ids, rows, k);
 	else if (f == KERN_BF16)
 		CU_LAUNCH((embed_packed_k<T, bf16>), grid, PACK_THREADS, 0, stream, out,
 			  (const bf16 *)wp, (const float *)NULL, ids, rows, k);
@@ -56,6 +63,26 @@ extern "C" void cu_embed_packed(cu_stream stream, enum kern_format act, enum ker
 		embed_packed(stream, f, (float *)out, wp, scales, k, ids, rows);
 	else
 		embed_packed(stream, f, (bf16 *)out, wp, scales, k, ids, rows);
+}
+
+extern "C" void cu_rows_fp8(cu_stream stream, void *q, float *scale, const void *a, int lda, int rows,
+			    int k)
+{
+	CU_LAUNCH((pack_8_k<fp8, bf16>), rows, PACK_THREADS, 0, stream, (fp8 *)q, scale,
+		  (const bf16 *)a, lda, k);
+}
+
+extern "C" void cu_scale_sums(cu_stream stream, enum kern_format out, void *c, int ldc, const float *d,
+			      const float *a, const float *w, int rows, int width, bool acc)
+{
+	dim3 grid = row_grid(rows, width, 1, PACK_THREADS);
+
+	if (out == KERN_F32)
+		CU_LAUNCH(scale_sums_k<float>, grid, PACK_THREADS, 0, stream, (float *)c, ldc, d, a,
+			  w, rows, width, acc);
+	else
+		CU_LAUNCH(scale_sums_k<bf16>, grid, PACK_THREADS, 0, stream, (bf16 *)c, ldc, d, a,
+			  w, rows, width, acc);
 }
 
 extern "C" void cu_kv_store(cu_stream stream, enum kern_format act, enum kern_format kv,

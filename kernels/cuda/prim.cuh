@@ -72,7 +72,43 @@ __device__ static __forceinline__ float to_float(bf16 x)
 {
 	return __bfloat162float(x);
 }
+__device__ static __forceinline__ float to_float(int8_t x)
+{
+	return (float)x;
+}
+
+// E4M3: a sign, four bits of exponent (bias 7), three of mantissa; no infinities, 448 at most, seven ones
+// are no number.
+struct fp8 {
+	uint8_t bits;
+};
+#define FP8_MOST 448.0f
+// Its bits where bfloat16 has sign, exponent and mantissa are the number times 2^-120, subnormal ones
+// included.
+#define FP8_POWER 1.329227995784916e36f // 2^120
+
+// Of a number.
+__device__ static __forceinline__ float to_float(fp8 x)
+{
+	return __uint_as_float((uint32_t)(x.bits & 0x80) << 24 | (uint32_t)(x.bits & 0x7f) << 20) *
+	       FP8_POWER;
+}
+
 template <class T> __device__ __forceinline__ T from_float(float x);
+// To nearest even; what is larger than 448 becomes 448.
+template <> __device__ __forceinline__ fp8 from_float<fp8>(float x)
+{
+	uint32_t sign = __float_as_uint(x) >> 24 & 0x80;
+	float a = fminf(fabsf(x), FP8_MOST);
+	uint32_t bits = __float_as_uint(a);
+
+	if (!(x == x))
+		return fp8{0x7f};
+	// Eight steps of 2^-9 are the least normal number, whose code follows theirs.
+	bits = a < 0.015625f ? (uint32_t)__float2int_rn(a * 512.0f)
+			     : ((bits + 0x7ffff + (bits >> 20 & 1)) >> 20) - 960;
+	return fp8{(uint8_t)(sign | bits)};
+}
 template <> __device__ __forceinline__ float from_float<float>(float x)
 {
 	return x;
@@ -284,6 +320,27 @@ __device__ static __forceinline__ void mma_bf16(float (&d)[4], const uint32_t (&
 		     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
 		     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #endif
+}
+
+// Two products of bfloat16, rounded.
+__device__ static __forceinline__ uint32_t mul_bf16x2(uint32_t a, uint32_t b)
+{
+	uint32_t r;
+
+#if defined(PAWL_CUEMU)
+	__nv_bfloat162 x, y;
+	float2 u, v;
+
+	memcpy(&x, &a, sizeof x);
+	memcpy(&y, &b, sizeof y);
+	u = __bfloat1622float2(x);
+	v = __bfloat1622float2(y);
+	x = __floats2bfloat162_rn(u.x * v.x, u.y * v.y);
+	memcpy(&r, &x, sizeof r);
+#else
+	asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(0x80008000u)); // + -0
+#endif
+	return r;
 }
 
 // Two floats rounded to a word of bf16, `low` at the lower address.

@@ -1,5 +1,6 @@
 /* Products in all formats, brought to those of blas.h: factors that are not in the format asked for are
- * rounded into scratch first, int8 weights are widened. */
+ * rounded into scratch first, int8 weights are widened. E4M3 weights are widened as well, or multiplied as
+ * they are by rows that are brought to E4M3. */
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/ops.h"
 
@@ -94,8 +95,8 @@ static const void *opened(struct kern_pool *p, enum kern_format *f, const void *
 		return wp;
 	*f = p->act;
 	there = cu_scratch(p, CU_SCRATCH_FACTOR, all * bytes_of(p->act));
-	if (there && from == KERN_Q8)
-		cu_unpack_q8(p->stream, p->act, there, wp, n, k);
+	if (there && (from == KERN_Q8 || from == KERN_FP8))
+		cu_unpack_8(p->stream, p->act, from, there, wp, n, k);
 	else if (there)
 		cu_narrow(p->stream, there, wp, all);
 	return there;
@@ -124,6 +125,45 @@ static void with_weight(struct kern_pool *p, enum cu_product kind, enum kern_for
 		g.a = there;
 	}
 	cu_gemm(p->blas, p->stream, &g);
+}
+
+static size_t rounded(size_t bytes)
+{
+	return (bytes + 255) / 256 * 256;
+}
+
+size_t cu_fp8_scratch(int rows, int n, int k)
+{
+	size_t m = (size_t)(rows < CU_FP8_ROWS ? rows : CU_FP8_ROWS);
+
+	return rounded(m * (size_t)k) + rounded(m * sizeof(float)) + m * (size_t)n * sizeof(float);
+}
+
+/* Both factors E4M3 through cuBLAS: sums as floats, which are brought to size by both scales. False:
+ * nothing was done, it takes other rows and columns. */
+static bool with_fp8(struct kern_pool *p, enum kern_format f, enum kern_format out, void *c, int ldc,
+		     const void *a, int lda, const void *wp, int m, int n, int k, bool acc)
+{
+	const float *scales = (const float *)(const void *)((const char *)wp + cu_q8_scales_at(n, k));
+	size_t size = out == KERN_F32 ? 4 : 2;
+	char *q;
+
+	if (f != KERN_FP8 || p->act != KERN_BF16 || n % 16 || k % 16 || m <= 0)
+		return false;
+	q = cu_scratch(p, CU_SCRATCH_FACTOR, cu_fp8_scratch(m, n, k));
+	for (int row = 0, take; q && row < m; row += take) {
+		take = m - row < CU_FP8_ROWS ? m - row : CU_FP8_ROWS;
+		float *scale = (float *)(void *)(q + rounded((size_t)take * (size_t)k));
+		float *sums = (float *)(void *)((char *)scale + rounded((size_t)take * sizeof *scale));
+		struct cu_gemm g = {CU_NT, KERN_FP8, KERN_F32, take, n, k, q, wp, k, k, sums, n, false};
+
+		cu_rows_fp8(p->stream, q, scale, (const char *)a + (size_t)row * (size_t)lda * 2, lda,
+			    take, k);
+		cu_gemm(p->blas, p->stream, &g);
+		cu_scale_sums(p->stream, out, (char *)c + (size_t)row * (size_t)ldc * size, ldc, sums,
+			      scale, scales, take, n, acc);
+	}
+	return true;
 }
 
 /* Up to so many rows our own kernel reads a weight at the speed of memory; beyond, cuBLAS is faster,
@@ -160,14 +200,16 @@ static bool with_few_rows(struct kern_pool *p, enum kern_format f, enum kern_for
 void cu_gemm_packed(struct kern_pool *p, enum kern_format f, void *c, int ldc, const void *a,
 		    int lda, const void *wp, int m, int n, int k, bool acc)
 {
-	if (!with_few_rows(p, f, p->act, c, ldc, a, lda, wp, m, n, k, acc))
+	if (!with_few_rows(p, f, p->act, c, ldc, a, lda, wp, m, n, k, acc) &&
+	    !with_fp8(p, f, p->act, c, ldc, a, lda, wp, m, n, k, acc))
 		with_weight(p, CU_NT, f, p->act, c, ldc, a, lda, wp, m, n, k, acc);
 }
 
 void cu_gemm_logits(struct kern_pool *p, enum kern_format f, float *c, int ldc, const void *a,
 		    int lda, const void *wp, int m, int n, int k)
 {
-	if (!with_few_rows(p, f, KERN_F32, c, ldc, a, lda, wp, m, n, k, false))
+	if (!with_few_rows(p, f, KERN_F32, c, ldc, a, lda, wp, m, n, k, false) &&
+	    !with_fp8(p, f, KERN_F32, c, ldc, a, lda, wp, m, n, k, false))
 		with_weight(p, CU_NT, f, KERN_F32, c, ldc, a, lda, wp, m, n, k, false);
 }
 

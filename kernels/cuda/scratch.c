@@ -40,6 +40,10 @@ static size_t factors(enum kern_format act, const struct kern_sizes *s)
 
 		if (s->packed && s->weights == KERN_Q8 && i < 4)
 			all = most(all, numbers * bytes_of(act));
+		if (s->packed && s->weights == KERN_FP8)
+			all = most(all, act == KERN_BF16 && n % 16 == 0 && k % 16 == 0
+						? cu_fp8_scratch(s->rows, n, k)
+						: numbers * bytes_of(act));
 		if (s->packed)
 			all = most(all, cu_small_scratch(s->rows, n, k) + 64);
 		if (act == KERN_F32 && s->weights != KERN_F32)

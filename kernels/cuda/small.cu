@@ -66,6 +66,10 @@ extern "C" void cu_small(cu_stream stream, enum kern_format f, enum kern_format 
 			by_rows<int8_t, float>(stream, &p);
 		else if (f == KERN_Q8)
 			by_rows<int8_t, bf16>(stream, &p);
+		else if (f == KERN_FP8 && out == KERN_F32)
+			by_rows<fp8, float>(stream, &p);
+		else if (f == KERN_FP8)
+			by_rows<fp8, bf16>(stream, &p);
 		else if (out == KERN_F32)
 			by_rows<bf16, float>(stream, &p);
 		else

@@ -1,5 +1,5 @@
-// Products with few rows: C[M,N] = A[M,K] . W[N,K]^T, W bfloat16 or int8 with a scale for each row, at
-// the speed of memory. Sixteen rows of W are the left factor of a tensor-core step, eight rows of A
+// Products with few rows: C[M,N] = A[M,K] . W[N,K]^T, W bfloat16, or int8 or E4M3 with a scale for each row,
+// at the speed of memory. Sixteen rows of W are the left factor of a tensor-core step, eight rows of A
 // the right one, so eight rows cost what one costs.
 //
 // A thread block has 64 or 128 rows of W and one slice of K; W and A arrive through cp.async, 64 k at a
@@ -7,7 +7,8 @@
 // slice of its rows adds them in ascending order. Slices depend on N and K alone, a sum within one is
 // a chain over ascending k: a row of C has the same bits whatever M is.
 //
-// int8: a weight is bfloat16(q scale), the same number that cu_unpack_q8() makes for cuBLAS.
+// int8: a weight is bfloat16(q scale), the same number that cu_unpack_8() makes for cuBLAS. E4M3: a weight
+// is q, which bfloat16 holds as it is, and the sum is multiplied by the scale.
 // Bytes: N K times 2 or 1, once; A from L2 for every 64 or 128 rows of W.
 #pragma once
 
@@ -24,7 +25,7 @@ struct small_product {
 	void *c;
 	const bf16 *a;
 	const void *w;
-	const float *scales; // int8: of the rows of W
+	const float *scales; // int8, E4M3: of the rows of W
 	int ldc, lda, m, n, k, acc;
 	int slices, slice;  // their number and length, a multiple of 64
 	float *part;	    // [slices][m][n]
@@ -44,6 +45,7 @@ static inline int small_slice(int n, int k)
 template <class W> struct small_weights;
 
 template <> struct small_weights<bf16> {
+	static const bool SCALED = false, SUM_SCALED = false; // each weight, or the sum
 	static const int ROW = SMALL_LD * 2; // bytes of a row in shared memory
 
 	// Rows [0, rows) of 64 k from `k` on, up to `end`.
@@ -90,8 +92,20 @@ __device__ __forceinline__ void widen_q8(uint32_t &lo, uint32_t &hi, uint32_t q,
 	hi = pack_bf16(x[2], x[3]);
 }
 
-template <> struct small_weights<int8_t> {
+// The bytes of q as pairs of bfloat16, exactly.
+__device__ __forceinline__ void widen_fp8(uint32_t &lo, uint32_t &hi, uint32_t q)
+{
+	const uint32_t power = 0x7b807b80u; // 2^120 twice
+	uint32_t x = __byte_perm(q, 0, 0x1404u), y = __byte_perm(q, 0, 0x3424u);
+
+	lo = mul_bf16x2((x & 0x80008000u) | (x >> 4 & 0x07f007f0u), power);
+	hi = mul_bf16x2((y & 0x80008000u) | (y >> 4 & 0x07f007f0u), power);
+}
+
+// Rows of one byte an element.
+struct small_bytes {
 	static const int ROW = SMALL_LD_Q8;
+	static const int STEP = 16, LANE = 4;
 
 	static __device__ __forceinline__ void load(unsigned char *to, const small_product &p, int row,
 						    int rows, int k, int end)
@@ -106,6 +120,10 @@ template <> struct small_weights<int8_t> {
 				   ok ? 16 : 0);
 		}
 	}
+};
+
+template <> struct small_weights<int8_t> : small_bytes {
+	static const bool SCALED = true, SUM_SCALED = false;
 
 	static __device__ __forceinline__ void factor(uint32_t (&f)[4], const unsigned char *row,
 						      float s0, float s1)
@@ -113,7 +131,17 @@ template <> struct small_weights<int8_t> {
 		widen_q8(f[0], f[2], *(const uint32_t *)row, s0);
 		widen_q8(f[1], f[3], *(const uint32_t *)(row + 8 * ROW), s1);
 	}
-	static const int STEP = 16, LANE = 4;
+};
+
+template <> struct small_weights<fp8> : small_bytes {
+	static const bool SCALED = false, SUM_SCALED = true;
+
+	static __device__ __forceinline__ void factor(uint32_t (&f)[4], const unsigned char *row,
+						      float, float)
+	{
+		widen_fp8(f[0], f[2], *(const uint32_t *)row);
+		widen_fp8(f[1], f[3], *(const uint32_t *)(row + 8 * ROW));
+	}
 };
 
 template <int NT, int MT, int STAGES, class W> static constexpr size_t small_smem()
@@ -135,16 +163,18 @@ __device__ __forceinline__ void small_rows(unsigned char *to, const small_produc
 }
 
 // One element of C from the sums of all slices.
-template <class OUT>
+template <class W, class OUT>
 __device__ __forceinline__ void small_put(const small_product &p, int m, int n, float sum)
 {
 	OUT *c = (OUT *)p.c + (size_t)m * p.ldc + n;
 
+	if (small_weights<W>::SUM_SCALED)
+		sum *= p.scales[n];
 	*c = from_float<OUT>(p.acc ? to_float(*c) + sum : sum);
 }
 
 // The sums of this slice to C, or to scratch for the last one to add.
-template <int NT, int MT, class OUT>
+template <int NT, int MT, class W, class OUT>
 __device__ __forceinline__ void small_finish(const small_product &p, const float (&s)[MT][NT][4], int row,
 					     int m0)
 {
@@ -163,7 +193,7 @@ __device__ __forceinline__ void small_finish(const small_product &p, const float
 				if (n >= p.n || m >= p.m)
 					continue;
 				if (p.slices == 1)
-					small_put<OUT>(p, m, n, s[i][j][e]);
+					small_put<W, OUT>(p, m, n, s[i][j][e]);
 				else
 					part[(size_t)m * p.n + n] = s[i][j][e];
 			}
@@ -190,7 +220,7 @@ __device__ __forceinline__ void small_finish(const small_product &p, const float
 			continue;
 		for (int z = 0; z < p.slices; z++)
 			sum += __ldcg(p.part + ((size_t)z * p.m + m) * p.n + n);
-		small_put<OUT>(p, m, n, sum);
+		small_put<W, OUT>(p, m, n, sum);
 	}
 }
 
@@ -207,7 +237,7 @@ __global__ void __launch_bounds__(SMALL_THREADS) small_nt(const small_product p)
 	int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, stage = 0;
 	float s[MT][NT][4] = {}, scale[MT][2] = {};
 
-	if (sizeof(W) == 1)
+	if (weights::SCALED)
 #pragma unroll
 		for (int i = 0; i < 2 * MT; i++) {
 			int n = row + 16 * MT * warp + lane / 4 + 8 * i;
@@ -257,5 +287,5 @@ __global__ void __launch_bounds__(SMALL_THREADS) small_nt(const small_product p)
 		}
 	}
 	cp_async_wait<0>();
-	small_finish<NT, MT, OUT>(p, s, row, m0);
+	small_finish<NT, MT, W, OUT>(p, s, row, m0);
 }

@@ -59,6 +59,17 @@ static void pack(struct kern_pool *p, enum kern_format f, void *wp, int n, int k
 	cu_pack(p->stream, f, wp, n, k, w, ldw, row, rows);
 }
 
+static bool has_format(struct kern_pool *p, enum kern_format f, char *why, size_t size)
+{
+	bool has = f != KERN_FP8 || p->major * 10 + p->minor >= 89;
+
+	if (!has)
+		snprintf(why, size,
+			 "%s has compute capability %d.%d and no 8-bit floats; 8.9 or more has them",
+			 p->name, p->major, p->minor);
+	return has;
+}
+
 static void embed_packed(struct kern_pool *p, enum kern_format f, void *out, const void *wp, int n,
 			 int k, const int32_t *ids, int rows)
 {
@@ -254,8 +265,9 @@ static void row_lse(struct kern_pool *p, float *max, float *lse, const float *x,
 		.zero = cu_zero, .pin = cu_pin, .unpin = cu_unpin, .snap = cu_snap,                \
 		.snapped = cu_snapped, .graph_run = cu_graph_run, .graph_begin = cu_graph_begin,   \
 		.graph_end = cu_graph_end, .narrow = narrow, .widen = widen, .gemm_nt = cu_gemm_nt, \
-		.gemm_nn = cu_gemm_nn, .gemm_tn = cu_gemm_tn, .pack_size = cu_pack_size,           \
-		.pack = pack, .gemm_packed = cu_gemm_packed, .logits = cu_gemm_logits,             \
+		.gemm_nn = cu_gemm_nn, .gemm_tn = cu_gemm_tn, .has_format = has_format,            \
+		.pack_size = cu_pack_size, .pack = pack, .gemm_packed = cu_gemm_packed,            \
+		.logits = cu_gemm_logits,                                                          \
 		.gemm_packed_back = cu_gemm_packed_back, .embed_packed = embed_packed,             \
 		.rmsnorm = rmsnorm, .rmsnorm_back = rmsnorm_back, .rope = rope, .swiglu = swiglu,  \
 		.swiglu_back = swiglu_back, .attn = attn, .attn_back = attn_back,                  \

@@ -5,6 +5,8 @@
 
 #include <cuda_bf16.h>
 
+#include <math.h>
+
 using cuemu::fault;
 
 struct cublasLtContext {
@@ -25,12 +27,25 @@ struct cuemu_preference {
 namespace
 {
 
+// E4M3, written without the device's code.
+float e4m3(uint8_t b)
+{
+	float part = (float)(b & 7) / 8, sign = b & 0x80 ? -1.0f : 1.0f;
+	int e = b >> 3 & 15;
+
+	if ((b & 0x7f) == 0x7f)
+		return NAN;
+	return sign * (e == 0 ? ldexpf(part, -6) : ldexpf(1 + part, e - 7));
+}
+
 float element(const void *p, const cuemu_matrix &m, uint64_t r, uint64_t c)
 {
 	size_t at = r + c * (uint64_t)m.ld;
 
 	if (m.type == CUDA_R_16BF)
 		return (float)((const __nv_bfloat16 *)p)[at];
+	if (m.type == CUDA_R_8F_E4M3)
+		return e4m3(((const uint8_t *)p)[at]);
 	return ((const float *)p)[at];
 }
 
@@ -162,7 +177,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
 		if (!cuemu::memory_is_device(p[i]))
 			fault("cuBLASLt: matrix %d at %p is not the device's", i, p[i]);
 	}
-	if (c != out || la->type != lb->type)
+	if (c != out || la->type != lb->type || lc->type == CUDA_R_8F_E4M3)
+		return CUBLAS_STATUS_NOT_SUPPORTED;
+	// Documented: the first turned, sizes and strides of sixteen.
+	if (la->type == CUDA_R_8F_E4M3 &&
+	    (!d->turn_a || d->turn_b || la->rows % 16 || la->cols % 16 || la->ld % 16 || lb->ld % 16))
 		return CUBLAS_STATUS_NOT_SUPPORTED;
 	uint64_t m = d->turn_a ? la->cols : la->rows, n = d->turn_b ? lb->rows : lb->cols;
 	uint64_t k = d->turn_a ? la->rows : la->cols, k2 = d->turn_b ? lb->cols : lb->rows;

@@ -26,6 +26,8 @@ void cuemu_lazy(bool lazy);
 void cuemu_on_fault(void (*fault)(const char *what));
 /* Size of the device's memory; cudaMalloc refuses what does not fit. 2 GiB at first. */
 void cuemu_memory(size_t bytes);
+/* The device's compute capability, for contexts opened from now on; 9.0 at first. */
+void cuemu_capability(int major, int minor);
 /* Bytes allocated on the device, and how many allocations. */
 size_t cuemu_live(int *n);
 /* Checks the guard words of all allocations now. */

@@ -437,6 +437,14 @@ cudaError_t cudaGetDevice(int *device)
 	return cudaSuccess;
 }
 
+static int capability[2] = {9, 0};
+
+void cuemu_capability(int major, int minor)
+{
+	capability[0] = major;
+	capability[1] = minor;
+}
+
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 {
 	size_t available;
@@ -449,7 +457,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 	p->sharedMemPerBlock = 48 << 10;
 	p->sharedMemPerBlockOptin = 227 << 10;
 	p->sharedMemPerMultiprocessor = 228 << 10;
-	p->major = 9;
+	p->major = capability[0];
+	p->minor = capability[1];
 	p->multiProcessorCount = 4; // Few, so that small tests fill them.
 	p->warpSize = 32;
 	p->maxThreadsPerBlock = 1024;

@@ -10,23 +10,32 @@ static const struct bench_shape shapes[] = {
 	{"1b", 2048, 5632, 22, 32, 4, 64, 32000, KERN_BF16},
 	{"7b", 4096, 11008, 32, 32, 32, 128, 32000, KERN_BF16},
 	{"7b-int8", 4096, 11008, 32, 32, 32, 128, 32000, KERN_Q8},
+	{"7b-fp8", 4096, 11008, 32, 32, 32, 128, 32000, KERN_FP8},
 	{"70b-int8", 8192, 28672, 80, 64, 8, 128, 32000, KERN_Q8},
+	{"70b-fp8", 8192, 28672, 80, 64, 8, 128, 32000, KERN_FP8},
 };
 
 /* What is measured with which shape: every weight trained only where that fits, the price of not
  * sharing only where it does not take minutes. */
 static void bench_shape(const struct bench *b, const struct bench_shape *s)
 {
-	bool small = strcmp(s->name, "1b") == 0, large = strcmp(s->name, "70b-int8") == 0;
+	bool small = strcmp(s->name, "1b") == 0, large = strncmp(s->name, "70b", 3) == 0;
 	struct bench_text text;
 	struct bench_step step;
+	char why[200];
 
+	if (!b->g->k->has_format(b->g->pool, s->weights, why, sizeof why)) {
+		printf("%-9s left out: %s\n", s->name, why);
+		return;
+	}
 	bench_passes(b, s);
 	if (small) {
 		bench_train(b, s, BENCH_SFT, &step);
 		bench_train(b, s, BENCH_DPO, &step);
 	}
-	if (bench_generate(b, s, !large, &text) && bench_train(b, s, BENCH_LORA_DPO, &step))
+	/* What is trained beside a frozen base has int8, not FP8. */
+	if (bench_generate(b, s, !large, &text) && s->weights != KERN_FP8 &&
+	    bench_train(b, s, BENCH_LORA_DPO, &step))
 		printf("%-9s one iteration of 3,964 pairs at these rates: %.1f hours (reference "
 		       "recorded: %.1f)\n",
 		       s->name, bench_hours(b->z, &text, &step),

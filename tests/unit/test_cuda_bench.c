@@ -8,6 +8,7 @@
 static const struct bench_shape shapes[] = {
 	{"toy", 64, 96, 2, 4, 2, 16, 131, KERN_BF16},
 	{"toy-int8", 64, 96, 2, 4, 2, 16, 131, KERN_Q8},
+	{"toy-fp8", 64, 96, 2, 4, 2, 16, 144, KERN_FP8},
 };
 
 static bool positive(double x)
@@ -34,6 +35,7 @@ void test_cuda_bench__kernels(void)
 	CHECK(positive(b.copy) && positive(b.product));
 	bench_attention(&b, 4, 2, 16, 24);
 	bench_passes(&b, &shapes[1]);
+	bench_passes(&b, &shapes[2]);
 	gpu_close(&g);
 }
 

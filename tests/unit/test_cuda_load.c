@@ -70,6 +70,7 @@ void test_cuda_load__bfloat16_as_it_lies(void)
 {
 	check_load("cuda", ST_BF16, KERN_BF16, WEIGHTS_GENERATE);
 	check_load("cuda", ST_BF16, KERN_Q8, WEIGHTS_TRAIN);
+	check_load("cuda", ST_BF16, KERN_FP8, WEIGHTS_GENERATE);
 }
 
 void test_cuda_load__other_types_through_floats(void)

@@ -3,6 +3,7 @@
 #include "tests/cuda_util.h"
 #include "base/rng.h"
 #include "tests/gpu/whole.h"
+#include "tests/cuemu/cuemu.h"
 #include "worker/model/infer.h"
 
 static void check_trained(const char *table, const struct twin_task *task)
@@ -77,6 +78,42 @@ void test_cuda_model__generation_in_bf16_and_int8(void)
 {
 	check_text("cuda", KERN_BF16, &toy_kinds[0]);
 	check_text("cuda", KERN_Q8, &toy_kinds[1]);
+}
+
+/* Beside floats that are what weights in E4M3 stand for. */
+void test_cuda_model__generation_in_fp8(void)
+{
+	check_text("cuda", KERN_FP8, &toy_kinds[1]);
+	check_text("cuda-steady", KERN_FP8, &toy_kinds[0]);
+	check_text("cuda-f32", KERN_FP8, &toy_kinds[2 % n_toy_kinds]);
+}
+
+static void refused(const struct kern *k, struct kern_pool *pool, const char *why)
+{
+	struct infer_opts o = {.weights = KERN_FP8, .kv_tokens = 512};
+	struct model *m = toy_model(&toy_kinds[0].c, 11);
+	struct infer *f = NULL;
+	struct err e = {0};
+
+	CHECK_RC(infer_new(m, k, pool, &o, &f, &e), RC_UNSUPPORTED);
+	CHECK(!f && strstr(e.text, why));
+	model_free(m);
+}
+
+void test_cuda_model__fp8_is_refused_where_it_cannot_be(void)
+{
+	struct kern_pool *threads = kern_pool_new(1);
+	struct gpu g;
+
+	cuemu_capability(8, 0);
+	g = emulated("cuda");
+	refused(g.k, g.pool, "weights as fp8: cuemu has compute capability 8.0 and no 8-bit floats");
+	gpu_close(&g);
+	cuemu_capability(8, 9);
+	check_text("cuda", KERN_FP8, &toy_kinds[0]);
+	cuemu_capability(9, 0);
+	refused(kern_cpu(), threads, "which has no 8-bit floats; q8 is possible");
+	kern_pool_free(threads);
 }
 
 /* --- recorded passes -------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
 #include "kernels/cuda/launch.h"
 #include "tests/cuemu/cuemu.h"
 #include "tests/kern_util.h"
+#include "tests/ref64.h"
 
 #include <cuda_runtime.h>
 
@@ -397,6 +398,19 @@ void test_cuda_rows__keys_and_values_are_stored(void)
 	}
 }
 
+static void round_rows(float *x, int rows, int k)
+{
+	size_t n = (size_t)rows * (size_t)k;
+	double *wide = malloc(n * sizeof *wide);
+
+	for (size_t i = 0; i < n; i++)
+		wide[i] = (double)x[i];
+	ref64_round_rows(KERN_FP8, wide, wide, rows, k);
+	for (size_t i = 0; i < n; i++)
+		x[i] = (float)wide[i];
+	free(wide);
+}
+
 static void pack(enum kern_format f, int n, int k, int ldw)
 {
 	size_t bytes = cu_pack_size(f, n, k), each = (size_t)k;
@@ -415,10 +429,12 @@ static void pack(enum kern_format f, int n, int k, int ldw)
 
 			want[(size_t)i * each + (size_t)j] = f == KERN_BF16 ? to_bf16(x) : x;
 		}
+	if (f == KERN_FP8)
+		round_rows(want, n, k);
 	cu_embed_packed(NULL, KERN_F32, f, out, wp, n, k, gi, 11);
 	for (size_t i = 0; i < 11; i++)
 		memcpy(rows + i * each, want + (size_t)ids[i] * each, each * 4);
-	check_floats(out, rows, 11 * each, f == KERN_Q8 ? 0.5 / 127 : 0);
+	check_floats(out, rows, 11 * each, f == KERN_Q8 ? 0.5 / 127 : f == KERN_FP8 ? 1e-7 : 0);
 	out = dev_room(11 * each * 2);
 	cu_embed_packed(NULL, KERN_BF16, f, out, wp, n, k, gi, 11);
 	check_act(KERN_BF16, out, rows, 11 * each, 0);
@@ -427,9 +443,38 @@ static void pack(enum kern_format f, int n, int k, int ldw)
 	cudaFree(gi);
 }
 
+/* Every number of the format and what lies between two, as the largest of the row has its own scale. */
+void test_cuda_rows__e4m3_is_the_nearest(void)
+{
+	enum { CODES = 127, BETWEEN = 8, K = 2 * CODES * BETWEEN };
+	size_t bytes = cu_pack_size(KERN_FP8, 1, K);
+	float *w = guarded(K), *want = guarded(K);
+	int32_t *id = ids_below(1, 1, 5);
+	void *wp = dev_room(bytes), *out = dev_room(K * 4), *gi = dev(id, 4), *gw;
+
+	for (int i = 0; i < K; i++) {
+		unsigned code = (unsigned)(i / (2 * BETWEEN));
+		int power = (int)(code >> 3);
+		double low = power ? ldexp(8 + code % 8, power - 10) : ldexp(code, -9);
+		double step = ldexp(1, (power ? power : 1) - 10);
+		double x = low + step * (i / 2 % BETWEEN) / BETWEEN;
+
+		x = x > 448 ? 448 : x;
+		w[i] = (float)(i % 2 ? -x : x);
+		want[i] = (float)ref64_e4m3((double)w[i]);
+	}
+	gw = dev(w, K * 4);
+	cu_pack(NULL, KERN_FP8, wp, 1, K, gw, K, 0, 1);
+	cu_embed_packed(NULL, KERN_F32, KERN_FP8, out, wp, 1, K, gi, 1);
+	check_floats(out, want, K, 0);
+	cudaFree(wp);
+	cudaFree(gw);
+	cudaFree(gi);
+}
+
 void test_cuda_rows__weights_are_packed(void)
 {
-	for (enum kern_format f = KERN_F32; f <= KERN_Q8; f++) {
+	for (enum kern_format f = KERN_F32; f <= KERN_FP8; f++) {
 		pack(f, 5, 32, 40);
 		pack(f, 300, 96, 96);
 		pack(f, 1, 320, 321);

@@ -112,7 +112,7 @@ void test_cuda_table__a_steady_row_knows_no_others(void)
 	static float all[MANY * N], some[MANY * N];
 	struct gpu g = emulated("cuda-steady");
 
-	for (int f = KERN_BF16; f <= KERN_Q8; f++) {
+	for (int f = KERN_BF16; f <= KERN_FP8; f++) {
 		void *wp = packed(&g, (enum kern_format)f, NULL);
 		char *a = gpu_numbers(&g, (size_t)MANY * K, 1, 5, NULL);
 

@@ -197,8 +197,9 @@ static void refused(const char *weights, int dim, enum rc want, const char *word
 
 void test_stage_engine__weights_that_cannot_be_are_refused(void)
 {
-	refused("q4", 64, RC_INVALID, "expected f32, bf16 or q8");
+	refused("q4", 64, RC_INVALID, "expected f32, bf16, q8 or fp8");
 	refused("q8", 16, RC_UNSUPPORTED, "multiples of 32");
+	refused("fp8", 64, RC_UNSUPPORTED, "which has no 8-bit floats; q8 is possible");
 }
 
 /* The format reaches the products: other bits, nearly the same probabilities. */

@@ -140,7 +140,7 @@ enum rc plan_check(const struct model_config *cfg, const struct kern *kern, int 
 		(long long)o->kv_tokens, mib(p.cache), mib(p.activations), mib(p.sampling),
 		mib(p.scratch), mib(o->memory_max),
 		o->weights == KERN_F32	  ? " or weights as bf16 or q8"
-		: o->weights == KERN_BF16 ? " or weights as q8"
+		: o->weights == KERN_BF16 ? " or weights as q8 (on newer GPUs fp8)"
 					  : "");
 }
 

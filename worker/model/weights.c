@@ -11,16 +11,16 @@
 #define SHARES_MAX 64
 
 static const char *const format_names[] = {
-	[KERN_F32] = "f32", [KERN_BF16] = "bf16", [KERN_Q8] = "q8"};
+	[KERN_F32] = "f32", [KERN_BF16] = "bf16", [KERN_Q8] = "q8", [KERN_FP8] = "fp8"};
 
 enum rc weights_format_parse(const char *name, enum kern_format *out, struct err *e)
 {
-	for (int f = KERN_F32; f <= KERN_Q8; f++)
+	for (int f = KERN_F32; f <= KERN_FP8; f++)
 		if (strcmp(name, format_names[f]) == 0) {
 			*out = (enum kern_format)f;
 			return RC_OK;
 		}
-	return err_set(e, RC_INVALID, "weights as \"%s\": expected f32, bf16 or q8", name);
+	return err_set(e, RC_INVALID, "weights as \"%s\": expected f32, bf16, q8 or fp8", name);
 }
 
 const char *weights_format_name(enum kern_format f)
@@ -37,6 +37,11 @@ enum rc weights_check(const struct model_config *c, const struct kern *k, enum k
 		return err_set(e, RC_UNSUPPORTED,
 			       "weights as f32: %s computes in bf16; bf16 or q8 are possible, or "
 			       "PAWL_KERNELS=cuda-f32",
+			       k->name);
+	if (f == KERN_FP8 && !k->has_format)
+		return err_set(e, RC_UNSUPPORTED,
+			       "weights as fp8: %s computes on the processor, which has no 8-bit "
+			       "floats; q8 is possible",
 			       k->name);
 	if (f != KERN_Q8)
 		return RC_OK;
@@ -374,7 +379,10 @@ enum rc weights_make(struct weights *w, const struct model_config *cfg, const st
 		     struct err *e)
 {
 	enum rc rc = weights_check(cfg, k, f, e);
+	char why[160];
 
+	if (rc == RC_OK && k->has_format && !k->has_format(pool, f, why, sizeof why))
+		rc = err_set(e, RC_UNSUPPORTED, "weights as %s: %s", weights_format_name(f), why);
 	*w = (struct weights){.format = f, .use = use, .kern = k, .pool = pool};
 	if (rc != RC_OK)
 		return rc;

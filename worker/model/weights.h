@@ -36,11 +36,11 @@ struct weights {
 	size_t bytes;
 };
 
-/* "f32", "bf16", "q8". */
+/* "f32", "bf16", "q8", "fp8". */
 enum rc weights_format_parse(const char *name, enum kern_format *out, struct err *e);
 const char *weights_format_name(enum kern_format f);
 /* RC_UNSUPPORTED when the format cannot hold matrices of this width, or the table has no such
- * format. */
+ * format; that this device has none is known when weights are made. */
 enum rc weights_check(const struct model_config *cfg, const struct kern *k, enum kern_format f,
 		      struct err *e);
 /* What the slab will take. */

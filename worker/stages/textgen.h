@@ -60,7 +60,7 @@ const int32_t *textgen_prompt(const struct textgen *g, int index, int *n);
 void textgen_clear(struct textgen *g);
 int textgen_context(const struct textgen *g); /* longest prompt + answer, in tokens */
 /* Adds to the meta of an output how its texts were made: templates {name: sha256}, beside those that
- * are there, and precision {"weights": "f32|bf16|q8"}. */
+ * are there, and precision {"weights": "f32|bf16|q8|fp8"}. */
 void textgen_meta(const struct textgen *g, json_t *meta);
 /* Final figures of the job, over what this attempt generated:
  *   gen.prompt_tokens    of all requests, once for each however many its samples
