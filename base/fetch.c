@@ -5,11 +5,13 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -203,6 +205,59 @@ static enum rc set_body(CURL *h, const struct fetch_req *q, struct slice *up, st
 	return rc;
 }
 
+/* Networks nobody on the internet is in: RFC 6890 and its kin. */
+static bool ipv4_public(uint32_t a)
+{
+	static const struct {
+		uint32_t net;
+		int bits;
+	} closed[] = {{0x00000000, 8},	{0x0a000000, 8},  {0x64400000, 10}, {0x7f000000, 8},
+		      {0xa9fe0000, 16}, {0xac100000, 12}, {0xc0000000, 24}, {0xc0a80000, 16},
+		      {0xc6120000, 15}, {0xe0000000, 3}};
+
+	for (size_t i = 0; i < sizeof(closed) / sizeof(*closed); i++)
+		if ((a ^ closed[i].net) >> (32 - closed[i].bits) == 0)
+			return false;
+	return true;
+}
+
+/* Global unicast alone (2000::/3), and what carries an IPv4 address by that. */
+static bool ipv6_public(const uint8_t a[16])
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff}, nat64[12] = {0, 0x64, 0xff, 0x9b};
+	uint32_t low = (uint32_t)a[12] << 24 | (uint32_t)a[13] << 16 | (uint32_t)a[14] << 8 | a[15];
+
+	if (!memcmp(a, mapped, 12) || !memcmp(a, nat64, 12))
+		return ipv4_public(low);
+	if (a[0] == 0x20 && a[1] == 0x02) /* 6to4 */
+		return ipv4_public((uint32_t)a[2] << 24 | (uint32_t)a[3] << 16 | (uint32_t)a[4] << 8 | a[5]);
+	return (a[0] & 0xe0) == 0x20;
+}
+
+bool fetch_address_public(const struct sockaddr *a)
+{
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+
+	if (a->sa_family == AF_INET) {
+		memcpy(&v4, a, sizeof(v4));
+		return ipv4_public(ntohl(v4.sin_addr.s_addr));
+	}
+	if (a->sa_family != AF_INET6)
+		return false;
+	memcpy(&v6, a, sizeof(v6));
+	return ipv6_public(v6.sin6_addr.s6_addr);
+}
+
+/* Called with what the name really stands for, so a name that changes its meaning gains nothing. */
+static curl_socket_t open_public(void *ctx, curlsocktype purpose, struct curl_sockaddr *a)
+{
+	(void)ctx;
+	(void)purpose;
+	return fetch_address_public(&a->addr) ? socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol)
+					      : CURL_SOCKET_BAD;
+}
+
 static bool loopback(const char *url)
 {
 	const char *host = strstr(url, "://");
@@ -232,6 +287,11 @@ static void set_options(CURL *h, const struct fetch_req *q, struct call *c, char
 	curl_easy_setopt(h, CURLOPT_WRITEDATA, c);
 	curl_easy_setopt(h, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(h, CURLOPT_HEADERDATA, c);
+	if (q->public_only) {
+		curl_easy_setopt(h, CURLOPT_OPENSOCKETFUNCTION, open_public);
+		curl_easy_setopt(h, CURLOPT_NOPROXY, "*"); /* It would ask in our stead. */
+		curl_easy_setopt(h, CURLOPT_FRESH_CONNECT, 1L);
+	}
 	if (q->unix_path)
 		curl_easy_setopt(h, CURLOPT_UNIX_SOCKET_PATH, q->unix_path);
 	if (loopback(q->url))

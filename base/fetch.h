@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +27,7 @@ struct fetch_req {
 	int (*sink)(void *ctx, const void *data, size_t len);
 	void *sink_ctx;           /* also for on_header */
 	void (*on_header)(void *ctx, const char *line, size_t len); /* each header line, or NULL */
+	bool public_only;         /* no address of this machine or of private networks, whatever names say */
 	const char *unix_path;    /* connect here instead of the URL's host, or NULL */
 };
 
@@ -37,6 +39,9 @@ struct fetch_resp {
 	int64_t retry_after_s; /* -1 when absent */
 };
 
+/* Whether an address (struct sockaddr of IPv4 or IPv6) is one anybody on the internet may have. */
+struct sockaddr;
+bool fetch_address_public(const struct sockaddr *a);
 /* RC_OK whenever an HTTP answer came, whatever its status; RC_UNREACHABLE / RC_TIMEOUT else. */
 enum rc fetch(const struct fetch_req *q, struct fetch_resp *r, struct err *e);
 void fetch_resp_release(struct fetch_resp *r);

@@ -44,11 +44,12 @@ static enum rc password_read(const char *path, struct buf *out, struct err *e)
 static int user_send(struct cli *c, const char *name, const char *method, const json_t *body)
 {
 	char *quoted = url_quote(name), *path = mem_printf("users/%s", quoted);
+	static const char *const whatever[] = {"If-Match: *", NULL};
 	json_t *answer = NULL;
 	struct err e;
 	int code = EXIT_DONE;
 
-	if (api(c, method, path, body, &answer, &e))
+	if (api_headers(c, method, path, body, whatever, &answer, &e))
 		code = fail(&e);
 	else if (c->json && answer)
 		json_print(answer);

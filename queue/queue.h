@@ -204,7 +204,7 @@ enum rc queue_open_runs(struct queue *q, json_t **out, struct err *e);
  * allowed; "0-0" is the beginning), else waits up to block_ms. *items: array of
  * {"id","type","run","job","data"}, empty on time-out. *gap: after_id is older than
  * what is kept, the reader must take a new snapshot.
- * Types: run, job, worker, metric, log. */
+ * Types: run, job, worker, metric, log, notice. */
 enum rc queue_events(struct queue *q, const char *after_id, int64_t block_ms, int max, json_t **items,
 		     bool *gap, struct err *e);
 /* At most `max` events older than the id, newest first; "+" begins at the newest. The same form. */
@@ -252,6 +252,11 @@ enum rc queue_kv_take(struct queue *q, const char *ns, const char *key, json_t *
 enum rc queue_kv_del(struct queue *q, const char *ns, const char *key, struct err *e);
 /* {key: value}. */
 enum rc queue_kv_list(struct queue *q, const char *ns, json_t **out, struct err *e);
+
+/* *got: `name` is the holder's alone for ttl_ms from now; ttl_ms 0 gives it back. For what one server at a
+ * time may do. A holder that was stopped for longer has lost it without knowing. */
+enum rc queue_hold(struct queue *q, const char *name, const char *holder, int64_t ttl_ms, bool *got,
+		   struct err *e);
 
 /* Re-derives every index from the job hashes, in one atomic step; array of sentences, empty when all
  * is well. */

@@ -309,6 +309,21 @@ enum rc queue_kv_list(struct queue *q, const char *ns, json_t **out, struct err 
 	return RC_OK;
 }
 
+enum rc queue_hold(struct queue *q, const char *name, const char *holder, int64_t ttl_ms, bool *got,
+		   struct err *e)
+{
+	char ttl[24];
+	int64_t n = 0;
+	enum rc rc = kv_check("hold", name, e);
+
+	*got = false;
+	str_fmt(ttl, sizeof(ttl), "%lld", (long long)ttl_ms);
+	if (!rc)
+		rc = call_words(q, "turn", (const char *[]){name, holder, ttl, NULL}, &n, e);
+	*got = !rc && n == 1;
+	return rc;
+}
+
 /* --- auditor ----------------------------------------------------------------------------------- */
 
 enum rc queue_audit(struct queue *q, json_t **problems, struct err *e)

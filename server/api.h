@@ -21,6 +21,14 @@ void api_user_get(struct req *r);
 void api_user_put(struct req *r);
 void api_user_delete(struct req *r);
 void api_audit_list(struct req *r);
+/* api_hook.c */
+void api_hook_list(struct req *r);
+void api_hook_get(struct req *r);
+void api_hook_put(struct req *r);
+void api_hook_delete(struct req *r);
+void api_hook_test(struct req *r);
+void api_hook_deliveries(struct req *r);
+void api_notices(struct req *r);
 /* api_bulk.c */
 void api_job_bulk(struct req *r);
 void api_run_bulk(struct req *r);

@@ -4,6 +4,7 @@
 #include "base/jsonx.h"
 #include "base/log.h"
 #include "server/audit.h"
+#include "server/guard.h"
 #include "server/reply.h"
 #include "server/route.h"
 #include "server/server.h"
@@ -23,6 +24,15 @@ void api_user_list(struct req *r)
 		reply_list(r, items, NULL);
 }
 
+static void answer_record(struct req *r, const json_t *rec, int status)
+{
+	char revision[24];
+
+	user_revision(rec, revision);
+	reply_revision(r, 'u', jx_get_str(rec, "name", ""), revision);
+	reply_json(r, status, user_json(rec));
+}
+
 static void answer_user(struct req *r, const char *name, int status)
 {
 	struct err e = {0};
@@ -31,7 +41,7 @@ static void answer_user(struct req *r, const char *name, int status)
 	if (user_get(r->srv, name, &rec, &e))
 		reply_err(r, &e);
 	else
-		reply_json(r, status, user_json(rec));
+		answer_record(r, rec, status);
 	json_decref(rec);
 }
 
@@ -65,7 +75,7 @@ void api_user_put(struct req *r)
 			      "expected a name of a-z, 0-9, dot, dash, underscore (at most 31), a role of "
 			      "viewer, operator, admin, and for a new user a password",
 			      NULL);
-	} else if (user_put(r->srv, name, as, password, &e)) {
+	} else if (user_put(r->srv, name, as, password, guard_match(r), &e)) {
 		reply_err(r, &e);
 	} else {
 		log_info("auth", old ? "user_changed" : "user_made", "user=%s role=%s by=%s", name,
@@ -81,7 +91,7 @@ void api_user_delete(struct req *r)
 {
 	struct err e = {0};
 
-	if (user_delete(r->srv, r->args[0], &e)) {
+	if (user_delete(r->srv, r->args[0], guard_match(r), &e)) {
 		reply_err(r, &e);
 		return;
 	}

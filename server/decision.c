@@ -209,13 +209,8 @@ static enum rc carry_out(struct queue *q, const char *run, const char *what, con
 
 enum rc decision_apply(struct queue *q, const char *run, const json_t *d, struct err *e)
 {
-	enum rc rc;
-
-	queue_match(jx_get_str(d, "if", NULL));
-	rc = carry_out(q, run, jx_get_str(d, "what", ""), jx_get_str(d, "job", NULL),
-		       json_object_get(d, "detail"), e);
-	queue_match(NULL);
-	return rc;
+	return carry_out(q, run, jx_get_str(d, "what", ""), jx_get_str(d, "job", NULL),
+			 json_object_get(d, "detail"), e);
 }
 
 /* What the run or job had changed before Redis got to it: the record must not bring it back. */
@@ -234,14 +229,14 @@ enum rc decision_make(struct server *s, const char *run, const char *what, const
 	json_t *d = decision_new(what, job, detail, by->who);
 	enum rc rc = v ? RC_OK : err_set(e, RC_NOTFOUND, "no verb \"%s\"", what);
 
-	if (by->match)
-		json_object_set_new(d, "if", json_string(by->match));
 	if (!rc && v->check)
 		rc = v->check(detail, e);
 	if (!rc)
 		rc = append(s, run, d, e);
 	if (!rc) {
+		queue_match(by->match);
 		rc = decision_apply(s->queue, run, d, e);
+		queue_match(NULL);
 		/* One that was refused is over as well; of one without an answer nothing is known. */
 		if (!rc)
 			rc = decision_mark(s, run, d, e);

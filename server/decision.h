@@ -1,9 +1,9 @@
 /* What operators decide about a run: one table of verbs for the API and for `pawl-server rebuild`.
  *
  * A decision is durable in the run's record (runs/<run>/decisions.jsonl) before Redis hears of it, so
- * Redis may be lost and nobody's word with it. {"id","what","by","at_ms","job"?,"detail"?,"if"?}.
- * "if" is what an If-Match named (queue_match); where that no longer held when Redis got to it, a line
- * {"what":"withdrawn","of":id} takes the decision back.
+ * Redis may be lost and nobody's word with it. {"id","what","by","at_ms","job"?,"detail"?}.
+ * Where what an If-Match named no longer held when Redis got to it, a line {"what":"withdrawn","of":id} takes
+ * the decision back.
  */
 #pragma once
 

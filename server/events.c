@@ -302,6 +302,8 @@ static bool topic_hits(const char *topic, const char *type, const char *run, con
 		return strcmp(type, "worker") == 0;
 	if (strcmp(topic, "runs") == 0)
 		return strcmp(type, "run") == 0;
+	if (strcmp(topic, "notices") == 0)
+		return strcmp(type, "notice") == 0;
 	return strcmp(topic, "jobs") == 0 && strcmp(type, "job") == 0;
 }
 
@@ -315,7 +317,7 @@ static bool wanted(const struct topics *t, const char *type, const char *run, co
 
 static bool topics_parse(struct req *r, struct topics *t)
 {
-	static const char *const plain[] = {"runs", "workers", "jobs"};
+	static const char *const plain[] = {"runs", "workers", "jobs", "notices"};
 	const char *p = req_query(r, "topics");
 
 	t->n = 0;
@@ -329,7 +331,7 @@ static bool topics_parse(struct req *r, struct topics *t)
 		if (!ok || t->n == TOPICS_MAX) {
 			reply_problem(r, 400, "invalid",
 				      "topics: \"%s\"; expected up to %d of run:ID, job:ID, "
-				      "runs, jobs, workers",
+				      "runs, jobs, workers, notices",
 				      item, TOPICS_MAX);
 			return false;
 		}

@@ -15,6 +15,7 @@
 #include "server/http.h"
 #include "server/rebuild.h"
 #include "server/keeper.h"
+#include "server/notify.h"
 #include "server/reconcile.h"
 #include "server/route.h"
 #include "server/server.h"
@@ -205,6 +206,7 @@ static void serve(struct server *s, const struct conf *c, const sigset_t *set)
 			      .handle = route_handle};
 	struct reconcile *reconcile = NULL;
 	struct keeper *keeper = NULL;
+	struct notify *notify = NULL;
 	struct admin *admin = NULL;
 	struct http *http = NULL;
 	struct hub *hub = NULL;
@@ -217,6 +219,8 @@ static void serve(struct server *s, const struct conf *c, const sigset_t *set)
 	    http_start(&o, s, &http, &e))
 		die("%s", e.text);
 	guess_url(s, c, http_port(http));
+	if (notify_start(s, &notify, &e))
+		die("%s", e.text);
 	write_join(s, http_port(http), admin_port(admin));
 	log_info("main", "listening", "url=%s admin_port=%d version=%s", s->public_url,
 		 admin_port(admin), version_text());
@@ -227,6 +231,7 @@ static void serve(struct server *s, const struct conf *c, const sigset_t *set)
 	http_stop(http);
 	admin_stop(admin);
 	hub_stop(hub);
+	notify_stop(notify);
 	keeper_stop(keeper);
 	reconcile_stop(reconcile);
 }

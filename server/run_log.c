@@ -36,7 +36,8 @@ struct merge {
 	int64_t scanned;
 };
 
-/* --- bytes ------------------------------------------------------------------------------------- */
+/* --- bytes -------------------------------------------------------------------------------------
+ */
 
 static size_t read_at(const char *path, int64_t from, char *out, size_t len)
 {
@@ -44,7 +45,8 @@ static size_t read_at(const char *path, int64_t from, char *out, size_t len)
 	size_t got = 0;
 	ssize_t n;
 
-	while (fd >= 0 && got < len && (n = pread(fd, out + got, len - got, from + (int64_t)got)) > 0)
+	while (fd >= 0 && got < len &&
+	       (n = pread(fd, out + got, len - got, from + (int64_t)got)) > 0)
 		got += (size_t)n;
 	if (fd >= 0)
 		close(fd);
@@ -54,13 +56,14 @@ static size_t read_at(const char *path, int64_t from, char *out, size_t len)
 static bool stamp_of(const char *text, size_t len, int64_t *ms)
 {
 	static const char json[] = "{\"ts\":\"";
-	size_t skip = len > sizeof json && memcmp(text, json, sizeof json - 1) == 0 ? sizeof json - 1 : 0;
+	size_t skip =
+		len > sizeof json && memcmp(text, json, sizeof json - 1) == 0 ? sizeof json - 1 : 0;
 
 	return clk_parse(text + skip, len - skip, ms);
 }
 
-/* The last line with a time that begins before byte `end`: its place and time. -1 when none does before
- * `least` is reached. */
+/* The last line with a time that begins before byte `end`: its place and time. -1 when none does
+ * before `least` is reached. */
 static int64_t stamp_before(const char *path, int64_t end, int64_t least, int64_t *ms)
 {
 	char *piece = mem_new(WINDOW + STAMP_LEN * 2);
@@ -68,7 +71,8 @@ static int64_t stamp_before(const char *path, int64_t end, int64_t least, int64_
 
 	while (found < 0 && end > least) {
 		int64_t from = end - WINDOW > least ? end - WINDOW : least;
-		size_t want = (size_t)(end - from), got = read_at(path, from, piece, want + STAMP_LEN * 2);
+		size_t want = (size_t)(end - from),
+		       got = read_at(path, from, piece, want + STAMP_LEN * 2);
 
 		for (size_t i = want < got ? want : got; found < 0 && i-- > 0;) {
 			const char *nl = memrchr(piece, '\n', i);
@@ -78,7 +82,8 @@ static int64_t stamp_before(const char *path, int64_t end, int64_t least, int64_
 				found = from + (int64_t)start;
 			i = nl ? start : 0;
 		}
-		end = from > least && found < 0 ? from + 1 : from; /* A line may begin just at `from`. */
+		end = from > least && found < 0 ? from + 1
+						: from; /* A line may begin just at `from`. */
 		if (from == least)
 			break;
 	}
@@ -86,9 +91,11 @@ static int64_t stamp_before(const char *path, int64_t end, int64_t least, int64_
 	return found;
 }
 
-/* --- where a time begins ----------------------------------------------------------------------- */
+/* --- where a time begins -----------------------------------------------------------------------
+ */
 
-/* The first line at or after `ms` within [lo, hi), which begins a line with such a time; hi when none. */
+/* The first line at or after `ms` within [lo, hi), which begins a line with such a time; hi when
+ * none. */
 static int64_t first_in(const char *path, int64_t lo, int64_t hi, int64_t ms)
 {
 	char *piece = mem_new(2 * WINDOW + STAMP_LEN * 2);
@@ -110,8 +117,8 @@ static int64_t first_in(const char *path, int64_t lo, int64_t hi, int64_t ms)
 	return found;
 }
 
-/* The byte before which all lines are earlier than `ms`. No line that begins at or before lo is as late; at
- * hi one begins that is, or the file ends. */
+/* The byte before which all lines are earlier than `ms`. No line that begins at or before lo is as
+ * late; at hi one begins that is, or the file ends. */
 static int64_t begin_of(const char *path, int64_t size, int64_t ms)
 {
 	int64_t lo = 0, hi = size, t;
@@ -129,7 +136,8 @@ static int64_t begin_of(const char *path, int64_t size, int64_t ms)
 	return first_in(path, lo, hi, ms);
 }
 
-/* --- one source -------------------------------------------------------------------------------- */
+/* --- one source --------------------------------------------------------------------------------
+ */
 
 static bool window_load(struct merge *m, struct source *s, int64_t from)
 {
@@ -141,8 +149,8 @@ static bool window_load(struct merge *m, struct source *s, int64_t from)
 	return (int64_t)read_at(s->path, from, s->window, (size_t)(s->end - from)) == s->end - from;
 }
 
-/* Where the line that ends before `stop` (in the window) begins. One that is too long begins at a multiple
- * of the longest. */
+/* Where the line that ends before `stop` (in the window) begins. One that is too long begins at a
+ * multiple of the longest. */
 static int64_t line_start(const struct source *s, int64_t stop)
 {
 	const char *nl = memrchr(s->window, '\n', (size_t)(stop - s->from));
@@ -223,7 +231,8 @@ static void source_open(struct merge *m, struct source *s)
 	source_step(m, s);
 }
 
-/* --- all of them ------------------------------------------------------------------------------- */
+/* --- all of them -------------------------------------------------------------------------------
+ */
 
 static void source_add(struct merge *m, const char *folder, const char *job, const char *name)
 {
@@ -321,8 +330,9 @@ static bool line_hits(const struct run_log_query *q, const struct source *s, cha
 	if (!q->needle)
 		return true;
 	for (size_t i = 0; i < s->line_len; i++)
-		folded[i] = !q->exact && s->line[i] >= 'A' && s->line[i] <= 'Z' ? (char)(s->line[i] | 32)
-										: s->line[i];
+		folded[i] = !q->exact && s->line[i] >= 'A' && s->line[i] <= 'Z'
+				    ? (char)(s->line[i] | 32)
+				    : s->line[i];
 	return memmem(folded, s->line_len, q->needle, strlen(q->needle)) != NULL;
 }
 

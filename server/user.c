@@ -5,6 +5,7 @@
 #include "base/jsonx.h"
 #include "base/str.h"
 #include "queue/queue.h"
+#include "server/hold.h"
 #include "server/password.h"
 #include "server/reply.h"
 #include "server/route.h"
@@ -83,23 +84,32 @@ static int64_t next_stamp(const json_t *old)
 	return now > last ? now : last + 1;
 }
 
-enum rc user_put(struct server *s, const char *name, enum role role, const char *password,
-		 struct err *e)
+/* RC_CHANGED unless the record is what `match` ("u:<name>=<stamp>", or NULL) names. */
+static enum rc still(const char *name, const json_t *rec, const char *match, struct err *e)
 {
-	char hash[PASSWORD_HASH_MAX] = "";
+	char is[80];
+
+	str_fmt(is, sizeof is, "u:%s=%lld", name, (long long)jx_get_i64(rec, "stamp", 0));
+	return !match || strcmp(match, is) == 0
+		       ? RC_OK
+		       : err_set(e, RC_CHANGED, "user %s is no longer what If-Match names; read it again",
+				 name);
+}
+
+static enum rc put_held(struct server *s, const char *name, enum role role, const char *hash,
+			const char *match, struct err *e)
+{
 	json_t *old = NULL, *rec;
 	int64_t stamp;
 	enum rc rc = record(s, name, &old, e);
 
 	if (rc && rc != RC_NOTFOUND)
 		return rc;
-	rc = RC_OK;
-	if (password)
-		rc = password_hash(password, hash, e);
+	rc = still(name, old, match, e);
 	if (!rc) {
 		stamp = next_stamp(old);
 		rec = json_pack("{s:s, s:s, s:s, s:I, s:I}", "name", name, "role", role_text(role),
-				"hash", password ? hash : jx_get_str(old, "hash", ""),
+				"hash", hash[0] ? hash : jx_get_str(old, "hash", ""),
 				"created_ms", (json_int_t)jx_get_i64(old, "created_ms", stamp),
 				"stamp", (json_int_t)stamp);
 		rc = keep(s, name, rec, e);
@@ -108,11 +118,31 @@ enum rc user_put(struct server *s, const char *name, enum role role, const char 
 	return rc;
 }
 
-enum rc user_delete(struct server *s, const char *name, struct err *e)
+enum rc user_put(struct server *s, const char *name, enum role role, const char *password,
+		 const char *match, struct err *e)
+{
+	char hash[PASSWORD_HASH_MAX] = "";
+	struct hold h;
+	enum rc rc = user_name_valid(name) ? RC_OK : err_set(e, RC_INVALID, "no user name");
+
+	if (!rc && password)
+		rc = password_hash(password, hash, e);
+	if (!rc)
+		rc = hold_take(s, NS_USER, name, &h, e);
+	if (rc)
+		return rc;
+	rc = put_held(s, name, role, hash, match, e);
+	hold_drop(&h);
+	return rc;
+}
+
+static enum rc delete_held(struct server *s, const char *name, const char *match, struct err *e)
 {
 	json_t *old = NULL;
 	enum rc rc = user_get(s, name, &old, e);
 
+	if (!rc)
+		rc = still(name, old, match, e);
 	if (!rc)
 		rc = keep(s, name,
 			  json_pack("{s:s, s:b, s:I}", "name", name, "deleted", 1, "stamp",
@@ -122,9 +152,31 @@ enum rc user_delete(struct server *s, const char *name, struct err *e)
 	return rc;
 }
 
+enum rc user_delete(struct server *s, const char *name, const char *match, struct err *e)
+{
+	struct hold h;
+	enum rc rc = user_name_valid(name) ? hold_take(s, NS_USER, name, &h, e)
+					   : err_set(e, RC_NOTFOUND, "no user \"%.40s\"", name);
+
+	if (rc)
+		return rc;
+	rc = delete_held(s, name, match, e);
+	hold_drop(&h);
+	return rc;
+}
+
+void user_revision(const json_t *rec, char out[24])
+{
+	str_fmt(out, 24, "%lld", (long long)jx_get_i64(rec, "stamp", 0));
+}
+
 json_t *user_json(const json_t *rec)
 {
-	return json_pack("{s:s, s:s, s:o, s:o}", "name", jx_get_str(rec, "name", ""), "role",
+	char revision[24];
+
+	user_revision(rec, revision);
+	return json_pack("{s:s, s:s, s:s, s:o, s:o}", "name", jx_get_str(rec, "name", ""), "revision",
+			 revision, "role",
 			 jx_get_str(rec, "role", ""), "created_at",
 			 json_time(jx_get_i64(rec, "created_ms", 0)), "changed_at",
 			 json_time(jx_get_i64(rec, "stamp", 0)));

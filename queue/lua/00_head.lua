@@ -19,6 +19,7 @@
 --   w:<worker>   hash · wa zset of all by start · wz zset of the living by last beat · wj:<worker> jobs held
 --   quota:<owner> hash of limits · own:<owner> hash of use · orun:<owner> set of open runs · quotas set
 --   idem hash, idemz zset · ev event stream · audit stream of what operators did · kv:<ns>:<key>, kvn:<ns>
+--   turn:<name> who has it: one server at a time
 -- The lease clock (m.lclock, milliseconds) moves in `tick` alone.
 
 local P = '{pawl}:'

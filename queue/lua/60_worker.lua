@@ -119,6 +119,22 @@ register('kv_list', function(a)
 	return out
 end, {'no-writes'})
 
+-- turn name holder ttl_ms -> 1 when nobody else has it: it is the holder's for so long, and longer when asked
+-- again in time; 0 otherwise. ttl 0 gives it back.
+register('turn', function(a)
+	local key, ttl = P .. 'turn:' .. a[2], tonumber(a[4])
+	local has = redis.call('GET', key)
+	if has and has ~= a[3] then
+		return 0
+	end
+	if ttl > 0 then
+		redis.call('SET', key, a[3], 'PX', ttl)
+	else
+		redis.call('DEL', key)
+	end
+	return 1
+end)
+
 -- moves -> from, to, from, to…: the table this library goes by
 register('moves', function()
 	local out = {}

@@ -11,9 +11,11 @@ put() { call "$1" PUT "$2" -H "$json" -d "$3" "${@:4}"; }
 # A user logs in by password; wrong ones say nothing of who exists.
 put "$ADMIN" /users/ada '{"role":"operator","password":"correct horse"}'
 want 201 "new user"
-put "$ADMIN" /users/ada '{"role":"nobody"}'
+put "$ADMIN" /users/ada '{"role":"viewer"}'
+want 428 "a change without If-Match"
+put "$ADMIN" /users/ada '{"role":"nobody"}' -H 'If-Match: *'
 want 422 "unknown role"
-put "$ADMIN" /users/ada '{"password":"short"}'
+put "$ADMIN" /users/ada '{"password":"short"}' -H 'If-Match: *'
 want 400 "short password"
 put "$ADMIN" '/users/Ada%20L' '{"role":"viewer","password":"correct horse"}'
 want 422 "a name with a space"
@@ -56,7 +58,7 @@ is "$(js 'b["role"]')" viewer
 jar="Cookie: $(header Set-Cookie | cut -d';' -f1)"
 api GET /users
 is "$(js '[u["name"] for u in b["items"]]')" '["ada"]' users
-api DELETE /users/ada
+api DELETE /users/ada -H 'If-Match: *'
 want 204 delete
 call "" GET /runs -H "$jar"
 want 401 "session of a deleted user"

@@ -54,6 +54,8 @@ export interface CallOptions {
 	body?: unknown;
 	signal?: AbortSignal;
 	idempotent?: string;
+	/** The revision of what was read: If-Match. */
+	match?: string;
 	raw?: boolean;
 }
 
@@ -62,6 +64,7 @@ export async function call(path: string, o: CallOptions = {}): Promise<Response>
 	if (o.body !== undefined) headers["Content-Type"] = "application/json";
 	else if (o.method && o.method !== "GET") headers["Content-Type"] = "application/json";
 	if (o.idempotent) headers["Idempotency-Key"] = o.idempotent;
+	if (o.match) headers["If-Match"] = `"${o.match}"`;
 	let r: Response;
 	try {
 		r = await fetch(BASE + path, {
@@ -91,8 +94,8 @@ export async function getJson<T>(path: string, abort?: AbortSignal): Promise<T> 
 	return (await r.json()) as T;
 }
 
-export async function send<T>(method: string, path: string, body?: unknown, idempotent?: string): Promise<T> {
-	const r = await call(path, { method, body, idempotent });
+export async function send<T>(method: string, path: string, body?: unknown, idempotent?: string, match?: string): Promise<T> {
+	const r = await call(path, { method, body, idempotent, match });
 	const text = await r.text();
 	return (text ? JSON.parse(text) : {}) as T;
 }

@@ -134,6 +134,20 @@ export interface Dataset {
 	inputs?: Input[];
 }
 
+export interface Delivery {
+	/** of the notice */
+	id: string;
+	kind: "run.done" | "run.failed" | "run.cancelled" | "run.alarm" | "job.failed" | "job.stuck" | "worker.lost" | "attention.disk" | "attention.workers" | "test";
+	at: string | null;
+	/** of the answer; 0 when none came */
+	status: number;
+	/** null when it was delivered */
+	error: string | null;
+	tries: number;
+	/** how long the try took */
+	ms: number;
+}
+
 export interface Event {
 	id: string;
 	at: string | null;
@@ -162,6 +176,22 @@ export interface Gpu {
 	ecc_errors?: number;
 	/** the last error the driver reported since the worker started */
 	xid?: number;
+}
+
+export interface Hook {
+	name: string;
+	url: string;
+	events: ("run.done" | "run.failed" | "run.cancelled" | "run.alarm" | "job.failed" | "job.stuck" | "worker.lost" | "attention.disk" | "attention.workers" | "test" | "*")[];
+	enabled: boolean;
+	/** the part of the ETag before the colon */
+	revision: string;
+	changed_at: string | null;
+	/** of server.hooks_file, to be changed there */
+	file: boolean;
+	/** notices not yet delivered */
+	waiting: number;
+	/** only in the answer that makes it, unless it was given */
+	secret?: string;
 }
 
 export interface Input {
@@ -254,6 +284,20 @@ export interface Model {
 	metrics: Metrics;
 	run?: string;
 	run_name?: string;
+}
+
+export interface Notice {
+	/** the same however often it is sent */
+	id: string;
+	kind: "run.done" | "run.failed" | "run.cancelled" | "run.alarm" | "job.failed" | "job.stuck" | "worker.lost" | "attention.disk" | "attention.workers" | "test";
+	at: string | null;
+	/** one sentence */
+	text: string;
+	run?: string;
+	job?: string;
+	worker?: string;
+	/** the page to look at */
+	url: string;
 }
 
 export interface Output {
@@ -490,6 +534,8 @@ export interface Token {
 
 export interface User {
 	name: string;
+	/** another one after every change; the part of the ETag before the colon */
+	revision: string;
 	role: Role;
 	created_at: string | null;
 	changed_at: string | null;
