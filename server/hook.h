@@ -1,7 +1,7 @@
 /* Webhooks: addresses that are told what happens. A hook is a name, an address, the kinds it wants, a
  * secret. Those made through the API are kept in Redis and in DATA/hooks/<name>.json (0600), never in the
- * store, which workers may read; those of the file server.hooks_file are read at start and are nobody else's to change.
- * Neither addresses nor secrets are ever logged.
+ * store, which workers may read; those of the file server.hooks_file are read at start and are nobody
+ * else's to change. Neither addresses nor secrets are ever logged.
  *
  * A delivery is a POST of JSON with
  *   Pawl-Event: run.done     Pawl-Delivery: <id, the same at every try>
