@@ -32,6 +32,11 @@ void api_notices(struct req *r);
 /* api_bulk.c */
 void api_job_bulk(struct req *r);
 void api_run_bulk(struct req *r);
+/* api_operation.c */
+void api_operation_list(struct req *r);
+void api_operation_get(struct req *r);
+void api_operation_cancel(struct req *r);
+void api_rebuild_post(struct req *r);
 /* api_run.c */
 void api_defaults(struct req *r);
 void api_run_submit(struct req *r);

@@ -1,179 +1,55 @@
-/* One decision for many: jobs by id or by filter, runs by id. Each is decided as if it were asked for
- * alone (durable first, then the queue), so one that cannot be done hinders no other; asking again
- * for the rest is safe. */
+/* One decision for many, answered when it is done or, where the client prefers that, as an
+ * operation. */
 #include "server/api.h"
 
 #include "base/jsonx.h"
 #include "base/log.h"
-#include "base/str.h"
-#include "queue/queue.h"
-#include "server/decision.h"
-#include "server/logs.h"
-#include "server/reconcile.h"
+#include "server/bulk.h"
+#include "server/operation.h"
 #include "server/reply.h"
-#include "server/run_view.h"
 #include "server/server.h"
 
-#include <string.h>
-
-#define BULK_MAX 2000 /* ids of one request: each is a durable write, a few seconds in all */
-#define FAILURES_SHOWN 100
-
-struct bulk {
-	struct req *r;
-	const char *action;
-	bool of_jobs;
-	json_t *detail;	  /* owned */
-	json_t *ids;	  /* owned; strings */
-	json_t *failures; /* owned */
-	int64_t done, failed;
-};
-
-static bool action_known(const struct bulk *b)
+/* What the filter picks is settled now: what becomes like it meanwhile was not meant. */
+static void begin(struct req *r, struct bulk *b)
 {
-	static const char *const jobs[] = {"cancel", "retry", "invalidate", "priority", NULL};
-	static const char *const runs[] = {"cancel", "pause", "drain", "resume", "retry", NULL};
+	json_t *params = json_copy(b->body);
 
-	for (const char *const *p = b->of_jobs ? jobs : runs; *p; p++)
-		if (strcmp(*p, b->action) == 0)
-			return true;
-	return false;
+	json_object_del(params, "filter");
+	json_object_set(params, "ids", b->ids);
+	operation_answer(r, b->of_jobs ? "bulk.jobs" : "bulk.runs", params,
+			 (int64_t)json_array_size(b->ids));
 }
 
-static void add_failure(struct bulk *b, const char *id, const struct err *e)
+static void answer(struct req *r, struct bulk *b)
 {
-	b->failed++;
-	if (json_array_size(b->failures) < FAILURES_SHOWN)
-		json_array_append_new(b->failures,
-				      json_pack("{s:s, s:s}", "id", id, "detail", e->text));
-}
-
-static enum rc decide(struct bulk *b, const char *id, struct err *e)
-{
-	struct server *s = b->r->srv;
-	char run[RUN_ID_MAX];
-	json_t *there = NULL;
-	enum rc rc;
-
-	if (b->of_jobs ? !job_id_valid(id, run) : !run_id_valid(id))
-		return err_set(e, RC_NOTFOUND, "no %s \"%.100s\"", b->of_jobs ? "job" : "run", id);
-	rc = b->of_jobs ? queue_job(s->queue, id, &there, e) : queue_run(s->queue, id, &there, e);
-	json_decref(there);
-	if (!b->of_jobs)
-		str_copy(run, sizeof run, id);
-	if (!rc)
-		rc = decision_make(s, run, b->action, b->of_jobs ? id : NULL, b->detail,
-				   &(struct decider){b->r->who.name, NULL}, e);
-	if (!rc) {
-		reconcile_poke(s->reconcile, run);
-		run_view_forget(run);
-	}
-	return rc;
-}
-
-/* Jobs that {"run", "stage"?, "state"?, "iter"?} picks. */
-static enum rc ids_of_filter(struct bulk *b, const json_t *filter, struct err *e)
-{
-	static const char *const known[] = {"run", "stage", "state", "iter", NULL};
-	struct queue_job_filter f = {.iter = -1};
-	const char *run = "";
-	json_t *jobs = NULL, *job;
-	int64_t iter = -1;
-	size_t i;
-	enum rc rc;
-
-	if ((rc = jx_only(filter, known, e)) || (rc = jx_str(filter, "run", &run, e)) ||
-	    (rc = jx_opt_str(filter, "stage", &f.stage, e)) ||
-	    (rc = jx_opt_str(filter, "state", &f.state, e)) ||
-	    (rc = jx_opt_i64(filter, "iter", 0, 1000000, &iter, e)))
-		return rc;
-	if (!run_id_valid(run))
-		return err_set(e, RC_INVALID, "filter.run: \"%.40s\" is no run", run);
-	f.iter = (int)iter;
-	rc = queue_jobs(b->r->srv->queue, run, &f, &jobs, e);
-	json_array_foreach(jobs, i, job) json_array_append(b->ids, json_object_get(job, "id"));
-	json_decref(jobs);
-	return rc;
-}
-
-static enum rc ids_of_body(struct bulk *b, const json_t *body, struct err *e)
-{
-	const json_t *ids = json_object_get(body, "ids"), *filter = json_object_get(body, "filter");
-	json_t *id;
-	size_t i;
-
-	b->ids = json_array();
-	if (!ids == !filter || (filter && (!b->of_jobs || !json_is_object(filter))) ||
-	    (ids && !json_is_array(ids)))
-		return err_set(e, RC_INVALID, "expected %s",
-			       b->of_jobs ? "either \"ids\" or \"filter\"" : "\"ids\"");
-	if (filter)
-		return ids_of_filter(b, filter, e);
-	json_array_foreach(ids, i, id)
-	{
-		if (!json_is_string(id))
-			return err_set(e, RC_INVALID, "ids/%zu: expected a string", i);
-		json_array_append(b->ids, id);
-	}
-	return RC_OK;
-}
-
-static void answer(struct bulk *b, bool dry_run)
-{
-	json_t *id;
-	size_t i;
-
-	json_array_foreach(b->ids, i, id)
-	{
-		struct err e = {0};
-
-		if (dry_run)
-			continue;
-		if (decide(b, json_string_value(id), &e))
-			add_failure(b, json_string_value(id), &e);
-		else
-			b->done++;
-	}
+	for (size_t i = 0; i < json_array_size(b->ids) && !b->dry_run; i++)
+		bulk_decide(b, i);
 	log_info(b->of_jobs ? "job" : "run", "bulk", "action=%s matched=%zu done=%lld by=%s",
-		 b->action, json_array_size(b->ids), (long long)b->done, b->r->who.name);
-	reply_json(b->r, 200,
-		   json_pack("{s:b, s:I, s:I, s:I, s:O}", "dry_run", dry_run, "matched",
-			     (json_int_t)json_array_size(b->ids), "done", (json_int_t)b->done,
-			     "failed", (json_int_t)b->failed, "failures", b->failures));
+		 b->action, json_array_size(b->ids), (long long)b->done, r->who.name);
+	reply_json(r, 200, bulk_json(b));
 }
 
 static void bulk(struct req *r, bool of_jobs)
 {
-	static const char *const known[] = {"action", "ids", "filter", "priority", "dry_run", NULL};
-	struct bulk b = {.r = r, .of_jobs = of_jobs, .failures = json_array()};
-	json_t *body = req_json(r), *priority;
+	struct bulk b = {.s = r->srv, .who = r->who.name, .of_jobs = of_jobs};
+	bool async = operation_wanted(r);
+	size_t most = async ? BULK_ASYNC_MAX : BULK_MAX;
+	json_t *body = req_json(r);
 	struct err e = {0};
-	bool dry_run = false;
 
 	if (!body)
-		goto out;
-	b.action = jx_get_str(body, "action", "");
-	b.detail = json_object();
-	priority = json_object_get(body, "priority");
-	if (priority)
-		json_object_set(b.detail, "priority", priority);
-	if (jx_only(body, known, &e) || jx_opt_bool(body, "dry_run", &dry_run, &e) ||
-	    ids_of_body(&b, body, &e))
+		return;
+	if (bulk_init(&b, body, &e))
 		reply_err(r, &e);
-	else if (!action_known(&b))
-		reply_problem(r, 400, "invalid", "action \"%.40s\" is not known here", b.action);
-	else if ((strcmp(b.action, "priority") == 0) != json_is_integer(priority))
-		reply_problem(r, 400, "invalid", "priority: a number goes with the action \"priority\"");
-	else if (json_array_size(b.ids) > BULK_MAX)
-		reply_problem(r, 413, "too-large", "%zu are more than %d of one request",
-			      json_array_size(b.ids), BULK_MAX);
+	else if (json_array_size(b.ids) > most)
+		reply_problem(r, 413, "too-large", "%zu are more than %zu of one request%s",
+			      json_array_size(b.ids), most,
+			      async ? "" : "; with Prefer: respond-async more are taken");
+	else if (async && !b.dry_run)
+		begin(r, &b);
 	else
-		answer(&b, dry_run);
-out:
-	json_decref(b.ids);
-	json_decref(b.detail);
-	json_decref(b.failures);
-	json_decref(body);
+		answer(r, &b);
+	bulk_release(&b);
 }
 
 void api_job_bulk(struct req *r)

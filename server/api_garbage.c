@@ -2,6 +2,7 @@
 #include "server/api.h"
 
 #include "server/keeper.h"
+#include "server/operation.h"
 #include "server/reply.h"
 #include "server/server.h"
 
@@ -50,5 +51,8 @@ void api_garbage_post(struct req *r)
 {
 	struct retention p = retention_of(r->srv);
 
-	collect(r, &p, false);
+	if (operation_wanted(r))
+		operation_answer(r, "garbage", json_object(), 0);
+	else
+		collect(r, &p, false);
 }

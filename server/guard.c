@@ -161,6 +161,8 @@ static bool replay(struct req *r)
 			      "this Idempotency-Key was used with another body");
 	} else {
 		req_add_header(r, "Idempotency-Replayed", "true");
+		if (json_object_get(kept, "location"))
+			req_add_header(r, "Location", "%s", jx_get_str(kept, "location", ""));
 		reply_json(r, (int)jx_get_i64(kept, "status", 200),
 			   json_incref(json_object_get(kept, "answer")));
 	}
@@ -187,6 +189,15 @@ bool guard_before(struct req *r, const struct route *rt)
 	return precondition(r, rt) && !(keeps_answers(r, rt) && replay(r));
 }
 
+/* Of the answer, as text; NULL when it has none. */
+static json_t *location_of(const struct req *r)
+{
+	const char *at = r->headers.data ? strstr(r->headers.data, "Location: ") : NULL;
+
+	at = at ? at + strlen("Location: ") : NULL;
+	return at ? json_stringn(at, strcspn(at, "\r\n")) : NULL;
+}
+
 void guard_after(struct req *r, const struct route *rt)
 {
 	char name[SHA256_HEX_SIZE], digest[SHA256_HEX_SIZE];
@@ -198,8 +209,8 @@ void guard_after(struct req *r, const struct route *rt)
 	    r->answer.len < IDEM_ANSWER_MAX &&
 	    !jx_parse(r->answer.data, r->answer.len, "answer", &answer, NULL)) {
 		idem_names(r, name, digest);
-		kept = json_pack("{s:s, s:i, s:o}", "body", digest, "status", r->status, "answer",
-				 answer);
+		kept = json_pack("{s:s, s:i, s:o, s:o*}", "body", digest, "status", r->status, "answer",
+				 answer, "location", location_of(r));
 		queue_kv_put(r->srv->queue, NS_IDEM, name, kept, IDEM_TTL_S, NULL);
 		json_decref(kept);
 	}

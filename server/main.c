@@ -16,6 +16,7 @@
 #include "server/rebuild.h"
 #include "server/keeper.h"
 #include "server/notify.h"
+#include "server/operation.h"
 #include "server/reconcile.h"
 #include "server/route.h"
 #include "server/server.h"
@@ -207,6 +208,7 @@ static void serve(struct server *s, const struct conf *c, const sigset_t *set)
 	struct reconcile *reconcile = NULL;
 	struct keeper *keeper = NULL;
 	struct notify *notify = NULL;
+	struct operations *operations = NULL;
 	struct admin *admin = NULL;
 	struct http *http = NULL;
 	struct hub *hub = NULL;
@@ -219,7 +221,7 @@ static void serve(struct server *s, const struct conf *c, const sigset_t *set)
 	    http_start(&o, s, &http, &e))
 		die("%s", e.text);
 	guess_url(s, c, http_port(http));
-	if (notify_start(s, &notify, &e))
+	if (notify_start(s, &notify, &e) || operations_start(s, &operations, &e))
 		die("%s", e.text);
 	write_join(s, http_port(http), admin_port(admin));
 	log_info("main", "listening", "url=%s admin_port=%d version=%s", s->public_url,
@@ -231,6 +233,7 @@ static void serve(struct server *s, const struct conf *c, const sigset_t *set)
 	http_stop(http);
 	admin_stop(admin);
 	hub_stop(hub);
+	operations_stop(operations);
 	notify_stop(notify);
 	keeper_stop(keeper);
 	reconcile_stop(reconcile);

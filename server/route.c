@@ -108,6 +108,10 @@ static const struct route routes[] = {
 	{"GET",    V1 "store/garbage",            ROLE_OPERATOR,
 	 "keep_last keep_every keep_best keep_states", api_garbage_get, 0},
 	{"POST",   V1 "store/garbage",            ROLE_ADMIN,    "", api_garbage_post, 0},
+	{"POST",   V1 "store/rebuild",            ROLE_ADMIN,    "", api_rebuild_post, 0},
+	{"GET",    V1 "operations",               ROLE_OPERATOR, "limit cursor", api_operation_list, 0},
+	{"GET",    V1 "operations/{}",            ROLE_OPERATOR, "", api_operation_get, 0},
+	{"POST",   V1 "operations/{}/cancel",     ROLE_OPERATOR, "", api_operation_cancel, 0},
 	{"GET",    V1 "compare",                  ROLE_VIEWER,   "run", api_compare, ROUTE_SHARED},
 	{"GET",    V1 "events",                   ROLE_VIEWER,   "topics after", api_events, 0},
 

@@ -300,6 +300,23 @@ export interface Notice {
 	url: string;
 }
 
+export interface Operation {
+	id: string;
+	kind: "bulk.jobs" | "bulk.runs" | "garbage" | "rebuild";
+	state: "queued" | "running" | "done" | "failed" | "cancelled";
+	by: string;
+	/** steps */
+	done: number;
+	/** 0 when nobody knows */
+	total: number;
+	/** what the request would have answered; of one that runs, so far */
+	result: Record<string, Json> | null;
+	error: string | null;
+	created_at: string | null;
+	started_at: string | null;
+	ended_at: string | null;
+}
+
 export interface Output {
 	role: string;
 	kind: "checkpoint" | "train_state" | "dataset" | "progress";
