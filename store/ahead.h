@@ -12,9 +12,16 @@
 
 struct ahead;
 
+enum ahead_how {
+	AHEAD_THREAD, /* a thread reads */
+	AHEAD_ALONE,  /* the user himself: faster where all cores have such work */
+	AHEAD_DIRECT, /* several threads, past the page cache, for what that could not hold */
+};
+
 /* Bytes [from, to) of `fd`, which stays open and the caller's; `what` names it in errors, borrowed.
  */
-void ahead_open(int fd, const char *what, int64_t from, int64_t to, struct ahead **out);
+void ahead_open(int fd, const char *what, int64_t from, int64_t to, enum ahead_how how,
+		struct ahead **out);
 /* The next bytes, at most `max` and at least one; valid until the next call. RC_CORRUPT when the
  * file ends before. Not to be asked beyond `to`. */
 enum rc ahead_next(struct ahead *a, size_t max, const void **data, size_t *n, struct err *e);

@@ -199,6 +199,16 @@ static enum rc open_at(const char *path, struct opened *o, struct err *e)
  * AGAIN at all. */
 enum depth { PEEK, OPEN, AGAIN };
 
+/* What the page cache will hold afterwards is read through it: it is mapped or unpacked next. */
+static enum ahead_how how_to_read(const struct artifact *a, bool beside_others)
+{
+	size_t room = mem_available();
+
+	if (room && a->size_bytes > (int64_t)(room / 2))
+		return AHEAD_DIRECT;
+	return beside_others ? AHEAD_ALONE : AHEAD_THREAD;
+}
+
 /* The archive with the manifest. */
 static enum rc open_first(struct artifact *a, const char *digest, enum depth depth, struct err *e)
 {
@@ -216,14 +226,15 @@ static enum rc open_first(struct artifact *a, const char *digest, enum depth dep
 	size_t n = a->n_volumes ? 0 : a->n;
 	if (!rc && !a->n_volumes)
 		rc = match_members(a, 0, n, a->path, &o.index, e);
-	const struct archive x = {o.fd, &o.st, a->path, a->members, n};
+	const struct archive x = {o.fd, &o.st, a->path, a->members, n, how_to_read(a, false)};
 	if (!rc && depth != PEEK)
 		rc = archive_check(&x, digest, depth == AGAIN, a->digest, e);
 	opened_release(&o);
 	return rc;
 }
 
-static enum rc open_volume(struct artifact *a, size_t i, enum depth depth, struct err *e)
+static enum rc open_volume(struct artifact *a, size_t i, enum depth depth, enum ahead_how how,
+			   struct err *e)
 {
 	const struct artifact_volume *v = &a->volumes[i];
 	char hex[SHA256_HEX_SIZE];
@@ -240,7 +251,7 @@ static enum rc open_volume(struct artifact *a, size_t i, enum depth depth, struc
 			     (long long)o.st.st_size, (long long)v->size);
 	if (!rc)
 		rc = match_members(a, first, n, v->path, &o.index, e);
-	const struct archive x = {o.fd, &o.st, v->path, a->members + first, n};
+	const struct archive x = {o.fd, &o.st, v->path, a->members + first, n, how};
 	if (!rc && depth != PEEK)
 		rc = archive_check(&x, v->digest, depth == AGAIN, hex, e);
 	opened_release(&o);
@@ -251,6 +262,7 @@ static enum rc open_volume(struct artifact *a, size_t i, enum depth depth, struc
 struct crowd {
 	struct artifact *a;
 	enum depth depth;
+	enum ahead_how how;
 	atomic_size_t next;
 	pthread_mutex_t lock;
 	enum rc rc; /* of the first that failed */
@@ -264,7 +276,7 @@ static void *open_some(void *arg)
 	enum rc rc = RC_OK;
 
 	for (size_t i; !rc && (i = atomic_fetch_add(&c->next, 1)) < c->a->n_volumes;)
-		rc = open_volume(c->a, i, c->depth, &e);
+		rc = open_volume(c->a, i, c->depth, c->how, &e);
 	if (!rc)
 		return NULL;
 	atomic_store(&c->next, c->a->n_volumes);
@@ -286,6 +298,7 @@ static enum rc open_volumes(struct artifact *a, enum depth depth, struct err *e)
 
 	if (depth == PEEK || a->size_bytes < THREADS_MIN || a->n_volumes < 2)
 		want = 1;
+	c.how = how_to_read(a, want > 1);
 	while (n + 1 < want && !pthread_create(&threads[n], NULL, open_some, &c))
 		n++;
 	open_some(&c);

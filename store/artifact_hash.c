@@ -121,7 +121,7 @@ static enum rc hash_all(const struct archive *a, char hex[SHA256_HEX_SIZE], stru
 	enum rc rc = RC_OK;
 
 	sha256_init(&p.whole);
-	ahead_open(a->fd, a->path, 0, a->st->st_size, &p.in);
+	ahead_open(a->fd, a->path, 0, a->st->st_size, a->how, &p.in);
 	for (size_t i = 0; i < a->n && !rc; i++)
 		rc = pass_member(&p, &a->members[i], e);
 	if (!rc)
@@ -143,7 +143,7 @@ static enum rc hash_named(const struct archive *a, const char *digest, char hex[
 	uint8_t bytes[SHA256_SIZE];
 
 	sha256_init(&p.whole);
-	ahead_open(a->fd, a->path, 0, a->st->st_size, &p.in);
+	ahead_open(a->fd, a->path, 0, a->st->st_size, a->how, &p.in);
 	enum rc rc = pass_to(&p, a->st->st_size, NULL, e);
 	ahead_close(p.in);
 	if (rc)

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/sha256.h"
+#include "store/ahead.h"
 #include "store/artifact.h"
 
 #include <stdbool.h>
@@ -18,6 +19,7 @@ struct archive {
 	const char *path;		       /* names it in errors */
 	const struct artifact_member *members; /* in this one, in order */
 	size_t n;
+	enum ahead_how how; /* to read it */
 };
 
 /* The digest of all bytes into `hex`. `digest` NULL: each member is compared. Else the bytes must

@@ -19,19 +19,27 @@
 #define BLOCK 512
 #define END_BYTES 1024
 #define THREAD_MIN ((int64_t)4 << 20) /* below this a second thread costs more than it saves */
-#define HELPED_MIN ((size_t)128 << 10)
+#define PIECE ((size_t)1 << 20)
+#define PIECES 8
 #define KICK ((int64_t)8 << 20) /* the disk begins with so much, and does not wait for the fsync */
 
-/* Writes one piece while its owner hashes it; a thread of its own once the archive is worth one. */
+/* Writes what its owner has hashed, in pieces that end at multiples of PIECE: a thread of its own once the
+ * archive is worth one. Piece i is ring[i % PIECES]. */
 struct helper {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t turn;
-	bool running, quit;
-	int fd, write_errno;
-	const char *data; /* to be written; NULL: done */
-	size_t len;
+	bool running;
+	int fd;
+	char *ring;   /* owned */
+	size_t fill;  /* of the piece that is being made; its owner's, like `room` */
+	size_t room;  /* in that piece */
 	int64_t pos, kicked; /* written, and of those handed to the disk; in turn its and its owner's */
+	/* Under the lock. */
+	bool quit;
+	int64_t given, done; /* pieces */
+	size_t len[PIECES];
+	int write_errno; /* of the first that failed; nothing is written after it */
 };
 
 struct tar_writer {
@@ -90,35 +98,67 @@ static void *help(void *arg)
 	struct helper *h = arg;
 
 	pthread_mutex_lock(&h->lock);
-	while (!h->quit) {
-		if (!h->data) {
+	while (!h->quit || h->done < h->given) {
+		if (h->done == h->given) {
 			pthread_cond_wait(&h->turn, &h->lock);
 			continue;
 		}
+		int i = (int)(h->done % PIECES), failed = h->write_errno;
+		size_t len = h->len[i];
+
 		pthread_mutex_unlock(&h->lock);
-		int failed = write_whole(h, h->data, h->len);
+		if (!failed)
+			failed = write_whole(h, h->ring + (size_t)i * PIECE, len);
 		pthread_mutex_lock(&h->lock);
 		h->write_errno = failed;
-		h->data = NULL;
+		h->done++;
 		pthread_cond_broadcast(&h->turn);
 	}
 	pthread_mutex_unlock(&h->lock);
 	return NULL;
 }
 
-static void helper_give(struct helper *h, const char *data, size_t len)
+/* Hands on the piece that was made and waits for the room of the next. */
+static int helper_give(struct helper *h)
 {
 	pthread_mutex_lock(&h->lock);
-	h->data = data;
-	h->len = len;
+	h->len[h->given++ % PIECES] = h->fill;
 	pthread_cond_broadcast(&h->turn);
+	while (h->given - h->done == PIECES)
+		pthread_cond_wait(&h->turn, &h->lock);
+	int failed = h->write_errno;
 	pthread_mutex_unlock(&h->lock);
+	h->fill = 0;
+	h->room = PIECE;
+	return failed;
 }
 
-static int helper_wait(struct helper *h)
+static int helper_put(struct helper *h, const char *p, size_t len)
 {
+	int failed = 0;
+
+	while (len && !failed) {
+		size_t n = len < h->room - h->fill ? len : h->room - h->fill;
+
+		memcpy(h->ring + (size_t)(h->given % PIECES) * PIECE + h->fill, p, n);
+		h->fill += n;
+		p += n;
+		len -= n;
+		if (h->fill == h->room)
+			failed = helper_give(h);
+	}
+	return failed;
+}
+
+/* Waits until all is written. */
+static int helper_flush(struct helper *h)
+{
+	if (!h->running)
+		return 0;
+	if (h->fill)
+		(void)helper_give(h);
 	pthread_mutex_lock(&h->lock);
-	while (h->data)
+	while (h->done < h->given)
 		pthread_cond_wait(&h->turn, &h->lock);
 	int failed = h->write_errno;
 	pthread_mutex_unlock(&h->lock);
@@ -132,6 +172,13 @@ static void helper_init(struct helper *h, int fd)
 	pthread_cond_init(&h->turn, NULL);
 }
 
+static void helper_start(struct helper *h)
+{
+	h->ring = mem_new(PIECES * PIECE);
+	h->room = PIECE - (size_t)(h->pos % (int64_t)PIECE);
+	h->running = !pthread_create(&h->thread, NULL, help, h);
+}
+
 static void helper_end(struct helper *h)
 {
 	pthread_mutex_lock(&h->lock);
@@ -140,6 +187,7 @@ static void helper_end(struct helper *h)
 	pthread_mutex_unlock(&h->lock);
 	if (h->running)
 		pthread_join(h->thread, NULL);
+	free(h->ring);
 	pthread_mutex_destroy(&h->lock);
 	pthread_cond_destroy(&h->turn);
 }
@@ -148,16 +196,13 @@ static bool put(struct tar_writer *w, const void *data, size_t len)
 {
 	struct helper *h = &w->helper;
 
-	if (!h->running && w->pos >= THREAD_MIN)
-		h->running = !pthread_create(&h->thread, NULL, help, h);
-	bool helped = h->running && len >= HELPED_MIN;
-	if (helped)
-		helper_give(h, data, len);
+	if (!h->ring && w->pos >= THREAD_MIN)
+		helper_start(h);
 	if (w->in_member)
 		sha256_add_both(&w->all, &w->member, data, len);
 	else
 		sha256_add(&w->all, data, len);
-	w->write_errno = helped ? helper_wait(h) : write_whole(h, data, len);
+	w->write_errno = h->running ? helper_put(h, data, len) : write_whole(h, data, len);
 	if (w->write_errno)
 		return false;
 	w->pos += (int64_t)len;
@@ -364,7 +409,7 @@ enum rc tar_finish(struct tar_writer *w, bool sync, char hex[SHA256_HEX_SIZE], i
 	uint8_t digest[SHA256_SIZE];
 	enum rc rc = RC_OK;
 
-	if (archive_write_close(w->a) != ARCHIVE_OK)
+	if (archive_write_close(w->a) != ARCHIVE_OK || (w->write_errno = helper_flush(&w->helper)))
 		rc = write_err(w, e);
 	else if (sync && fsync(w->fd))
 		rc = err_set(e, err_from_errno(errno), "fsync %s: %m", w->path);

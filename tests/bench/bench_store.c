@@ -1,14 +1,15 @@
 /* The store beside the disk it stands on.
  *
- *	build/bench/store [FOLDER] [MIB] [ROUNDS]
+ *	build/bench/store [FOLDER] [MIB] [ROUNDS] [VOLUME_MIB]
  *
- * A synthetic checkpoint of MIB (256) is streamed into a store and read back with all its digests,
- *in turn with dd writing and reading as much there, fsynced, ROUNDS (5) times; medians and ratios
- *of the pairs. Files are put out of the page cache before they are read. Hashing and small
- *artifacts beside.
+ * A synthetic checkpoint of MIB (256) in files of a quarter of a volume is streamed into a store
+ *and read back with its digests, in turn with dd writing (conv=fsync) and reading as much there,
+ *ROUNDS (5) times; medians and ratios of the pairs. Files are put out of the page cache before they
+ *are read, by dd through it and past it (iflag=direct). Hashing and small artifacts beside.
  */
 #include "base/clk.h"
 #include "base/fs.h"
+#include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/proc.h"
 #include "base/rng.h"
@@ -24,7 +25,6 @@
 #include <unistd.h>
 
 #define BLOCK ((size_t)1 << 20)
-#define MEMBER ((int64_t)1 << 30)
 #define SOURCE_MAX ((int64_t)1 << 30)
 #define ROUNDS_MAX 99
 
@@ -33,7 +33,7 @@ struct bench {
 	struct store *s;
 	char *block; /* random; each piece of the checkpoint is this with its place written over it
 		      */
-	int64_t bytes;
+	int64_t bytes, volume;
 	char source[64]; /* what dd writes: as much of the same kind in memory, or zeros */
 };
 
@@ -128,12 +128,14 @@ static double publish(struct bench *b, int salt, struct artifact_ref *ref)
 
 	need(store_tmp(b->s, tmp, sizeof tmp, &e), &e);
 	need(artifact_begin("checkpoint", tmp, &w, &e), &e);
+	artifact_volume_max(w, b->volume);
 	need(artifact_add_mem(w, "config.json", &salt, sizeof salt, &e), &e);
-	for (int64_t at = 0, i = 1; at < b->bytes; at += MEMBER, i++) {
-		int64_t n = b->bytes - at < MEMBER ? b->bytes - at : MEMBER;
+	int64_t member = b->volume / 4 > 64 << 20 ? b->volume / 4 - (1 << 20) : 64 << 20;
+	for (int64_t at = 0, i = 1; at < b->bytes; at += member, i++) {
+		int64_t n = b->bytes - at < member ? b->bytes - at : member;
 
 		str_fmt(name, sizeof name, "model-%05lld-of-%05lld.safetensors", (long long)i,
-			(long long)((b->bytes + MEMBER - 1) / MEMBER));
+			(long long)((b->bytes + member - 1) / member));
 		need(artifact_add_fed(w, name, n, &feed, &e), &e);
 	}
 	need(artifact_publish(w, NULL, b->s, ref, &e), &e);
@@ -180,7 +182,7 @@ static void told(const char *what, double *dd_s, double *ours_s, int n, double b
 }
 
 /* One at a time, so that large ones need their room but once. */
-static void dd_turn(struct bench *b, double *wrote, double *did_read)
+static void dd_turn(struct bench *b, double *wrote, double *did_read, double *direct)
 {
 	char plain[PATH_MAX];
 
@@ -188,34 +190,60 @@ static void dd_turn(struct bench *b, double *wrote, double *did_read)
 	*wrote = dd(b->source, plain, b->bytes, "conv=fsync");
 	out_of_cache(plain);
 	*did_read = dd(plain, "/dev/null", b->bytes, "iflag=fullblock");
+	out_of_cache(plain);
+	*direct = dd(plain, "/dev/null", b->bytes, "iflag=direct");
 	unlink(plain);
+}
+
+/* Every archive of it. */
+static void each_archive(struct bench *b, const char *digest, void (*see)(const char *path))
+{
+	char root[PATH_MAX], path[PATH_MAX];
+	json_t *volumes;
+	const json_t *v;
+	struct err e;
+	size_t i;
+
+	need(store_path(b->s, digest, root, sizeof root, &e), &e);
+	need(artifact_volumes(root, &volumes, &e), &e);
+	json_array_foreach(volumes, i, v)
+	{
+		need(store_path(b->s, jx_get_str(v, "digest", ""), path, sizeof path, &e), &e);
+		see(path);
+	}
+	json_decref(volumes);
+	see(root);
+}
+
+static void drop(const char *path)
+{
+	unlink(path);
 }
 
 static void our_turn(struct bench *b, int salt, double *wrote, double *did_read)
 {
 	struct artifact_ref ref;
-	char path[PATH_MAX];
-	struct err e;
 
 	*wrote = publish(b, salt, &ref);
-	need(store_path(b->s, ref.digest, path, sizeof path, &e), &e);
-	out_of_cache(path);
+	each_archive(b, ref.digest, out_of_cache);
 	*did_read = read_all(b, ref.digest);
-	unlink(path);
+	each_archive(b, ref.digest, drop);
 }
 
 static void side_by_side(struct bench *b, int rounds)
 {
-	double w[2][ROUNDS_MAX], r[2][ROUNDS_MAX];
+	double w[2][ROUNDS_MAX], r[2][ROUNDS_MAX], direct[ROUNDS_MAX], again[ROUNDS_MAX];
 
 	for (int i = 0; i < rounds; i++)
 		for (int k = 0; k < 2; k++) /* Each goes first in turn. */
 			if ((i + k) % 2)
 				our_turn(b, i, &w[1][i], &r[1][i]);
 			else
-				dd_turn(b, &w[0][i], &r[0][i]);
+				dd_turn(b, &w[0][i], &r[0][i], &direct[i]);
+	memcpy(again, r[1], sizeof again);
 	told("written, hashed, durable", w[0], w[1], rounds, (double)b->bytes);
 	told("read and hashed", r[0], r[1], rounds, (double)b->bytes);
+	told("the same, and dd past the cache", direct, again, rounds, (double)b->bytes);
 }
 
 static void bench_sha(const struct bench *b)
@@ -265,14 +293,16 @@ int main(int argc, char **argv)
 	struct rusage use;
 	struct err e;
 	struct rng r;
-	int64_t mib = 256, rounds = 5;
+	int64_t mib = 256, rounds = 5, volume = ARTIFACT_VOLUME_MAX >> 20;
 
 	str_fmt(b.dir, sizeof b.dir, "%.3900s/pawl-bench-XXXXXX", argc > 1 ? argv[1] : "/tmp");
 	if ((argc > 2 && !str_to_i64(argv[2], &mib)) ||
-	    (argc > 3 && !str_to_i64(argv[3], &rounds)) || mib < 1 || rounds < 1 ||
+	    (argc > 3 && !str_to_i64(argv[3], &rounds)) ||
+	    (argc > 4 && !str_to_i64(argv[4], &volume)) || mib < 1 || volume < 1 || rounds < 1 ||
 	    rounds > ROUNDS_MAX || !mkdtemp(b.dir))
 		return 1;
 	b.bytes = mib << 20;
+	b.volume = volume << 20;
 	rng_open(&r, 1, RNG_TEST, 0, 0, 0);
 	for (size_t i = 0; i < BLOCK; i += 4) {
 		uint32_t x = rng_u32(&r);

@@ -370,3 +370,62 @@ void test_tar__full_disk_leaves_nothing(void)
 	CHECK_RC(artifact_finish(w, NULL, &ref, &e), RC_FULL);
 	CHECK(!fs_exists(tmp("a")));
 }
+
+/* Large enough for a thread that writes: its failure is told too, and nothing of it is left. */
+void test_tar__a_large_archive_on_a_full_disk(void)
+{
+	struct err e;
+	struct artifact_writer *w;
+	struct artifact_ref ref;
+	struct rlimit r = {12500000, 12500000};
+	const size_t size = (size_t)9 << 20;
+	char *big = calloc(1, size);
+	enum rc rc;
+
+	signal(SIGXFSZ, SIG_IGN);
+	CHECK(!setrlimit(RLIMIT_FSIZE, &r));
+	for (int n = 1; n <= 3; n++) {
+		CHECK_RC(artifact_begin("checkpoint", tmp("a"), &w, &e), RC_OK);
+		rc = RC_OK;
+		for (int i = 0; i < n && !rc; i++)
+			rc = artifact_add_mem(w, i ? i > 1 ? "three" : "two" : "one", big, size, &e);
+		if (rc)
+			artifact_abort(w);
+		else
+			rc = artifact_finish(w, NULL, &ref, &e);
+		CHECK_RC(rc, n == 1 ? RC_OK : RC_FULL);
+		CHECK_EQ(fs_exists(tmp("a")), n == 1);
+		if (n == 1)
+			CHECK_RC(artifact_verify_file(tmp("a"), ref.digest, &e), RC_OK);
+		unlink(tmp("a"));
+	}
+	free(big);
+}
+
+/* The same bytes whether few of them are given at a time or many, and whoever writes them. */
+void test_tar__pieces_do_not_show(void)
+{
+	static const size_t steps[] = {777, 65536, 1u << 20, 3u << 20};
+	const size_t size = ((size_t)11 << 20) + 321;
+	char *big = calloc(1, size), hex[4][SHA256_HEX_SIZE], member[SHA256_HEX_SIZE];
+	struct tar_writer *w;
+	struct err e;
+	int64_t all;
+
+	for (size_t i = 0; i < size; i++)
+		big[i] = (char)(i * 2654435761u >> 13);
+	for (int k = 0; k < 4; k++) {
+		CHECK_RC(tar_create(tmp("a"), &w, &e), RC_OK);
+		CHECK_RC(tar_member_begin(w, "x.safetensors", (int64_t)size, true, &e), RC_OK);
+		for (size_t at = 0; at < size; at += steps[k])
+			CHECK_RC(tar_data(w, big + at, size - at < steps[k] ? size - at : steps[k], &e),
+				 RC_OK);
+		CHECK_RC(tar_member_end(w, member, &e), RC_OK);
+		CHECK_RC(tar_finish(w, true, hex[k], &all, &e), RC_OK);
+		CHECK_EQ(all, fs_size(tmp("a")));
+		CHECK_STR(hex[k], hex[0]);
+		CHECK_RC(fs_sha256(tmp("a"), member, NULL, &e), RC_OK);
+		CHECK_STR(member, hex[0]);
+	}
+	free(big);
+}
