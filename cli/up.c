@@ -231,7 +231,8 @@ static enum rc prepare_redis(struct up *u, struct err *e)
 	buf_puts(&b, "# Written by `pawl up` at every start.\n"
 		     "port 0\nunixsocketperm 700\ndaemonize no\nappendonly yes\n"
 		     "appendfsync always\nno-appendfsync-on-rewrite no\nsave \"\"\n"
-		     "maxmemory-policy noeviction\nstop-writes-on-bgsave-error no\n");
+		     "maxmemory-policy noeviction\nstop-writes-on-bgsave-error no\n"
+		     "hash-max-listpack-value 1024\n");
 	put_quoted(&b, "dir", dir);
 	put_quoted(&b, "unixsocket", u->socket);
 	rc = fs_write_durable(conf, b.data, b.len, e);

@@ -35,6 +35,7 @@
 #define BACKOFF_MS_MAX 600000
 #define IDEM_KEPT_MS 2592000000  /* 30 days */
 
+#define PACKED_VALUE_MIN 1024    /* hash-max-listpack-value below this doubles what a job takes */
 #define CALL_TIMEOUT_MS 5000     /* one Redis call; appends are fsynced, slow disks take seconds */
 #define CONNECT_TIMEOUT_MS 2000
 #define POOL_MAX 32              /* the server's threads mostly wait elsewhere */

@@ -168,6 +168,24 @@ static enum rc check_promise(struct queue *q, size_t i, bool accept_loss, struct
 	return rc;
 }
 
+/* What only costs memory is no reason to refuse. */
+static enum rc check_packing(struct queue *q, struct err *e)
+{
+	struct redis_cmd c = REDIS_CMD_INIT;
+	struct redis_reply *p = NULL;
+	int64_t have = 0;
+	enum rc rc;
+
+	redis_cmd_words(&c, "CONFIG GET hash-max-listpack-value");
+	rc = redis_call(q->redis, &c, &p, e);
+	if (!rc && str_to_i64(reply_text(reply_at(p, 1)), &have) && have < PACKED_VALUE_MIN)
+		log_info("queue", "redis_takes_more_memory",
+			 "key=hash-max-listpack-value value=%lld want=%d", (long long)have,
+			 PACKED_VALUE_MIN);
+	reply_free(p);
+	return rc == RC_UNREACHABLE || rc == RC_TIMEOUT ? rc : RC_OK;
+}
+
 /* --- life -------------------------------------------------------------------------------------- */
 
 enum rc queue_open(const char *url, const struct queue_opts *o, struct queue **out, struct err *e)
@@ -189,6 +207,8 @@ enum rc queue_open(const char *url, const struct queue_opts *o, struct queue **o
 	rc = redis_open(url, &ro, &q->redis, e);
 	for (size_t i = 0; !rc && i < sizeof(promises) / sizeof(*promises); i++)
 		rc = check_promise(q, i, o->accept_loss, e);
+	if (!rc)
+		rc = check_packing(q, e);
 	if (!rc && o->migrate)
 		rc = o->migrate(q, e);
 out:

@@ -39,6 +39,37 @@ static const struct {
 };
 #define N_OF(a) (sizeof(a) / sizeof(*(a)))
 
+/* Ids of its parents: kept without the run's part. */
+static json_t *job_parents(const struct redis_reply *h, const char *par)
+{
+	const char *run = hash_get(h, "run", "");
+	json_t *list = json_array();
+	size_t len;
+
+	for (; *par; par += len + (par[len] == ' ')) {
+		len = strcspn(par, " ");
+		json_array_append_new(list, json_sprintf("%s.%.*s", run, (int)len, par));
+	}
+	return list;
+}
+
+/* What the planner said of a job, from the fields that say it shorter. Jobs that older servers made have all
+ * of it in "def". */
+static void job_definition(json_t *j, const struct redis_reply *h)
+{
+	const char *par = hash_get(h, "par", NULL), *at = strchr(hash_get(h, "queue", ""), '@');
+	double cost = 1;
+
+	if (!par)
+		return;
+	str_to_f64(hash_get(h, "cost", "1"), &cost);
+	json_object_set_new(j, "parents", job_parents(h, par));
+	json_object_set_new(j, "cost_hint", json_real(cost));
+	json_object_set_new(j, "stall_requeue", json_boolean(hash_i64(h, "requeue", 0) == 1));
+	if (at)
+		json_object_set_new(j, "pool", json_string(at + 1));
+}
+
 json_t *job_json(const char *id, const struct redis_reply *h)
 {
 	json_t *j = hash_json(h, "def");
@@ -47,6 +78,7 @@ json_t *job_json(const char *id, const struct redis_reply *h)
 		json_decref(j);
 		j = json_object();
 	}
+	job_definition(j, h);
 	json_object_set_new(j, "id", json_string(id));
 	json_object_set_new(j, "run", json_string(hash_get(h, "run", "")));
 	json_object_set_new(j, "stage", json_string(hash_get(h, "stage", "")));
@@ -469,7 +501,7 @@ enum rc queue_attempts(struct queue *q, const char *job, json_t **out, struct er
 
 	*out = NULL;
 	cmd_key(&c[0], "LRANGE", KEY_ATTEMPTS, job, "0 -1");
-	cmd_key(&c[1], "HMGET", KEY_JOB, job, "state starts worker token ast fpd mks mk");
+	cmd_key(&c[1], "HMGET", KEY_JOB, job, "state starts worker token ast fpd mks mk la");
 	rc = redis_pipe(q->redis, c, 2, p, e);
 	if (rc)
 		return rc;
@@ -477,6 +509,9 @@ enum rc queue_attempts(struct queue *q, const char *job, json_t **out, struct er
 	for (i = 0; i < reply_n(p[0]); i++)
 		json_array_append_new(*out, json_of_text(reply_text(reply_at(p[0], i)),
 							 reply_len(reply_at(p[0], i))));
+	if (reply_kind(reply_at(p[1], 8)) == REDIS_TEXT)
+		json_array_append_new(*out, json_of_text(reply_text(reply_at(p[1], 8)),
+							 reply_len(reply_at(p[1], 8))));
 	if ((a = open_attempt(p[1])))
 		json_array_append_new(*out, a);
 	json_array_foreach(*out, i, a) {

@@ -103,6 +103,21 @@ static void sources_argument(struct redis_cmd *c, const json_t *inputs)
 	json_decref(seen);
 }
 
+/* What no field of the job's hash says. */
+static void definition_argument(struct redis_cmd *c, const json_t *job)
+{
+	static const char *const fields[] = {"id",	 "stage",    "iter",	      "shard",
+					     "pass",	 "parents",  "need",	      "optional",
+					     "pool",	 "priority", "cost_hint",     "max_attempts",
+					     "stall_ms", "run",	     "stall_requeue"};
+	json_t *rest = json_copy((json_t *)job);
+
+	for (size_t i = 0; i < sizeof(fields) / sizeof(*fields); i++)
+		json_object_del(rest, fields[i]);
+	cmd_json(c, rest);
+	json_decref(rest);
+}
+
 static enum rc job_arguments(struct redis_cmd *c, const char *run, const json_t *job, struct err *e)
 {
 	const char *id = jx_get_str(job, "id", ""), *stage = jx_get_str(job, "stage", "");
@@ -130,7 +145,7 @@ static enum rc job_arguments(struct redis_cmd *c, const char *run, const json_t 
 	redis_cmd_add(c, jx_get_bool(job, "optional", false) ? "1" : "0");
 	redis_cmd_f64(c, jx_get_f64(job, "cost_hint", 1));
 	redis_cmd_i64(c, jx_get_i64(job, "max_attempts", ATTEMPTS_MAX_DEFAULT));
-	cmd_json(c, job);
+	definition_argument(c, job);
 	redis_cmd_add(c, pool);
 	redis_cmd_i64(c, priority);
 	redis_cmd_i64(c, stall);

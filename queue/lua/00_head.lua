@@ -4,14 +4,18 @@
 -- Errors come back as "CODE sentence" with CODE one of STALE CONFLICT CHANGED NOTFOUND INVALID FULL SCHEMA
 -- BEHIND.
 -- Every check of a function comes before its first write, since Redis rolls nothing back.
--- A call into Redis costs about a microsecond, which is what a verb is made of: hot paths read in one
--- HMGET what they need and keep it in Lua.
+-- A call into Redis costs about a microsecond, which is what a verb is made of: a job, a run and a worker
+-- are each read once in a call and what changed is written once. Numbers go out as text: Redis would
+-- print them as floats, slowly.
 --
 -- Keys, all in one slot ({pawl}:…):
 --   m            hash: schema, fence, seq, lclock, lasttick, frozen, run_id, day, aged, v:<class>, trust
 --   runs         zset of run ids by creation · openruns set of active, paused, draining ones
 --   r:<run>      run hash · rj:<run> zset of its jobs by seq · rs:<run> its queues with ready jobs
---   j:<job>      job hash · ch:<job> set of children · at:<job> list of attempts · mx:<job> metrics by step
+--   j:<job>      job hash; a field that is absent is 0 or "" (queue: its stage). par: its parents, ch: its
+--   children, both without the run's id; beyond CHILDREN bytes of ch the rest is in the list cl:<job>, and ch
+--   begins with "+". la: the last ended attempt, those before in the list at:<job> · mx:<job> metrics by step
+--   (a job of an older server has every field, its parents in def, its children in the set ch:<job>)
 --   A queue is "<stage>", or "<stage>@<pool>" when only some workers may take its jobs.
 --   rq:<queue>:<run> zset of ready jobs by priority and seq · pool:<queue> zset of runs that may be
 --   served, by class and virtual time · aq set of queues with such a run
@@ -40,3 +44,4 @@ local BATCH = 500
 local PRIORITY = 1e12
 local MARKS = 200
 local FENCE_GAP = 1000000
+local CHILDREN = 150

@@ -16,8 +16,13 @@ for i = 1, #JOB_MOVES do
 	MOVES[JOB_MOVES[i][1]][JOB_MOVES[i][2]] = 1
 end
 
+-- Integers as digits: tostring would turn 1e15 and above into an exponent.
+local function int(n)
+	return string.format('%d', n < 0 and n - 0.5 or n + 0.5)
+end
+
 -- Read once in a call: Redis stands still while it runs. Only `tick` sets the lease clock.
-local now_memo, lc_memo
+local now_memo, lc_memo, fence_memo
 
 local function fail(code, text)
 	return {err = code .. ' ' .. text}
@@ -31,31 +36,39 @@ local function now_ms()
 	return now_memo
 end
 
+local function now_text()
+	return int(now_ms())
+end
+
 local function lclock()
 	return lc_memo
 end
 
--- Integers as digits: tostring would turn 1e15 and above into an exponent.
-local function int(n)
-	return string.format('%.0f', n)
-end
+local EVENTS_TEXT = '' .. EVENTS
 
 local function event(kind, run, job, data)
-	redis.call('XADD', P .. 'ev', 'MAXLEN', '~', EVENTS, '*', 't', kind, 'r', run, 'j', job,
+	redis.call('XADD', P .. 'ev', 'MAXLEN', '~', EVENTS_TEXT, '*', 't', kind, 'r', run, 'j', job,
 		'd', data)
 end
 
 -- --- run hashes, read and written once in a call -------------------------------------------------
 -- A verb may look at a run many times and change it many times. run_of() reads the fields that verbs
--- decide by, run_put() and run_add() change them here, and register() writes what changed when the
--- verb is over. Counters are read only where somebody asks; else their sum of changes is added.
--- Nobody else reads or writes these fields.
+-- decide by and the counters that change most, run_count() the others, run_put() and run_add() change
+-- them here, and register() writes what changed when the verb is over. Nobody else reads or writes
+-- these fields.
 
 local RUN_FIELDS = {'state', 'ending', 'hold', 'owner', 'limited', 'class', 'aged', 'vt', 'weight',
-	'max_running', 'lease'}
-local RUN_NUMBERS = {'class', 'aged', 'vt', 'weight', 'max_running', 'lease'}
+	'max_running', 'lease', 'useful_ms', 'lost_ms', 'torn_off', 'rev', 'n:ready', 'n:running', 'n:done', 'rec'}
+local RUN_TEXTS = {state = 1, ending = 1, hold = 1, owner = 1, limited = 1, rec = 1}
 local RUN_REAL = {vt = 1, weight = 1}
-local runs_memo, meta_memo
+local N_RUN_FIELDS = #RUN_FIELDS
+local runs_memo, meta_memo, workers_memo
+
+-- Queues with work, as pick() saw them; all queues of runs that may be served are among them.
+local live_memo
+
+-- Whether the verb will tell a worker of a run: then its record is read with the rest.
+local tells
 
 -- The score of a run in its pools: strict class first, then least virtual time (seconds of work by
 -- weight). Waiting improves the class. What stands in the pools is r.score until register() writes the
@@ -70,35 +83,45 @@ local function run_of(id)
 	if r then
 		return r
 	end
-	local v = redis.call('HMGET', P .. 'r:' .. id, unpack(RUN_FIELDS))
+	local v = redis.call('HMGET', P .. 'r:' .. id, unpack(RUN_FIELDS, 1, tells and N_RUN_FIELDS or N_RUN_FIELDS - 1))
 	if not v[1] then
 		return nil
 	end
-	r = {id = id, changed = {}, added = {}}
-	for i = 1, #RUN_FIELDS do
-		r[RUN_FIELDS[i]] = v[i] or ''
-	end
-	for i = 1, #RUN_NUMBERS do
-		r[RUN_NUMBERS[i]] = tonumber(r[RUN_NUMBERS[i]]) or 0
+	r = {id = id, changed = {}}
+	for i = 1, #v do
+		local field = RUN_FIELDS[i]
+		if RUN_TEXTS[field] then
+			r[field] = v[i] or ''
+		else
+			r[field] = tonumber(v[i] or '0') or 0
+		end
 	end
 	r.score = pool_score(r)
 	runs_memo[id] = r
 	return r
 end
 
+local function real(n)
+	return string.format('%.3f', n)
+end
+
+-- What is decided by is what is kept: pools that were written at different times must agree.
 local function run_put(r, field, value)
-	r[field] = value
+	r[field] = field == 'vt' and tonumber(real(value)) or value
 	r.changed[field] = true
 end
 
--- Counters: rev (rises with every decision and change of state), n:<state>, total, useful_ms, lost_ms, useful_cost, lost_cost, torn_off (attempts that a lost
--- or preempted worker ended).
-local function run_add(r, field, by)
-	r.added[field] = (r.added[field] or 0) + by
+-- Counters: rev (rises with every decision and change of state), n:<state>, total, useful_ms, lost_ms,
+-- useful_cost, lost_cost, torn_off (attempts that a lost or preempted worker ended).
+local function run_count(r, field)
+	r[field] = r[field] or tonumber(redis.call('HGET', P .. 'r:' .. r.id, field) or '0')
+	return r[field]
 end
 
-local function run_count(r, field)
-	return (tonumber(redis.call('HGET', P .. 'r:' .. r.id, field)) or 0) + (r.added[field] or 0)
+local function run_add(r, field, by)
+	if by ~= 0 then
+		run_put(r, field, run_count(r, field) + by)
+	end
 end
 
 local function runs_flush()
@@ -108,31 +131,28 @@ local function runs_flush()
 			local value = r[field]
 			words[#words + 1] = field
 			if type(value) == 'number' then
-				value = RUN_REAL[field] and string.format('%.3f', value) or int(value)
+				value = RUN_REAL[field] and real(value) or int(value)
 			end
 			words[#words + 1] = value
 		end
 		if #words > 0 then
 			redis.call('HSET', P .. 'r:' .. id, unpack(words))
 		end
-		for field, by in pairs(r.added) do
-			if by ~= 0 then
-				redis.call('HINCRBY', P .. 'r:' .. id, field, int(by))
-			end
-		end
 		if r.changed.vt or r.changed.class or r.changed.aged then
-			for _, q in ipairs(redis.call('SMEMBERS', P .. 'rs:' .. id)) do
-				redis.call('ZADD', P .. 'pool:' .. q, 'XX', pool_score(r), id)
+			local score = real(pool_score(r))
+			local queues = live_memo and #live_memo < 3 and live_memo or
+				redis.call('SMEMBERS', P .. 'rs:' .. id)
+			for _, q in ipairs(queues) do
+				redis.call('ZADD', P .. 'pool:' .. q, 'XX', score, id)
 			end
 		end
 	end
 end
 
--- Counters of the meta hash, the same way.
-local function meta_next(field)
-	local n = (meta_memo[field] or tonumber(redis.call('HGET', M, field) or '0')) + 1
-	meta_memo[field] = n
-	return n
+-- The next number of a lease.
+local function fence_next()
+	meta_memo.fence = (meta_memo.fence or fence_memo) + 1
+	return meta_memo.fence
 end
 
 local function meta_flush()
@@ -143,6 +163,37 @@ local function meta_flush()
 	end
 	if #words > 0 then
 		redis.call('HSET', M, unpack(words))
+	end
+end
+
+-- Workers, the same way: what a verb decides by, and what it writes of them.
+local WORKER_FIELDS = {'drain', 'gone', 'price', 'lost', 'done', 'pre', 'lc', 'ill'}
+
+local function worker_of(id)
+	local w = workers_memo[id]
+	if not w then
+		local v = redis.call('HMGET', P .. 'w:' .. id, unpack(WORKER_FIELDS))
+		w = {words = {}}
+		for i = 1, #WORKER_FIELDS do
+			w[WORKER_FIELDS[i]] = v[i]
+		end
+		workers_memo[id] = w
+	end
+	return w
+end
+
+local function worker_put(id, field, value)
+	local w = worker_of(id)
+	w[field] = value
+	w.words[#w.words + 1] = field
+	w.words[#w.words + 1] = value
+end
+
+local function workers_flush()
+	for id, w in pairs(workers_memo) do
+		if #w.words > 0 then
+			redis.call('HSET', P .. 'w:' .. id, unpack(w.words))
+		end
 	end
 end
 
@@ -172,11 +223,11 @@ local function changed(word)
 end
 
 local function register(name, body, flags, always)
-	local reads = flags ~= nil
+	local reads, tells_of = flags ~= nil, name == 'claim' or name == 'complete' or name == 'restore_take'
 	redis.register_function{
 		function_name = 'pawl2_' .. name,
 		callback = function(keys, args)
-			local v = redis.call('HMGET', M, 'schema', 'lclock', 'trust')
+			local v = redis.call('HMGET', M, 'schema', 'lclock', 'trust', 'fence')
 			local word = args[1]
 			local plain = word == SCHEMA
 			local restoring = not plain and word == SCHEMA .. '!'
@@ -193,10 +244,11 @@ local function register(name, body, flags, always)
 			if stale then
 				return stale
 			end
-			now_memo, lc_memo = nil, tonumber(v[2] or '0')
-			runs_memo, meta_memo = {}, {}
+			now_memo, lc_memo, fence_memo = nil, tonumber(v[2] or '0'), tonumber(v[4] or '0')
+			runs_memo, meta_memo, workers_memo, live_memo, tells = {}, {}, {}, nil, tells_of
 			local answer = body(args)
 			runs_flush()
+			workers_flush()
 			meta_flush()
 			return answer
 		end,

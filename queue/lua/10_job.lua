@@ -1,32 +1,68 @@
 -- Jobs and the indexes that follow from their states.
 
-local FIELDS = {'state', 'run', 'stage', 'iter', 'shard', 'pass', 'seq', 'worker', 'token', 'att',
-	'max', 'lost', 'cancel', 'starts', 'cost', 'charged', 'slc', 'ttl', 'left', 'succ', 'need',
-	'pd', 'ck', 'opt', 'dtok', 'ftok', 'losses', 'pre', 'queue', 'prio', 'ckl', 'stall', 'stuck',
-	'gen', 'ast', 'fpd', 'price', 'mks'}
-local NUMBERS = {'iter', 'shard', 'pass', 'seq', 'att', 'max', 'lost', 'starts', 'cost', 'charged',
-	'slc', 'ttl', 'left', 'succ', 'need', 'pd', 'losses', 'pre', 'prio', 'ckl', 'stall', 'gen', 'ast', 'fpd', 'price',
-	'mks'}
+-- Fields of a job that are numbers, or numbers that are only passed on; absent ones are 0.
+local NUMBERS = {'seq', 'att', 'max', 'lost', 'starts', 'cost', 'charged', 'slc', 'ttl', 'left', 'succ', 'need',
+	'losses', 'pre', 'prio', 'ckl', 'stall', 'gen', 'price', 'mks'}
+local DIGITS = {'iter', 'shard', 'pass', 'pd', 'fpd', 'ast'}
+local TEXTS = {'token', 'worker', 'cancel', 'ck', 'opt', 'dtok', 'ftok', 'stuck', 'requeue', 'src', 'err', 'mk', 'told'}
+local ABSENT = {}
+for i = 1, #NUMBERS do
+	ABSENT[NUMBERS[i]] = 0
+end
+for i = 1, #DIGITS do
+	ABSENT[DIGITS[i]] = '0'
+end
+for i = 1, #TEXTS do
+	ABSENT[TEXTS[i]] = ''
+end
+local OR_ABSENT = {__index = ABSENT}
 
+-- The whole hash; rawget() tells whether a field is there.
 local function job_load(id)
-	local v = redis.call('HMGET', P .. 'j:' .. id, unpack(FIELDS))
+	local v = redis.call('HGETALL', P .. 'j:' .. id)
 	if not v[1] then
 		return nil
 	end
 	local j = {id = id}
-	for i = 1, #FIELDS do
-		j[FIELDS[i]] = v[i] or ''
+	for i = 1, #v, 2 do
+		j[v[i]] = ABSENT[v[i]] == 0 and (tonumber(v[i + 1]) or 0) or v[i + 1]
 	end
-	for i = 1, #NUMBERS do
-		j[NUMBERS[i]] = tonumber(j[NUMBERS[i]]) or 0
-	end
-	return j
+	j.queue = j.queue or j.stage
+	return setmetatable(j, OR_ABSENT)
 end
 
+-- Ids of the run's jobs from a text without the run's part.
+local function ids_of(run, text, out)
+	for rest in string.gmatch(text, '[^ +]+') do
+		out[#out + 1] = run .. '.' .. rest
+	end
+	return out
+end
+
+local function id_rest(run, id)
+	return string.sub(id, #run + 2)
+end
+
+-- Jobs that older servers made have them in their definition, and a set of children.
+local function parents_of(j)
+	return rawget(j, 'par') and ids_of(j.run, j.par, {}) or cjson.decode(j.def).parents
+end
+
+local function children_of(j)
+	local ch = rawget(j, 'ch')
+	if not ch then
+		return redis.call('SMEMBERS', P .. 'ch:' .. j.id)
+	end
+	local out = ids_of(j.run, ch, {})
+	if string.sub(ch, 1, 1) == '+' then
+		ids_of(j.run, table.concat(redis.call('LRANGE', P .. 'cl:' .. j.id, '0', '-1'), ' '), out)
+	end
+	return out
+end
 
 local function job_place(j)
-	return '"stage":"' .. j.stage .. '","iter":' .. int(j.iter) .. ',"shard":' .. int(j.shard) ..
-		',"pass":' .. int(j.pass) .. ',"attempt":' .. int(j.starts)
+	return '"stage":"' .. j.stage .. '","iter":' .. j.iter .. ',"shard":' .. j.shard .. ',"pass":' .. j.pass ..
+		',"attempt":' .. int(j.starts)
 end
 
 -- Names of stages, states and workers are plain words; only a note needs quoting.
@@ -64,7 +100,7 @@ local function pools_set(run, score)
 	for _, q in ipairs(redis.call('SMEMBERS', P .. 'rs:' .. run)) do
 		local pool = P .. 'pool:' .. q
 		if score then
-			redis.call('ZADD', pool, score, run)
+			redis.call('ZADD', pool, real(score), run)
 			redis.call('SADD', P .. 'aq', q)
 		else
 			redis.call('ZREM', pool, run)
@@ -131,7 +167,7 @@ end
 
 local function ready_in(j)
 	local rq, r = P .. 'rq:' .. j.queue .. ':' .. j.run, run_of(j.run)
-	redis.call('ZADD', rq, j.seq - j.prio * PRIORITY, j.id)
+	redis.call('ZADD', rq, int(j.seq - j.prio * PRIORITY), j.id)
 	if redis.call('ZCARD', rq) > 1 then
 		return
 	end
@@ -140,15 +176,16 @@ local function ready_in(j)
 	end
 	redis.call('SADD', P .. 'rs:' .. j.run, j.queue)
 	if run_served(r) then
-		redis.call('ZADD', P .. 'pool:' .. j.queue, r.score, j.run)
+		redis.call('ZADD', P .. 'pool:' .. j.queue, real(r.score), j.run)
 		redis.call('SADD', P .. 'aq', j.queue)
 	end
 end
 
+-- j.others: whether others wait in its queue, where somebody looked.
 local function ready_out(j)
 	local rq, pool = P .. 'rq:' .. j.queue .. ':' .. j.run, P .. 'pool:' .. j.queue
 	redis.call('ZREM', rq, j.id)
-	if redis.call('EXISTS', rq) == 1 then
+	if j.others or j.others == nil and redis.call('EXISTS', rq) == 1 then
 		return
 	end
 	redis.call('SREM', P .. 'rs:' .. j.run, j.queue)
@@ -186,7 +223,16 @@ local function move(j, to, fields, note)
 	local r = run_of(j.run)
 	run_add(r, 'n:' .. from, -1)
 	run_add(r, 'n:' .. to, 1)
-	redis.call('HSET', P .. 'j:' .. j.id, 'state', to, unpack(fields or {}))
+	fields = fields or {}
+	if j.ended_attempt then
+		if rawget(j, 'la') then
+			redis.call('RPUSH', P .. 'at:' .. j.id, j.la)
+		end
+		fields[#fields + 1] = 'la'
+		fields[#fields + 1] = j.ended_attempt
+		j.la, j.ended_attempt = j.ended_attempt, nil
+	end
+	redis.call('HSET', P .. 'j:' .. j.id, 'state', to, unpack(fields))
 	j.state = to
 	if to == 'ready' then
 		ready_in(j)
@@ -204,11 +250,11 @@ end
 
 -- A terminal job tells its children; those it was the last parent of become ready or skipped, and
 -- skipped ones tell theirs.
-local function release(id, ok)
-	local work = {{id, ok}}
+local function release(j, ok)
+	local work = {{j, ok}}
 	while #work > 0 do
 		local it = table.remove(work)
-		for _, child in ipairs(redis.call('SMEMBERS', P .. 'ch:' .. it[1])) do
+		for _, child in ipairs(children_of(it[1])) do
 			local key = P .. 'j:' .. child
 			if it[2] then
 				redis.call('HINCRBY', key, 'succ', 1)
@@ -219,7 +265,7 @@ local function release(id, ok)
 					move(c, 'ready')
 				elseif c.state == 'blocked' then
 					move(c, 'skipped', {'ended', now_ms()})
-					work[#work + 1] = {child, false}
+					work[#work + 1] = {c, false}
 				end
 			end
 		end
@@ -227,10 +273,9 @@ local function release(id, ok)
 end
 
 -- Counts a job's parents afresh: how many are open, how many succeeded.
-local function recount(id)
-	local def = cjson.decode(redis.call('HGET', P .. 'j:' .. id, 'def'))
+local function recount(j)
 	local left, succ = 0, 0
-	for _, p in ipairs(def.parents) do
+	for _, p in ipairs(parents_of(j)) do
 		local s = redis.call('HGET', P .. 'j:' .. p, 'state')
 		if s == 'done' then
 			succ = succ + 1
@@ -244,7 +289,7 @@ end
 -- A job that ran before waits for its turn again; for a parent first, if one was retried meanwhile
 -- (possible only where some parents may fail).
 local function back(j, fields, note)
-	local left, succ = recount(j.id)
+	local left, succ = recount(j)
 	if left > 0 then
 		redis.call('HSET', P .. 'j:' .. j.id, 'left', left, 'succ', succ)
 		move(j, 'blocked', fields, note)
@@ -287,7 +332,7 @@ end
 -- kept one), notice (its machine will be taken), stuck, and what the worker was told: cancel, pause, drain.
 -- Of too many every other one goes, so that those left still tell of the whole time.
 local function mark(j, kind)
-	local text = j.mks > 0 and redis.call('HGET', P .. 'j:' .. j.id, 'mk') or ''
+	local text = j.mks > 0 and j.mk or ''
 	if j.mks >= MARKS then
 		local kept, n = {}, 0
 		for one in string.gmatch(text, '{[^}]*}') do
@@ -296,13 +341,13 @@ local function mark(j, kind)
 		end
 		text, j.mks = table.concat(kept, ','), #kept
 	end
-	text = text .. (text ~= '' and ',' or '') .. '{"at_ms":' .. int(now_ms()) .. ',"kind":"' .. kind ..
-		'","done":' .. int(j.pd) .. '}'
-	j.mks = j.mks + 1
-	redis.call('HSET', P .. 'j:' .. j.id, 'mk', text, 'mks', j.mks)
+	text = text .. (text ~= '' and ',' or '') .. '{"at_ms":' .. now_text() .. ',"kind":"' .. kind ..
+		'","done":' .. j.pd .. '}'
+	j.mk, j.mks = text, j.mks + 1
+	redis.call('HSET', P .. 'j:' .. j.id, 'mk', text, 'mks', int(j.mks))
 end
 
--- Ended attempts are kept as text; the open one is in the job's fields.
+-- Ended attempts are kept as text, which move() writes; the open one is in the job's fields.
 local function attempt_close(j, how, reason)
 	local spent, useful = attempt_work(j, how)
 	account(j, spent, useful)
@@ -310,13 +355,13 @@ local function attempt_close(j, how, reason)
 		run_add(run_of(j.run), 'torn_off', 1)
 		redis.call('HINCRBY', M, 'all_torn_off', 1)
 	end
-	redis.call('RPUSH', P .. 'at:' .. j.id, '{"n":' .. int(j.starts) .. ',"worker":"' .. j.worker ..
-		'","started_ms":' .. int(j.ast) .. ',"fence":' .. (string.match(j.token, '^%d+') or 'null') ..
-		',"from_progress":' .. int(j.fpd) .. ',"ended_ms":' .. int(now_ms()) ..
+	j.ended_attempt = '{"n":' .. int(j.starts) .. ',"worker":"' .. j.worker ..
+		'","started_ms":' .. j.ast .. ',"fence":' .. (string.match(j.token, '^%d+') or 'null') ..
+		',"from_progress":' .. j.fpd .. ',"ended_ms":' .. int(now_ms()) ..
 		',"end":"' .. how .. '","reason":' .. (reason ~= '' and reason or 'null') ..
-		',"to_progress":' .. int(j.pd) .. ',"useful_ms":' .. int(useful) .. ',"lost_ms":' ..
+		',"to_progress":' .. j.pd .. ',"useful_ms":' .. int(useful) .. ',"lost_ms":' ..
 		int(spent - useful) .. (j.price > 0 and ',"price_per_hour":' .. j.price or '') ..
-		(j.mks > 0 and ',"marks":[' .. redis.call('HGET', P .. 'j:' .. j.id, 'mk') .. ']' or '') .. '}')
+		(j.mks > 0 and ',"marks":[' .. j.mk .. ']' or '') .. '}'
 end
 
 -- What an owner with a quota has used today.
@@ -330,7 +375,7 @@ end
 -- The estimate charged at claim gives way to what the attempt really took.
 local function settle_charge(j)
 	local took, r = (lclock() - j.slc) / 1000, run_of(j.run)
-	run_put(r, 'vt', r.vt + (took - j.charged) / r.weight)
+	run_put(r, 'vt', r.vt + (took - (rawget(j, 'charged') or j.cost)) / r.weight)
 	if r.limited == '1' and r.owner ~= '' then
 		owner_charge(r.owner, took)
 	end
@@ -378,7 +423,7 @@ local function job_cancel(j, why)
 	end
 	if j.state ~= 'running' then
 		move(j, 'cancelled', {'ended', now_ms(), 'cancel', '1'}, why)
-		release(j.id, false)
+		release(j, false)
 	elseif j.cancel ~= '1' then
 		redis.call('HSET', P .. 'j:' .. j.id, 'cancel', '1')
 		redis.call('ZADD', P .. 'grace', lclock() + GRACE_MS, j.id)

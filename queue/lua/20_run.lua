@@ -51,72 +51,139 @@ register('submit', function(a)
 	return {0, run}
 end)
 
--- Parses the flat argument list; returns jobs, or nil and an error.
+-- Parses the flat argument list; returns the jobs that are new, and the states of those that are not. Or nil
+-- and an error.
 local function jobs_parse(a, run)
-	local jobs, seen, i = {}, {}, 3
+	local jobs, new, states, i = {}, {}, {}, 3
 	while i <= #a do
 		local j = {id = a[i], stage = a[i + 1], iter = a[i + 2], shard = a[i + 3], pass = a[i + 4],
-			need = tonumber(a[i + 5]), opt = a[i + 6], cost = a[i + 7], max = a[i + 8],
+			need = a[i + 5], opt = a[i + 6], cost = a[i + 7], max = a[i + 8],
 			def = a[i + 9], pool = a[i + 10], prio = a[i + 11], stall = a[i + 12],
-			requeue = a[i + 13], src = a[i + 14], parents = {}, left = 0, succ = 0}
+			requeue = a[i + 13], src = a[i + 14], parents = {}}
 		local n = tonumber(a[i + 15])
 		if not IS_STAGE[j.stage] then
 			return nil, fail('INVALID', 'job ' .. j.id .. ': unknown stage ' .. j.stage)
 		end
 		for k = 1, n do
 			local p = a[i + 15 + k]
-			local s = redis.call('HMGET', P .. 'j:' .. p, 'state', 'run')
-			if s[1] and s[2] ~= run or not s[1] and not seen[p] then
-				return nil, fail('INVALID', 'job ' .. j.id .. ': unknown parent ' .. p)
-			end
-			if s[1] == 'done' then
-				j.succ = j.succ + 1
-			elseif not TERMINAL[s[1] or 'blocked'] then
-				j.left = j.left + 1
+			if not new[p] and not states[p] then
+				local s = redis.call('HMGET', P .. 'j:' .. p, 'state', 'run')
+				if not s[1] or s[2] ~= run then
+					return nil, fail('INVALID', 'job ' .. j.id .. ': unknown parent ' .. p)
+				end
+				states[p] = s[1]
 			end
 			j.parents[k] = p
 		end
 		i = i + 16 + n
-		if not seen[j.id] and redis.call('EXISTS', P .. 'j:' .. j.id) == 0 then
-			jobs[#jobs + 1] = j
+		if not new[j.id] and not states[j.id] then
+			states[j.id] = redis.call('HGET', P .. 'j:' .. j.id, 'state') or nil
+			new[j.id] = not states[j.id]
+			jobs[#jobs + 1] = new[j.id] and j or nil
 		end
-		seen[j.id] = true
 	end
-	return jobs
+	return jobs, states
 end
 
--- A parent that is new in the same call may have become skipped by the time its child is made.
-local function job_first_state(j)
+-- Counts what its parents are, and says how it begins.
+local function job_first_state(j, states)
 	j.left, j.succ = 0, 0
 	for _, p in ipairs(j.parents) do
-		local s = redis.call('HGET', P .. 'j:' .. p, 'state')
-		j.left = j.left + (TERMINAL[s] and 0 or 1)
-		j.succ = j.succ + (s == 'done' and 1 or 0)
+		j.left = j.left + (TERMINAL[states[p]] and 0 or 1)
+		j.succ = j.succ + (states[p] == 'done' and 1 or 0)
 	end
 	if j.left > 0 then
 		return 'blocked'
 	end
-	return j.succ >= j.need and 'ready' or 'skipped'
+	return j.succ >= tonumber(j.need) and 'ready' or 'skipped'
 end
 
-local function job_make(run, j, seq, now)
-	local state = job_first_state(j)
-	redis.call('HSET', P .. 'j:' .. j.id, 'state', state, 'run', run, 'stage', j.stage, 'iter', j.iter,
-		'shard', j.shard, 'pass', j.pass, 'seq', seq, 'left', j.left, 'succ', j.succ,
-		'need', j.need, 'opt', j.opt, 'cost', j.cost, 'max', j.max, 'def', j.def, 'created', now,
-		'token', '', 'worker', '', 'cancel', '0', 'att', 0, 'lost', 0, 'losses', 0, 'pre', 0,
-		'starts', 0, 'queue', j.pool ~= '' and j.stage .. '@' .. j.pool or j.stage, 'prio', j.prio,
-		'stall', j.stall, 'requeue', j.requeue, 'src', j.src)
-	redis.call('ZADD', P .. 'rj:' .. run, seq, j.id)
-	for _, p in ipairs(j.parents) do
-		redis.call('SADD', P .. 'ch:' .. p, j.id)
+-- What is not absent or its usual value.
+local function job_words(j, run, seq, now, state)
+	local par = {}
+	for i = 1, #j.parents do
+		par[i] = id_rest(run, j.parents[i])
 	end
-	local full = job_load(j.id)
+	local words = {'state', state, 'run', run, 'stage', j.stage, 'iter', j.iter, 'seq', int(seq),
+		'cost', j.cost, 'max', j.max, 'def', j.def, 'created', now, 'par', table.concat(par, ' '), 'ch', ''}
+	local function put(field, value, usual)
+		if value ~= usual then
+			words[#words + 1] = field
+			words[#words + 1] = value
+		end
+	end
+	put('shard', j.shard, '0')
+	put('pass', j.pass, '0')
+	put('left', int(j.left), '0')
+	put('succ', int(j.succ), '0')
+	put('need', j.need, '0')
+	put('opt', j.opt, '0')
+	put('prio', j.prio, '0')
+	put('stall', j.stall, '0')
+	put('requeue', j.requeue, '0')
+	put('queue', j.queue, j.stage)
+	put('src', j.src, table.concat(j.parents, ' '))
+	return words
+end
+
+local function job_make(run, j, seq, now, states)
+	local state = job_first_state(j, states)
+	j.queue = j.pool ~= '' and j.stage .. '@' .. j.pool or j.stage
+	redis.call('HSET', P .. 'j:' .. j.id, unpack(job_words(j, run, seq, now, state)))
+	redis.call('ZADD', P .. 'rj:' .. run, int(seq), j.id)
+	states[j.id] = state
 	run_add(run_of(run), 'n:' .. state, 1)
+	local made = setmetatable({id = j.id, state = state, run = run, stage = j.stage, queue = j.queue,
+		iter = j.iter, shard = j.shard, pass = j.pass, seq = seq, prio = tonumber(j.prio)}, OR_ABSENT)
 	if state == 'ready' then
-		ready_in(full)
+		ready_in(made)
 	end
-	job_event(full, '')
+	job_event(made, '')
+end
+
+-- Children stand in their parent's hash while they are few.
+local function children_add(run, id, new)
+	local key, more = P .. 'j:' .. id, {}
+	local was = redis.call('HGET', key, 'ch')
+	if not was then
+		redis.call('SADD', P .. 'ch:' .. id, unpack(ids_of(run, table.concat(new, ' '), {})))
+		return
+	end
+	local ch = was
+	for i = 1, #new do
+		if #ch + #new[i] < CHILDREN then
+			ch = #ch < 2 and ch .. new[i] or ch .. ' ' .. new[i]
+		else
+			more[#more + 1] = new[i]
+		end
+	end
+	if more[1] then
+		redis.call('RPUSH', P .. 'cl:' .. id, unpack(more))
+		ch = string.sub(ch, 1, 1) == '+' and ch or '+' .. ch
+	end
+	if ch ~= was then
+		redis.call('HSET', key, 'ch', ch)
+	end
+end
+
+-- Parents come before children, and learn of all of theirs at once.
+local function jobs_make(run, jobs, seq, states)
+	local now, children, order = now_text(), {}, {}
+	for k, j in ipairs(jobs) do
+		job_make(run, j, seq + k, now, states)
+		for _, p in ipairs(j.parents) do
+			if not children[p] then
+				children[p] = {}
+				order[#order + 1] = p
+			end
+			table.insert(children[p], id_rest(run, j.id))
+		end
+	end
+	for _, p in ipairs(order) do
+		for from = 1, #children[p], BATCH do
+			children_add(run, p, {unpack(children[p], from, math.min(from + BATCH - 1, #children[p]))})
+		end
+	end
 end
 
 -- add_jobs run (id stage iter shard pass need optional cost max def pool prio stall_ms requeue
@@ -130,9 +197,9 @@ register('add_jobs', function(a)
 	if RUN_TERMINAL[r.state] or r.ending ~= '' then
 		return fail('CONFLICT', 'run ' .. run .. ' is ' .. r.state)
 	end
-	local jobs, err = jobs_parse(a, run)
+	local jobs, states = jobs_parse(a, run)
 	if not jobs then
-		return err
+		return states
 	end
 	local total = run_count(r, 'total') + #jobs
 	if total > JOBS_MAX then
@@ -142,10 +209,7 @@ register('add_jobs', function(a)
 	if #jobs == 0 then
 		return 0
 	end
-	local now, seq = now_ms(), redis.call('HINCRBY', M, 'seq', #jobs) - #jobs
-	for k, j in ipairs(jobs) do
-		job_make(run, j, seq + k, now)
-	end
+	jobs_make(run, jobs, redis.call('HINCRBY', M, 'seq', #jobs) - #jobs, states)
 	run_add(r, 'total', #jobs)
 	return #jobs
 end)

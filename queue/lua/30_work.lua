@@ -1,56 +1,84 @@
 -- What workers do: claim, beat, owns, complete, fail. Every write carries the token of its lease.
 
 local function worker_seen(worker)
-	local w = P .. 'w:' .. worker
-	redis.call('HSET', w, 'lb', now_ms())
+	local w, lc = worker_of(worker), int(lclock())
+	worker_put(worker, 'lb', now_text())
+	if w.lc == lc and w.lost ~= '1' and w.gone ~= '1' then
+		return -- the lease clock stood still since it stands in wz
+	end
+	worker_put(worker, 'lc', lc)
 	-- Only those that were given up, or said good-bye, are not in wz.
-	if redis.call('ZADD', P .. 'wz', lclock(), worker) == 1 and redis.call('HGET', w, 'lost') == '1' then
-		redis.call('HSET', w, 'lost', '0')
+	if redis.call('ZADD', P .. 'wz', lc, worker) == 1 and w.lost == '1' then
+		worker_put(worker, 'lost', '0')
 		event('worker', '', '', cjson.encode({id = worker, state = 'idle'}))
 	end
 end
 
 -- A worker names the same queues every time.
 local queue_lists, n_queue_lists = {}, 0
-local function queue_names(text)
-	local names = queue_lists[text]
-	if not names then
+local function queue_places(text)
+	local places, n = queue_lists[text], 0
+	if not places then
 		if n_queue_lists > 1000 then
 			queue_lists, n_queue_lists = {}, 0
 		end
-		names = {}
+		places = {}
 		for q in string.gmatch(text, '[^,]+') do
-			names[#names + 1] = q
+			n = n + 1
+			places[q] = n
 		end
-		queue_lists[text] = names
+		queue_lists[text] = places
 		n_queue_lists = n_queue_lists + 1
 	end
-	return names
+	return places
 end
 
--- The run with the least score over the queues this worker takes; within it the first job.
+-- Those of its queues that have work, in its order.
+local function queues_live(text)
+	local places, out = queue_places(text), {}
+	live_memo = redis.call('SMEMBERS', P .. 'aq')
+	for i = 1, #live_memo do
+		if places[live_memo[i]] then
+			out[#out + 1] = live_memo[i]
+		end
+	end
+	if out[2] then
+		table.sort(out, function(a, b) return places[a] < places[b] end)
+	end
+	return out
+end
+
+-- The run with the least score over the queues this worker takes, of equal ones the first by name as in
+-- every pool, so that it is on top wherever it waits; within it the first job, and whether others wait
+-- behind it.
 local function pick(queues)
-	local names, run, score, id, first = queue_names(queues), nil, nil, nil, nil
-	local live = redis.call('SMISMEMBER', P .. 'aq', unpack(names))
+	local names, run, score, id, first, others = queues_live(queues), nil, nil, nil, nil, nil
 	for i = 1, #names do
-		local top = live[i] == 1 and redis.call('ZRANGE', P .. 'pool:' .. names[i], 0, 0, 'WITHSCORES')
-		local sc = top and tonumber(top[2])
-		if top and (not run or sc < score or top[1] == run) then
-			local head = redis.call('ZRANGE', P .. 'rq:' .. names[i] .. ':' .. top[1], 0, 0,
+		local top = redis.call('ZRANGE', P .. 'pool:' .. names[i], '0', '0', 'WITHSCORES')
+		local sc = tonumber(top[2])
+		if not run or sc < score or sc == score and top[1] <= run then
+			local head = redis.call('ZRANGE', P .. 'rq:' .. names[i] .. ':' .. top[1], '0', '1',
 				'WITHSCORES')
 			local at = tonumber(head[2])
 			if top[1] ~= run or at < first then
-				run, score, id, first = top[1], sc, head[1], at
+				run, score, id, first, others = top[1], sc, head[1], at, head[3] ~= nil
 			end
 		end
 	end
-	return id
+	return id, others
 end
 
 -- What the jobs have made whose outputs are taken in: id, outputs, id, outputs…
-local function sources_of(src)
-	local out = {}
-	for id in string.gmatch(src or '', '%S+') do
+local function sources_of(j)
+	local out, ids = {}, {}
+	if rawget(j, 'src') or not rawget(j, 'par') then
+		for id in string.gmatch(j.src, '%S+') do
+			ids[#ids + 1] = id
+		end
+	else
+		ids_of(j.run, j.par, ids)
+	end
+	for _, id in ipairs(ids) do
 		out[#out + 1] = id
 		out[#out + 1] = redis.call('HGET', P .. 'j:' .. id, 'outputs') or ''
 	end
@@ -60,35 +88,52 @@ end
 -- What a worker needs to begin with a job, or to go on: {job, token, starts, ttl, what of the job's hash
 -- matters now, the run's record, sources, ms worked in the run, attempts torn off there}.
 local function brief(j, ttl)
-	local more = redis.call('HMGET', P .. 'j:' .. j.id, 'def', 'src')
-	local hash = {'def', more[1], 'run', j.run, 'stage', j.stage, 'state', 'running', 'iter', int(j.iter),
-		'shard', int(j.shard), 'pass', int(j.pass), 'need', int(j.need), 'starts', int(j.starts),
-		'ck', j.ck, 'gen', int(j.gen), 'att', int(j.att), 'max', int(j.max), 'worker', j.worker}
-	local run = redis.call('HMGET', P .. 'r:' .. j.run, 'rec', 'useful_ms', 'lost_ms', 'torn_off')
-	return {j.id, j.token, j.starts, ttl, hash, run[1], sources_of(more[2]),
-		int((tonumber(run[2]) or 0) + (tonumber(run[3]) or 0)), int(tonumber(run[4]) or 0)}
+	local hash, r = {'def', j.def, 'run', j.run, 'stage', j.stage, 'state', 'running', 'iter', j.iter,
+		'shard', j.shard, 'pass', j.pass, 'need', int(j.need), 'starts', int(j.starts),
+		'ck', j.ck, 'gen', int(j.gen), 'att', int(j.att), 'max', int(j.max), 'worker', j.worker,
+		'cost', tostring(j.cost)}, run_of(j.run)
+	if rawget(j, 'par') then
+		hash[#hash + 1] = 'par'
+		hash[#hash + 1] = j.par
+	end
+	return {j.id, j.token, j.starts, ttl, hash, r.rec, sources_of(j),
+		int(r.useful_ms + r.lost_ms), int(r.torn_off)}
 end
 
 -- A ready job gets a lease and a token.
 local function lease_to(j, worker, nonce, ttl, price)
-	local r, lc, now = run_of(j.run), lclock(), now_ms()
+	local r, lc, now = run_of(j.run), lclock(), now_text()
+	local clock = int(lc)
 	ttl = r.lease > 0 and r.lease or tonumber(ttl)
-	meta_memo['v:' .. r.class] = string.format('%.3f', r.vt)
+	meta_memo['v:' .. r.class] = real(r.vt)
 	run_put(r, 'vt', r.vt + j.cost / r.weight)
-	run_put(r, 'since', lc)
+	run_put(r, 'since', clock)
 	run_put(r, 'aged', 0)
-	j.token, j.worker, j.starts = int(meta_next('fence')) .. '.' .. nonce, worker, j.starts + 1
-	redis.call('ZADD', P .. 'lease', lc + ttl, j.id)
+	j.token, j.worker, j.starts = int(fence_next()) .. '.' .. nonce, worker, j.starts + 1
+	redis.call('ZADD', P .. 'lease', int(lc + ttl), j.id)
 	redis.call('SADD', P .. 'wj:' .. worker, j.id)
 	if j.stall > 0 then
-		redis.call('ZADD', P .. 'stall', lc + j.stall, j.id)
+		redis.call('ZADD', P .. 'stall', int(lc + j.stall), j.id)
 	end
-	local fields = {'token', j.token, 'worker', worker, 'starts', j.starts, 'slc', lc,
-		'ttl', ttl, 'charged', j.cost, 'lb', now, 'ended', '', 'ckl', '', 'stuck', '',
-		'ast', now, 'fpd', j.pd, 'price', price or 0, 'mks', 0}
+	local fields = {'token', j.token, 'worker', worker, 'starts', int(j.starts), 'slc', clock, 'ttl', int(ttl),
+		'lb', now, 'ast', now}
+	-- What another attempt may have left.
+	local function put(field, value, usual)
+		if value ~= usual or j.starts > 1 then
+			fields[#fields + 1] = field
+			fields[#fields + 1] = value
+		end
+	end
+	put('fpd', j.pd, '0')
+	put('price', price or '0', '0')
 	if j.starts == 1 then
-		fields[#fields + 1] = 'started'
-		fields[#fields + 1] = now
+		put('started', now)
+	else
+		put('charged', tostring(j.cost))
+		put('ended', '')
+		put('ckl', '')
+		put('stuck', '')
+		put('mks', '0')
 	end
 	move(j, 'running', fields)
 	return brief(j, ttl)
@@ -96,15 +141,23 @@ end
 
 -- worker nonce ttl queues -> brief(), or false when there is nothing for it
 local function grant(worker, nonce, ttl, queues, seen)
-	local w = redis.call('HMGET', P .. 'w:' .. worker, 'info', 'drain', 'gone', 'price', 'ill')
-	if not w[1] or w[3] == '1' then
+	local w = worker_of(worker)
+	if w.gone ~= '0' then
 		return fail('NOTFOUND', 'no worker ' .. worker .. ', register first')
 	end
 	if not seen then
 		worker_seen(worker)
 	end
-	local id = w[2] ~= '1' and (w[5] or '') == '' and pick(queues)
-	return id and lease_to(job_load(id), worker, nonce, ttl, w[4])
+	if w.drain == '1' or (w.ill or '') ~= '' then
+		return false
+	end
+	local id, others = pick(queues)
+	if not id then
+		return false
+	end
+	local j = job_load(id)
+	j.others = others
+	return lease_to(j, worker, nonce, ttl, w.price)
 end
 
 -- claim worker nonce ttl queues -> what grant() gives, or nil
@@ -132,7 +185,7 @@ end, {'no-writes'})
 
 -- A worker is told to stop at each beat until it has; the first time is kept.
 local function stop_told(j, what)
-	if redis.call('HGET', P .. 'j:' .. j.id, 'told') ~= j.token .. what then
+	if j.told ~= j.token .. what then
 		redis.call('HSET', P .. 'j:' .. j.id, 'told', j.token .. what)
 		mark(j, what)
 	end
@@ -146,10 +199,10 @@ local function beat_action(j)
 	if run_of(j.run).hold == '1' or j.stuck == '2' then
 		return stop_told(j, 'pause')
 	end
-	if redis.call('HGET', P .. 'w:' .. j.worker, 'drain') == '1' then
+	if worker_of(j.worker).drain == '1' then
 		return stop_told(j, 'drain')
 	end
-	if redis.call('HGET', P .. 'j:' .. j.id, 'cknow') == '1' then
+	if j.cknow == '1' then
 		redis.call('HDEL', P .. 'j:' .. j.id, 'cknow')
 		return 'checkpoint_now'
 	end
@@ -163,14 +216,13 @@ register('beat', function(a)
 	if err then
 		return err
 	end
-	local key, set, d = P .. 'j:' .. j.id, {'lb', now_ms()}, nil
+	local key, set, d = P .. 'j:' .. j.id, {'lb', now_text()}, nil
 	local function put(field, value)
 		set[#set + 1] = field
 		set[#set + 1] = value
 	end
 	if a[4] ~= '' then
-		local old = redis.call('HMGET', key, 'pd', 'pt')
-		if old[1] ~= a[4] or old[2] ~= a[5] then
+		if j.pd ~= a[4] or j.pt ~= a[5] then
 			d = {done = tonumber(a[4]), total = tonumber(a[5]), unit = a[6]}
 		end
 		put('pd', a[4])
@@ -181,11 +233,11 @@ register('beat', function(a)
 	if saved then
 		put('ck', a[7])
 		put('ckat', set[2])
-		put('ckl', lclock())
-		put('lost', 0)
+		put('ckl', int(lclock()))
+		put('lost', '0')
 	end
 	if (d or saved) and j.stall > 0 then
-		redis.call('ZADD', P .. 'stall', 'XX', lclock() + j.stall, j.id)
+		redis.call('ZADD', P .. 'stall', 'XX', int(lclock() + j.stall), j.id)
 		put('stuck', '')
 		j.stuck = ''
 	end
@@ -194,10 +246,10 @@ register('beat', function(a)
 	end
 	redis.call('HSET', key, unpack(set))
 	if saved then
-		j.pd = tonumber(a[4]) or j.pd
+		j.pd = a[4] ~= '' and a[4] or j.pd
 		mark(j, 'checkpoint')
 	end
-	redis.call('ZADD', P .. 'lease', 'XX', lclock() + j.ttl, j.id)
+	redis.call('ZADD', P .. 'lease', 'XX', int(lclock() + j.ttl), j.id)
 	worker_seen(j.worker)
 	if d or saved then
 		event('job', j.run, j.id, '{"state":"running",' .. job_place(j) .. ',"worker":"' .. j.worker ..
@@ -208,8 +260,8 @@ register('beat', function(a)
 		redis.call('HSET', P .. 'mx:' .. j.id, a[i], a[i + 1])
 	end
 	if #a >= 10 then
-		event('metric', j.run, j.id, '{"stage":"' .. j.stage .. '","iter":' .. int(j.iter) ..
-			',"shard":' .. int(j.shard) .. ',"metrics":' .. a[9] .. '}')
+		event('metric', j.run, j.id, '{"stage":"' .. j.stage .. '","iter":' .. j.iter ..
+			',"shard":' .. j.shard .. ',"metrics":' .. a[9] .. '}')
 	end
 	return beat_action(j)
 end)
@@ -246,10 +298,17 @@ register('complete', function(a)
 	worker_seen(worker)
 	attempt_close(j, 'completed', '')
 	settle_charge(j)
-	move(j, 'done', {'outputs', a[4], 'metrics', a[5], 'info', a[6], 'dtok', a[3], 'token', '',
-		'ended', now_ms(), 'err', ''})
-	redis.call('HINCRBY', P .. 'w:' .. worker, 'done', 1)
-	release(j.id, true)
+	local fields = {'outputs', a[4], 'dtok', a[3], 'token', '', 'ended', now_text()}
+	for i, field in ipairs({'metrics', 'info', 'err'}) do
+		local value = i < 3 and a[4 + i] or ''
+		if value ~= '' or rawget(j, field) then
+			fields[#fields + 1] = field
+			fields[#fields + 1] = value
+		end
+	end
+	move(j, 'done', fields)
+	worker_put(worker, 'done', int((tonumber(worker_of(worker).done) or 0) + 1))
+	release(j, true)
 	run_settle(j.run)
 	if a[7] then
 		local g = grant(a[7], a[8], a[9], a[10], a[7] == worker)
@@ -290,10 +349,10 @@ register('fail', function(a)
 	if j.cancel == '1' then
 		attempt_close(j, 'cancelled', a[5])
 		move(j, 'cancelled', with('ended', now_ms()), a[6])
-		release(j.id, false)
+		release(j, false)
 	elseif kind == 'preempted' then
 		attempt_close(j, 'preempted', a[5])
-		redis.call('HINCRBY', P .. 'w:' .. worker, 'pre', 1)
+		worker_put(worker, 'pre', int((tonumber(worker_of(worker).pre) or 0) + 1))
 		back(j, with('pre', j.pre + 1), 'preempted')
 	elseif kind == 'retry' and j.att + 1 < j.max then
 		attempt_close(j, 'failed', a[5])
@@ -304,7 +363,7 @@ register('fail', function(a)
 	else
 		attempt_close(j, 'failed', a[5])
 		move(j, 'failed', with('att', j.att + 1, 'err', a[5], 'ended', now_ms()), a[6])
-		release(j.id, false)
+		release(j, false)
 	end
 	run_settle(j.run)
 	return j.state

@@ -13,7 +13,7 @@ local function below(roots, follow)
 	while #work > 0 do
 		local j = table.remove(work)
 		set[#set + 1] = j
-		for _, c in ipairs(redis.call('SMEMBERS', P .. 'ch:' .. j.id)) do
+		for _, c in ipairs(children_of(j)) do
 			local cj = not seen[c] and job_load(c)
 			if cj and follow(cj) then
 				seen[c] = true
@@ -26,11 +26,11 @@ local function below(roots, follow)
 end
 
 -- Children that were waiting, or about to start, wait for the parent again.
-local function hold_back(id, seen)
-	for _, c in ipairs(redis.call('SMEMBERS', P .. 'ch:' .. id)) do
+local function hold_back(j, seen)
+	for _, c in ipairs(children_of(j)) do
 		local cj = not seen[c] and job_load(c)
 		if cj and not TERMINAL[cj.state] and cj.state ~= 'running' then
-			local left, succ = recount(c)
+			local left, succ = recount(cj)
 			redis.call('HSET', P .. 'j:' .. c, 'left', left, 'succ', succ)
 			if cj.state ~= 'blocked' and left > 0 then
 				move(cj, 'blocked')
@@ -63,14 +63,14 @@ local function retry(run, roots, subtree)
 	end)
 	run_reopen(run)
 	for _, j in ipairs(set) do
-		local left, succ = recount(j.id)
+		local left, succ = recount(j)
 		local fields = {'left', left, 'succ', succ, 'att', 0, 'lost', 0, 'cancel', '0', 'err', '',
 			'ended', '', 'token', '', 'worker', ''}
 		j.cancel = '0'
 		move(j, (left == 0 and succ >= j.need) and 'ready' or 'blocked', fields, 'retry')
 	end
 	for _, j in ipairs(set) do
-		hold_back(j.id, seen)
+		hold_back(j, seen)
 	end
 	return #set
 end
@@ -103,7 +103,7 @@ register('retry_job', function(a)
 	if not RETRY[j.state] then
 		return fail('CONFLICT', 'job ' .. j.id .. ' is ' .. j.state)
 	end
-	local left, succ = recount(j.id)
+	local left, succ = recount(j)
 	if left == 0 and succ < j.need then
 		return fail('CONFLICT', 'job ' .. j.id .. ' needs ' .. j.need ..
 			' parents to succeed and has ' .. succ .. ': retry them first')
@@ -134,7 +134,7 @@ end)
 
 -- One job whose result, or input, is invalid: what runs loses its lease, since its inputs are no longer meant.
 local function again(j)
-	local left, succ = recount(j.id)
+	local left, succ = recount(j)
 	local fields = {'left', left, 'succ', succ, 'att', 0, 'lost', 0, 'cancel', '0', 'err', '',
 		'ended', '', 'token', '', 'worker', '', 'dtok', '', 'ck', '', 'pd', 0, 'gen', j.gen + 1}
 	local to = (left == 0 and succ >= j.need) and 'ready' or 'blocked'

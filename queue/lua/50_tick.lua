@@ -17,7 +17,7 @@ local function lease_lost(j, note)
 	if j.cancel == '1' then
 		attempt_close(j, 'cancelled', '')
 		move(j, 'cancelled', with('ended', now_ms()), 'cancelled, and its lease was lost')
-		release(j.id, false)
+		release(j, false)
 		return
 	end
 	attempt_close(j, 'lease_lost', '')
@@ -29,7 +29,7 @@ local function lease_lost(j, note)
 		local why = 'lost ' .. j.losses + 1 .. ' leases without a new checkpoint'
 		move(j, 'failed', with('att', att, 'lost', lost, 'ended', now_ms(), 'err',
 			cjson.encode({message = why})), why)
-		release(j.id, false)
+		release(j, false)
 	else
 		back(j, with('att', att, 'lost', lost), note or 'lease lost')
 	end
@@ -52,7 +52,7 @@ local function grace_over(lc)
 		attempt_close(j, 'cancelled', '')
 		settle_charge(j)
 		move(j, 'cancelled', {'token', '', 'worker', '', 'ended', now_ms()}, 'grace over')
-		release(id, false)
+		release(j, false)
 		run_settle(j.run)
 	end
 	return #ids
@@ -64,8 +64,7 @@ local function stalled(lc)
 	local ids = due('stall', lc)
 	for _, id in ipairs(ids) do
 		local j = job_load(id)
-		local requeue = redis.call('HGET', P .. 'j:' .. id, 'requeue') == '1'
-		local level = (j.stuck == '1' and requeue) and '2' or '1'
+		local level = (j.stuck == '1' and j.requeue == '1') and '2' or '1'
 		redis.call('ZADD', P .. 'stall', lc + j.stall, id)
 		redis.call('HSET', P .. 'j:' .. id, 'stuck', level)
 		mark(j, 'stuck')

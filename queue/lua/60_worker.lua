@@ -26,7 +26,7 @@ register('worker_register', function(a)
 	local now, w = now_ms(), P .. 'w:' .. a[2]
 	workers_trim(tonumber(a[5]))
 	redis.call('HSET', w, 'info', a[3], 'name', a[4], 'lb', now, 'drain', '0', 'gone', '0', 'lost', '0',
-		'price', a[6])
+		'price', a[6], 'lc', int(lclock()))
 	if redis.call('HSETNX', w, 'started', now) == 1 then
 		redis.call('HSET', w, 'done', 0, 'pre', 0)
 		redis.call('ZADD', P .. 'wa', redis.call('HINCRBY', M, 'seq', 1), a[2])
@@ -38,12 +38,12 @@ end)
 
 -- worker_beat id -> action
 register('worker_beat', function(a)
-	local v = redis.call('HMGET', P .. 'w:' .. a[2], 'info', 'gone', 'drain')
-	if not v[1] or v[2] == '1' then
+	local w = worker_of(a[2])
+	if w.gone ~= '0' then
 		return fail('NOTFOUND', 'no worker ' .. a[2] .. ', register first')
 	end
 	worker_seen(a[2])
-	return v[3] == '1' and 'drain' or 'continue'
+	return w.drain == '1' and 'drain' or 'continue'
 end)
 
 -- worker_status id gpus unhealthy -> 1: what the driver says of its GPUs (JSON), and why it takes no job, ''

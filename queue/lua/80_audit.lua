@@ -25,8 +25,15 @@ local function same(say, what, got, want)
 end
 
 local function audit_parents(say, id, h, all)
-	local def, open, ok = cjson.decode(h.def), 0, 0
-	for _, p in ipairs(def.parents) do
+	local open, ok, parents = 0, 0, {}
+	if h.par then
+		for rest in string.gmatch(h.par, '%S+') do
+			parents[#parents + 1] = h.run .. '.' .. rest
+		end
+	else
+		parents = cjson.decode(h.def).parents
+	end
+	for _, p in ipairs(parents) do
 		local s = all[p] and all[p].state
 		if not s then
 			say(id .. ' has the unknown parent ' .. p)
@@ -36,9 +43,9 @@ local function audit_parents(say, id, h, all)
 			open = open + 1
 		end
 	end
-	local need = tonumber(h.need)
-	if h.state == 'blocked' and (open ~= tonumber(h.left) or ok ~= tonumber(h.succ)) then
-		say(id .. ' counts left ' .. h.left .. ' succ ' .. h.succ .. ', its parents say ' .. open ..
+	local need, left, succ = tonumber(h.need or '0'), tonumber(h.left or '0'), tonumber(h.succ or '0')
+	if h.state == 'blocked' and (open ~= left or ok ~= succ) then
+		say(id .. ' counts left ' .. left .. ' succ ' .. succ .. ', its parents say ' .. open ..
 			' and ' .. ok)
 	end
 	if h.state == 'blocked' and open == 0 then
@@ -90,9 +97,10 @@ local function derive(all)
 		elseif h.state == 'delayed' then
 			d.delayed[id] = true
 		elseif h.state == 'ready' then
-			local q = h.queue .. ':' .. h.run
+			local queue = h.queue or h.stage
+			local q = queue .. ':' .. h.run
 			d.rs[h.run] = d.rs[h.run] or {}
-			d.rs[h.run][h.queue] = true
+			d.rs[h.run][queue] = true
 			d.rq[q] = d.rq[q] or {}
 			d.rq[q][id] = true
 		end

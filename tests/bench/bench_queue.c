@@ -9,8 +9,10 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "migrations/migrations.h"
+#include "queue/plan.h"
 #include "queue/queue.h"
 #include "queue/redis.h"
+#include "queue/spec.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -22,6 +24,11 @@
 #include <unistd.h>
 
 #define THREADS_MAX 32
+#define PROMPTS 1024 /* with three judgements of each as many jobs as an iteration may have */
+#define SPEC                                                                                       \
+	"{\"name\":\"many\",\"base_model\":\"/m\",\"iterations\":1,\"data\":{\"ift\":[\"/ift\"],"         \
+	"\"eft\":[\"/eft\"],\"prompts\":[\"/p\"]},\"eft\":{\"mode\":\"given\"},\"prompts\":{"           \
+	"\"generator\":\"file\",\"count\":1024},\"generate\":{\"shard_size\":1}}"
 
 static struct queue *q;
 static bool chain; /* claim the next job in complete */
@@ -147,6 +154,64 @@ static double cell_move(int threads, int n)
 	return each * threads / (clk_mono_s() - at);
 }
 
+/* A job of the run as done, with the rows it made. */
+static void made(json_t *done, const char *run, const char *job, const char *role, int rows)
+{
+	char id[JOB_ID_MAX];
+
+	str_fmt(id, sizeof(id), "%s.%s", run, job);
+	json_object_set_new(done, id,
+			    json_pack("{s:{s:{s:s, s:i}}}", "outputs", role, "digest", "d", "rows", rows));
+}
+
+/* One run as the planner makes it once its prompts are known; how many jobs it has. */
+static int64_t fill_planned(const json_t *spec, int k)
+{
+	json_t *done = json_object(), *jobs, *record;
+	char id[RUN_ID_MAX], out[RUN_ID_MAX];
+	bool existed;
+	int64_t added = 0;
+	struct err e;
+
+	str_fmt(id, sizeof(id), "r%08d", k);
+	made(done, id, "1.prompts.0.0", "prompts", PROMPTS);
+	record = json_pack("{s:s, s:O}", "id", id, "spec", spec);
+	if (plan(spec, done, id, &jobs, &e) || queue_submit(q, record, NULL, NULL, out, &existed, &e))
+		die("%s", e.text);
+	for (size_t at = 0; at < json_array_size(jobs); at += 500) {
+		json_t *part = json_array();
+		int64_t n;
+		for (size_t i = at; i < at + 500 && i < json_array_size(jobs); i++)
+			json_array_append(part, json_array_get(jobs, i));
+		if (queue_add_jobs(q, id, part, &n, &e))
+			die("%s", e.text);
+		added += n;
+		json_decref(part);
+	}
+	json_decref(jobs);
+	json_decref(record);
+	json_decref(done);
+	return added;
+}
+
+/* Runs until there are n jobs, for tests/chaos/million.py. */
+static int64_t planned(int64_t n)
+{
+	json_t *in = json_loads(SPEC, 0, NULL), *spec;
+	struct spec_errors errs;
+	int64_t have = 0;
+	struct err e;
+
+	if (spec_normalise(in, &spec, &errs, &e))
+		die("%s", e.text);
+	for (int k = 0; have < n; k++)
+		have += fill_planned(spec, k);
+	spec_errors_release(&errs);
+	json_decref(spec);
+	json_decref(in);
+	return have;
+}
+
 static bool open_queue(const char *url, struct err *e)
 {
 	struct queue_opts o = {
@@ -164,11 +229,14 @@ static void one(char **argv)
 
 	if (!str_to_i64(argv[3], &threads) || threads < 1 || threads > THREADS_MAX ||
 	    !str_to_i64(argv[4], &n) || n < threads)
-		die("bench_queue URL chained|two|lmove THREADS JOBS");
+		die("bench_queue URL chained|two|lmove|planned THREADS JOBS");
 	if (!open_queue(argv[1], &e))
 		die("%s", e.text);
 	chain = !strcmp(argv[2], "chained");
-	printf("%.0f\n", strcmp(argv[2], "lmove") ? cell((int)threads, (int)n, &submit)
+	if (!strcmp(argv[2], "planned"))
+		printf("%lld\n", (long long)planned(n));
+	else
+		printf("%.0f\n", strcmp(argv[2], "lmove") ? cell((int)threads, (int)n, &submit)
 						  : cell_move((int)threads, (int)n));
 	queue_close(q);
 }

@@ -35,7 +35,7 @@ class Redis:
         self.sock = self.dir + "/s"
         self.p = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", self.sock, "--dir", self.dir,
                                    "--save", "", "--appendonly", "yes", "--appendfsync", sync, "--loglevel",
-                                   "warning"], stdout=subprocess.DEVNULL)
+                                   "warning", "--hash-max-listpack-value", "1024"], stdout=subprocess.DEVNULL)
         wait_for(lambda: os.path.exists(self.sock), "redis-server")
 
     def close(self):

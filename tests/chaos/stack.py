@@ -84,7 +84,8 @@ class Stack:
     def redis(self):
         self.spawn("redis", ["redis-server", "--port", "0", "--unixsocket", self.sock, "--dir", self.dir,
                              "--appendonly", "yes", "--appendfsync", "always", "--save", "",
-                             "--maxmemory-policy", "noeviction", "--loglevel", "warning"])
+                             "--maxmemory-policy", "noeviction", "--hash-max-listpack-value", "1024",
+                             "--loglevel", "warning"])
 
     def server(self):
         self.spawn("server", [os.path.join(BUILD, "pawl-server"), "--server-listen", "127.0.0.1:%d" % self.port,

@@ -59,7 +59,7 @@ start_redis() {
 	need redis-server redis-cli
 	REDIS_SOCK=$FLOW_DIR/redis.sock
 	start redis redis-server --port 0 --unixsocket "$REDIS_SOCK" --dir "$FLOW_DIR" --appendonly yes \
-		--appendfsync always --save '' --maxmemory-policy noeviction --loglevel warning
+		--appendfsync always --save '' --maxmemory-policy noeviction --hash-max-listpack-value 1024 --loglevel warning
 	wait_for 20 redis-cli -s "$REDIS_SOCK" ping
 }
 

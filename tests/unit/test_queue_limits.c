@@ -121,7 +121,7 @@ void test_queue_limits__priority_goes_before_age(void)
 
 void test_queue_limits__a_run_keeps_within_max_running(void)
 {
-	struct queue_tuning more = {5, 1, 2};
+	json_t *more = json_pack("{s:i, s:f, s:i}", "class", 5, "weight", 1.0, "max_running", 2);
 
 	qf_open(&f, true);
 	qf_worker(&f, "w");
@@ -130,14 +130,15 @@ void test_queue_limits__a_run_keeps_within_max_running(void)
 	CHECK(claim());
 	CHECK(!claim());
 	waits("ra.1.generate.1.0", "the run may have 1 jobs running, and has");
-	CHECK_RC(queue_tune_run(f.q, "ra", &more, &e), RC_OK);
+	CHECK_RC(queue_tune_run(f.q, "ra", more, &e), RC_OK);
 	qf_audit(&f);
 	CHECK(claim());
 	CHECK(!claim());
 	CHECK_RC(qf_complete(&f, job, token, 'a'), RC_OK);
 	CHECK(claim());
-	more.max_running = -1;
-	CHECK_RC(queue_tune_run(f.q, "ra", &more, &e), RC_INVALID);
+	json_object_set_new(more, "max_running", json_integer(-1));
+	CHECK_RC(queue_tune_run(f.q, "ra", more, &e), RC_INVALID);
+	json_decref(more);
 	qf_close(&f);
 }
 

@@ -462,11 +462,14 @@ static void op_run(void)
 		CHECK_EQ(queue_retry_run(f.q, id, &n, &e), qm_retry_run(&m, k));
 		break;
 	case 5: {
-		struct queue_tuning t = {3 + pick(4), 1 + pick(3), pick(3)};
+		int class = 3 + pick(4), weight = 1 + pick(3), most = pick(3);
+		json_t *t = json_pack("{s:i, s:i, s:i}", "class", class, "weight", weight,
+				      "max_running", most);
 		bool over = run_over(k);
-		CHECK_EQ(queue_tune_run(f.q, id, &t, &e), over ? RC_CONFLICT : RC_OK);
-		m.runs[k].class = over ? m.runs[k].class : t.class;
-		m.runs[k].max_running = over ? m.runs[k].max_running : t.max_running;
+		CHECK_EQ(queue_tune_run(f.q, id, t, &e), over ? RC_CONFLICT : RC_OK);
+		m.runs[k].class = over ? m.runs[k].class : class;
+		m.runs[k].max_running = over ? m.runs[k].max_running : most;
+		json_decref(t);
 		break;
 	}
 	default:
