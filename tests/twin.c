@@ -206,8 +206,7 @@ static void take_answers(struct infer *f, struct twin_text *r)
 	}
 }
 
-/* A table without FP8 computes with floats what weights in FP8 stand for. */
-static void round_matrices(struct model *m)
+void twin_round_fp8(struct model *m)
 {
 	for (int i = 0; i < m->n_tensors; i++) {
 		const struct tensor_ref *t = &m->tensors[i];
@@ -239,7 +238,7 @@ struct twin_text twin_generate(const struct twin *t, const struct toy_kind *kind
 	r.logits = mem_array((size_t)TWIN_GIVEN * (size_t)r.vocab, sizeof *r.logits);
 	r.scores = mem_array(TWIN_GIVEN, sizeof *r.scores);
 	if (weights == KERN_FP8 && !t->k->has_format) {
-		round_matrices(m);
+		twin_round_fp8(m);
 		o.weights = KERN_F32;
 	}
 	CHECK_RC(infer_new(m, t->k, t->pool, &o, &f, &e), RC_OK);

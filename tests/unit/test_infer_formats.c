@@ -5,6 +5,7 @@
 #include "base/jsonx.h"
 #include "base/str.h"
 #include "tests/kern_util.h"
+#include "tests/twin.h"
 #include "worker/model/infer.h"
 #include "worker/model/token.h"
 
@@ -49,16 +50,32 @@ static void add_text(struct texts *t, const struct tokenizer *tok, const char *g
 	buf_release(&whole);
 }
 
+/* The model in that format; no table of the CPU's has FP8: floats that are what the weights stand for. */
+static struct infer *opened(const char *name, enum kern_format w, struct kern_pool *pool)
+{
+	struct infer_opts o = {.weights = w == KERN_FP8 ? KERN_F32 : w, .kv_tokens = 1024};
+	struct model *m = NULL;
+	struct infer *f = NULL;
+
+	if (w != KERN_FP8) {
+		CHECK_RC(infer_open(model_dir(name), kern_cpu(), pool, &o, &f, &e), RC_OK);
+		return f;
+	}
+	CHECK_RC(model_load(model_dir(name), &m, &e), RC_OK);
+	twin_round_fp8(m);
+	CHECK_RC(infer_new(m, kern_cpu(), pool, &o, &f, &e), RC_OK);
+	model_free(m);
+	return f;
+}
+
 /* Mean loss per token. */
 static double loss_in(const char *name, enum kern_format w, const struct texts *t)
 {
 	struct kern_pool *pool = kern_pool_new(2);
-	struct infer_opts o = {.weights = w, .kv_tokens = 1024};
-	struct infer *f = NULL;
+	struct infer *f = opened(name, w, pool);
 	double sum = 0, n = 0;
 	float logp[TEXT_MAX];
 
-	CHECK_RC(infer_open(model_dir(name), kern_cpu(), pool, &o, &f, &e), RC_OK);
 	for (int i = 0; i < t->count; i++) {
 		CHECK_RC(infer_score(f, t->ids[i], t->n[i], t->from[i], logp, &e), RC_OK);
 		for (int k = 0; k < t->n[i] - t->from[i]; k++)
@@ -132,6 +149,7 @@ void test_infer_formats__poems(void)
 	poems(&t);
 	check_cost("poem_zh_750K", &t, KERN_BF16, "BF16", 0.0015);
 	check_cost("poem_zh_750K", &t, KERN_Q8, "Q8", 0.0015);
+	check_cost("poem_zh_750K", &t, KERN_FP8, "FP8", 0.04);
 }
 
 /* Its feed-forward width of 172 is no multiple of 32, so Q8 cannot hold it. */
@@ -144,6 +162,7 @@ void test_infer_formats__stories(void)
 
 	stories(&t);
 	check_cost("stories260K", &t, KERN_BF16, "BF16", 0.0015);
+	check_cost("stories260K", &t, KERN_FP8, "FP8", 0.04);
 	CHECK_RC(infer_open(model_dir("stories260K"), kern_cpu(), pool, &o, &f, &e),
 		 RC_UNSUPPORTED);
 	kern_pool_free(pool);
