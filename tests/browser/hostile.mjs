@@ -25,7 +25,7 @@ const CORPUS = [
 	"x".repeat(3000) + "<img src=x onerror=window.pwned='long'>",
 ];
 
-const FIELDS = new Set(["name", "prompt", "text", "reason", "message", "detail", "wait_reason", "host", "labels", "notes", "error", "who", "user", "from", "code", "engine", "finish", "unit", "variant", "role", "by"]);
+const FIELDS = new Set(["name", "prompt", "text", "note", "reason", "message", "detail", "wait_reason", "host", "labels", "notes", "error", "who", "user", "from", "code", "engine", "finish", "unit", "variant", "role", "by"]);
 const OURS = new Set(["pair", "dpo", "judge"]);
 
 /** Every free text of the mock's world becomes one of the corpus; ids, states and digests stay. */
@@ -41,7 +41,7 @@ function poison(x, next, seen = new Set()) {
 
 const SAMPLES = hex("r7k2f9.1.pair.0.0/samples");
 const PAGES = ["/", "/runs", "/runs/r3xss1", "/runs/r3xss1/timeline?group=worker", "/runs/r3xss1/jobs", "/runs/r9m4q2/charts", "/runs/r7k2f9/data", "/runs/r7k2f9/checkpoints", "/runs/r9m4q2/config", "/runs/r9m4q2/events",
-	"/jobs/r3xss1.1.judge.1.2?find=onerror", "/workers", "/data", `/data/${SAMPLES}?at=2`, `/data/${SAMPLES}?at=3&view=diff`, `/data/${SAMPLES}?at=4&view=raw`, `/data/${SAMPLES}?q=%3Cimg`, `/data/${hex("r7k2f9.1.pair.0.0/pairs")}`, `/data/${hex("r7k2f9.1.eval.0.0/generations")}`,
+	"/jobs/r3xss1.1.judge.1.2?find=onerror", "/workers", "/data", `/data/${SAMPLES}?at=2`, `/data/${SAMPLES}?at=3&view=diff`, `/data/${SAMPLES}?at=0`, `/data/${SAMPLES}?at=0&blind=1`, `/data/${SAMPLES}?at=4&view=raw`, `/data/${SAMPLES}?q=%3Cimg`, `/data/${hex("r7k2f9.1.pair.0.0/pairs")}`, `/data/${hex("r7k2f9.1.eval.0.0/generations")}`,
 	"/checkpoints", `/checkpoints/${hex("r7k2f9.2.dpo.2.0/model")}`, "/compare?run=r7k2f9&diff=r9m4q2&words=1", "/runs/new?from=r3xss1", "/settings", "/runs/%3Cimg%20src=x%20onerror=window.pwned=1%3E", "/runs?q=%3Cscript%3Ewindow.pwned=1%3C/script%3E", "/compare?run=%22%3E%3Cimg%20src=x%20onerror=window.pwned=1%3E"];
 
 await run({

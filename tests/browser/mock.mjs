@@ -221,6 +221,31 @@ function log(m, id, url, res) {
 	else send();
 }
 
+const agreement = (n, agree) => ({ n, agree, table: [[0, 0], [0, 0]], share: n ? agree / n : null, low: null, high: null, kappa: n ? 0.52 : null, se: n ? 0.1 : null, kappa_low: n ? 0.31 : null, kappa_high: n ? 0.73 : null });
+
+function reviewSummary(d) {
+	const said = d.reviews.filter((r) => r.verdict !== "skip");
+	const one = (by) => ({ by, reviewed: said.filter((r) => r.by === by).length, skipped: 0, agreement: agreement(said.filter((r) => r.by === by).length, said.filter((r) => r.by === by && r.verdict === "agree").length) });
+	const who = [...new Set(d.reviews.map((r) => r.by))].sort();
+	const summary = { pairs: d.rows.filter((r) => r.pair_first).length, reviewed: new Set(said.map((r) => r.n)).size, split: 0, agreement: agreement(said.length, said.filter((r) => r.verdict === "agree").length), reviewers: who.map(one), between: who.length > 1 ? [{ a: who[0], b: who[1], agreement: agreement(3, 2) }] : [] };
+	return summary;
+}
+
+/** What people said is kept in the dataset; the person at the page is ada. */
+function reviews(m, d, seg, req, b, res, json, problem) {
+	d.reviews ??= [];
+	if (seg[2] === "reviews") return json(200, { items: d.reviews, next_cursor: null, summary: reviewSummary(d) });
+	m.posts.push(`${req.method} review ${seg[3]} ${b ? JSON.stringify(b) : ""}`);
+	const n = Number(seg[3]);
+	const old = d.reviews.find((r) => r.n === n && r.by === "ada");
+	d.reviews = d.reviews.filter((r) => r !== old);
+	if (req.method === "DELETE") return old ? void res.writeHead(204).end() : problem(404, "Not found", "ada has not reviewed this pair");
+	if (!["agree", "disagree", "skip"].includes(b.verdict)) return problem(422, "Invalid", "verdict");
+	const r = { key: "0", n, id: `p${n}`, dataset: d.meta.digest, by: "ada", verdict: b.verdict, note: b.note ?? "", blind: !!b.blind, judge: "first", human: null, at: new Date().toISOString() };
+	d.reviews.push(r);
+	return json(old ? 200 : 201, r);
+}
+
 function garbage() {
 	const sum = (blobs, bytes) => ({ blobs, bytes });
 	return { dry_run: true, all: sum(64, 12.4e9), kept: sum(57, 11.2e9), young: sum(3, 640e6), marked: sum(2, 320e6), trashed: sum(2, 240e6), dropped: sum(0, 0), items: ["marked", "marked", "trashed", "trashed"].map((state, i) => ({ digest: hex("old" + i), size: 120e6 + i * 4e6, state, since_ms: Date.now() - (30 + i) * 3600e3 })) };
@@ -313,6 +338,7 @@ function answer(m, { url, path, b, json, problem, res, req }) {
 		if (part === "attempts") return json(200, { items: attemptsJson(run.jobs), next_cursor: null });
 		if (part === "metrics") return json(200, seriesJson(run));
 		if (part === "events") return json(200, eventPage(m, run, q));
+		if (part === "reviews") return json(200, { iterations: [], summary: reviewSummary({ rows: [], reviews: [], ...run.datasets.map((d) => w.datasets.get(d.digest)).find((d) => d.reviews) }) });
 		return json(200, { items: runJson(run).stages });
 	}
 	if (seg[0] === "jobs") {
@@ -332,6 +358,7 @@ function answer(m, { url, path, b, json, problem, res, req }) {
 		if (!d) return problem(404, "Not found", "there is no such dataset");
 		if (!seg[2]) return json(200, d.meta);
 		if (seg[2] === "stats") return json(200, {});
+		if (seg[2] === "reviews" || seg[4] === "review") return reviews(m, d, seg, req, b, res, json, problem);
 		if (seg[3]) return json(200, { n: Number(seg[3]), row: d.rows[Number(seg[3])] });
 		const rows = d.rows.map((row, n) => ({ n, row })).filter(rowFilter(url));
 		if (seg[2] === "export") return res.writeHead(200, { "Content-Type": "application/jsonl", "Content-Disposition": "attachment; filename=rows.jsonl" }).end(rows.map((r) => JSON.stringify(r.row)).join("\n"));

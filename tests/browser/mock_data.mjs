@@ -133,7 +133,7 @@ export function sampleRows(seed, n) {
 		const best = means.reduce((a, b) => (b.mean > a.mean ? b : a));
 		const worst = means.reduce((a, b) => (b.mean < a.mean ? b : a));
 		const tie = best.mean === worst.mean;
-		return { id: `p${i}`, prompt: i === 2 ? `Say hello. ${XSS}` : `${ASKS[i % ASKS.length]}${i >= ASKS.length ? ` (variant ${i})` : ""}`, candidates: cands, chosen: tie ? null : best.index, rejected: tie ? null : worst.index, drop: tie ? "tie" : null };
+		return { id: `p${i}`, prompt: i === 2 ? `Say hello. ${XSS}` : `${ASKS[i % ASKS.length]}${i >= ASKS.length ? ` (variant ${i})` : ""}`, candidates: cands, chosen: tie ? null : best.index, rejected: tie ? null : worst.index, drop: tie ? "tie" : null, pair_first: tie ? null : i % 2 ? "chosen" : "rejected" };
 	});
 }
 
@@ -215,7 +215,7 @@ function outputs(world, run, j) {
 	if (j.stage === "pair") {
 		const rows = sampleRows(j.iter * 11 + run.seed, 240);
 		data("samples", rows);
-		data("pairs", rows.filter((r) => r.chosen !== null).map((r) => ({ id: r.id, prompt: r.prompt, chosen: { ...r.candidates[r.chosen], score: r.candidates[r.chosen].mean }, rejected: { ...r.candidates[r.rejected], score: r.candidates[r.rejected].mean }, margin: r.candidates[r.chosen].mean - r.candidates[r.rejected].mean })));
+		data("pairs", rows.filter((r) => r.chosen !== null).map((r) => ({ id: r.id, prompt: r.prompt, chosen: { ...r.candidates[r.chosen], score: r.candidates[r.chosen].mean }, rejected: { ...r.candidates[r.rejected], score: r.candidates[r.rejected].mean }, margin: r.candidates[r.chosen].mean - r.candidates[r.rejected].mean, pair_first: r.pair_first })));
 	}
 	if (j.stage === "prompts") data("prompts", ASKS.map((prompt, i) => ({ id: `p${i}`, prompt, meta: {} })));
 	if (j.stage === "eval") data("generations", generationRows(LEVELS[j.params.name] ?? 0.3, 60));
@@ -228,6 +228,9 @@ export function makeWorld({ empty = false, now = Date.now() } = {}) {
 	if (empty) return world;
 	const day = 86_400e3;
 	makeRun(world, { id: "r7k2f9", name: "world 135M, two iterations", seed: 1, iterations: 2, shards: 4, state: "done", start: now - 1.2 * day, gap: true });
+	const reviewed = world.datasets.get(hex("r7k2f9.1.pair.0.0/samples"));
+	const said = (n, by, verdict, note = "") => ({ key: "0", n, id: `p${n}`, dataset: reviewed.meta.digest, by, verdict, note, blind: false, judge: "first", human: null, at: iso(now - 3600e3) });
+	reviewed.reviews = [said(0, "bob", "agree", "both are right, this one says why"), said(1, "bob", "disagree"), said(2, "bob", "agree", XSS), said(4, "bob", "agree"), said(4, "ada", "agree"), said(5, "ada", "disagree"), said(6, "ada", "agree")];
 	makeRun(world, { id: "r9m4q2", name: "longer answers, beta 0.2", seed: 5, iterations: 2, shards: 4, state: "active", start: now - 1300e3, until: "1.dpo.1.0" });
 	makeRun(world, { id: "r3xss1", name: XSS, seed: 9, iterations: 1, shards: 2, state: "failed", start: now - 0.3 * day, until: "1.judge.1.2" });
 	makeRun(world, { id: "r2c8d0", name: "first try", seed: 3, iterations: 1, shards: 2, state: "cancelled", start: now - 3 * day, until: "1.generate.0.0" });

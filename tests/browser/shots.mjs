@@ -31,6 +31,7 @@ const PAGES = [
 	["samples", `/data/${samples}`],
 	["sample-hostile", `/data/${samples}?at=2`],
 	["sample-diff", `/data/${samples}?at=0&view=diff`],
+	["sample-blind", `/data/${samples}?at=0&blind=1`],
 	["workers", "/workers"],
 	["checkpoints", "/checkpoints?run=r7k2f9"],
 	["checkpoint", `/checkpoints/${hex("r7k2f9.2.dpo.2.0/model")}`],

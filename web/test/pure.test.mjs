@@ -23,7 +23,7 @@ globalThis.location ??= { pathname: "/", search: "" };
 const keepAlive = setInterval;
 globalThis.setInterval = (f, t) => { const h = keepAlive(f, t); h.unref?.(); return h; };
 
-const m = await load("chart/gantt_layout.ts", "chart/series.ts", "chart/scale.ts", "lib/winrate.ts", "lib/diff.ts", "lib/form.ts", "lib/log_text.ts", "lib/sample.ts", "lib/wire.ts", "lib/curves.ts", "lib/lineage.ts", "lib/bulk.ts", "lib/eta.ts", "lib/fmt.ts", "lib/duels.ts", "lib/estimate.ts");
+const m = await load("chart/gantt_layout.ts", "chart/series.ts", "chart/scale.ts", "lib/winrate.ts", "lib/diff.ts", "lib/form.ts", "lib/log_text.ts", "lib/sample.ts", "lib/review.ts", "lib/wire.ts", "lib/curves.ts", "lib/lineage.ts", "lib/bulk.ts", "lib/eta.ts", "lib/fmt.ts", "lib/duels.ts", "lib/estimate.ts");
 
 const attempt = (job, start, end, n = 1) => ({ n, job, iter: 1, stage: "judge", shard: 0, pass: 0, worker: "w", start, end, how: end ? "completed" : null, reason: "", exit: "", from: "", to: "" });
 
@@ -191,6 +191,25 @@ test("samples: every kind of row, and hostile characters made visible", () => {
 	assert.equal(m.viewOf({ prompt: "p", response: "r", score: 5 }).cards[0].score, 5);
 	assert.equal(m.viewOf(null).cards.length, 0);
 	assert.equal(m.visible("a\u202eb\u0000"), "a\ufffdb\u2400");
+});
+
+test("review: blind hides the judge, and the better of two becomes a verdict on him", () => {
+	const raw = (first) => ({ prompt: "q", candidates: [{ index: 0, text: "a", mean: 4, judgements: [{ pass: 0, score: 4, text: "?" }] }, { index: 1, text: "b", mean: 2 }, { index: 2, text: "c", mean: 1 }], chosen: 0, rejected: 2, pair_first: first });
+	const v = m.viewOf(raw("rejected"));
+	assert.deepEqual(m.blind(v).map((c) => [c.name, c.text, c.mark, c.score, c.judgements.length]), [["1", "c", null, null, 0], ["2", "a", null, null, 0]]);
+	assert.deepEqual([m.better(v, false), m.better(v, true)], ["disagree", "agree"]);
+	const w = m.viewOf(raw("chosen"));
+	assert.deepEqual(m.blind(w).map((c) => c.text), ["a", "c"]);
+	assert.deepEqual([m.better(w, false), m.better(w, true)], ["agree", "disagree"]);
+	assert.equal(m.viewOf(raw("<b>")).first, null);
+});
+
+test("review: mine, the others', and what is not defined", () => {
+	const all = { items: [{ n: 1, by: "ada", verdict: "agree" }, { n: 1, by: "bob", verdict: "skip" }, { n: null, by: "ada" }, { n: 2, by: "bob" }] };
+	assert.deepEqual([m.ofRow(all, 1, "ada").mine.verdict, m.ofRow(all, 1, "ada").others.length, m.ofRow(all, 2, "ada").mine, m.ofRow(undefined, 1, "ada").others.length], ["agree", 1, undefined, 0]);
+	assert.equal(m.agreementText({ n: 0, agree: 0, share: null, kappa: null }), "");
+	assert.match(m.agreementText({ n: 3, agree: 3, share: 1, kappa: null }), /^3 of 3 agree, 100 % · κ –$/);
+	assert.match(m.agreementText({ n: 10, agree: 8, share: 0.8, kappa: 0.6, kappa_low: -0.1, kappa_high: 1 }), /κ 0\.60 \(−0\.10 to 1\.00\)/);
 });
 
 test("wire: attempts and series in every form the server sends", () => {

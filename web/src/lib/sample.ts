@@ -26,6 +26,8 @@ export interface SampleView {
 	cards: CardView[];
 	margin: number | null;
 	drop: string | null;
+	/** Of a pair: which answer people are shown first when they are not to know. */
+	first: "chosen" | "rejected" | null;
 }
 
 type Obj = Record<string, unknown>;
@@ -124,6 +126,7 @@ export function viewOf(raw: unknown): SampleView {
 		cards,
 		margin: num(row.margin) ?? (a !== null && b !== null ? a - b : null),
 		drop: typeof row.drop === "string" ? row.drop : null,
+		first: row.pair_first === "chosen" || row.pair_first === "rejected" ? row.pair_first : null,
 	};
 }
 

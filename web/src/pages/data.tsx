@@ -12,6 +12,7 @@ import { hrefWith, place, qs, query, queryNum, setQuery } from "../lib/router";
 import { rowOf, scoresLine, visible, type Row } from "../lib/sample";
 import { health, pointsOf, scoreBins } from "../lib/stats";
 import type { Dataset, List } from "../lib/types";
+import { hides, MARKS, ReviewLine, useReviews, type Reviewing } from "./review";
 import { Sample } from "./sample";
 
 const FLAGS: [string, string][] = [["parse_fail", "parse failure"], ["tie", "tie"], ["truncated", "truncated"], ["duplicate", "duplicate"], ["refusal", "refusal"], ["chosen", "made a pair"], ["dropped", "dropped"]];
@@ -73,13 +74,15 @@ function Health({ facts }: { facts: [string, string, boolean][] }) {
 	);
 }
 
-function RowLink({ r, on }: { r: Row; on: boolean }) {
+function RowLink({ r, on, rv }: { r: Row; on: boolean; rv: Reviewing | null }) {
+	const mine = rv?.of(r.n).mine;
+	const hidden = hides(rv, r);
 	return (
 		<a class="row-link" data-row href={hrefWith({ at: r.n })} aria-current={on ? "true" : undefined}>
 			<span class="row-prompt">{visible(r.view.prompt.slice(0, 160) || r.view.id)}</span>
 			<span class="row-meta num">
-				<span>{scoresLine(r.view) || `row ${r.n}`}</span>
-				{r.view.margin !== null ? <b>Δ {Number(r.view.margin.toFixed(2))}</b> : r.view.drop ? <span class="warn">{r.view.drop}</span> : null}
+				<span>{mine && <b title={`You: ${mine.verdict}`}>{MARKS[mine.verdict]} </b>}{(!hidden && scoresLine(r.view)) || `row ${r.n}`}</span>
+				{hidden ? null : r.view.margin !== null ? <b>Δ {Number(r.view.margin.toFixed(2))}</b> : r.view.drop ? <span class="warn">{r.view.drop}</span> : null}
 			</span>
 		</a>
 	);
@@ -133,6 +136,7 @@ export function DataPage({ digest }: { digest: string }) {
 		return !filtered && all.length > mine.length ? [...all.map((p): Dot => ({ ...p, key: "" })), ...mine] : mine;
 	}, [rows, stats.data, filtered]);
 	const facts = useMemo(() => health(stats.data, rows), [stats.data, rows]);
+	const rv = useReviews(digest, rows.some((r) => r.view.first));
 	const step = (by: number): void => {
 		const i = rows.findIndex((r) => r.n === at);
 		const to = rows[Math.max(0, Math.min(rows.length - 1, i + by))];
@@ -162,11 +166,12 @@ export function DataPage({ digest }: { digest: string }) {
 				</div>
 			)}
 			<Filters bins={bins} digest={digest} filter={filter} />
+			{rv && <ReviewLine digest={digest} r={rv} />}
 			{error !== undefined && <p class="field-error" role="alert">{problemText(error)}</p>}
 			{loading ? <Skeleton lines={8} /> : !rows.length ? <Empty title="No row fits the filter"><p><a href={place.value.path}>Clear the filter</a></p></Empty> : (
 				<div class={`browser ${old ? "fading" : ""}`}>
-					<Virtual class="row-list card" label="Rows" count={rows.length} row={ROW_PX} at={rows.findIndex((r) => r.n === at)} near={more ? next : undefined} draw={(i) => <RowLink key={rows[i]!.n} r={rows[i]!} on={rows[i]!.n === at} />} />
-					{shown ? <Sample row={shown} step={step} /> : lone.error !== undefined ? <ErrorCard error={lone.error} /> : <Skeleton />}
+					<Virtual class="row-list card" label="Rows" count={rows.length} row={ROW_PX} at={rows.findIndex((r) => r.n === at)} near={more ? next : undefined} draw={(i) => <RowLink key={rows[i]!.n} r={rows[i]!} on={rows[i]!.n === at} rv={rv} />} />
+					{shown ? <Sample row={shown} step={step} rv={rv} /> : lone.error !== undefined ? <ErrorCard error={lone.error} /> : <Skeleton />}
 				</div>
 			)}
 		</>

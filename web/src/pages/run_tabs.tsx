@@ -2,16 +2,23 @@
 import { Copy, Empty, ErrorCard, Skeleton } from "../ui/bits";
 import { CheckpointTable, RunLineage } from "./checkpoint_table";
 import { DatasetTable } from "./data_list";
+import { Agreement } from "./review";
+import type { ReviewSummary } from "../lib/schema";
 import { flatten } from "../lib/diff";
 import { useQuery } from "../lib/query";
 import type { Checkpoint, Dataset, List, Run } from "../lib/types";
 import { eventRun } from "../live/client";
 
+function RunReviews({ run }: { run: string }) {
+	const s = useQuery<{ summary: ReviewSummary }>(`/runs/${encodeURIComponent(run)}/reviews`).data?.summary;
+	return s && s.reviewed > 0 ? <section class="row wrap tools review-line" aria-label="Human review"><b>Human review</b><Agreement s={s} /><a class="btn small" href={`/api/v1/runs/${encodeURIComponent(run)}/reviews/export`} download>Export reviews</a></section> : null;
+}
+
 export function DataTab({ run }: { run: Run }) {
 	const q = useQuery<List<Dataset>>(`/datasets?run=${encodeURIComponent(run.id)}`, { topics: ["run:" + run.id], on: (e) => e.type === "job" && eventRun(e) === run.id });
 	if (!q.data) return q.error !== undefined ? <ErrorCard error={q.error} retry={q.reload} /> : <Skeleton />;
 	if (!q.data.items.length) return <Empty title="No data yet"><p>Datasets appear when the jobs that write them are done.</p></Empty>;
-	return <DatasetTable items={q.data.items} />;
+	return <><RunReviews run={run.id} /><DatasetTable items={q.data.items} /></>;
 }
 
 export function CheckpointsTab({ run }: { run: Run }) {

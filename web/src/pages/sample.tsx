@@ -4,8 +4,10 @@ import { Copy } from "../ui/bits";
 import { useKeys } from "../ui/keys";
 import { wordDiff } from "../lib/diff";
 import { fmtInt, fmtNum } from "../lib/fmt";
+import { blind } from "../lib/review";
 import { query, setQuery } from "../lib/router";
 import { visible, type CardView, type Judgement, type Row } from "../lib/sample";
+import { hides, ReviewBox, reviewKeys, type Reviewing } from "./review";
 
 const REASONS: Record<string, string> = {
 	no_match: "no score found",
@@ -85,17 +87,19 @@ function Diff({ a, b }: { a: CardView; b: CardView }) {
 	);
 }
 
-export function Sample({ row, step }: { row: Row; step: (by: number) => void }) {
-	const v = row.view;
-	const mode = query("view", "cards");
+export function Sample({ row, step, rv }: { row: Row; step: (by: number) => void; rv: Reviewing | null }) {
+	const hidden = hides(rv, row);
+	const v = hidden ? { ...row.view, cards: blind(row.view), margin: null } : row.view;
+	const mode = hidden ? "" : query("view", "cards");
 	const a = v.cards.find((c) => c.mark === "rejected");
 	const b = v.cards.find((c) => c.mark === "chosen");
 	const toggle = (m: string): void => setQuery({ view: mode === m ? null : m });
 	const focus = (i: number) => (): void => document.querySelector<HTMLElement>(`[data-cand="${i}"]`)?.focus();
 	useKeys({
 		d: () => a && b && toggle("diff"),
-		r: () => toggle("raw"),
+		r: () => hidden || toggle("raw"),
 		...Object.fromEntries(Array.from({ length: 9 }, (_, i) => [String(i + 1), focus(i)])),
+		...reviewKeys(rv, row, step),
 	});
 	return (
 		<section class="sample" aria-label={`Row ${row.n}`}>
@@ -105,12 +109,13 @@ export function Sample({ row, step }: { row: Row; step: (by: number) => void }) 
 				{v.margin !== null && <span class="num">margin {fmtNum(v.margin, 3)}</span>}
 				<span class="grow-right row">
 					{a && b && <button class="chip" aria-pressed={mode === "diff"} onClick={() => toggle("diff")}>Diff</button>}
-					<button class="chip" aria-pressed={mode === "raw"} onClick={() => toggle("raw")}>Raw</button>
+					{!hidden && <button class="chip" aria-pressed={mode === "raw"} onClick={() => toggle("raw")}>Raw</button>}
 					<Copy text={() => location.href} label="Link" what="the link to this row" />
 					<button class="btn small" onClick={() => step(-1)} aria-label="Previous row">↑</button>
 					<button class="btn small" onClick={() => step(1)} aria-label="Next row">↓</button>
 				</span>
 			</div>
+			{rv && <ReviewBox r={rv} row={row} step={step} />}
 			{mode === "raw" ? <pre class="raw card pad">{visible(JSON.stringify(row.row, null, 2))}</pre> : (
 				<>
 					{v.prompt && <article class="card prompt"><header><h2>Prompt</h2><Copy text={v.prompt} what="prompt" /></header><div class="model-text"><Text text={v.prompt} /></div></article>}

@@ -17,6 +17,8 @@ const KEYS: [string, string][] = [
 	["← → ↑ ↓", "Walk the bars of the timeline; + − zoom, < > move, 0 fits"],
 	["d  r", "Word diff, raw row (sample page)"],
 	["1 – 9", "Focus a candidate (sample page)"],
+	["a  x  s", "Agree with the judge about the pair, disagree, skip; 1 2 when blind"],
+	["u  e  b", "Undo, note, blind review"],
 	["?", "This help"],
 	["Esc", "Close, or leave a field"],
 ];
