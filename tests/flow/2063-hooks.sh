@@ -116,6 +116,15 @@ is "$(js '[b["items"][0]["kind"], b["items"][0]["run"], b["next_cursor"]]')" "[\
 curl -sN -m 3 -H "Authorization: Bearer $ADMIN" "$URL/api/v1/events?topics=notices&after=0-1" >"$FLOW_DIR/events"
 grep -q '^event: notice' "$FLOW_DIR/events" || fail "no event of type notice: $(head -c 300 "$FLOW_DIR/events")"
 
+# By the command line.
+cli() { "$PAWL_BUILD/pawl" "$@" --server "$URL" --token-file "$DATA/tokens/admin"; }
+cli hook set third --url "$to/ok" --event run.done | grep -q 'shown once: [0-9a-f]' || fail "hook set"
+cli hook test third | grep -q delivered || fail "hook test"
+cli hook set third --off >/dev/null || fail "hook set --off"
+cli hook list | grep -q 'third.*false' || fail "hook list: $(cli hook list)"
+cli notice list | grep -q run.cancelled || fail "notice list"
+cli hook delete third >/dev/null || fail "hook delete"
+
 # Gone, and what the store and the logs know of it.
 call "$ADMIN" DELETE /hooks/home
 want 428 "removal without If-Match"

@@ -79,6 +79,7 @@ want 202 rebuild
 place
 wait_for 30 state_is done
 is "$(js 'b["result"]["missing"]')" 0 "rebuild"
+"$PAWL_BUILD/pawl" op list --server "$URL" --token-file "$DATA/tokens/admin" | grep -q 'bulk.jobs.*cancelled' || fail "op list"
 api GET '/audit?limit=3'
 is "$(js 'b["items"][0]["path"]')" "/api/v1/store/rebuild" "audit"
 exit 0
