@@ -38,7 +38,7 @@ def open_runs(client):
 class Test:
     pause_ms = 30  # an executor takes up to so long
 
-    def __init__(self, folder, kills, runs, prompts, seed, supervised):
+    def __init__(self, folder, kills, runs, prompts, seed, supervised=False):
         self.kills, self.n_runs, self.prompts, self.dice = kills, runs, prompts, random.Random(seed)
         self.folder = folder
         times = {"LEASE_MS": "3000", "BEAT_MS": "500", "TICK_MS": "1000"}
