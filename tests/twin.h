@@ -49,7 +49,8 @@ struct twin_text {
 	int vocab;
 };
 #define TWIN_GIVEN 37
-/* Every matrix of it as weights in FP8 stand for it: what a table without that format computes with instead. */
+/* Every matrix of it as weights in FP8 stand for it: what a table without that format computes with
+ * instead. */
 void twin_round_fp8(struct model *m);
 /* Weights packed as `weights`; `max_batch` 0 for the default. */
 struct twin_text twin_generate(const struct twin *t, const struct toy_kind *kind,

@@ -1,6 +1,7 @@
 /* Speed of the table "cuda" on the device of this machine, each figure beside what the same run
  * shows of a large copy and a large product of cuBLAS. `bench-gpu [1b] [7b] [70b]`: those shapes
- * alone. */
+ * alone. `bench-gpu quality MODEL TEXT`: what formats of weights cost that model on that text, on
+ * "cuda" (whose large products bring rows to FP8 as well) and on "cuda-steady". */
 #include "tests/gpu/bench.h"
 
 #include <stdio.h>
@@ -57,11 +58,29 @@ static void bench_steady(const struct bench *fast, const struct bench_shape *s)
 	gpu_close(&g);
 }
 
+static int quality(const char *dir, const char *path)
+{
+	static const char *const names[] = {"cuda", "cuda-steady"};
+	struct gpu g;
+	double loss[4];
+
+	for (int i = 0; i < 2; i++) {
+		if (!gpu_open(&g, names[i]))
+			return GPU_NONE;
+		printf("%s%s", i ? "" : g.name, i ? "" : "\n");
+		bench_quality(&g, dir, path, 0, loss);
+		gpu_close(&g);
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct gpu g;
 	struct bench b;
 
+	if (argc == 4 && strcmp(argv[1], "quality") == 0)
+		return quality(argv[2], argv[3]);
 	if (!gpu_open(&g, "cuda"))
 		return GPU_NONE;
 	printf("%s\n", g.name);

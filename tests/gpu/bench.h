@@ -2,7 +2,7 @@
  *
  * Everything runs on any table of a device, at any sizes: the tests run all of it at toy sizes
  * through the emulator. Weights are random; a shape has as many layers of its own as the model it
- * is named after. Nothing here reads a file of weights.
+ * is named after. Nothing but bench_quality.c reads a file of weights.
  */
 #pragma once
 
@@ -88,6 +88,14 @@ struct bench_text {
 /* False as above. `alone`: measure that as well. */
 bool bench_generate(const struct bench *b, const struct bench_shape *s, bool alone,
 		    struct bench_text *out);
+
+/* --- bench_quality.c --- */
+
+/* Mean loss per token of the first `most` tokens (0: all) of a text under the model of a directory, by format
+ * of weights: F32, BF16, Q8, FP8; NAN where the table has no such format, and said. How many it has. */
+int bench_quality(const struct gpu *g, const char *dir, const char *path, size_t most, double loss[4]);
+
+/* --- an iteration --- */
 
 /* Hours of one iteration of the paper's size at these rates. */
 double bench_hours(const struct bench_sizes *z, const struct bench_text *t,

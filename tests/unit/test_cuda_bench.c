@@ -1,5 +1,7 @@
 /* What bench-gpu runs on a device, at toy sizes through the emulator: that every part of it works.
  */
+#include "base/fs.h"
+#include "base/str.h"
 #include "tests/cuda_util.h"
 #include "tests/gpu/bench.h"
 
@@ -49,6 +51,25 @@ void test_cuda_bench__training(void)
 	check_step(&r, false);
 	CHECK(bench_train(&b, &shapes[0], BENCH_DPO, &r));
 	check_step(&r, true);
+	gpu_close(&g);
+}
+
+/* A real model, small enough for the emulator; formats that its widths or the table do not take are left
+ * out. */
+void test_cuda_bench__what_formats_cost(void)
+{
+	struct gpu g = emulated("cuda-steady");
+	char dir[512], text[4200];
+	struct err e = {0};
+	double loss[4];
+
+	str_copy(dir, sizeof dir, test_data("models/stories260K/config.json"));
+	*strrchr(dir, '/') = 0;
+	str_fmt(text, sizeof text, "%s/text", test_tmpdir());
+	CHECK_RC(fs_write_durable(text, "Once upon a time, there was a little girl", 41, &e), RC_OK);
+	CHECK_EQ(bench_quality(&g, dir, text, 12, loss), 2);
+	CHECK(isnan(loss[0]) && isnan(loss[2]));
+	CHECK(positive(loss[1]) && loss[1] < 4 && fabs(loss[3] - loss[1]) < 0.3);
 	gpu_close(&g);
 }
 
