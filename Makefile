@@ -254,9 +254,9 @@ bench-engine: $(BUILD)/bench/engine
 	@BENCH_ENGINE=$< PEERS=$(PEERS) LLAMA=$(LLAMA) GGUF=$(GGUF) QUICK=$(QUICK) ONLY=$(ONLY) \
 	  python3 tests/bench/engine.py
 
-# The store beside dd on the disk of DIR (/tmp); MIB=20480 ROUNDS=1 is the long form.
+# The store beside dd on the disk of DIR (/tmp), in volumes of VOLUME MiB; MIB=20480 ROUNDS=1 is the long form.
 bench-store: $(BUILD)/bench/store
-	@$< $(or $(DIR),/tmp) $(or $(MIB),256) $(or $(ROUNDS),5)
+	@$< $(or $(DIR),/tmp) $(or $(MIB),256) $(or $(ROUNDS),5) $(VOLUME)
 # Streams, long polls, downloads and views at once on one server; see tests/bench/SERVER.md.
 bench-server: all $(BUILD)/bench/server
 	@FLOW_DIR=$$(mktemp -d) PAWL_BUILD=$(BUILD) bash tests/bench/server.sh

@@ -23,7 +23,7 @@
 
 #define ARTIFACT_FORMAT_ONE 1
 #define ARTIFACT_FORMAT 2 /* with volumes */
-#define ARTIFACT_VOLUME_MAX ((int64_t)4 << 30)
+#define ARTIFACT_VOLUME_MAX ((int64_t)1 << 30) /* several are hashed, sent and fetched again by themselves */
 #define ARTIFACT_VOLUMES 4096
 #define ARTIFACT_MANIFEST "manifest.json"
 

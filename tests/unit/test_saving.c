@@ -179,8 +179,8 @@ void test_saving__interval(void)
 {
 	/* Young: sqrt(2 * 3600 * 2) = 120. */
 	CHECK_NEAR(saving_interval(2, 0.1, 1, 3600), 120, 1e-9);
-	/* Standing still for at most a hundredth of the time. */
-	CHECK_NEAR(saving_interval(2, 3, 1, 3600), 300, 1e-9);
+	/* Standing still for at most half a hundredth of the time. */
+	CHECK_NEAR(saving_interval(2, 3, 1, 3600), 600, 1e-9);
 	/* Not sooner than the one before is written, nor than five seconds; not later than half an
 	 * hour. */
 	CHECK_NEAR(saving_interval(2, 0, 400, 3600), 400, 1e-9);

@@ -23,7 +23,7 @@
 #define BESIDE_NICE 5 /* steps go before writing */
 #define INTERVAL_MIN_S 5.0
 #define INTERVAL_MAX_S 1800.0
-#define STALL_SHARE 0.01 /* of the time, at most */
+#define STALL_SHARE 0.005 /* of the time, so that with the first ones it is less than 1 % */
 #define COPY_RATE 1e9	 /* bytes/s, until it was measured */
 
 struct saving {
