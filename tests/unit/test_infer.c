@@ -294,6 +294,70 @@ void test_infer__stops_and_goes_on(void)
 	model_free(m);
 }
 
+/* By the definition, without shortcuts: the length at which it goes round, or n. */
+static int round_at(const int32_t *t, int n, int times)
+{
+	for (int len = INFER_REPEAT_LEAST; len <= n; len++)
+		for (int piece = 1; piece <= INFER_REPEAT_PIECE; piece++) {
+			int tail = times * piece > INFER_REPEAT_LEAST ? times * piece : INFER_REPEAT_LEAST;
+			bool same = tail <= len && piece < len;
+
+			for (int i = len - 1; same && i >= len - tail + piece; i--)
+				same = t[i] == t[i - piece];
+			if (same)
+				return len;
+		}
+	return n;
+}
+
+/* Without attention a token depends on the last one alone, so that greedy answers come round. */
+void test_infer__answers_that_go_round_are_ended(void)
+{
+	enum { LONG = 200 };
+	struct model *m = random_model(64, 2, 512);
+	struct kern_pool *pool = kern_pool_new(1);
+	struct infer_opts o = {.kv_tokens = 4096, .max_batch = 16, .chunk = 32};
+	struct infer *f;
+	int32_t prompt[64];
+	int ended = 0;
+
+	for (int l = 0; l < m->cfg.n_layers; l++)
+		memset(m->params + m->layers[l].wo, 0, 64 * 64 * sizeof(float));
+	f = new_infer(m, pool, o);
+
+	for (int i = 0; i < 10; i++) {
+		struct infer_req q = some_req(i, prompt);
+		struct infer_result whole, cut;
+		int want;
+
+		q.sampling = (struct sampling){0, 1, 0};
+		q.max_new = LONG;
+		q.n_stops = 0;
+		q.n = 1;
+		CHECK_RC(infer_add(f, &q, NULL, &e), RC_OK);
+		q.stop_repeats = 2 + i % 4;
+		CHECK_RC(infer_add(f, &q, NULL, &e), RC_OK);
+		CHECK_RC(infer_run(f, NULL, NULL, &e), RC_OK);
+		whole = infer_result(f, 0, 0);
+		cut = infer_result(f, 1, 0);
+		want = round_at(whole.tokens, whole.n_tokens, q.stop_repeats);
+		CHECK_EQ(whole.n_tokens, LONG);
+		CHECK_EQ(cut.n_tokens, want);
+		CHECK_EQ(cut.finish, INFER_LENGTH);
+		CHECK(memcmp(cut.tokens, whole.tokens, (size_t)want * sizeof *cut.tokens) == 0);
+		ended += want < LONG;
+		infer_clear(f);
+	}
+	CHECK(ended > 0);
+	prompt[0] = 1;
+	struct infer_req once = {.prompt = prompt, .n_prompt = 1, .sampling = {0, 1, 0}, .max_new = 4,
+				 .n = 1, .stop_repeats = 1};
+	CHECK_RC(infer_add(f, &once, NULL, &e), RC_INVALID);
+	infer_free(f);
+	kern_pool_free(pool);
+	model_free(m);
+}
+
 /* The sum of log-probabilities of an answer is what scoring the whole text says. */
 static void replay(enum kern_format weights)
 {

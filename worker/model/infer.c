@@ -153,6 +153,9 @@ static enum rc check_req(const struct infer *f, const struct infer_req *q, struc
 	if (q->n < 1 || q->n > INFER_SAMPLES_MAX)
 		return err_set(e, RC_INVALID, "%d samples of a prompt: not in 1..%d", q->n,
 			       INFER_SAMPLES_MAX);
+	if (q->stop_repeats < 0 || q->stop_repeats == 1)
+		return err_set(e, RC_INVALID, "stop_repeats %d: expected 0, or 2 and more times",
+			       q->stop_repeats);
 	if (q->max_new < 1)
 		return err_set(e, RC_INVALID, "max_new %d: at least one token", q->max_new);
 	if (q->n_prompt < 1)
@@ -465,6 +468,22 @@ static struct kern_draw draw_of(const struct infer *f, const struct seq *s)
 	};
 }
 
+/* The end of t[n] is one piece `times` times in a row. */
+static bool goes_round(const int32_t *t, int n, int times)
+{
+	for (int piece = 1; times > 0 && piece <= INFER_REPEAT_PIECE && piece < n; piece++) {
+		int least = INFER_REPEAT_LEAST > times * piece ? INFER_REPEAT_LEAST : times * piece;
+		int same = 0;
+
+		while (same < least - piece && same < n - piece &&
+		       t[n - 1 - same] == t[n - 1 - same - piece])
+			same++;
+		if (same + piece >= least)
+			return true;
+	}
+	return false;
+}
+
 static void take_token(struct infer *f, struct seq *s, const struct kern_draw *d)
 {
 	const struct infer_req *q = &f->reqs[s->req].q;
@@ -479,7 +498,8 @@ static void take_token(struct infer *f, struct seq *s, const struct kern_draw *d
 		stop = true;
 	if (stop)
 		finish_seq(f, s, INFER_STOP);
-	else if (s->n_tokens - q->n_prompt == q->max_new)
+	else if (s->n_tokens - q->n_prompt == q->max_new ||
+		 goes_round(s->tokens + q->n_prompt, s->n_tokens - q->n_prompt, q->stop_repeats))
 		finish_seq(f, s, INFER_LENGTH);
 }
 

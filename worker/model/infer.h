@@ -49,11 +49,17 @@ struct infer_plan {
 
 enum infer_finish { INFER_UNDONE, INFER_STOP, INFER_LENGTH };
 
+#define INFER_REPEAT_PIECE 32
+#define INFER_REPEAT_LEAST 16
+
 struct infer_req {
 	const int32_t *prompt; /* with its BOS; copied */
 	int n_prompt;
 	struct sampling sampling;
 	int max_new; /* at least 1; cut to what the context leaves, and then finish is LENGTH */
+	/* Above 0: an answer whose last INFER_REPEAT_LEAST tokens or more are one piece, of up to
+	 * INFER_REPEAT_PIECE, so many times in a row goes round in circles: it ends, with LENGTH. */
+	int stop_repeats;
 	const int32_t *stops; /* copied; the one that ends an answer is kept in its tokens */
 	int n_stops;
 	struct sample_name name; /* of the first sample; the n-th is name.sample + n */

@@ -143,6 +143,7 @@ static enum rc configure(struct generate *s, struct err *e)
 		.top_p = (float)jx_get_f64(c, "top_p", 0.9),
 		.top_k = (int)jx_get_i64(c, "top_k", 0),
 		.max_new = (int)jx_get_i64(c, "max_new_tokens", 512),
+		.stop_repeats = (int)jx_get_i64(c, "stop_repeats", 0),
 	};
 	s->from = jx_get_i64(p, "from", 0);
 	s->to = jx_get_i64(p, "to", total);

@@ -172,6 +172,7 @@ static enum rc submit(struct textgen *g, const struct textgen_req *q, struct req
 		.n_prompt = (int)r->prompt.n,
 		.sampling = {q->sampling.temperature, q->sampling.top_p, q->sampling.top_k},
 		.max_new = q->sampling.max_new,
+		.stop_repeats = q->sampling.stop_repeats,
 		.stops = stops,
 		.n_stops = n_stops,
 		.name = {g->ctx->seed, q->stage, q->iter, q->item, q->sample},

@@ -21,6 +21,7 @@ struct textgen_sampling {
 	float temperature, top_p; /* temperature 0: greedy */
 	int top_k;                /* 0: off */
 	int max_new;
+	int stop_repeats;         /* as in struct infer_req; 0: off */
 };
 
 struct textgen_req {

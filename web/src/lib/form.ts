@@ -123,7 +123,7 @@ export function fieldFor(form: FormInfo, pointer: string): string {
 }
 
 const LABELS: Record<string, string> = {
-	lr: "Learning rate", lr_min: "Lowest learning rate", n: "Answers per prompt", top_p: "Top-p", top_k: "Top-k", eps: "Epsilon", beta: "Beta",
+	lr: "Learning rate", lr_min: "Lowest learning rate", n: "Answers per prompt", top_p: "Top-p", top_k: "Top-k", stop_repeats: "End circles after, times", eps: "Epsilon", beta: "Beta",
 	ift: "Instruction data (IFT)", eft: "Judge data (EFT)", eval: "Held-out ranked data", prompts: "Prompt pool", test: "Test prompts", ift_max: "Instruction examples, at most",
 	lang: "Language", eft_eval_share: "Held-out share of judge data", nll_coef: "NLL weight", sft_replay: "SFT replay", rouge_max: "ROUGE limit", clip_norm: "Gradient clip norm", batch: "Batch size",
 	max_new_tokens: "Longest answer, tokens", max_length: "Longest sequence, tokens", weights: "Weights when generating", train: "Products when training", micro_tokens: "Tokens of one training pass", ranks: "Processes of one job", parallel: "What they share in training", reuse: "Reuse results", lease_ms: "Lease, ms", beta1: "Adam β₁", beta2: "Adam β₂",
