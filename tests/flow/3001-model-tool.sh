@@ -1,10 +1,5 @@
 # pawl-worker model on a model the demo makes: every command, and what it refuses.
-set -u
-top=$(pwd); W="$top/$PAWL_BUILD/pawl-worker"; P="$top/$PAWL_BUILD/pawl"
-cd "$FLOW_DIR" || exit 1
-fails=0
-check() { if [ "$2" = "$3" ]; then echo "ok: $1"; else echo "FAILED: $1: '$2', expected '$3'"; fails=$((fails + 1)); fi; }
-has() { if grep -q "$2" "$3"; then echo "ok: $1"; else echo "FAILED: $1: no '$2' in $3"; tail -3 "$3"; fails=$((fails + 1)); fi; }
+. tests/flow/by_hand.sh
 field() { sed -n "s/.*\"$1\":\([^,}]*\).*/\1/p"; }
 
 "$P" demo world --data "$FLOW_DIR" --tiny >/dev/null || exit 1

@@ -1,12 +1,7 @@
 # One job on several ranks, by hand: two hold the model together or divide batches; the same bytes
 # twice; a rank that is killed ends the job with its cause, and the job resumes to the same bytes;
 # two ranks write the same answers as one; ranks that mpirun would start; what cannot be divided.
-set -u
-top=$(pwd); W="$top/$PAWL_BUILD/pawl-worker"; P="$top/$PAWL_BUILD/pawl"
-cd "$FLOW_DIR" || exit 1
-fails=0
-check() { if [ "$2" = "$3" ]; then echo "ok: $1"; else echo "FAILED: $1: '$2', expected '$3'"; fails=$((fails + 1)); fi; }
-has() { if grep -q "$2" "$3"; then echo "ok: $1"; else echo "FAILED: $1: no '$2' in $3"; tail -3 "$3"; fails=$((fails + 1)); fi; }
+. tests/flow/by_hand.sh
 
 "$P" demo world --data "$FLOW_DIR" --tiny >/dev/null || exit 1
 # job NAME STAGE RANKS PARALLEL PARAMS ROLE=JOB:OUTPUT... (makes the folder)

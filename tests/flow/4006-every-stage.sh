@@ -124,7 +124,7 @@ sys.exit(bool(diff))
 PY
 done
 grep -o '{"[a-z]*", stage_' "$top/worker/stages/table.c" | cut -d'"' -f2 | sort -u >stages
-{ sed -n 's/.*"stage":"\([a-z]*\)".*/\1/p' a/*/job.json; sed -n 's/.*"stage": "\([a-z]*\)".*/\1/p' "$top"/tests/flow/4*.sh; } |
+{ sed -n 's/.*"stage":"\([a-z]*\)".*/\1/p' a/*/job.json; echo; sed -n 's/.*"stage": "\([a-z]*\)".*/\1/p' "$top"/tests/flow/4*.sh; } |
 	sort -u >covered
 check "stages without a kill test" "$(comm -23 stages covered | tr '\n' ' ')" ""
 exit $((fails > 0))
