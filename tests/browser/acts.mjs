@@ -179,6 +179,93 @@ const tests = {
 		mock.close();
 	},
 
+	async "notes, tags and a star: written as the run was read, found again by the filter"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock, { path: "/runs/r9m4q2" });
+		await page.getByRole("button", { name: "Add notes or tags" }).click();
+		await page.fill(".notes-form textarea", "Look at <b>lengths</b>.");
+		await page.fill(".notes-form input", "paper, beta-0.2,paper");
+		const run = mock.world.runs.find((r) => r.id === "r9m4q2");
+		run.revision = 7;
+		await page.getByRole("button", { name: "Save" }).click();
+		await page.waitForSelector(".notes-form .field-error");
+		ok(/changed meanwhile/.test(await page.textContent(".notes-form")) && !run.notes, "what somebody else changed is not written over");
+		ok((await page.inputValue(".notes-form textarea")) === "Look at <b>lengths</b>.", "and nothing typed is lost");
+		mock.emit("run", "r9m4q2", "", { state: "active" });
+		for (let i = 0; i < 20 && !run.notes; i++) {
+			await page.getByRole("button", { name: "Save" }).click();
+			await page.waitForTimeout(500);
+		}
+		await page.waitForSelector(".notes .tag");
+		ok(run.notes === "Look at <b>lengths</b>." && run.tags.join() === "paper,beta-0.2", "after a look it is", JSON.stringify(run.tags));
+		await page.getByRole("button", { name: /^Star longer/ }).click();
+		await page.waitForSelector(".star.on");
+		ok(run.starred === true, "a star too");
+		await page.getByRole("link", { name: "beta-0.2" }).click();
+		await page.waitForURL(/tag=beta-0\.2/);
+		await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 1);
+		await page.getByRole("link", { name: /^tag: beta/ }).click();
+		await page.getByRole("link", { name: "starred" }).click();
+		await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 2);
+		ok(true, "tag and star filter");
+		await quiet(page, "notes");
+		await context.close();
+		mock.close();
+	},
+
+	async "the logs of a run as one: from the end, older above without a jump, the server's search, a job alone"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock, { path: "/runs/r7k2f9/log" });
+		await page.waitForSelector(".mline");
+		const state = () => page.evaluate(() => { const l = document.querySelector(".log.merged"); const rows = [...l.querySelectorAll(".mline")]; const seen = rows.find((r) => r.getBoundingClientRect().top >= l.getBoundingClientRect().top + 40); return { n: rows.length, low: l.scrollHeight - l.scrollTop - l.clientHeight, seen: seen.textContent, y: Math.round(seen.getBoundingClientRect().top) }; });
+		ok((await state()).low < 30, "it opens at its end");
+		await page.evaluate(() => { document.querySelector(".log.merged").scrollTop = 0; });
+		await page.waitForTimeout(100);
+		const before = await state();
+		await page.getByRole("button", { name: "Older lines" }).click();
+		await page.waitForFunction((n) => document.querySelectorAll(".mline").length > n, before.n);
+		const at = await page.evaluate((text) => Math.round([...document.querySelectorAll(".mline")].find((r) => r.textContent === text).getBoundingClientRect().top), before.seen);
+		ok(Math.abs(at - before.y) < 60, "what was read stays under the eye", `${before.y} → ${at}`);
+		const times = await page.evaluate(() => [...document.querySelectorAll(".mline .num")].map((t) => t.title));
+		ok(times.every((t, i) => !i || t >= times[i - 1]), "by time");
+		await page.fill(".tools input[type=search]", "preempted");
+		await page.waitForURL(/find=preempted/);
+		await page.waitForFunction(() => { const r = [...document.querySelectorAll(".mline")]; return r.length > 0 && r.length < 10 && r.every((x) => /preempted/.test(x.textContent)); });
+		ok((await page.locator(".mline mark").count()) > 0, "the server searches, the page marks");
+		await page.goto(mock.url + "/jobs/r7k2f9.1.dpo.1.0");
+		await page.getByRole("link", { name: "All their logs as one" }).click();
+		await page.waitForSelector(".mline");
+		const who = await page.evaluate(() => [...new Set([...document.querySelectorAll(".mline a")].map((a) => a.textContent))]);
+		ok(who.length === 2 && who.every((w) => w.startsWith("1.dpo.1")), "the attempts of one job", who.join());
+		await quiet(page, "the merged log");
+		await context.close();
+		mock.close();
+	},
+
+	async "desktop notices: off until asked for, told once when a run ends, refused with a reason"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock);
+		await context.grantPermissions(["notifications"]);
+		await context.addInitScript(() => {
+			window.__told = [];
+			window.Notification = Object.assign(class { constructor(title, o) { window.__told.push(`${title} ${o.tag}`); } }, { permission: "granted", requestPermission: async () => "granted" });
+		});
+		await page.goto(mock.url + "/settings");
+		await page.waitForSelector(".pill-live");
+		mock.emit("run", "r7k2f9", "", { state: "done" });
+		await page.waitForTimeout(400);
+		ok((await page.evaluate(() => window.__told.length)) === 0, "nothing is told unasked");
+		await page.getByRole("group", { name: "Desktop notices" }).getByRole("button", { name: "on" }).click();
+		await page.waitForFunction(() => document.querySelector("fieldset:last-of-type [aria-pressed=true]")?.textContent === "on");
+		mock.emit("run", "r7k2f9", "", { state: "active" });
+		mock.emit("run", "r7k2f9", "", { state: "failed" });
+		await page.waitForFunction(() => window.__told.length === 1, null, { timeout: 20000 });
+		ok(/world 135M.*failed pawl-r7k2f9-failed/.test(await page.evaluate(() => window.__told[0])), "name, state and one tag for all tabs", await page.evaluate(() => window.__told[0]));
+		await quiet(page, "notices");
+		await context.close();
+		mock.close();
+	},
+
 	async "offline banner comes and goes, data stays"() {
 		const mock = await startMock({ tickMs: 0 });
 		const { context, page } = await open(mock, { path: "/runs/r9m4q2/jobs" });

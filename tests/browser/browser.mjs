@@ -1,5 +1,5 @@
 // Starts the headless Chromium of the distribution and watches its pages for trouble.
-import { existsSync } from "node:fs";
+import { appendFileSync, existsSync } from "node:fs";
 import { chromium } from "playwright-core";
 
 const PATHS = [process.env.PAWL_CHROMIUM, "/usr/lib/chromium/chromium-headless-shell", "/usr/bin/chromium-headless-shell", "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
@@ -10,6 +10,22 @@ export function chromiumPath() {
 
 export async function launch(extra = []) {
 	return chromium.launch({ executablePath: chromiumPath(), args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--force-color-profile=srgb", ...extra] });
+}
+
+/**
+ * What the page is answered, as tests/flow/openapi.py reads it (PAWL_JOURNAL names the file): one record of each
+ * method, target and status. Streams have no end, so their bodies are left out.
+ */
+const noted = new Set();
+async function note(r) {
+	const url = new URL(r.url());
+	const method = r.request().method();
+	const key = `${method} ${url.pathname}${url.search} ${r.status()}`;
+	if (!url.pathname.startsWith("/api/") || noted.has(key)) return;
+	noted.add(key);
+	const type = (r.headers()["content-type"] ?? "-").split(";")[0];
+	const body = type.endsWith("json") || type === "-" ? await r.body().catch(() => null) : null;
+	appendFileSync(process.env.PAWL_JOURNAL, Buffer.concat([Buffer.from(`${key} ${type} ${body ? body.length : -1}\n`), body ?? Buffer.alloc(0), Buffer.from("\n")]));
 }
 
 /** A page whose console errors, exceptions, CSP violations and foreign requests end up in `trouble`. */
@@ -23,6 +39,7 @@ export async function watched(context, base) {
 		if (/Failed to load resource|net::ERR_/.test(text)) return;
 		trouble.push(`console: ${text}`);
 	});
+	if (process.env.PAWL_JOURNAL) page.on("response", (r) => void note(r));
 	page.on("pageerror", (e) => trouble.push(`exception: ${e.message}\n${e.stack?.split("\n")[1] ?? ""}`));
 	page.on("request", (r) => {
 		if (!r.url().startsWith(base) && !r.url().startsWith("data:") && !r.url().startsWith("blob:")) trouble.push(`foreign request: ${r.url()}`);

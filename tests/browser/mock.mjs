@@ -107,15 +107,15 @@ async function handle(m, auth, req, res) {
 		const id = "s" + hex(String(Math.random())).slice(0, 12);
 		m.sessions.add(id);
 		res.setHeader("Set-Cookie", `pawl_sid=${id}; HttpOnly; SameSite=Strict; Path=/`);
-		return json(201, { user: "ada", role: m.role, server_time: new Date().toISOString(), version: "0.1.0" });
+		return json(201, { user: "ada", role: m.role, server_time: new Date().toISOString(), version: "0.1.0", no_auth: false });
 	}
 	if (auth && !m.sessions.has(sid)) return problem(401, "Log in", "a session or a token is needed");
 	if (path === "/session") {
 		if (req.method === "DELETE") m.sessions.delete(sid);
-		return req.method === "DELETE" ? res.writeHead(204).end() : json(200, { user: "ada", role: m.role, server_time: new Date().toISOString(), version: "0.1.0" });
+		return req.method === "DELETE" ? res.writeHead(204).end() : json(200, { user: "ada", role: m.role, server_time: new Date().toISOString(), version: "0.1.0", no_auth: false });
 	}
 	if (path === "/events") return stream(m, req, res, url);
-	const b = req.method === "POST" || req.method === "PUT" ? await body(req) : null;
+	const b = ["POST", "PUT", "PATCH"].includes(req.method) ? await body(req) : null;
 	return answer(m, { url, path, b, json, problem, res, req });
 }
 
@@ -248,7 +248,36 @@ function reviews(m, d, seg, req, b, res, json, problem) {
 
 function garbage() {
 	const sum = (blobs, bytes) => ({ blobs, bytes });
-	return { dry_run: true, all: sum(64, 12.4e9), kept: sum(57, 11.2e9), young: sum(3, 640e6), marked: sum(2, 320e6), trashed: sum(2, 240e6), dropped: sum(0, 0), items: ["marked", "marked", "trashed", "trashed"].map((state, i) => ({ digest: hex("old" + i), size: 120e6 + i * 4e6, state, since_ms: Date.now() - (30 + i) * 3600e3 })) };
+	return { dry_run: true, all: sum(64, 12.4e9), kept: sum(57, 11.2e9), young: sum(3, 640e6), marked: sum(2, 320e6), trashed: sum(2, 240e6), dropped: sum(0, 0), given_up: sum(0, 0), items: ["marked", "marked", "trashed", "trashed"].map((state, i) => ({ digest: hex("old" + i), size: 120e6 + i * 4e6, state, since_ms: Date.now() - (30 + i) * 3600e3 })) };
+}
+
+/** Histogram and points of what is judged; a small share of what the server counts. */
+function stats(d) {
+	const cands = d.rows.flatMap((r) => r.candidates ?? []).filter((c) => c.mean !== null);
+	const bins = [...new Set(cands.map((c) => c.mean))].sort((a, b) => a - b).map((v) => ({ lo: v, hi: v, n: cands.filter((c) => c.mean === v).length }));
+	return { digest: d.meta.digest, rows: d.rows.length, scores: null, histogram: bins, points: cands.slice(0, 1000).map((c) => [c.n_tokens, c.mean]), sampled: false, n_points: cands.length, length_score_r: null, flags: {}, counters: {} };
+}
+
+/** Changed only as it was read. */
+function tune(m, run, b, req, json, problem) {
+	const match = /"([^":]*)/.exec(req.headers["if-match"] ?? "")?.[1];
+	if (match === undefined) return problem(428, "If-Match is missing", "send the ETag of what you read");
+	if (match !== String(run.revision ?? 1)) return problem(412, "Changed", "it is no longer what If-Match names; read it again");
+	Object.assign(run, b, { revision: (run.revision ?? 1) + 1 });
+	m.emit("run", run.id, "", { state: run.state });
+	return json(202, runJson(run, true));
+}
+
+/** A few lines of every attempt, by time; pages from the end. */
+function mergedLog(m, run, q) {
+	const lines = run.jobs.filter((j) => (!q.get("stage") || j.stage === q.get("stage")) && (!q.get("job") || j.id === q.get("job"))).flatMap((j) => j.attempts.flatMap((a) => {
+		const whole = m.logs.get(j.id);
+		const texts = whole && !a.ended_at ? whole.split("\n").slice(-8, -1) : [`info executor start job=${j.id} attempt=${a.n} worker=${a.worker}`, ...[1, 2, 3].map((i) => `info ${j.stage} chunk=${i} tokens=${1000 * i}`), a.end && a.end !== "completed" ? `error: ended: ${a.end} ${XSS}` : "info done"];
+		return texts.map((text, i) => ({ at: new Date(Math.round(a.started_at) + 1000 * i).toISOString(), job: j.id, attempt: a.n, offset: i * 100, text, cut: false }));
+	})).sort((a, b) => a.at.localeCompare(b.at)).filter((l) => !q.get("q") || l.text.toLowerCase().includes(q.get("q").toLowerCase()));
+	const end = q.get("cursor") ? Number(q.get("cursor")) : lines.length;
+	const from = Math.max(0, end - 120);
+	return { items: lines.slice(from, end), next_cursor: from > 0 ? String(from) : null, sources: run.jobs.filter((j) => j.attempts.length).length, bytes: lines.length * 60 };
 }
 
 /** What happened: the attempts of the made world, and what was sent since. Newest first. */
@@ -291,8 +320,9 @@ function answer(m, { url, path, b, json, problem, res, req }) {
 	if (path === "/config/defaults") return json(200, defaults());
 	if (path === "/workers") return json(200, { items: w.workers, next_cursor: null });
 	if (seg[0] === "workers") {
-		w.workers.find((x) => x.id === seg[1]).state = seg[2] === "drain" ? "draining" : "idle";
-		return json(202, {});
+		const one = w.workers.find((x) => x.id === seg[1]);
+		one.state = seg[2] === "drain" ? "draining" : "idle";
+		return json(202, { id: one.id, state: one.state });
 	}
 	if (path === "/users") return json(200, { items: w.users, next_cursor: null });
 	if (seg[0] === "users") {
@@ -304,7 +334,7 @@ function answer(m, { url, path, b, json, problem, res, req }) {
 	if (path === "/store/garbage") return json(200, garbage());
 	if (path === "/tokens") {
 		if (req.method === "POST") w.tokens.push({ id: hex(b.name).slice(0, 4), name: b.name, role: b.role, created_at: new Date().toISOString(), expires_at: null, last_used_at: null });
-		return req.method === "POST" ? json(201, { id: "new", secret: `pawl_${b.role}_${hex(b.name).slice(0, 4)}_${hex("s").slice(0, 32)}` }) : json(200, { items: w.tokens, next_cursor: null });
+		return req.method === "POST" ? json(201, { id: "new", name: b.name, role: b.role, secret: `pawl_${b.role}_${hex(b.name).slice(0, 4)}_${hex("s").slice(0, 32)}` }) : json(200, { items: w.tokens, next_cursor: null });
 	}
 	if (seg[0] === "tokens") {
 		w.tokens = w.tokens.filter((t) => t.id !== seg[1]);
@@ -321,13 +351,14 @@ function answer(m, { url, path, b, json, problem, res, req }) {
 	}
 	if (seg[1] === "bulk") return json(200, bulk(m, seg[0], b, findJob));
 	if (path === "/runs") {
-		const list = newest.filter((r) => (!q.get("state") || r.state === q.get("state")) && (!q.get("q") || (r.name + r.id).includes(q.get("q"))));
+		const list = newest.filter((r) => (!q.get("starred") || r.starred) && (!q.get("tag") || q.get("tag").split(",").every((x) => (r.tags ?? []).includes(x))) && (!q.get("state") || r.state === q.get("state")) && (!q.get("q") || (r.name + r.id).includes(q.get("q"))));
 		return json(200, page(list.map((r) => runJson(r)), url));
 	}
 	if (seg[0] === "runs") {
 		const run = w.runs.find((r) => r.id === seg[1]);
 		if (!run) return problem(404, "Not found", `there is no run "${seg[1]}"`);
 		const part = seg[2];
+		if (req.method === "PATCH") return tune(m, run, b, req, json, problem);
 		if (req.method === "POST") {
 			run.state = { cancel: "cancelled", pause: "paused", resume: "active", retry: "active" }[part];
 			m.emit("run", run.id, "", { state: run.state });
@@ -337,16 +368,17 @@ function answer(m, { url, path, b, json, problem, res, req }) {
 		if (part === "jobs") return json(200, page(run.jobs.filter((j) => (!q.get("stage") || j.stage === q.get("stage")) && (!q.get("iter") || j.iter === Number(q.get("iter"))) && (!q.get("state") || j.state === q.get("state"))).map(jobJson), url, 20));
 		if (part === "attempts") return json(200, { items: attemptsJson(run.jobs), next_cursor: null });
 		if (part === "metrics") return json(200, seriesJson(run));
+		if (part === "log") return json(200, mergedLog(m, run, q));
 		if (part === "events") return json(200, eventPage(m, run, q));
 		if (part === "reviews") return json(200, { iterations: [], summary: reviewSummary({ rows: [], reviews: [], ...run.datasets.map((d) => w.datasets.get(d.digest)).find((d) => d.reviews) }) });
-		return json(200, { items: runJson(run).stages });
+		return json(200, { items: runJson(run).stages, next_cursor: null });
 	}
 	if (seg[0] === "jobs") {
 		const j = findJob(seg[1]);
 		if (!j) return problem(404, "Not found", `there is no job "${seg[1]}"`);
 		if (req.method === "POST") return json(202, jobJson(j));
 		if (!seg[2]) return json(200, jobJson(j));
-		if (seg[2] === "metrics") return json(200, { items: seriesJson(w.runs.find((r) => r.id === j.run)).items.filter((s) => s.job === j.id) });
+		if (seg[2] === "metrics") return json(200, { job: j.id, stage: j.stage, items: seriesJson(w.runs.find((r) => r.id === j.run)).items.find((s) => s.job === j.id)?.points ?? [], final: j.metrics ?? {} });
 		if (seg[5] === "search") return json(200, logSearch(m, j.id, url));
 		if (seg[5] === "content") return res.writeHead(200, { "Content-Type": "text/plain", "Content-Disposition": "attachment; filename=job.log" }).end("log");
 		if (seg[4] === "log") return log(m, j.id, url, res);
@@ -357,12 +389,13 @@ function answer(m, { url, path, b, json, problem, res, req }) {
 		const d = w.datasets.get(seg[1]);
 		if (!d) return problem(404, "Not found", "there is no such dataset");
 		if (!seg[2]) return json(200, d.meta);
-		if (seg[2] === "stats") return json(200, {});
+		if (seg[2] === "stats") return json(200, stats(d));
 		if (seg[2] === "reviews" || seg[4] === "review") return reviews(m, d, seg, req, b, res, json, problem);
-		if (seg[3]) return json(200, { n: Number(seg[3]), row: d.rows[Number(seg[3])] });
+		const shown = ({ n, row }) => ({ ...row, n, flags: [], row_score: null, row_margin: null, row_length: null });
+		if (seg[3]) return json(200, shown({ n: Number(seg[3]), row: d.rows[Number(seg[3])] }));
 		const rows = d.rows.map((row, n) => ({ n, row })).filter(rowFilter(url));
 		if (seg[2] === "export") return res.writeHead(200, { "Content-Type": "application/jsonl", "Content-Disposition": "attachment; filename=rows.jsonl" }).end(rows.map((r) => JSON.stringify(r.row)).join("\n"));
-		return json(200, page(rows, url));
+		return json(200, { ...page(rows.map(shown), url), matched: rows.length, total: d.rows.length });
 	}
 	const checkpoints = newest.flatMap((r) => r.checkpoints);
 	if (path === "/checkpoints") return json(200, page(checkpoints.filter((c) => !q.get("run") || c.run === q.get("run")), url));

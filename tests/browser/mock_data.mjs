@@ -195,13 +195,13 @@ function outputs(world, run, j) {
 	const at = (role) => hex(`${j.id}/${role}`);
 	j.outputs = [];
 	const data = (role, rows) => {
-		const d = { digest: at(role), run: run.id, iter: j.iter, stage: j.stage, job: j.id, role, rows: rows.length, size_bytes: JSON.stringify(rows).length, created_at: iso(j.ended), meta: { rows: rows.length } };
+		const d = { digest: at(role), run: run.id, iter: j.iter, stage: j.stage, job: j.id, role, rows: rows.length, size_bytes: JSON.stringify(rows).length, created_at: iso(j.ended), kind: "dataset", shard: j.shard, pass: j.pass, meta: { rows: rows.length } };
 		world.datasets.set(d.digest, { meta: d, rows });
 		run.datasets.push(d);
 		j.outputs.push({ role, kind: "dataset", digest: d.digest, size: d.size_bytes, meta: { rows: rows.length } });
 	};
 	const model = (name, inputs) => {
-		const c = { digest: at("model"), run: run.id, iter: j.iter, stage: j.stage, job: j.id, name, size_bytes: 542_113_792, created_at: iso(j.ended), kind: "checkpoint", inputs, metrics: LEVELS[name] ? modelMetrics(name) : {} };
+		const c = { digest: at("model"), run: run.id, iter: j.iter, stage: j.stage, job: j.id, role: "model", name, size_bytes: 542_113_792, created_at: iso(j.ended), kind: "checkpoint", inputs, meta: null, metrics: LEVELS[name] ? modelMetrics(name) : {} };
 		run.checkpoints.push(c);
 		j.outputs.push({ role: "model", kind: "checkpoint", digest: c.digest, size: c.size_bytes });
 	};
@@ -234,7 +234,7 @@ export function makeWorld({ empty = false, now = Date.now() } = {}) {
 	makeRun(world, { id: "r9m4q2", name: "longer answers, beta 0.2", seed: 5, iterations: 2, shards: 4, state: "active", start: now - 1300e3, until: "1.dpo.1.0" });
 	makeRun(world, { id: "r3xss1", name: XSS, seed: 9, iterations: 1, shards: 2, state: "failed", start: now - 0.3 * day, until: "1.judge.1.2" });
 	makeRun(world, { id: "r2c8d0", name: "first try", seed: 3, iterations: 1, shards: 2, state: "cancelled", start: now - 3 * day, until: "1.generate.0.0" });
-	world.workers = WORKERS.map((name, i) => ({ id: `w${i}`, name, state: i === 1 ? "lost" : "idle", job: null, last_beat_at: iso(now - (i === 1 ? 400e3 : 3e3)), started_at: iso(now - 7200e3), engine: i < 2 ? "cuda-sm90/1 NVIDIA H100 80GB HBM3" : "cpu-avx512/1", code: i === 2 ? "0.0.9" : "0.1.0", price_per_hour: i < 2 ? PRICE : null, host: `vm-${i}.example`, threads: 8, memory_bytes: 34e9, labels: i < 2 ? { zone: "eu-1a", spot: "true" } : {}, jobs_done: 41 - i * 9, preemptions: i < 2 ? 2 - i : 0 }));
+	world.workers = WORKERS.map((name, i) => ({ id: `w${i}`, name, state: i === 1 ? "lost" : "idle", job: null, last_beat_at: iso(now - (i === 1 ? 400e3 : 3e3)), started_at: iso(now - 7200e3), engine: i < 2 ? "cuda-sm90/1 NVIDIA H100 80GB HBM3" : "cpu-avx512/1", code: i === 2 ? "0.0.9" : "0.1.0", price_per_hour: i < 2 ? PRICE : null, host: `vm-${i}.example`, threads: 8, memory_bytes: 34e9, labels: i < 2 ? { zone: "eu-1a", spot: "true" } : {}, jobs_done: 41 - i * 9, preemptions: i < 2 ? 2 - i : 0, pid: 4000 + i, stages: null, pools: null, gpus: null, unhealthy: null }));
 	for (const w of world.workers) Object.assign(w, { gpus: null, unhealthy: null });
 	const gpu = (device, more) => ({ device, name: "NVIDIA H100 80GB HBM3", load: 0.93, memory_load: 0.5, memory_mib: 61_400, memory_total_mib: 81_559, temperature: 71, power: 612, ecc_errors: 0, ...more });
 	world.workers[0].gpus = [gpu(0, {})];
@@ -243,6 +243,7 @@ export function makeWorld({ empty = false, now = Date.now() } = {}) {
 	world.workers[0].state = "busy";
 	world.workers[0].job = running.id;
 	running.worker = running.attempts[0].worker = world.workers[0].name;
+	Object.assign(world.runs[0], { starred: true, tags: ["paper", "judge-v2"], notes: "The longer judge prompt, for table 2.\nM3 reads well; check lengths before believing the win rate." });
 	world.users = [{ name: "ada", role: "admin", created_at: iso(now - 9 * day), changed_at: iso(now - 9 * day) }, { name: "grace", role: "operator", created_at: iso(now - 3 * day), changed_at: iso(now - day) }];
 	const did = [["ada", "POST", "/runs", 201], ["grace", "POST", "/runs/r2c8d0/cancel", 202], ["grace", "DELETE", "/tokens/c3d4", 403], ["ada", "POST", `/workers/w1/drain`, 202], ["ada", "PUT", "/users/grace", 201]];
 	world.audit = did.map(([who, method, path, status], i) => ({ at: iso(now - i * 4000e3), who, identity: "", role: who === "ada" ? "admin" : "operator", method, path: "/api/v1" + path, status, from: "10.0.0." + (4 + i), request: "req" + i }));
@@ -251,19 +252,38 @@ export function makeWorld({ empty = false, now = Date.now() } = {}) {
 }
 
 // --- what the API sends --------------------------------------------------------------------------
+const MODEL_IN = (j) => [{ role: "model", kind: "checkpoint", digest: hex("m" + j.run), size: 542113792 }];
+
 export function jobJson(j) {
-	return { id: j.id, run: j.run, iter: j.iter, stage: j.stage, shard: j.shard, pass: j.pass, state: j.state, attempts: j.attempt_count ?? (j.attempts.length ? 1 : 0), losses: j.losses ?? 0, preemptions: j.preemptions ?? 0, worker: j.worker ?? null, progress: j.started ? { done: j.done ?? 0, total: j.total, unit: j.unit } : null, wait_reason: j.wait_reason ?? null, created_at: iso(j.created), started_at: j.started ? iso(j.started) : null, ended_at: j.ended ? iso(j.ended) : null, last_beat_at: j.state === "running" ? iso(Date.now() - 2000) : null, error: j.error ?? null, inputs: [{ role: "model", kind: "checkpoint", digest: hex("m" + j.run), size: 542113792 }], outputs: j.outputs ?? [], params: j.params, metrics: j.metrics ?? {} };
+	return {
+		id: j.id, run: j.run, iter: j.iter, stage: j.stage, shard: j.shard, pass: j.pass, state: j.state, attempts: j.attempt_count ?? (j.attempts.length ? 1 : 0), failures: j.state === "failed" ? 3 : 0, max_attempts: 3,
+		losses: j.losses ?? 0, preemptions: j.preemptions ?? 0, worker: j.worker ?? null, progress: { done: j.done ?? 0, total: j.started ? j.total : 0, unit: j.unit }, wait_reason: j.wait_reason ?? null, pool: null, priority: j.priority ?? 0, generation: 0, stuck: false,
+		created_at: iso(j.created), started_at: j.started ? iso(j.started) : null, ended_at: j.ended ? iso(j.ended) : null, last_beat_at: j.state === "running" ? iso(Date.now() - 2000) : null, error: j.error ?? null, parents: [],
+		inputs: MODEL_IN(j), outputs: j.outputs ?? [], params: j.params, metrics: j.metrics ?? {}, checkpoint: null, log_size: 21_000, optional: false, info: null,
+	};
+}
+
+/** Trainings keep a checkpoint every twenty seconds; who is preempted was told before. */
+function marks(j, a) {
+	const end = a.ended_at ?? Date.now();
+	const at = j.stage === "dpo" || j.stage === "sft" ? Array.from({ length: Math.min(9, Math.floor((end - a.started_at) / 20e3)) }, (_, i) => a.started_at + (i + 1) * 20e3) : [];
+	const told = a.end === "preempted" ? [{ at: iso(end - 6000), kind: "notice", done: a.to_progress ?? 0 }] : [];
+	return [...at.map((t, i) => ({ at: iso(t), kind: "checkpoint", done: (i + 1) * 8 })), ...told];
 }
 
 export function attemptsJson(jobs) {
-	return jobs.flatMap((j) => j.attempts.map((a) => ({ ...a, job: j.id, iter: j.iter, stage: j.stage, shard: j.shard, pass: j.pass, started_at: iso(a.started_at), ended_at: a.ended_at ? iso(a.ended_at) : null })));
+	return jobs.flatMap((j) => j.attempts.map((a) => ({
+		n: a.n, job: j.id, iter: j.iter, stage: j.stage, shard: j.shard, pass: j.pass, worker: a.worker, started_at: iso(a.started_at), ended_at: a.ended_at ? iso(a.ended_at) : null,
+		end: a.end ?? null, reason: a.reason?.message ?? null, exit_code: a.reason?.exit_code ?? null, signal: a.reason?.signal ?? null, from_progress: a.from_progress ?? null, to_progress: a.to_progress ?? null,
+		log_size: a.log_size ?? 0, useful_ms: a.useful_ms ?? null, lost_ms: a.lost_ms ?? null, marks: marks(j, a),
+	})));
 }
 
 function stagesJson(run) {
 	const map = new Map();
 	for (const j of run.jobs) {
 		const k = `${j.iter}.${j.stage}`;
-		const s = map.get(k) ?? { iter: j.iter, stage: j.stage, state: "", counts: {}, planned: 0, done_units: 0, total_units: 0, unit: j.unit, seconds: 0, tokens: 0, tokens_per_s: 0 };
+		const s = map.get(k) ?? { iter: j.iter, stage: j.stage, state: "", counts: {}, planned: 0, estimate: false, done_units: 0, total_units: 0, unit: j.unit, seconds: 0, tokens: 0, tokens_per_s: 0 };
 		s.counts[j.state] = (s.counts[j.state] ?? 0) + 1;
 		s.planned++;
 		s.done_units += j.done ?? 0;
@@ -278,7 +298,7 @@ function stagesJson(run) {
 }
 
 export function modelsJson(run) {
-	return run.checkpoints.filter((c) => LEVELS[c.name]).map((c) => ({ name: c.name, run: run.id, iter: c.iter, checkpoint: c.digest, metrics: run.jobs.some((j) => j.stage === "eval" && j.params.name === c.name && j.state === "done") ? modelMetrics(c.name) : {} }));
+	return run.checkpoints.filter((c) => LEVELS[c.name]).map((c) => ({ name: c.name, run: run.id, iter: c.iter, job: c.job, checkpoint: c.digest, metrics: run.jobs.some((j) => j.stage === "eval" && j.params.name === c.name && j.state === "done") ? modelMetrics(c.name) : {} }));
 }
 
 /** Work that lives on and work that was lost, as the queue adds it up when attempts end. */
@@ -292,7 +312,14 @@ function accounts(run) {
 export function runJson(run, full = false) {
 	const done = run.jobs.filter((j) => j.state === "done").length;
 	const final = run.state === "done" ? run.checkpoints.at(-1)?.digest : null;
-	return { id: run.id, name: run.name, state: run.state, created_at: iso(run.created), updated_at: iso(run.ended ?? Date.now()), ended_at: run.ended ? iso(run.ended) : null, iterations: run.iterations, seed: run.seed, submitted_by: "ada", notes: run.notes ?? "", ...accounts(run), progress: { jobs_done: done, jobs_total: run.jobs.length }, stages: stagesJson(run), models: modelsJson(run), final_digest: final, error: run.state === "failed" ? "0 jobs can go on: judge 1 pass 2 failed three times" : null, ...(full ? { spec: run.spec ?? { name: run.name, seed: run.seed, iterations: run.iterations, base_model: "/models/base-135m", dpo: { beta: run.seed === 5 ? 0.2 : 0.1, lr: 1e-6 }, generate: { n: 4, max_new_tokens: run.seed === 5 ? 512 : 256 } } } : {}) };
+	const counts = {};
+	for (const j of run.jobs) counts[j.state] = (counts[j.state] ?? 0) + 1;
+	const spec = run.spec ?? { name: run.name, seed: run.seed, iterations: run.iterations, base_model: "/models/base-135m", dpo: { beta: run.seed === 5 ? 0.2 : 0.1, lr: 1e-6 }, generate: { n: 4, max_new_tokens: run.seed === 5 ? 512 : 256 } };
+	return {
+		id: run.id, name: run.name, state: run.state, created_at: iso(run.created), updated_at: iso(run.ended ?? Date.now()), ended_at: run.ended ? iso(run.ended) : null, iterations: run.iterations, seed: run.seed, submitted_by: "ada", owner: "ada",
+		notes: run.notes ?? "", tags: run.tags ?? [], starred: !!run.starred, revision: String(run.revision ?? 1), class: 5, weight: 1, max_running: 0, ...accounts(run), counts, progress: { jobs_done: done, jobs_total: run.jobs.length },
+		stages: stagesJson(run), models: modelsJson(run), final_digest: final, error: run.state === "failed" ? "0 jobs can go on: judge 1 pass 2 failed three times" : null, ...(full ? { spec } : {}),
+	};
 }
 
 export function seriesJson(run) {
@@ -303,7 +330,7 @@ export function seriesJson(run) {
 		const points = Array.from({ length: j.done ?? 0 }, (_, i) => metricPoint(j.stage, from + i, total, run.seed * 100 + j.iter * 10 + (j.stage === "sft" ? j.shard : 0)));
 		const sum = { tokens: 0, seconds: 0 };
 		for (const p of points) Object.assign(p, { "total/tokens": (sum.tokens += p.num_tokens), "total/seconds": (sum.seconds += p.seconds) });
-		items.push({ job: j.id, points });
+		items.push({ job: j.id, stage: j.stage, iter: j.iter, shard: j.shard, state: j.state, variant: j.params.variant ?? "", params: j.params, final: j.metrics ?? null, points });
 	}
-	return { items };
+	return { items, next_cursor: null };
 }

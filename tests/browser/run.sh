@@ -21,6 +21,8 @@ fi
 [ -d tests/browser/node_modules/playwright-core ] ||
 	(cd tests/browser && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null 2>&1) ||
 	skip "playwright-core cannot be installed (no network?)"
+export PAWL_JOURNAL="$(realpath "$build")/browser.answers"
+rm -f "$PAWL_JOURNAL"
 cd tests/browser || exit 1
 node -e 'import("./browser.mjs").then(b => process.exit(b.chromiumPath() ? 0 : 1))' ||
 	skip "no Chromium (apt-get install chromium-headless-shell)"
@@ -30,4 +32,14 @@ node review.mjs || failed=1
 node live.mjs || failed=1
 node hostile.mjs || failed=1
 node limits.mjs || failed=1
+# The mock must say what the server would: every answer the pages got is held against the API's description.
+if ! command -v python3 >/dev/null 2>&1; then
+	echo "skip browser answers: python3 is not installed"
+elif python3 ../flow/openapi.py ../../server/openapi.json "$PAWL_JOURNAL" >"$PAWL_JOURNAL.txt"; then
+	echo "ok browser answers as described ($(tail -1 "$PAWL_JOURNAL.txt"))"
+else
+	head -40 "$PAWL_JOURNAL.txt" | sed 's/^/# /'
+	echo "not ok browser answers as described"
+	failed=1
+fi
 exit $failed

@@ -29,7 +29,7 @@ wait_for 30 grep -q '"login"' "$FLOW_DIR/up.out"
 body=$(cat "$FLOW_DIR/up.out")
 URL=$(js 'b["url"]')
 curl_index || skip "the server has no web pages in it (make web)"
-node tests/browser/real.mjs --url "$URL" --login "$(js 'b["login"]')" --spec "$FLOW_DIR/spec.json" \
+PAWL_JOURNAL="$FLOW_DIR/answers.browser" node tests/browser/real.mjs --url "$URL" --login "$(js 'b["login"]')" --spec "$FLOW_DIR/spec.json" \
 	--out "$FLOW_DIR/shots" --timeout 600 || fail "the browser's way ended with code $?"
 stop up
 is "$code" 0 "exit code of pawl up"

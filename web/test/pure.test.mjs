@@ -23,9 +23,9 @@ globalThis.location ??= { pathname: "/", search: "" };
 const keepAlive = setInterval;
 globalThis.setInterval = (f, t) => { const h = keepAlive(f, t); h.unref?.(); return h; };
 
-const m = await load("chart/gantt_layout.ts", "chart/series.ts", "chart/scale.ts", "lib/winrate.ts", "lib/diff.ts", "lib/form.ts", "lib/log_text.ts", "lib/sample.ts", "lib/review.ts", "lib/wire.ts", "lib/curves.ts", "lib/lineage.ts", "lib/bulk.ts", "lib/eta.ts", "lib/fmt.ts", "lib/duels.ts", "lib/estimate.ts");
+const m = await load("chart/gantt_layout.ts", "chart/series.ts", "chart/scale.ts", "lib/winrate.ts", "lib/diff.ts", "lib/form.ts", "lib/log_text.ts", "lib/sample.ts", "lib/review.ts", "lib/wire.ts", "lib/curves.ts", "lib/lineage.ts", "lib/bulk.ts", "lib/merged.ts", "lib/tags.ts", "lib/eta.ts", "lib/fmt.ts", "lib/duels.ts", "lib/estimate.ts");
 
-const attempt = (job, start, end, n = 1) => ({ n, job, iter: 1, stage: "judge", shard: 0, pass: 0, worker: "w", start, end, how: end ? "completed" : null, reason: "", exit: "", from: "", to: "" });
+const attempt = (job, start, end, n = 1) => ({ n, job, iter: 1, stage: "judge", shard: 0, pass: 0, worker: "w", start, end, how: end ? "completed" : null, reason: "", exit: "", from: "", to: "", marks: [] });
 
 test("gantt: idle time is folded and positions keep their order", () => {
 	const hour = 3_600_000;
@@ -253,11 +253,29 @@ test("eta: a range from what attempts kept, inherited and lost units are not cre
 	assert.ok(e.span.low <= e.seconds && e.seconds <= e.span.high && e.at > now);
 });
 
-test("gantt: lost work and checkpoints have their places", () => {
+test("gantt: lost work, checkpoints and warnings have their places", () => {
 	const cut = { ...attempt("a", 0, 60_000), how: "preempted", useful: 40_000, lost: 20_000 };
-	const b = m.layout([cut], "job", 60_000, true, [{ job: "a", at: 10_000 }]).rows[0].bars[0];
+	const b = m.layout([cut], "job", 60_000, true).rows[0].bars[0];
 	assert.equal(b.lost, 40_000);
-	assert.deepEqual(b.saves, [10_000, 40_000]);
+	assert.deepEqual(b.saves, [40_000], "without marks: up to where it kept its work");
+	const [a] = m.attemptsOf([{ n: 1, job: "r.1.dpo.0.0", started_at: 1000, end: null, marks: [{ at: 5000, kind: "checkpoint", done: 3 }, { at: 9000, kind: "notice", done: 4 }] }]);
+	const running = m.layout([a], "job", 20_000, false).rows[0].bars[0];
+	assert.deepEqual([running.saves, running.warned], [[4000], [8000]], "a running one has its marks");
+});
+
+test("merged log: pages put together, each line once, lines of one log in their order", () => {
+	const line = (job, offset, s) => ({ at: `2026-01-01T00:00:0${s}.000Z`, job, attempt: 1, offset, text: job + offset, cut: false });
+	const newest = [line("a", 10, 3), line("b", 0, 4)];
+	const all = m.mergeLines(newest, [line("a", 0, 1), line("c", 5, 2), line("a", 10, 3)]);
+	assert.deepEqual(all.map((l) => l.text), ["a0", "c5", "a10", "b0"]);
+	assert.equal(m.mergeLines(all, newest), all, "nothing new: the same list");
+});
+
+test("tags: commas between, none twice, bounds told", () => {
+	assert.deepEqual(m.tagsOf(" paper, judge-v2,,paper "), ["paper", "judge-v2"]);
+	assert.equal(m.wrongTags(["x".repeat(41)]).includes("longer than 40"), true);
+	assert.equal(m.wrongTags(Array.from({ length: 17 }, (_, i) => String(i))), "at most 16 tags");
+	assert.equal(m.wrongTags(["a"]), null);
 });
 
 test("duels: each order by itself, and how often they agree", () => {

@@ -4,7 +4,7 @@ import { serverNow, tick, zoneLabel } from "../lib/fmt";
 import { queryNum, setQuery } from "../lib/router";
 import type { Attempt } from "../lib/wire";
 import { useWidth } from "../ui/width";
-import { lanes, layout, type Bar, type Grouping, type Save } from "./gantt_layout";
+import { lanes, layout, type Bar, type Grouping } from "./gantt_layout";
 import { Axis, BarShape, barWords, EndMark, HEAD, Key, SaveMarks, type View } from "./gantt_parts";
 
 const ROW = 22;
@@ -24,13 +24,13 @@ function walk(room: HTMLElement, key: string): boolean {
 	return true;
 }
 
-interface GanttProps { attempts: Attempt[]; by: Grouping; fold: boolean; live: boolean; heard: Save[] }
+interface GanttProps { attempts: Attempt[]; by: Grouping; fold: boolean; live: boolean }
 
 /** The zoom is a stretch of true time, kept in the address. */
-export function Gantt({ attempts, by, fold, live, heard }: GanttProps) {
+export function Gantt({ attempts, by, fold, live }: GanttProps) {
 	const [ref, width] = useWidth(240, 800);
 	const now = live ? (void tick.value, serverNow()) : Math.max(0, ...attempts.map((a) => a.end ?? a.start));
-	const l = useMemo(() => layout(attempts, by, now, fold, heard), [attempts, by, fold, now, heard]);
+	const l = useMemo(() => layout(attempts, by, now, fold), [attempts, by, fold, now]);
 	const from = queryNum("from");
 	const to = queryNum("to");
 	const zoom: View | null = from !== null && to !== null && to > from ? { a: l.posOf(from), b: Math.max(l.posOf(to), l.posOf(from) + 1) } : null;

@@ -14,20 +14,19 @@ export interface Bar {
 	lost: number | null;
 	/** Where checkpoints were written. */
 	saves: number[];
+	/** Where something threatened it: notice that its machine goes, no progress. */
+	warned: number[];
 }
-
-/** A checkpoint someone heard of while it was written. */
-export interface Save { job: string; at: number }
 
 /** Stages whose result is a checkpoint. */
 const TRAINS = new Set(["sft", "dpo"]);
 
-/** A cut attempt kept its work up to its last checkpoint; a completed training ends in one. */
-function savesOf(a: Attempt, heard: Save[], now: number): number[] {
-	const out = heard.filter((s) => s.job === a.job && s.at >= a.start && s.at <= (a.end ?? now)).map((s) => s.at);
-	if (a.end !== null && a.how !== "completed" && a.useful) out.push(a.start + a.useful);
-	if (a.end !== null && a.how === "completed" && TRAINS.has(a.stage)) out.push(a.end);
-	return out;
+/** As the server marked them; of attempts older than marks: a cut one kept its work up to its last, a completed training ends in one. */
+function savesOf(a: Attempt): number[] {
+	const out = a.marks.filter((m) => m.kind === "checkpoint").map((m) => m.at);
+	if (out.length || a.end === null) return out;
+	if (a.how !== "completed") return a.useful ? [a.start + a.useful] : [];
+	return TRAINS.has(a.stage) ? [a.end] : [];
 }
 
 export interface Row {
@@ -110,7 +109,7 @@ export function rowKey(a: Attempt, by: Grouping): { key: string; label: string; 
 	return { key: a.job, label: parts.join(" "), group: iter };
 }
 
-export function layout(list: Attempt[], by: Grouping, now: number, fold: boolean, heard: Save[] = []): Layout {
+export function layout(list: Attempt[], by: Grouping, now: number, fold: boolean): Layout {
 	const sorted = [...list].sort((p, q) => p.start - q.start || p.n - q.n);
 	const { spans, folds, length } = axis(sorted, now, fold);
 	const posOf = (t: number): number => {
@@ -132,7 +131,7 @@ export function layout(list: Attempt[], by: Grouping, now: number, fold: boolean
 			row = { ...k, bars: [] };
 			rows.set(k.key, row);
 		}
-		row.bars.push({ a, x0: posOf(a.start), x1: posOf(a.end ?? now), running: a.end === null, lost: a.lost && a.useful !== null ? posOf(a.start + a.useful) : null, saves: savesOf(a, heard, now).map(posOf) });
+		row.bars.push({ a, x0: posOf(a.start), x1: posOf(a.end ?? now), running: a.end === null, lost: a.lost && a.useful !== null ? posOf(a.start + a.useful) : null, saves: savesOf(a).map(posOf), warned: a.marks.filter((m) => m.kind === "notice" || m.kind === "stuck").map((m) => posOf(m.at)) });
 	}
 	return { rows: [...rows.values()], folds, start: sorted[0]?.start ?? now, length, timeAt, posOf };
 }

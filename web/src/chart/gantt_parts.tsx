@@ -15,7 +15,8 @@ export function barWords(a: Attempt): string {
 	const how = a.how ? lookOf(a.how).word : "running";
 	const dur = fmtDuration(((a.end ?? serverNow()) - a.start) / 1000);
 	const lost = a.lost ? `, ${fmtDuration(a.lost / 1000)} of it lost` : "";
-	return `${a.job} attempt ${a.n}, ${how}\n${fmtTime(a.start)} → ${end}, ${dur}${lost}\n${a.worker}${a.reason ? "\n" + a.reason : ""}`;
+	const marks = markWords(a);
+	return `${a.job} attempt ${a.n}, ${how}\n${fmtTime(a.start)} → ${end}, ${dur}${lost}${marks ? ", " + marks : ""}\n${a.worker}${a.reason ? "\n" + a.reason : ""}`;
 }
 
 interface Placed { b: Bar; y: number; h: number; px: Scale }
@@ -47,10 +48,18 @@ export function EndMark({ b, y, h, px }: Placed) {
 	);
 }
 
-/** Checkpoints: a small arrow into a tray, within the bar. */
+/** Of each kind of mark how many, for the card and the label. */
+function markWords(a: Attempt): string {
+	const words: [string, string, string][] = [["checkpoint", "checkpoint", "checkpoints"], ["notice", "notice of its machine", "notices of its machine"], ["stuck", "time without progress", "times without progress"]];
+	return words.flatMap(([kind, one, many]) => {
+		const n = a.marks.filter((m) => m.kind === kind).length;
+		return n ? [`${n} ${n === 1 ? one : many}`] : [];
+	}).join(", ");
+}
+
+/** Checkpoints: a small arrow into a tray, within the bar; where it was threatened, a flag on its upper edge. */
 export function SaveMarks({ b, y, h, px }: Placed) {
-	if (h < 8) return null;
-	return <>{b.saves.map((s) => <path key={s} class="gsave" transform={`translate(${Math.min(px(s), px(b.x1) - 6)} ${y + h / 2})`} d="M0-4v5m-2.6-2.4L0 1.4l2.6-2.8M-3.4 4h6.8" pointer-events="none" />)}</>;
+	return <>{b.warned.map((s) => <path key={"w" + s} class="gwarn" d={`M${px(s)} ${y - 2}l4-4h-8z`} pointer-events="none" />)}{h >= 8 && b.saves.map((s) => <path key={s} class="gsave" transform={`translate(${Math.min(px(s), px(b.x1) - 6)} ${y + h / 2})`} d="M0-4v5m-2.6-2.4L0 1.4l2.6-2.8M-3.4 4h6.8" pointer-events="none" />)}</>;
 }
 
 export function Axis({ l, view, px, height }: { l: Layout; view: View; px: Scale; height: number }) {
@@ -93,6 +102,7 @@ export function Key() {
 			{items.map(([k, word]) => <li key={k}><i class={`swatch tone-${lookOf(k).tone}`} /> {word}</li>)}
 			<li><svg class="gkey" viewBox="-5 -6 10 12" aria-hidden="true"><path class="gsave" d="M0-4v5m-2.6-2.4L0 1.4l2.6-2.8M-3.4 4h6.8" /></svg> checkpoint</li>
 			<li><svg class="gkey" viewBox="0 0 12 12" aria-hidden="true"><rect class="gbar tone-warn" width="12" height="12" /><rect class="glost" width="12" height="12" /></svg> work lost</li>
+			<li><svg class="gkey" viewBox="-5 -5 10 10" aria-hidden="true"><path class="gwarn" d="M0 3l4-5h-8z" /></svg> notice, or no progress</li>
 		</ul>
 	);
 }

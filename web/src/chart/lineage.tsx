@@ -71,7 +71,7 @@ export function LineageGraph({ l }: { l: Lineage }) {
 						<defs><marker id="lin-arrow" viewBox="0 0 6 6" refX="5" refY="3" markerWidth="6" markerHeight="6" orient="auto"><path d="M0 0 6 3 0 6z" class="lin-tip" /></marker></defs>
 						{l.models.flatMap((m) => [...m.parents.map((p) => <Edge key={p + m.id} from={at.get(p)} to={at.get(m.id)} across={across} />), ...m.data.map((d) => <Edge key={d + m.id} from={at.get(d)} to={at.get(m.id)} across={across} soft />)])}
 						{l.data.map((d) => d.from && <Edge key={d.id} from={at.get(d.from)} to={at.get(d.id)} across={across} soft />)}
-						{l.models.map((m) => <Box key={m.id} href={`/checkpoints/${m.id}`} cls="lin-model" name={m.c.name} sub={headline(m)} label={told(m, l)} p={at.get(m.id)!} />)}
+						{l.models.map((m) => <Box key={m.id} href={`/checkpoints/${m.id}`} cls="lin-model" name={m.c.name} sub={headline(m)} label={`${m.c.name} ${headline(m)}. ${told(m, l)}`} p={at.get(m.id)!} />)}
 						{l.data.map((d) => <Box key={d.id} href={`/data/${d.id}`} cls="lin-data" name={d.d.role} sub={`${fmtCount(d.d.rows)} rows`} label={dataLabel(d)} p={at.get(d.id)!} />)}
 					</svg>
 				)}

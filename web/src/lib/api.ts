@@ -94,8 +94,8 @@ export async function getJson<T>(path: string, abort?: AbortSignal): Promise<T> 
 	return (await r.json()) as T;
 }
 
-export async function send<T>(method: string, path: string, body?: unknown, idempotent?: string, match?: string): Promise<T> {
-	const r = await call(path, { method, body, idempotent, match });
+export async function send<T>(method: string, path: string, body?: unknown, more: Pick<CallOptions, "idempotent" | "match"> = {}): Promise<T> {
+	const r = await call(path, { method, body, ...more });
 	const text = await r.text();
 	return (text ? JSON.parse(text) : {}) as T;
 }

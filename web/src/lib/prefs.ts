@@ -23,6 +23,7 @@ function keep(key: string, value: string): void {
 
 export const theme = signal<Theme>(stored("theme", ["auto", "light", "dark"], "auto"));
 export const zone = signal<Zone>(stored("zone", ["local", "utc"], "local"));
+export const notices = signal<"on" | "off">(stored("notices", ["on", "off"], "off"));
 export const shortcuts = signal<"on" | "off">(stored("shortcuts", ["on", "off"], "on"));
 
 export function startPrefs(): void {
@@ -34,6 +35,7 @@ export function startPrefs(): void {
 	});
 	effect(() => keep("zone", zone.value));
 	effect(() => keep("shortcuts", shortcuts.value));
+	effect(() => keep("notices", notices.value));
 }
 
 export function cycleTheme(): void {

@@ -5,7 +5,7 @@ import type { JobState, RunState, Stage } from "./states.gen";
 
 export type Tone = "ok" | "run" | "wait" | "warn" | "bad" | "idle";
 export type Shape =
-	| "check" | "play" | "ring" | "glass" | "cross" | "slash" | "pause" | "bolt" | "clock" | "dash" | "drain";
+	| "check" | "play" | "ring" | "glass" | "cross" | "slash" | "pause" | "bolt" | "clock" | "dash" | "drain" | "star";
 
 export interface StateLook {
 	word: string;

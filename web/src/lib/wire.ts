@@ -24,6 +24,8 @@ export interface Attempt {
 	useful: number | null;
 	lost: number | null;
 	logBytes: number;
+	/** What happened to it while it ran: checkpoints kept, notices of its machine. */
+	marks: { at: number; kind: string }[];
 }
 
 /** Job ids are run.iter.stage.shard.pass. */
@@ -90,6 +92,7 @@ export function attemptOf(a: WireAttempt, job = ""): Attempt | null {
 		useful: a.useful_ms ?? null,
 		lost: a.lost_ms ?? null,
 		logBytes: a.log_size ?? 0,
+		marks: (a.marks ?? []).flatMap((m) => (ms(m.at) === null ? [] : [{ at: ms(m.at)!, kind: m.kind }])),
 	};
 }
 

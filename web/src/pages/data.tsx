@@ -1,6 +1,7 @@
 /** The sample browser: health line, histogram and scatter as filters, list beside detail. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Empty, ErrorCard, Hash, Skeleton } from "../ui/bits";
+import { Field } from "../ui/field";
 import { useKeys } from "../ui/keys";
 import { Virtual } from "../ui/virtual";
 import { Histogram, type Bin } from "../chart/hist";
@@ -21,26 +22,6 @@ const FILTERS = ["q", "min_score", "max_score", "min_margin", "min_length", "max
 const PAGE = 200;
 /** As .row-link is high. */
 const ROW_PX = 72;
-
-/** Typing in a filter changes the address after a short rest, not on every key. */
-function Field({ name, label, wide }: { name: string; label: string; wide?: boolean }) {
-	const now = query(name);
-	const [text, setText] = useState(now);
-	const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
-	useEffect(() => setText(now), [now]);
-	const put = (v: string): void => {
-		setText(v);
-		clearTimeout(timer.current);
-		timer.current = setTimeout(() => setQuery({ [name]: v, at: null }), 300);
-	};
-	return (
-		<label class={`inline ${wide ? "grow" : ""}`}>
-			<span class={wide ? "sr" : ""}>{label}</span>
-			{wide ? <input type="search" data-search placeholder={label} class="grow" value={text} onInput={(e) => put(e.currentTarget.value)} />
-				: <input type="text" inputMode="decimal" class="short num" value={text} onInput={(e) => put(e.currentTarget.value)} />}
-		</label>
-	);
-}
 
 function useRows(digest: string): { rows: Row[]; more: boolean; next: () => void; error: unknown; loading: boolean; old: boolean; filter: string } {
 	const filter = qs(Object.fromEntries(FILTERS.map((k) => [k, query(k)])));

@@ -157,7 +157,7 @@ export function JobPage({ id }: { id: string }) {
 				<Fact name="Losses" title="Five losses without a new checkpoint count as one attempt"><span class="num">{job.losses ?? 0}</span></Fact>
 				{typeof job.metrics?.tokens_per_s === "number" && <Fact name="Tokens per second"><span class="num">{fmtNum(job.metrics.tokens_per_s)}</span></Fact>}
 			</dl>
-			{list.length > 0 && <Card title="Attempts"><Attempts list={list} at={shown} /></Card>}
+			{list.length > 0 && <Card title="Attempts" more={<a href={`/runs/${run}/log?job=${encodeURIComponent(id)}`}>All their logs as one</a>}><Attempts list={list} at={shown} /></Card>}
 			{shown !== null && <LogView key={shown} job={id} attempt={shown} live={job.state === "running" && shown === last} />}
 			<div class="two">
 				<Card title="Inputs"><Refs list={refsOf(job.inputs)} /></Card>

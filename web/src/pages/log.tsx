@@ -3,7 +3,6 @@
  * large the log is: scrolling up or down moves the window, follow keeps it at the end by long
  * polling, search runs on the server and jumps to a place by its offset.
  */
-import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Copy } from "../ui/bits";
 import { useKeys } from "../ui/keys";
@@ -12,7 +11,7 @@ import { fmtBytes, fmtInt } from "../lib/fmt";
 import { append, endOf, level, linesOf, prepend, type Chunk, type Level, type LogLine } from "../lib/log_text";
 import { query, setQuery } from "../lib/router";
 import { paused } from "../live/client";
-import { Hits, saveText, useFind } from "./log_find";
+import { Hits, marked, saveText, useFind } from "./log_find";
 
 const TAIL = 64 * 1024;
 const STEP = 128 * 1024;
@@ -27,12 +26,6 @@ async function fetchChunk(base: string, offset: number, limit: number, wait = 0,
 	const bytes = new Uint8Array(await r.arrayBuffer());
 	const size = Number(r.headers.get("X-Log-Size") ?? bytes.length);
 	return { start: Number(r.headers.get("X-Log-Offset") ?? (offset < 0 ? Math.max(0, size - bytes.length) : offset)), size, bytes };
-}
-
-function marked(text: string, find: string): ComponentChildren {
-	const at = find ? text.toLowerCase().indexOf(find.toLowerCase()) : -1;
-	if (at < 0) return text;
-	return <>{text.slice(0, at)}<mark>{text.slice(at, at + find.length)}</mark>{text.slice(at + find.length)}</>;
 }
 
 interface View {

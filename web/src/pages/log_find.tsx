@@ -1,4 +1,5 @@
 /** Looking through a whole log: the server searches, the page keeps the places and walks them. */
+import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { getJson, problemText } from "../lib/api";
 import { clean, type LogLine } from "../lib/log_text";
@@ -58,8 +59,14 @@ export function useFind(base: string, text: string, see: (hit: LogLine) => void)
 	return { ...state, at, busy, go };
 }
 
+export function marked(text: string, find: string): ComponentChildren {
+	const at = find ? text.toLowerCase().indexOf(find.toLowerCase()) : -1;
+	if (at < 0) return text;
+	return <>{text.slice(0, at)}<mark>{text.slice(at, at + find.length)}</mark>{text.slice(at + find.length)}</>;
+}
+
 /** The lines alone, each leading to its place in the log. */
-export function Hits({ found, mark }: { found: Found; mark: (text: string) => preact.ComponentChildren }) {
+export function Hits({ found, mark }: { found: Found; mark: (text: string) => ComponentChildren }) {
 	return (
 		<ol class="hits" aria-label="Lines found">
 			{found.hits.map((h, i) => (

@@ -45,14 +45,14 @@ export function Users() {
 	const q = useQuery<List<User>>("/users", { every: 0 });
 	const s = session.value;
 	const change = (u: User, role: string): void => {
-		send("PUT", `/users/${encodeURIComponent(u.name)}`, { role }, undefined, u.revision).then(() => say(`${u.name} is ${role} now`), (e: unknown) => say(problemText(e))).finally(q.reload);
+		send("PUT", `/users/${encodeURIComponent(u.name)}`, { role }, { match: u.revision }).then(() => say(`${u.name} is ${role} now`), (e: unknown) => say(problemText(e))).finally(q.reload);
 	};
 	const remove = (u: User): void =>
 		ask({
 			title: `Remove the user “${u.name}”?`, yes: "Remove", no: "Keep", danger: true,
 			body: <p>Their sessions end at once. What they did stays in the audit log, their runs go on.</p>,
 			act: async () => {
-				await send("DELETE", `/users/${encodeURIComponent(u.name)}`, undefined, undefined, u.revision);
+				await send("DELETE", `/users/${encodeURIComponent(u.name)}`, undefined, { match: u.revision });
 				q.reload();
 			},
 		});

@@ -12,6 +12,8 @@ import { eventRun } from "../live/client";
 import { RunActions } from "./run_actions";
 import { ChartsTab } from "./run_charts";
 import { RunFacts } from "./run_facts";
+import { LogTab } from "./run_log";
+import { Notes, Star } from "./run_notes";
 import { jobName, JobsTab } from "./run_jobs";
 import { TimelineTab } from "./run_timeline";
 import { EventsTab } from "./run_events";
@@ -25,6 +27,7 @@ const TABS: [string, string][] = [
 	["checkpoints", "Checkpoints"],
 	["config", "Config"],
 	["events", "Events"],
+	["log", "Log"],
 ];
 
 /** Why the run stands: the run's own sentence, and what the first failed jobs said. */
@@ -71,6 +74,7 @@ function Tab({ tab, run, attempts }: { tab: string; run: Run; attempts: Attempt[
 	if (tab === "data") return <DataTab run={run} />;
 	if (tab === "checkpoints") return <CheckpointsTab run={run} />;
 	if (tab === "config") return <ConfigTab run={run} />;
+	if (tab === "log") return <LogTab run={run} />;
 	if (tab === "events") return <EventsTab run={run} />;
 	return <TimelineTab run={run} attempts={attempts} />;
 }
@@ -97,9 +101,11 @@ export function RunPage({ id, tab }: { id: string; tab: string }) {
 			<nav class="crumbs" aria-label="Breadcrumb"><a href="/runs">Runs</a><span aria-hidden="true">/</span><span class="num">{run.id}</span><Copy text={run.id} what="run id" />{run.submitted_by && <span>by {run.submitted_by}</span>}</nav>
 			<div class="page-head">
 				<h1>{run.name || run.id}</h1>
+				<Star run={run} done={q.reload} />
 				<StateTag state={run.state} />
 				<RunActions run={run} done={q.reload} />
 			</div>
+			<Notes run={run} done={q.reload} />
 			<Trouble run={run} />
 			{run.alarm && <AlarmCard alarm={run.alarm} />}
 			<RunFacts run={run} attempts={attempts ?? []} />

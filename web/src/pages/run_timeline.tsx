@@ -1,30 +1,15 @@
-import { useEffect, useState } from "preact/hooks";
+/** The timeline tab: how its rows are grouped, and the drawing. */
 import { Gantt } from "../chart/gantt";
-import type { Grouping, Save } from "../chart/gantt_layout";
+import type { Grouping } from "../chart/gantt_layout";
 import { Card, Empty, Skeleton } from "../ui/bits";
-import { serverNow } from "../lib/fmt";
 import { hrefWith, query, setQuery } from "../lib/router";
 import { runEnded } from "../lib/states";
 import type { Run } from "../lib/types";
 import type { Attempt } from "../lib/wire";
-import { eventJob, listen } from "../live/client";
 
 const GROUPS: [Grouping, string][] = [["stage", "stage"], ["job", "job"], ["worker", "worker"]];
 
-/** Checkpoints as the event stream tells of them, while the page is open. */
-function useSaves(run: string): Save[] {
-	const [heard, set] = useState<Save[]>([]);
-	useEffect(() => listen(["run:" + run], (e) => {
-		const d = e.data.data as { checkpoint?: boolean } | undefined;
-		if (e.type !== "job" || !d?.checkpoint) return;
-		const stamp = /^(\d{13})-/.exec(e.id)?.[1];
-		set((old) => [...old.slice(-200), { job: eventJob(e), at: stamp ? Number(stamp) : serverNow() }]);
-	}), [run]);
-	return heard;
-}
-
 export function TimelineTab({ run, attempts }: { run: Run; attempts: Attempt[] | null }) {
-	const heard = useSaves(run.id);
 	const by = (query("group", "stage") as Grouping) || "stage";
 	const fold = query("fold") !== "0";
 	if (!attempts) return <Skeleton lines={6} />;
@@ -38,7 +23,7 @@ export function TimelineTab({ run, attempts }: { run: Run; attempts: Attempt[] |
 				</div>
 				<label class="check"><input type="checkbox" checked={fold} onChange={(e) => setQuery({ fold: e.currentTarget.checked ? null : "0" })} /> Fold idle time</label>
 			</div>
-			<Gantt attempts={attempts} by={by} fold={fold} live={!runEnded(run.state)} heard={heard} />
+			<Gantt attempts={attempts} by={by} fold={fold} live={!runEnded(run.state)} />
 		</Card>
 	);
 }

@@ -5,7 +5,8 @@ import { ask } from "../ui/dialog";
 import { say } from "../ui/toast";
 import { may, problemText, send, session } from "../lib/api";
 import { fmtTime, zoneLabel } from "../lib/fmt";
-import { shortcuts, theme, zone, type Theme, type Zone } from "../lib/prefs";
+import { askNotices, cannotNotify } from "../lib/notify";
+import { notices, shortcuts, theme, zone, type Theme, type Zone } from "../lib/prefs";
 import { useQuery } from "../lib/query";
 import type { List } from "../lib/types";
 import { Audit, Users } from "./people";
@@ -19,6 +20,11 @@ function Choice<T extends string>({ name, value, options, set }: { name: string;
 			<div class="chips">{options.map(([v, w]) => <button key={v} type="button" class="chip" aria-pressed={value === v} onClick={() => set(v)}>{w}</button>)}</div>
 		</fieldset>
 	);
+}
+
+function setNotices(v: "on" | "off"): void {
+	if (v === "off") notices.value = "off";
+	else void askNotices().then((on) => say(on ? "You will be told when a run ends or stands still" : (cannotNotify() ?? "The browser did not allow it")));
 }
 
 const EXPIRY: [number, string][] = [[86_400, "a day"], [2_592_000, "30 days"], [31_536_000, "a year"], [0, "never"]];
@@ -103,7 +109,9 @@ export function Settings() {
 					<Choice<Theme> name="Theme" value={theme.value} options={[["auto", "auto"], ["light", "light"], ["dark", "dark"]]} set={(v) => { theme.value = v; }} />
 					<Choice<Zone> name="Times" value={zone.value} options={[["local", "local"], ["utc", "UTC"]]} set={(v) => { zone.value = v; }} />
 					<Choice<"on" | "off"> name="Single-key shortcuts" value={shortcuts.value} options={[["on", "on"], ["off", "off"]]} set={(v) => { shortcuts.value = v; }} />
+					<Choice<"on" | "off"> name="Desktop notices" value={notices.value} options={[["on", "on"], ["off", "off"]]} set={setNotices} />
 				</div>
+				{cannotNotify() && <p class="dim">{cannotNotify()}</p>}
 				<p class="dim">Now it is <span class="num">{fmtTime(Date.now())} {zoneLabel()}</span>.</p>
 			</Card>
 			<Card title="Access tokens" class="pad-body">

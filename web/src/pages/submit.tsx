@@ -139,7 +139,7 @@ function Loaded({ form, start, draftKey, from }: { form: FormInfo; start: Texts;
 		if (key.current.body !== body) key.current = { body, key: newKey() };
 		setSending(true);
 		try {
-			const run = await send<Run>("POST", "/runs", spec, key.current.key);
+			const run = await send<Run>("POST", "/runs", spec, { idempotent: key.current.key });
 			saveDraft(draftKey, null);
 			say("The run was submitted");
 			go(`/runs/${run.id}`);

@@ -19,6 +19,7 @@ const PATHS: Record<Shape, JSX.Element> = {
 	bolt: <path d="M9.3 1.8 4 9h3.6l-.9 5.2L12 7H8.4z" class="fill" />,
 	clock: <><circle cx="8" cy="8" r="5.5" /><path d="M8 4.8V8l2.2 1.6" /></>,
 	dash: <path d="M3.5 8h9" />,
+	star: <path d="m8 2 1.8 3.9 4.2.5-3.1 2.9.8 4.2L8 11.4l-3.7 2.1.8-4.2L2 6.4l4.2-.5z" />,
 	drain: <path d="M8 2.5v8m-3.5-3.3L8 10.7l3.5-3.5M3.5 13.5h9" />,
 };
 

@@ -3,6 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { lastAnswer, reachable, send, session } from "../lib/api";
 import { fmtClock, tick, zoneLabel } from "../lib/fmt";
+import { startNotices } from "../lib/notify";
 import { cycleTheme, theme, zone } from "../lib/prefs";
 import { go, place, turned } from "../lib/router";
 import { link, listen, paused, pending, setPaused } from "../live/client";
@@ -125,6 +126,7 @@ export function Frame({ children }: { children: ComponentChildren }) {
 		document.querySelectorAll("details.menu[open]").forEach((d) => d.removeAttribute("open"));
 	}, [turned.value]);
 	useEffect(() => listen(["runs"], () => undefined), []);
+	useEffect(startNotices, []);
 	useKeys({
 		"/": () => (document.querySelector<HTMLElement>("[data-search]") ?? document.getElementById("global-search"))?.focus(),
 		"?": () => { helpOpen.value = true; },
