@@ -52,7 +52,7 @@ void api_review_list(struct req *r)
 	    !req_query_i64(r, "cursor", 0, 0, INT32_MAX, &from))
 		return;
 	if (rows_open(r->srv->store, r->args[0], &rows, &e) ||
-	    review_list(r->srv, r->args[0], &lines, &e))
+	    review_list(r->srv, rows, &lines, &e))
 		reply_err(r, &e);
 	else
 		answer_list(r, rows, lines, from, limit);
@@ -103,7 +103,7 @@ static bool one_open(struct req *r, struct one *o)
 		reply_problem(r, 404, "not-found", "row %lld of %zu", (long long)n, o->rows->n);
 	} else if (o->row = rows_json(o->rows, (uint32_t)n), !pair_key(o->row, o->key)) {
 		reply_problem(r, 404, "no-pair", "row %lld holds no pair to review", (long long)n);
-	} else if (review_list(r->srv, r->args[0], &lines, &e)) {
+	} else if (review_list(r->srv, o->rows, &lines, &e)) {
 		reply_err(r, &e);
 	} else {
 		o->mine = find_mine(r, lines, o->key);
@@ -191,7 +191,7 @@ void api_review_delete(struct req *r)
 /* --- one run --------------------------------------------------------------------------------- */
 
 struct gather {
-	json_t *iterations; /* [{"iter", "job", "digest", "digests", "pairs"}] of pair jobs */
+	json_t *iterations; /* [{"iter", "job", "digest", "pairs"}] of pair jobs that have a result */
 };
 
 static void see_jobs(void *ctx, const json_t *run, const json_t *jobs)
@@ -203,7 +203,7 @@ static void see_jobs(void *ctx, const json_t *run, const json_t *jobs)
 	(void)run;
 	json_array_foreach(jobs, i, job)
 	{
-		json_t *digests = json_array(), *shown = NULL;
+		json_t *shown = NULL;
 		int64_t pairs = 0;
 
 		if (strcmp(jx_get_str(job, "stage", ""), "pair") == 0)
@@ -211,7 +211,6 @@ static void see_jobs(void *ctx, const json_t *run, const json_t *jobs)
 			{
 				json_t *d = json_object_get(out, "digest");
 
-				json_array_append(digests, d);
 				if (strcmp(jx_get_str(out, "role", ""), "pairs") == 0)
 					pairs = jx_get_i64(json_object_get(out, "meta"), "rows", 0);
 				if (!shown || strcmp(jx_get_str(out, "role", ""), "samples") == 0)
@@ -220,41 +219,55 @@ static void see_jobs(void *ctx, const json_t *run, const json_t *jobs)
 		if (shown)
 			json_array_append_new(
 				g->iterations,
-				json_pack("{s:O?, s:O?, s:O, s:O, s:I}", "iter",
-					  json_object_get(job, "iter"), "job",
-					  json_object_get(job, "id"), "digest", shown, "digests",
-					  digests, "pairs", (json_int_t)pairs));
-		json_decref(digests);
+				json_pack("{s:O?, s:O?, s:O, s:I}", "iter", json_object_get(job, "iter"),
+					  "job", json_object_get(job, "id"), "digest", shown, "pairs",
+					  (json_int_t)pairs));
 	}
 }
 
-/* All lines of a run; summaries take the place of the digests of each iteration. */
+/* What was said of an iteration's pairs, those of results that were made again included: what people
+ * had excluded must not make them agree more. iter -1: of the whole run. */
+static enum rc said_of(struct server *s, const json_t *results, int64_t iter, json_t **lines,
+		       struct err *e)
+{
+	json_t *digests = json_array(), *result;
+	size_t i;
+	enum rc rc;
+
+	json_array_foreach(results, i, result) if (iter < 0 || jx_get_i64(result, "iter", 0) == iter)
+		json_array_extend(digests, json_object_get(result, "all"));
+	rc = review_list_of(s, digests, lines, e);
+	json_decref(digests);
+	return rc;
+}
+
+/* All lines of a run; each iteration gets its summary. */
 static enum rc run_lines(struct req *r, struct gather *g, json_t **lines, int64_t *pairs, struct err *e)
 {
-	json_t *it, *all = json_array(), *own;
+	json_t *it, *own, *results = NULL;
 	size_t i;
 	enum rc rc;
 
 	*pairs = 0;
 	g->iterations = json_array();
 	rc = listing_runs(r->srv, r->args[0], see_jobs, g, e);
+	if (!rc)
+		rc = review_results(r->srv, r->args[0], INT64_MAX, &results, e);
 	json_array_foreach(g->iterations, i, it)
 	{
 		int64_t n = jx_get_i64(it, "pairs", 0);
 
 		own = NULL;
 		if (!rc)
-			rc = review_list_of(r->srv, json_object_get(it, "digests"), &own, e);
-		json_array_extend(all, json_object_get(it, "digests"));
-		json_object_del(it, "digests");
+			rc = said_of(r->srv, results, jx_get_i64(it, "iter", 0), &own, e);
 		json_object_del(it, "pairs");
 		json_object_set_new(it, "summary", review_summary(own, n));
 		json_decref(own);
 		*pairs += n;
 	}
 	if (!rc)
-		rc = review_list_of(r->srv, all, lines, e);
-	json_decref(all);
+		rc = said_of(r->srv, results, -1, lines, e);
+	json_decref(results);
 	return rc;
 }
 
@@ -328,7 +341,7 @@ void api_review_export(struct req *r)
 	char name[13];
 
 	if (rows_open(r->srv->store, r->args[0], &rows, &e) ||
-	    review_list(r->srv, r->args[0], &lines, &e)) {
+	    review_list(r->srv, rows, &lines, &e)) {
 		reply_err(r, &e);
 	} else {
 		str_fmt(name, sizeof name, "%.12s", r->args[0]);

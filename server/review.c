@@ -1,18 +1,21 @@
 #include "server/review.h"
 
 #include "base/clk.h"
+#include "base/fs.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/sha256.h"
 #include "base/str.h"
 #include "queue/queue.h"
 #include "server/index.h"
+#include "server/logs.h"
 #include "server/pair_key.h"
 #include "server/reply.h"
 #include "server/rows.h"
 #include "server/server.h"
 #include "store/store.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,30 +50,24 @@ enum rc review_add(struct server *s, json_t *line, struct err *e)
 
 /* --- reading -------------------------------------------------------------------------------- */
 
-/* The dataset and, of a pair job, what was written beside it. */
-static json_t *siblings(struct server *s, const char *digest)
+/* The dataset, and all that pair jobs of its run ever wrote. */
+static enum rc relatives(struct server *s, const char *digest, json_t **out, struct err *e)
 {
-	json_t *entry = NULL, *job = NULL, *list = json_pack("[s]", digest), *out;
-	const char *other;
-	bool ours = false;
+	json_t *entry = NULL, *list = NULL, *result;
+	const char *run;
+	enum rc rc = RC_OK;
 	size_t i;
 
-	if (index_get(s, digest, &entry, NULL) == RC_OK)
-		queue_job(s->queue, jx_get_str(entry, "job", ""), &job, NULL);
-	if (strcmp(jx_get_str(job, "stage", ""), "pair") != 0)
-		goto out;
-	json_array_foreach(json_object_get(job, "outputs"), i, out)
-		ours |= strcmp(jx_get_str(out, "digest", ""), digest) == 0;
-	json_array_foreach(ours ? json_object_get(job, "outputs") : NULL, i, out)
-	{
-		other = jx_get_str(out, "digest", "");
-		if (strcmp(other, digest) != 0 && sha256_hex_valid(other))
-			json_array_append_new(list, json_string(other));
-	}
-out:
+	*out = json_pack("[s]", digest);
+	if (index_get(s, digest, &entry, NULL))
+		return RC_OK;
+	run = jx_get_str(entry, "run", "");
+	if (run_id_valid(run))
+		rc = review_results(s, run, INT64_MAX, &list, e);
+	json_array_foreach(list, i, result) json_array_extend(*out, json_object_get(result, "all"));
 	json_decref(entry);
-	json_decref(job);
-	return list;
+	json_decref(list);
+	return rc;
 }
 
 static int by_time(const void *a, const void *b)
@@ -137,23 +134,112 @@ enum rc review_list_of(struct server *s, const json_t *digests, json_t **out, st
 	return rc;
 }
 
-enum rc review_list(struct server *s, const char *digest, json_t **out, struct err *e)
+/* Those of pairs the dataset holds. */
+static json_t *held(json_t *lines, const struct rows *rows)
 {
-	json_t *all = siblings(s, digest);
-	enum rc rc = review_list_of(s, all, out, e);
+	json_t *out = json_array(), *line;
+	size_t i;
 
-	json_decref(all);
+	json_array_foreach(lines, i, line) if (review_row(rows, jx_get_str(line, "key", "")) >= 0)
+		json_array_append(out, line);
+	return out;
+}
+
+enum rc review_list(struct server *s, const struct rows *rows, json_t **out, struct err *e)
+{
+	json_t *digests = NULL, *lines = NULL;
+	enum rc rc = relatives(s, rows->digest, &digests, e);
+
+	if (!rc)
+		rc = review_list_of(s, digests, &lines, e);
+	*out = rc ? NULL : held(lines, rows);
+	json_decref(digests);
+	json_decref(lines);
 	return rc;
 }
 
 int64_t review_row(const struct rows *r, const char *key)
 {
-	uint64_t number = pair_key_number(key);
+	return rows_pair(r, pair_key_number(key));
+}
 
-	for (size_t i = 0; i < r->n; i++)
-		if (r->row[i].pair == number && number)
-			return (int64_t)i;
-	return -1;
+/* --- the pairs of a run -------------------------------------------------------------------- */
+
+/* "<run>.<iter>.pair.<shard>.<pass>.<fence>.json" of this iteration or an earlier one; -1 for others. */
+static int64_t iter_of(const char *name, const char *run, int64_t most)
+{
+	long long iter;
+	int end = 0;
+
+	if (!str_starts(name, run) || sscanf(name + strlen(run), ".%lld.pair.%n", &iter, &end) != 1 ||
+	    !end || iter > most)
+		return -1;
+	return iter;
+}
+
+static json_t *result_of(const json_t *manifest, int64_t iter)
+{
+	json_t *all = json_array(), *pairs = NULL, *out;
+	size_t i;
+
+	json_array_foreach(json_object_get(manifest, "outputs"), i, out)
+	{
+		json_array_append(all, json_object_get(out, "digest"));
+		if (strcmp(jx_get_str(out, "role", ""), "pairs") == 0)
+			pairs = json_object_get(out, "digest");
+	}
+	return json_pack("{s:I, s:O?, s:O*, s:o}", "iter", (json_int_t)iter, "fence",
+			 json_object_get(manifest, "fence"), "pairs", pairs, "all", all);
+}
+
+static int by_iter_and_fence(const void *a, const void *b)
+{
+	const json_t *x = *(json_t *const *)a, *y = *(json_t *const *)b;
+	int64_t d = jx_get_i64(x, "iter", 0) - jx_get_i64(y, "iter", 0);
+
+	if (!d)
+		d = jx_get_i64(x, "fence", 0) - jx_get_i64(y, "fence", 0);
+	return d < 0 ? -1 : d > 0;
+}
+
+static void sort_results(json_t *list)
+{
+	size_t n = json_array_size(list);
+	json_t **all = mem_array(n + 1, sizeof *all);
+
+	for (size_t i = 0; i < n; i++)
+		all[i] = json_incref(json_array_get(list, i));
+	qsort(all, n, sizeof *all, by_iter_and_fence);
+	for (size_t i = 0; i < n; i++)
+		json_array_set_new(list, i, all[i]);
+	free(all);
+}
+
+enum rc review_results(struct server *s, const char *run, int64_t most, json_t **out, struct err *e)
+{
+	char folder[DOC_PATH_MAX], path[DOC_PATH_MAX], **names = NULL;
+	json_t *manifest;
+	size_t n = 0;
+	enum rc rc;
+
+	*out = json_array();
+	str_fmt(folder, sizeof folder, "jobs/%.64s", run);
+	rc = store_doc_list(s->store, folder, &names, &n, e);
+	for (size_t i = 0; !rc && i < n; i++) {
+		int64_t iter = iter_of(names[i], run, most);
+
+		if (iter < 0)
+			continue;
+		str_fmt(path, sizeof path, "%.80s/%.100s", folder, names[i]);
+		manifest = NULL;
+		rc = store_doc_get(s->store, path, &manifest, e);
+		if (!rc)
+			json_array_append_new(*out, result_of(manifest, iter));
+		json_decref(manifest);
+	}
+	fs_list_free(names);
+	sort_results(*out);
+	return rc;
 }
 
 /* --- for the API ---------------------------------------------------------------------------- */

@@ -4,8 +4,9 @@
  * not bring it back. A line:
  *   {"v": id, "key", "dataset", "n", "id", "verdict": "agree"|"disagree"|"skip", or null when taken back,
  *    "note", "blind", "by", "identity", "at_ms"}
- * Of one person's lines about one pair (pair_key.h) the last counts. `pairs` and `samples` of one job show
- * the same pairs: what was said in one is seen in the other.
+ * Of one person's lines about one pair (pair_key.h) the last counts. The same pair stands in `pairs` and
+ * `samples` of a job, in what the job wrote when it was done again, in later iterations that keep it: what
+ * was said of it anywhere in a run holds everywhere in that run.
  */
 #pragma once
 
@@ -22,9 +23,12 @@ struct server;
 
 /* Durable when it returns. `line` has all but v and at_ms, which are added to it. */
 enum rc review_add(struct server *s, json_t *line, struct err *e);
-/* All that stands, of this dataset and its sibling, in the order it was said; new reference. */
-enum rc review_list(struct server *s, const char *digest, json_t **out, struct err *e);
-/* The same of several datasets together: an array of digests. */
+/* All that stands of the pairs of this dataset, in the order it was said; new reference. */
+enum rc review_list(struct server *s, const struct rows *rows, json_t **out, struct err *e);
+/* Every result pair jobs of the run ever had, declared invalid or not, up to iteration `most`, in order:
+ * [{"iter","fence","pairs": digest,"all":[digests]}]; new reference. */
+enum rc review_results(struct server *s, const char *run, int64_t most, json_t **out, struct err *e);
+/* All that was said in these datasets: an array of digests. */
 enum rc review_list_of(struct server *s, const json_t *digests, json_t **out, struct err *e);
 /* Number of the row that holds the pair; -1 none. */
 int64_t review_row(const struct rows *r, const char *key);

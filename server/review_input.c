@@ -1,10 +1,8 @@
 #include "server/review_input.h"
 
 #include "base/clk.h"
-#include "base/fs.h"
 #include "base/jsonx.h"
 #include "base/log.h"
-#include "base/mem.h"
 #include "base/str.h"
 #include "server/decision.h"
 #include "server/index.h"
@@ -15,8 +13,6 @@
 #include "store/artifact.h"
 
 #include <limits.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* --- what was fixed -------------------------------------------------------------------------- */
@@ -74,86 +70,6 @@ json_t *review_fixed(struct server *s, const char *run, const char *job)
 	json_t *input = NULL;
 
 	return find_fixed(s, run, job, 0, &input, NULL) ? NULL : input;
-}
-
-/* --- the pairs of the run so far ------------------------------------------------------------- */
-
-/* "<run>.<iter>.pair.<shard>.<pass>.<fence>.json" of this iteration or an earlier one; -1 for others. */
-static int64_t iter_of(const char *name, const char *run, int64_t most)
-{
-	long long iter;
-	int end = 0;
-
-	if (!str_starts(name, run) || sscanf(name + strlen(run), ".%lld.pair.%n", &iter, &end) != 1 ||
-	    !end || iter > most)
-		return -1;
-	return iter;
-}
-
-/* Every result pair jobs ever had, declared invalid or not: {"iter","fence","pairs","all":[digests]}. */
-static json_t *result_of(const json_t *manifest, int64_t iter)
-{
-	json_t *all = json_array(), *pairs = NULL, *out;
-	size_t i;
-
-	json_array_foreach(json_object_get(manifest, "outputs"), i, out)
-	{
-		json_array_append(all, json_object_get(out, "digest"));
-		if (strcmp(jx_get_str(out, "role", ""), "pairs") == 0)
-			pairs = json_object_get(out, "digest");
-	}
-	return json_pack("{s:I, s:O?, s:O*, s:o}", "iter", (json_int_t)iter, "fence",
-			 json_object_get(manifest, "fence"), "pairs", pairs, "all", all);
-}
-
-static int by_iter_and_fence(const void *a, const void *b)
-{
-	const json_t *x = *(json_t *const *)a, *y = *(json_t *const *)b;
-	int64_t d = jx_get_i64(x, "iter", 0) - jx_get_i64(y, "iter", 0);
-
-	if (!d)
-		d = jx_get_i64(x, "fence", 0) - jx_get_i64(y, "fence", 0);
-	return d < 0 ? -1 : d > 0;
-}
-
-static void sort_results(json_t *list)
-{
-	size_t n = json_array_size(list);
-	json_t **all = mem_array(n + 1, sizeof *all);
-
-	for (size_t i = 0; i < n; i++)
-		all[i] = json_incref(json_array_get(list, i));
-	qsort(all, n, sizeof *all, by_iter_and_fence);
-	for (size_t i = 0; i < n; i++)
-		json_array_set_new(list, i, all[i]);
-	free(all);
-}
-
-static enum rc results(struct server *s, const char *run, int64_t most, json_t **out, struct err *e)
-{
-	char folder[DOC_PATH_MAX], path[DOC_PATH_MAX], **names = NULL;
-	json_t *manifest;
-	size_t n = 0;
-	enum rc rc;
-
-	*out = json_array();
-	str_fmt(folder, sizeof folder, "jobs/%.64s", run);
-	rc = store_doc_list(s->store, folder, &names, &n, e);
-	for (size_t i = 0; !rc && i < n; i++) {
-		int64_t iter = iter_of(names[i], run, most);
-
-		if (iter < 0)
-			continue;
-		str_fmt(path, sizeof path, "%.80s/%.100s", folder, names[i]);
-		manifest = NULL;
-		rc = store_doc_get(s->store, path, &manifest, e);
-		if (!rc)
-			json_array_append_new(*out, result_of(manifest, iter));
-		json_decref(manifest);
-	}
-	fs_list_free(names);
-	sort_results(*out);
-	return rc;
 }
 
 /* --- fixing ---------------------------------------------------------------------------------- */
@@ -245,7 +161,7 @@ static enum rc take_snapshot(struct snapshot *n, const char *run, int64_t iter, 
 {
 	json_t *list = NULL, *digests = json_array(), *lines = NULL, *result;
 	size_t i;
-	enum rc rc = results(n->s, run, iter, &list, e);
+	enum rc rc = review_results(n->s, run, iter, &list, e);
 
 	json_array_foreach(list, i, result) json_array_extend(digests, json_object_get(result, "all"));
 	if (!rc)

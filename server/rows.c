@@ -208,6 +208,7 @@ static void rows_free(struct rows *r)
 	json_decref(r->meta);
 	free(r->row);
 	free(r->point);
+	free(r->pair);
 	free(r);
 }
 
@@ -240,6 +241,42 @@ static enum rc read_rows(struct rows *r, int64_t size, struct err *e)
 	return RC_OK;
 }
 
+static int by_pair(const void *a, const void *b)
+{
+	const struct row_pair *x = a, *y = b;
+
+	if (x->pair != y->pair)
+		return x->pair < y->pair ? -1 : 1;
+	return x->row < y->row ? -1 : x->row > y->row;
+}
+
+static void sort_pairs(struct rows *r)
+{
+	size_t n = 0;
+
+	r->pair = mem_array(r->n_pairs + 1, sizeof *r->pair);
+	for (size_t i = 0; i < r->n; i++)
+		if (r->row[i].pair && n < r->n_pairs)
+			r->pair[n++] = (struct row_pair){r->row[i].pair, (uint32_t)i};
+	r->n_pairs = n;
+	qsort(r->pair, n, sizeof *r->pair, by_pair);
+}
+
+int64_t rows_pair(const struct rows *r, uint64_t pair)
+{
+	size_t lo = 0, hi = r->n_pairs;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (r->pair[mid].pair < pair)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < r->n_pairs && r->pair[lo].pair == pair ? (int64_t)r->pair[lo].row : -1;
+}
+
 static enum rc rows_read(struct store *s, const char *digest, struct rows **out, struct err *e)
 {
 	struct rows *r = mem_new(sizeof *r);
@@ -261,6 +298,7 @@ static enum rc rows_read(struct store *s, const char *digest, struct rows **out,
 	if (!rc) {
 		r->data = (const char *)r->map->file.data + m->offset;
 		rc = read_rows(r, m->size, e);
+		sort_pairs(r);
 	}
 out:
 	artifact_close(a);

@@ -44,12 +44,18 @@ struct row_point {
 	float length, score; /* one judged text; length -1 unknown */
 };
 
+struct row_pair {
+	uint64_t pair;
+	uint32_t row;
+};
+
 struct rows {
 	char digest[65];
 	const char *data; /* borrowed from the mapping */
 	json_t *meta;	  /* owned */
 	struct row *row;  /* owned */
 	size_t n, n_pairs;
+	struct row_pair *pair; /* owned; sorted */
 	struct row_point *point; /* owned */
 	size_t n_points;
 	int refs;
@@ -72,6 +78,8 @@ void rows_release(struct rows *r);
 uint32_t *rows_select(const struct rows *r, const struct rows_filter *f, size_t *n);
 const char *rows_flag_text(enum row_flag f);
 bool rows_flag_of(const char *text, uint32_t *mask);
+/* Number of the row that holds the pair of this number; -1 none. */
+int64_t rows_pair(const struct rows *r, uint64_t pair);
 /* The row as JSON without its token ids; NULL when the line is no JSON. */
 json_t *rows_json(const struct rows *r, uint32_t i);
 /* Histogram, points, counters: GET /datasets/{digest}/stats. */

@@ -164,6 +164,7 @@ async function samples(run) {
 	await page.keyboard.press("j");
 	await page.waitForURL(/at=/);
 	await shot("samples");
+	await review(set.digest);
 	const bars = page.locator(".hist-col");
 	if (await bars.count()) {
 		await bars.last().click();
@@ -176,6 +177,28 @@ async function samples(run) {
 	await d.saveAs(file);
 	const lines = readFileSync(file, "utf8").trim().split("\n");
 	report.check(lines.every((l) => JSON.parse(l)), "the export is JSON lines", `${lines.length} rows`);
+}
+
+/** Said by key, kept by the server, taken back. */
+async function review(digest) {
+	const said = async () => (await get(`/datasets/${digest}/reviews`)).body;
+	const until = async (n) => {
+		for (let i = 0; i < 100 && (await said()).items.length !== n; i++) await page.waitForTimeout(100);
+		return (await said()).items.length === n;
+	};
+	await page.goto(`${base}/data/${digest}?flag=chosen&blind=1`);
+	await page.waitForSelector(".review");
+	report.check((await page.locator(".cand.chosen, .verdict").count()) === 0, "blind, the judge is not seen");
+	await page.keyboard.press("1");
+	report.check(await until(1), "a verdict said by key is kept");
+	const { items, summary } = await said();
+	report.check(items[0].blind && items[0].verdict !== "skip" && summary.reviewed === 1 && summary.agreement.n === 1, "with who, what and how", JSON.stringify(items[0]));
+	await page.waitForSelector('.row-link b[title^="You:"]');
+	await shot("review");
+	await page.keyboard.press("u");
+	report.check(await until(0), "and taken back by another");
+	await page.goto(`${base}/data/${digest}`);
+	await page.waitForSelector(".row-link");
 }
 
 async function compare(run) {

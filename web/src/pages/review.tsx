@@ -72,7 +72,7 @@ export function ReviewLine({ digest, r }: { digest: string; r: Reviewing }) {
 			<Agreement s={s} />
 			<span class="grow-right row">
 				<button class="chip" aria-pressed={r.blind} title="Hide scores and who was chosen until you have said which is better (b)" onClick={() => setQuery({ blind: r.blind ? null : 1 })}>Blind</button>
-				<a class="btn small" href={`/api/v1/datasets/${digest}/reviews/export`} download>Export reviews</a>
+				<a class="btn small" href={`/api/v1/datasets/${digest}/reviews/export`} download>Reviews as JSONL</a>
 			</span>
 		</section>
 	);

@@ -11,7 +11,7 @@ import { eventRun } from "../live/client";
 
 function RunReviews({ run }: { run: string }) {
 	const s = useQuery<{ summary: ReviewSummary }>(`/runs/${encodeURIComponent(run)}/reviews`).data?.summary;
-	return s && s.reviewed > 0 ? <section class="row wrap tools review-line" aria-label="Human review"><b>Human review</b><Agreement s={s} /><a class="btn small" href={`/api/v1/runs/${encodeURIComponent(run)}/reviews/export`} download>Export reviews</a></section> : null;
+	return s && s.reviewed > 0 ? <section class="row wrap tools review-line" aria-label="Human review"><b>Human review</b><Agreement s={s} /><a class="btn small" href={`/api/v1/runs/${encodeURIComponent(run)}/reviews/export`} download>Reviews as JSONL</a></section> : null;
 }
 
 export function DataTab({ run }: { run: Run }) {
