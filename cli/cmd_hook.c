@@ -28,8 +28,9 @@ static int list(struct cli *c, int argc, char **argv, const char *path, const ch
 
 int cmd_hook_list(struct cli *c, int argc, char **argv)
 {
-	static const char *const columns[] = {"NAME:name",	 "URL:url",	    "ON:enabled",
-					      "WAITING:waiting", "CHANGED:changed_at@age", NULL};
+	static const char *const columns[] = {
+		"NAME:name", "URL:url", "ON:enabled", "WAITING:waiting", "CHANGED:changed_at@age",
+		NULL};
 	struct err e;
 	json_t *answer = NULL;
 	int code = opt_parse(NULL, 0, &argc, argv, 0, 0);
@@ -45,15 +46,17 @@ int cmd_hook_list(struct cli *c, int argc, char **argv)
 
 int cmd_notice_list(struct cli *c, int argc, char **argv)
 {
-	static const char *const columns[] = {"AGE:at@age", "KIND:kind", "RUN:run", "TEXT:text", NULL};
+	static const char *const columns[] = {"AGE:at@age", "KIND:kind", "RUN:run", "TEXT:text",
+					      NULL};
 
 	return list(c, argc, argv, "notices", columns);
 }
 
 int cmd_op_list(struct cli *c, int argc, char **argv)
 {
-	static const char *const columns[] = {"ID:id",	    "KIND:kind", "STATE:state",	       "DONE:done",
-					      "OF:total", "BY:by",	 "AGE:created_at@age", NULL};
+	static const char *const columns[] = {
+		"ID:id",    "KIND:kind", "STATE:state",	       "DONE:done",
+		"OF:total", "BY:by",	 "AGE:created_at@age", NULL};
 
 	return list(c, argc, argv, "operations", columns);
 }

@@ -1,5 +1,5 @@
-/* run tag, run note: what people write about a run. A list is read, changed and written back only if it is
- * still what was read, so two who tag at once lose nothing. */
+/* run tag, run note: what people write about a run. A list is read, changed and written back only
+ * if it is still what was read, so two who tag at once lose nothing. */
 #include "cli/cli.h"
 
 #include "base/fs.h"

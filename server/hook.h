@@ -27,7 +27,8 @@ struct server;
 /* Kinds of notices, NULL at the end; "*" asks for all. */
 extern const char *const notice_kinds[];
 
-/* Brings back from DATA/hooks what Redis does not know, and reads server.hooks_file. */
+/* Brings back from DATA/hooks what Redis does not know, and reads server.hooks_file: at start, and after
+ * Redis was away. */
 enum rc hooks_start(struct server *s, struct err *e);
 /* {name: {"name","url","events":[…],"secret","enabled","stamp","file":bool}}, secrets and all. */
 enum rc hooks_all(struct server *s, json_t **out, struct err *e);

@@ -27,7 +27,7 @@
 #define SENT_S 259200
 #define QUIET_JOBS_S 60	     /* failures of one run's jobs */
 #define QUIET_AROUND_S 21600 /* a full disk, no workers */
-#define HOLD_TURN_MS 15000   /* longer than one post */
+#define HOLD_TURN_MS 30000   /* half of it is longer than one post */
 #define BATCH 500
 #define AROUND_MS 60000
 #define DISK_LEAST 0.1
@@ -252,18 +252,6 @@ static enum rc publish(struct server *s, const json_t *hooks, const json_t *noti
 /* --- reading the events ------------------------------------------------------------------------
  */
 
-static enum rc mark_get(struct server *s, char id[EVENT_ID_MAX], struct err *e)
-{
-	json_t *v = NULL;
-	enum rc rc = queue_kv_get(s->queue, NS_MARK, "read", &v, e);
-
-	if (!rc)
-		str_copy(id, EVENT_ID_MAX, json_is_string(v) ? json_string_value(v) : "");
-	json_decref(v);
-	/* The first time: from now on. */
-	return rc == RC_NOTFOUND || (!rc && !id[0]) ? queue_snapshot_id(s->queue, id, e) : rc;
-}
-
 static enum rc mark_put(struct server *s, const char *id, struct err *e)
 {
 	json_t *v = json_string(id);
@@ -271,6 +259,22 @@ static enum rc mark_put(struct server *s, const char *id, struct err *e)
 
 	json_decref(v);
 	return rc;
+}
+
+/* The first time, and after Redis has lost everything: from now on. That is written down before anything is
+ * read, and Redis refuses it until its runs are back, whose old decisions are no news. */
+static enum rc mark_get(struct server *s, char id[EVENT_ID_MAX], struct err *e)
+{
+	json_t *v = NULL;
+	enum rc rc = queue_kv_get(s->queue, NS_MARK, "read", &v, e);
+
+	if (!rc)
+		str_copy(id, EVENT_ID_MAX, json_is_string(v) ? json_string_value(v) : "0-0");
+	json_decref(v);
+	if (rc != RC_NOTFOUND)
+		return rc;
+	rc = queue_snapshot_id(s->queue, id, e);
+	return rc ? rc : mark_put(s, id, e);
 }
 
 static enum rc read_some(struct server *s, struct err *e)
@@ -298,8 +302,8 @@ static enum rc read_some(struct server *s, struct err *e)
 		str_copy(last, sizeof last, jx_get_str(ev, "id", ""));
 		json_decref(n);
 	}
-	if (!rc && (last[0] || !id[0]))
-		rc = mark_put(s, last[0] ? last : id, e);
+	if (!rc && last[0])
+		rc = mark_put(s, last, e);
 	json_decref(items);
 	json_decref(hooks);
 	return rc;

@@ -8,7 +8,9 @@
 #include "migrations/migrations.h"
 #include "queue/queue.h"
 #include "queue/restore.h"
+#include "server/auth.h"
 #include "server/decision.h"
+#include "server/hook.h"
 #include "server/index.h"
 #include "server/logs.h"
 #include "server/quota.h"
@@ -400,6 +402,11 @@ enum rc rebuild_compare(struct server *s, struct err *e)
 		rc = migrations_run(s->queue, e);
 	if (!rc)
 		rc = rebuild(s, &sum, e);
+	/* What is in no store: the tokens of our files, webhooks. */
+	if (!rc)
+		rc = auth_start(s, e);
+	if (!rc)
+		rc = hooks_start(s, e);
 	atomic_store(&s->behind, rc != RC_OK);
 	return rc;
 }

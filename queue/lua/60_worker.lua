@@ -119,13 +119,16 @@ register('kv_list', function(a)
 	return out
 end, {'no-writes'})
 
--- turn name holder ttl_ms -> 1 when nobody else has it: it is the holder's for so long, and longer when asked
--- again in time; 0 otherwise. ttl 0 gives it back.
+-- turn name holder ttl_ms -> 1 when nobody else has it: it is the holder's for at least half of that, and
+-- longer when asked again in time; 0 otherwise. ttl 0 gives it back.
 register('turn', function(a)
 	local key, ttl = P .. 'turn:' .. a[2], tonumber(a[4])
 	local has = redis.call('GET', key)
 	if has and has ~= a[3] then
 		return 0
+	end
+	if has and ttl > 0 and redis.call('PTTL', key) > ttl / 2 then
+		return 1 -- Nothing to write down: it is far from its end.
 	end
 	if ttl > 0 then
 		redis.call('SET', key, a[3], 'PX', ttl)

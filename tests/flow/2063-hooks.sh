@@ -125,6 +125,16 @@ cli hook list | grep -q 'third.*false' || fail "hook list: $(cli hook list)"
 cli notice list | grep -q run.cancelled || fail "notice list"
 cli hook delete third >/dev/null || fail "hook delete"
 
+# A Redis that has lost everything is told of the webhooks again, and of our own tokens.
+redis-cli -s "$REDIS_SOCK" flushall >/dev/null
+there() { api GET /hooks && [ "$(js '[h["name"] for h in b["items"]]')" = '["chat", "home"]' ]; }
+wait_for 20 there
+wait_for 20 redis-cli -s "$REDIS_SOCK" get '{pawl}:turn:notices'
+api GET /hooks/home
+is "$(js 'b["url"]')" "$to/ok" "a webhook that came back"
+api GET /notices
+is "$(js 'b["items"]')" "[]" "old decisions are no news"
+
 # Gone, and what the store and the logs know of it.
 call "$ADMIN" DELETE /hooks/home
 want 428 "removal without If-Match"
