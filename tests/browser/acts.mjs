@@ -460,6 +460,28 @@ const tests = {
 		mock.close();
 	},
 
+	async "judge prompts tried: best first, the words changed, all on request"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock, { path: "/runs/r2c8d0/data" });
+		const card = page.locator("section.card", { hasText: "Judge prompts tried" });
+		await card.waitFor();
+		const rows = () => card.locator("tbody tr").allTextContents();
+		const first = await rows();
+		ok(first.length === 2 && first[0].startsWith("c1") && first[1].startsWith("c0"), "the winner, then the start", first.join(" / "));
+		ok(/72\.0 %.*70\.0 %/.test(first[0]), "score and held-out accuracy", first[0]);
+		ok((await card.locator("tbody tr").first().locator("ins").allTextContents()).join("").includes("each"), "what came is marked");
+		ok((await card.locator("tbody tr").first().locator("del").count()) > 0, "what went is marked");
+		ok((await card.locator("tbody tr").nth(1).locator("ins, del").count()) === 0, "the start differs from itself in nothing");
+		await card.getByText("All 4 tried").click();
+		await page.waitForFunction(() => document.querySelectorAll(".card tbody tr").length > 4);
+		const all = await rows();
+		ok(all.length === 4 && page.url().includes("tried=1"), "all four, and the address says so", page.url());
+		ok((await card.locator("tr[title*='must contain']").count()) === 1, "why one was refused");
+		await quiet(page, "judge prompts");
+		await context.close();
+		mock.close();
+	},
+
 	async "login: wrong token is refused with a sentence, right one returns to the page"() {
 		const mock = await startMock({ tickMs: 0 });
 		const context = await browser.newContext();

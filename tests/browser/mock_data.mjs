@@ -34,6 +34,7 @@ function planJobs(run, iterations, shards, dpoShards) {
 	add(0, "eft");
 	add(0, "sft", 0, 0, { variant: "baseline" });
 	add(0, "sft", 1, 0, { variant: "m1" });
+	if (run === "r2c8d0") add(0, "protegi");
 	add(0, "eval", 0, 0, { name: "SFT" });
 	add(0, "eval", 1, 0, { name: "M1" });
 	for (let t = 1; t <= iterations; t++) {
@@ -47,8 +48,8 @@ function planJobs(run, iterations, shards, dpoShards) {
 	return jobs;
 }
 
-const SECONDS = { import: 6, eft: 20, sft: 95, prompts: 14, generate: 42, judge: 30, pair: 5, dpo: 60, eval: 48 };
-const UNITS = { import: [1, "files"], eft: [200, "items"], sft: [180, "steps"], prompts: [256, "prompts"], generate: [64, "prompts"], judge: [64, "prompts"], pair: [256, "prompts"], dpo: [60, "steps"], eval: [120, "items"] };
+const SECONDS = { import: 6, eft: 20, sft: 95, protegi: 40, prompts: 14, generate: 42, judge: 30, pair: 5, dpo: 60, eval: 48 };
+const UNITS = { import: [1, "files"], eft: [200, "items"], sft: [180, "steps"], protegi: [600, "evaluations"], prompts: [256, "prompts"], generate: [64, "prompts"], judge: [64, "prompts"], pair: [256, "prompts"], dpo: [60, "steps"], eval: [120, "items"] };
 const WORKERS = ["spot-a1", "spot-b2", "desk"];
 const PRICE = 2.49; // of an hour of a worker
 
@@ -191,6 +192,14 @@ function makeRun(world, o) {
 	return run;
 }
 
+const tried = (id, parent, how, state, text, trials, score, held_out, more) => ({ id, parent, round: parent ? 1 : 0, how, state, text, sha256: hex(text), reason: null, why: null, trials, pairs: trials * 3, right: 0, score, held_out, held_out_pairs: held_out === null ? 0 : 300, ...more });
+const PROMPTS_TRIED = [
+	tried("c0", null, "start", "dropped", "Look at it.\n{prompt}\n{response}", 90, 0.41, 0.4),
+	tried("c1", "c0", "edit", "winner", "Look at each thing.\n{prompt}\n{response}", 90, 0.72, 0.7, { reason: "it does not tell good from bad" }),
+	tried("c2", "c0", "paraphrase", "dropped", `Consider it. ${XSS}\n{prompt}\n{response}`, 30, 0.38, null),
+	tried("c3", "c0", "edit", "refused", "Look at it.\n{prompt}", 0, null, null, { why: 'judge template "a": text must contain "{response}"' }),
+];
+
 function outputs(world, run, j) {
 	const at = (role) => hex(`${j.id}/${role}`);
 	j.outputs = [];
@@ -209,6 +218,7 @@ function outputs(world, run, j) {
 	const seeds = (what, n) => ASKS.concat(ASKS).slice(0, n).map((prompt, i) => ({ id: `${what}${i}`, prompt, response: ANSWERS[i % 4] }));
 	if (j.stage === "import" && j.shard === 0) data("ift", seeds("s", 16));
 	if (j.stage === "eft") data("eft", seeds("e", 12));
+	if (j.stage === "protegi") data("candidates", PROMPTS_TRIED);
 	if (j.stage === "sft") model(j.shard ? "M1" : "SFT", [made("0.import.0.0", "model"), made("0.import.0.0", "ift"), ...(j.shard ? [made("0.eft.0.0", "eft")] : [])]);
 	const start = j.iter === 1 ? made("0.sft.1.0", "model") : made(`${j.iter - 1}.dpo.2.0`, "model");
 	if (j.stage === "dpo") model(j.shard === 2 ? `M${j.iter + 1}` : `step ${(j.shard + 1) * 60}`, [j.shard ? made(`${j.iter}.dpo.${j.shard - 1}.0`, "model") : start, start, made(`${j.iter}.pair.0.0`, "pairs")]);

@@ -18,6 +18,7 @@ const ABOUT: Record<string, string> = {
 	samples: "every answer with its judgements", pairs: "what DPO trains on", generations: "answers to the test prompts", rm: "held-out ranked answers, judged",
 	h2h: "compared with the model before", eft: "judge training data", ift: "instruction data", prompts: "prompts of the iteration", eval: "held-out ranked answers",
 	test: "test prompts", responses: "answers of one shard", judgements: "one judge pass over one shard", reflogps: "reference log-probs",
+	candidates: "judge prompts tried", trials: "what judge and writer answered", template: "the judge prompt found",
 };
 
 /** Sets of one shard come by the hundred and are all in `samples` too. */

@@ -4,6 +4,7 @@ import { CheckpointTable, RunLineage } from "./checkpoint_table";
 import { DatasetTable } from "./data_list";
 import { Agreement } from "./review";
 import type { ReviewSummary } from "../lib/schema";
+import { PromptSearch } from "./run_prompts";
 import { flatten } from "../lib/diff";
 import { useQuery } from "../lib/query";
 import type { Checkpoint, Dataset, List, Run } from "../lib/types";
@@ -18,7 +19,7 @@ export function DataTab({ run }: { run: Run }) {
 	const q = useQuery<List<Dataset>>(`/datasets?run=${encodeURIComponent(run.id)}`, { topics: ["run:" + run.id], on: (e) => e.type === "job" && eventRun(e) === run.id });
 	if (!q.data) return q.error !== undefined ? <ErrorCard error={q.error} retry={q.reload} /> : <Skeleton />;
 	if (!q.data.items.length) return <Empty title="No data yet"><p>Datasets appear when the jobs that write them are done.</p></Empty>;
-	return <><RunReviews run={run.id} /><DatasetTable items={q.data.items} /></>;
+	return <><RunReviews run={run.id} /><PromptSearch run={run} /><DatasetTable items={q.data.items} /></>;
 }
 
 export function CheckpointsTab({ run }: { run: Run }) {
