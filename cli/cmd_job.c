@@ -251,7 +251,8 @@ int cmd_worker_list(struct cli *c, int argc, char **argv)
 {
 	static const char *const columns[] = {"ID:id", "NAME:name", "STATE:state", "JOB:job",
 					      "ENGINE:engine", "HOST:host", "THREADS:threads",
-					      "DONE:jobs_done", "BEAT:last_beat_at@age", NULL};
+					      "DONE:jobs_done", "BEAT:last_beat_at@age",
+					      "WHY:unhealthy", NULL};
 	struct err e;
 	json_t *rows;
 	int code = opt_parse(NULL, 0, &argc, argv, 0, 0);

@@ -23,7 +23,7 @@ globalThis.location ??= { pathname: "/", search: "" };
 const keepAlive = setInterval;
 globalThis.setInterval = (f, t) => { const h = keepAlive(f, t); h.unref?.(); return h; };
 
-const m = await load("chart/gantt_layout.ts", "chart/series.ts", "chart/scale.ts", "lib/winrate.ts", "lib/diff.ts", "lib/form.ts", "lib/log_text.ts", "lib/sample.ts", "lib/review.ts", "lib/wire.ts", "lib/curves.ts", "lib/lineage.ts", "lib/bulk.ts", "lib/merged.ts", "lib/tags.ts", "lib/eta.ts", "lib/fmt.ts", "lib/duels.ts", "lib/estimate.ts");
+const m = await load("chart/gantt_layout.ts", "chart/series.ts", "chart/scale.ts", "lib/winrate.ts", "lib/diff.ts", "lib/form.ts", "lib/log_text.ts", "lib/sample.ts", "lib/review.ts", "lib/wire.ts", "lib/curves.ts", "lib/lineage.ts", "lib/bulk.ts", "lib/merged.ts", "lib/tags.ts", "lib/eta.ts", "lib/fmt.ts", "lib/duels.ts", "lib/estimate.ts", "lib/gpu.ts");
 
 const attempt = (job, start, end, n = 1) => ({ n, job, iter: 1, stage: "judge", shard: 0, pass: 0, worker: "w", start, end, how: end ? "completed" : null, reason: "", exit: "", from: "", to: "", marks: [] });
 
@@ -304,6 +304,20 @@ test("fmt: durations, bytes, numbers", () => {
 	assert.deepEqual([7, 940, 999.7, 4234, 99960, 999600, 1.26e6].map(m.fmtCount), ["7", "940", "1.0 k", "4.2 k", "100 k", "1.0 M", "1.3 M"]);
 	assert.equal(m.fmtNum(0.000001), "1.00 e-6");
 	assert.equal(m.fmtPct(0.1234), "12.3 %");
+});
+
+test("gpu: what the driver tells, and no more, in words", () => {
+	const all = { device: 0, load: 0.97, memory_mib: 3072, memory_total_mib: 81920, temperature: 61.4, power: 512.5, ecc_errors: 0 };
+	assert.equal(m.gpuWords(all), `${m.fmtBytes(3221225472)} of ${m.fmtBytes(85899345920)} · 61 °C · 513 W`);
+	assert.equal(m.gpuTone(all), "dim");
+	assert.equal(m.gpuTone({ ...all, temperature: 90 }), "warn");
+	assert.equal(m.gpuWords({ device: 1, ecc_errors: 2, xid: 79 }), "2 memory errors · XID 79");
+	assert.equal(m.gpuTone({ device: 1, xid: 79 }), "bad");
+	assert.equal(m.gpuWords({ device: 1 }), "");
+	assert.deepEqual(m.gpusOfCurves({ loss: [[1, 0.5]] }), []);
+	const [g] = m.gpusOfCurves({ "gpu/load": [[1, 0.2], [2, 0.4]], "gpu/power": [[2, 300]] });
+	assert.equal(g.load, 0.4);
+	assert.equal(m.gpuWords(g), "300 W");
 });
 
 test("types: lib/schema.ts is what server/openapi.json gives", () => {

@@ -1,30 +1,12 @@
 /** What the driver says of a worker's GPUs: as of its last beat, and the load over the job at hand. */
-import { fmtBytes, fmtInt, fmtPct } from "../lib/fmt";
+import { fmtPct } from "../lib/fmt";
+import { gpuTone, gpuWords, gpusOfCurves } from "../lib/gpu";
 import { useQuery } from "../lib/query";
 import { seriesOf } from "../lib/wire";
 import { eventJob } from "../live/client";
 import type { Gpu, Worker } from "../lib/types";
 
 const NEWEST = 60;
-const HOT_C = 85;
-const MIB = 1048576;
-
-type Points = Record<string, [number, number][]>;
-
-/** The figures in words; those the driver does not tell are left out. */
-export function gpuWords(g: Gpu): string {
-	const words: (string | false | undefined)[] = [
-		g.memory_mib !== undefined && fmtBytes(g.memory_mib * MIB) + (g.memory_total_mib ? ` of ${fmtBytes(g.memory_total_mib * MIB)}` : ""),
-		g.temperature !== undefined && `${g.temperature.toFixed(0)} °C`,
-		g.power !== undefined && `${g.power.toFixed(0)} W`,
-		!!g.ecc_errors && `${fmtInt(g.ecc_errors)} memory errors`,
-		!!g.xid && `XID ${g.xid}`,
-	];
-	return words.filter(Boolean).join(" · ");
-}
-
-const tone = (g: Gpu): string => (g.xid || g.ecc_errors ? "bad" : (g.temperature ?? 0) >= HOT_C ? "warn" : "dim");
-
 function Load({ points }: { points: [number, number][] }) {
 	const path = points.slice(-NEWEST).map(([, v], i, all) => `${i ? "L" : "M"}${((i * 100) / Math.max(1, all.length - 1)).toFixed(1)} ${(15 - 14 * Math.max(0, Math.min(1, v))).toFixed(1)}`).join("");
 	return <svg viewBox="0 0 100 16" preserveAspectRatio="none" role="img" aria-label={`GPU load, last ${points.length} values, now ${fmtPct(points.at(-1)?.[1] ?? 0, 0)}`}><path d={path} /></svg>;
@@ -34,22 +16,15 @@ function One({ gpu, several, points }: { gpu: Gpu; several: boolean; points: [nu
 	return (
 		<span class="gpu num" title={gpu.name}>
 			<b>{several ? `${gpu.device}: ` : ""}{gpu.load === undefined ? "–" : fmtPct(gpu.load, 0)}</b> {points.length > 0 ? <Load points={points} /> : <span />}
-			<span class={`small ${tone(gpu)}`}>{gpuWords(gpu)}</span>
+			<span class={`small ${gpuTone(gpu)}`}>{gpuWords(gpu)}</span>
 		</span>
 	);
 }
 
-/** Of a worker whose beats say nothing of GPUs: what its job's curves hold. */
-function fromCurves(points: Points): Gpu[] {
-	const last = (k: string): number | undefined => points["gpu/" + k]?.at(-1)?.[1];
-	if (last("load") === undefined) return [];
-	return [{ device: 0, load: last("load"), memory_mib: last("memory_mib"), temperature: last("temperature"), power: last("power"), ecc_errors: last("ecc_errors"), xid: last("xid") }];
-}
-
 function WithJob({ worker, job }: { worker: Worker; job: string }) {
 	const q = useQuery<unknown>(`/jobs/${encodeURIComponent(job)}/metrics?points=${NEWEST}`, { topics: ["run:" + job.split(".")[0]], on: (e) => e.type === "metric" && eventJob(e) === job, every: 15_000 });
-	const points: Points = seriesOf(q.data, job)[0]?.points ?? {};
-	return <List gpus={worker.gpus ?? fromCurves(points)} load={points["gpu/load"] ?? []} waiting={q.data === undefined} />;
+	const points: Record<string, [number, number][]> = seriesOf(q.data, job)[0]?.points ?? {};
+	return <List gpus={worker.gpus ?? gpusOfCurves(points)} load={points["gpu/load"] ?? []} waiting={q.data === undefined} />;
 }
 
 function List({ gpus, load, waiting }: { gpus: Gpu[]; load: [number, number][]; waiting: boolean }) {
