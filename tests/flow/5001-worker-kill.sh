@@ -94,6 +94,9 @@ want 200 "log"
 case $body in *metric*) ;; *) fail "the log of $job has no metrics in it" ;; esac
 api GET "/jobs/$job/metrics"
 want 200 "metrics"
+# Weights that came through the server are mapped in the archives they came in.
+ls "$FLOW_DIR"/work-two/cache/*/model.safetensors.at "$FLOW_DIR"/work-two/cache/*/.archive* >/dev/null 2>&1 || fail "fetched weights were unpacked"
+! ls "$FLOW_DIR"/work-two/cache/*/model.safetensors >/dev/null 2>&1 || fail "fetched weights were unpacked as well"
 # Cleaning up after itself.
 stop one TERM
 is "$code" 0 "exit code of an idle worker"

@@ -3,6 +3,7 @@
 #include "base/clk.h"
 #include "base/fs.h"
 #include "base/str.h"
+#include "store/artifact.h"
 #include "tests/s3_fixture.h"
 
 #include "tests/test.h"
@@ -268,5 +269,49 @@ void test_gc__what_a_run_gave_up_goes(void)
 	json_decref(record);
 	json_decref(gone);
 	json_decref(used);
+	store_close(s);
+}
+
+/* A record that names an artifact's volumes keeps them; nothing else does. */
+void test_gc__volumes_live_by_the_record_that_names_them(void)
+{
+	struct err e = {0};
+	struct artifact_writer *w;
+	struct artifact_ref ref;
+	struct gc_report r;
+	struct store *s;
+	char path[PATH_MAX];
+	json_t *volumes;
+
+	clk_replace(later, mono);
+	str_fmt(path, sizeof(path), "%s/store", test_tmpdir());
+	CHECK_RC(store_open(path, true, &s, &e), RC_OK);
+	CHECK_RC(store_tmp(s, path, sizeof(path), &e), RC_OK);
+	CHECK_RC(artifact_begin("dataset", path, &w, &e), RC_OK);
+	artifact_volume_max(w, 1);
+	CHECK_RC(artifact_add_mem(w, "a", "1", 1, &e), RC_OK);
+	CHECK_RC(artifact_add_mem(w, "b", "2", 1, &e), RC_OK);
+	CHECK_RC(artifact_publish(w, NULL, s, &ref, &e), RC_OK);
+	CHECK_RC(store_path(s, ref.digest, path, sizeof(path), &e), RC_OK);
+	CHECK_RC(artifact_volumes(path, &volumes, &e), RC_OK);
+	CHECK_EQ(json_array_size(volumes), 2);
+	json_t *doc = json_pack("{s:[{s:s, s:O}]}", "outputs", "digest", ref.digest, "volumes", volumes);
+	CHECK_RC(store_doc_put(s, "jobs/r1/r1.0.sft.0.0.7.json", doc, &e), RC_OK);
+	ahead_ms = 100 * HOUR;
+	r = run(s, NULL, false);
+	CHECK(r.all.n == 3 && r.kept.n == 3);
+	gc_report_release(&r);
+	json_object_del(json_array_get(json_object_get(doc, "outputs"), 0), "volumes");
+	CHECK_RC(store_doc_put(s, "jobs/r1/r1.0.sft.0.0.7.json", doc, &e), RC_OK);
+	for (int i = 0; i < 2; i++) {
+		r = run(s, NULL, false);
+		CHECK(r.kept.n == 1 && r.marked.n == (i ? 0 : 2) && r.trashed.n == (i ? 2 : 0));
+		gc_report_release(&r);
+		ahead_ms += 25 * HOUR;
+	}
+	/* Asked for, they come back out of the trash. */
+	CHECK_RC(artifact_verify(s, ref.digest, &e), RC_OK);
+	json_decref(doc);
+	json_decref(volumes);
 	store_close(s);
 }
