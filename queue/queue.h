@@ -253,8 +253,8 @@ enum rc queue_kv_del(struct queue *q, const char *ns, const char *key, struct er
 /* {key: value}. */
 enum rc queue_kv_list(struct queue *q, const char *ns, json_t **out, struct err *e);
 
-/* *got: `name` is the holder's alone for at least half of ttl_ms from now; ttl_ms 0 gives it back. For what one server at a
- * time may do. A holder that was stopped for longer has lost it without knowing. */
+/* *got: `name` is the holder's alone for at least half of ttl_ms from now; ttl_ms 0 gives it back. For what
+ * one server at a time may do. A holder that was stopped for longer has lost it without knowing. */
 enum rc queue_hold(struct queue *q, const char *name, const char *holder, int64_t ttl_ms, bool *got,
 		   struct err *e);
 

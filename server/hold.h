@@ -14,7 +14,8 @@ struct hold {
 	char name[80], holder[17];
 };
 
-/* Waits for its turn at <kind>-<id>, up to five seconds (RC_TIMEOUT). It is the caller's for HOLD_MS at most. */
+/* Waits for its turn at <kind>-<id>, up to five seconds (RC_TIMEOUT). It is the caller's for HOLD_MS at
+ * most. */
 enum rc hold_take(struct server *s, const char *kind, const char *id, struct hold *h, struct err *e);
 void hold_drop(struct hold *h);
 /* 16 hex digits that nobody else has. */

@@ -205,6 +205,7 @@ static enum rc make_room(struct server *s, const char *hook, const json_t *out, 
 		return RC_OK;
 	log_warn("hook", "given_up", "hook=%s reason=\"%d notices wait already\"", hook,
 		 OUTBOX_MAX);
+	atomic_fetch_add(&s->stats.hooks_given_up, 1);
 	note_sent(s, hook, json_object_get(out, oldest), 0, "given up: too many wait", 0);
 	return queue_kv_del(s->queue, NS_OUT, oldest, e);
 }
@@ -241,6 +242,7 @@ static enum rc publish(struct server *s, const json_t *hooks, const json_t *noti
 	if (!rc)
 		rc = put_out(s, hooks, notice, e);
 	if (!rc) {
+		atomic_fetch_add(&s->stats.notices, 1);
 		log_info("notice", jx_get_str(notice, "kind", ""), "id=%s run=%s",
 			 jx_get_str(notice, "id", ""), jx_get_str(notice, "run", ""));
 		rc = queue_event_add(s->queue, "notice", jx_get_str(notice, "run", ""), "", notice,
@@ -380,6 +382,7 @@ static void after_failure(struct server *s, const char *hook, const char *key, j
 
 	json_object_set_new(entry, "tries", json_integer(tries));
 	if (tries >= TRIES_MAX) {
+		atomic_fetch_add(&s->stats.hooks_given_up, 1);
 		log_warn("hook", "given_up", "hook=%s notice=%s tries=%lld", hook,
 			 jx_get_str(json_object_get(entry, "notice"), "id", ""), (long long)tries);
 		queue_kv_del(s->queue, NS_OUT, key, NULL);
@@ -401,6 +404,7 @@ static bool deliver(struct server *s, const char *name, const json_t *hook, cons
 	enum rc rc = hook_post(s, hook, notice, &status, &e);
 
 	note_sent(s, name, entry, status, rc ? e.text : NULL, clk_mono_ms() - began);
+	atomic_fetch_add(rc ? &s->stats.hooks_failed : &s->stats.hooks_delivered, 1);
 	if (rc) {
 		*fails += 1;
 		log_warn("hook", "not_delivered", "hook=%s notice=%s status=%d failures=%lld", name,
@@ -458,6 +462,8 @@ static enum rc deliver_some(struct notify *n, struct err *e)
 	const char *name;
 	enum rc rc = queue_kv_list(n->s->queue, NS_OUT, &out, e);
 
+	if (!rc)
+		atomic_store(&n->s->stats.hooks_waiting, (long)json_object_size(out));
 	if (!rc && json_object_size(out))
 		rc = hooks_all(n->s, &hooks, e);
 	if (!rc)

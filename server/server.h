@@ -28,6 +28,8 @@ struct server_stats {
 	atomic_long refused_busy, refused_gate, auth_failed;
 	atomic_long claims, claims_empty, completions, reused, stale, bytes_in, bytes_out;
 	atomic_long events, plans, plan_errors;
+	atomic_long notices, hooks_delivered, hooks_failed, hooks_given_up;
+	atomic_long hooks_waiting; /* now, as the server that delivers saw it last */
 	/* As the last tick had it: struct queue_work. */
 	atomic_long useful_ms, lost_ms, useful_cost, lost_cost, torn_off;
 };

@@ -99,6 +99,10 @@ is "$(js '[h["waiting"] for h in b["items"]]')" "[2, 0]" "what waits"
 api GET /hooks/chat/deliveries
 is "$(js '[b["items"][-1]["status"], b["items"][-1]["tries"], b["items"][-1]["kind"]]')" '[503, 1, "run.cancelled"]' "the first try"
 
+metric() { curl -s "http://127.0.0.1:$ADMIN_PORT/metrics" | grep -q "^pawl_$1$"; }
+wait_for 10 metric 'webhook_waiting 2'
+wait_for 10 metric 'webhook_failed_total [1-9].*'
+
 # The server dies; the next one delivers what waits, in order.
 kill -9 "$server_pid"
 wait "$server_pid" 2>/dev/null
