@@ -242,6 +242,35 @@ const tests = {
 		mock.close();
 	},
 
+	async "webhooks: added with a secret shown once, tested, paused, removed after asking"() {
+		const mock = await startMock({ tickMs: 0 });
+		const { context, page } = await open(mock, { path: "/settings" });
+		const card = page.locator(".card", { has: page.getByRole("heading", { name: "Webhooks" }) });
+		await card.getByLabel("name").fill("chat");
+		await card.getByLabel("address").fill("https://example.org/pawl");
+		await card.getByLabel("run done").uncheck();
+		await card.getByRole("button", { name: "Add" }).click();
+		await card.locator(".hook").waitFor();
+		ok(/Copy the secret now/.test(await card.textContent()) && !/run done/.test(await card.locator(".hook").textContent()), "its secret, and what it is told of");
+		await card.getByRole("button", { name: "Send a test" }).click();
+		await card.getByText("What was sent").click();
+		await card.getByText("connection refused").waitFor();
+		ok(true, "what went wrong is said");
+		await card.getByRole("button", { name: "Pause" }).click();
+		await card.getByRole("button", { name: "Resume" }).waitFor();
+		ok(mock.world.hooks[0].enabled === false, "paused");
+		await card.getByRole("button", { name: "Remove…" }).click();
+		await page.getByRole("button", { name: "Keep" }).click();
+		ok(mock.world.hooks.length === 1, "keeping keeps");
+		await card.getByRole("button", { name: "Remove…" }).click();
+		await page.locator("dialog").getByRole("button", { name: "Remove", exact: true }).click();
+		await card.locator(".hook").waitFor({ state: "detached" });
+		ok(mock.world.hooks.length === 0, "removed");
+		await quiet(page, "webhooks");
+		await context.close();
+		mock.close();
+	},
+
 	async "desktop notices: off until asked for, told once when a run ends, refused with a reason"() {
 		const mock = await startMock({ tickMs: 0 });
 		const { context, page } = await open(mock);

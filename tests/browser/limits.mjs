@@ -85,8 +85,9 @@ await run({
 
 	async "memory while a run goes on"() {
 		const seconds = Number(process.env.PAWL_SOAK_S ?? 12);
-		const mock = await startMock({ tickMs: 20 });
+		const mock = await startMock({ tickMs: 20, endless: true });
 		const { context, page } = await open(mock, { path: "/runs/r9m4q2/charts" });
+		page.setDefaultTimeout(600_000); // an hour on a busy machine has slow minutes
 		await page.waitForSelector(".plot .ln");
 		const cdp = await context.newCDPSession(page);
 		const heap = async () => {
@@ -101,10 +102,15 @@ await run({
 		};
 		await walk();
 		const before = await heap();
-		const until = Date.now() + seconds * 1000;
-		while (Date.now() < until) await walk();
+		const began = Date.now();
+		for (let told = began; Date.now() < began + seconds * 1000; ) {
+			await walk();
+			if (Date.now() - told < 300_000) continue;
+			told = Date.now();
+			say(`after ${Math.round((told - began) / 1000)} s and ${mock.seq} events: heap ${(await heap()).toFixed(1)} MB`);
+		}
 		const after = await heap();
-		say(`heap ${before.toFixed(1)} MB, after ${seconds} s ${after.toFixed(1)} MB`);
+		say(`heap ${before.toFixed(1)} MB, after ${seconds} s and ${mock.seq} events ${after.toFixed(1)} MB`);
 		ok(after - before <= 10, "grows at most 10 MB", (after - before).toFixed(1));
 		await quiet(page, "the soak");
 		await context.close();

@@ -36,6 +36,9 @@ export async function startMock({ port = 0, empty = false, role = "admin", tickM
 	return m;
 }
 
+/** As the server's stream: old ones go. */
+const EVENTS_KEPT = 4000;
+
 const wants = (topics, e) => !topics || topics.some((t) => (t.startsWith("run:") ? t.slice(4) === e.run : t === e.type + "s"));
 
 function emit(m, type, run, job, data) {
@@ -43,6 +46,7 @@ function emit(m, type, run, job, data) {
 	const text = `id: ${id}\nevent: ${type}\ndata: ${JSON.stringify({ id, type, run, job, data })}\n\n`;
 	const e = { id, type, run, job, data, text };
 	m.events.push(e);
+	if (m.events.length > EVENTS_KEPT) m.events.splice(0, EVENTS_KEPT / 2);
 	for (const s of m.streams) if (wants(s.topics, e)) s.write(text);
 }
 
@@ -251,6 +255,22 @@ function garbage() {
 	return { dry_run: true, all: sum(64, 12.4e9), kept: sum(57, 11.2e9), young: sum(3, 640e6), marked: sum(2, 320e6), trashed: sum(2, 240e6), dropped: sum(0, 0), given_up: sum(0, 0), items: ["marked", "marked", "trashed", "trashed"].map((state, i) => ({ digest: hex("old" + i), size: 120e6 + i * 4e6, state, since_ms: Date.now() - (30 + i) * 3600e3 })) };
 }
 
+function hook(w, seg, b, req, json, problem, res) {
+	const h = w.hooks.find((x) => x.name === seg[1]);
+	if (seg[2] === "deliveries") return json(200, { items: h.sent, next_cursor: null });
+	if (seg[2] === "test") {
+		h.sent.unshift({ id: "n" + h.sent.length, kind: "test", at: new Date().toISOString(), status: 0, error: "connection refused", tries: 1, ms: 3 });
+		return json(200, { delivered: false, status: 0, error: "connection refused", ms: 3 });
+	}
+	if (h && /"([^"]*)"/.exec(req.headers["if-match"] ?? "")?.[1] !== h.revision) return problem(428, "If-Match is missing", "send the ETag of what you read");
+	w.hooks = w.hooks.filter((x) => x !== h);
+	if (req.method === "DELETE") return res.writeHead(204).end();
+	const { sent = [], ...old } = h ?? {};
+	const next = { name: seg[1], enabled: true, file: false, waiting: 0, ...old, ...b, revision: String(Number(h?.revision ?? 0) + 1), changed_at: new Date().toISOString() };
+	w.hooks.push(Object.defineProperty({ ...next }, "sent", { value: sent, enumerable: false }));
+	return json(h ? 200 : 201, h ? next : { ...next, secret: hex("hook").slice(0, 40) });
+}
+
 /** Histogram and points of what is judged; a small share of what the server counts. */
 function stats(d) {
 	const cands = d.rows.flatMap((r) => r.candidates ?? []).filter((c) => c.mean !== null);
@@ -327,9 +347,11 @@ function answer(m, { url, path, b, json, problem, res, req }) {
 	if (path === "/users") return json(200, { items: w.users, next_cursor: null });
 	if (seg[0] === "users") {
 		if (req.method === "DELETE") w.users = w.users.filter((u) => u.name !== seg[1]);
-		else w.users = [...w.users.filter((u) => u.name !== seg[1]), { name: seg[1], role: b?.role ?? "viewer", created_at: new Date().toISOString(), changed_at: new Date().toISOString() }];
+		else w.users = [...w.users.filter((u) => u.name !== seg[1]), { name: seg[1], revision: String(m.seq++), role: b?.role ?? "viewer", created_at: new Date().toISOString(), changed_at: new Date().toISOString() }];
 		return req.method === "DELETE" ? res.writeHead(204).end() : json(200, w.users.at(-1));
 	}
+	if (path === "/hooks") return json(200, { items: w.hooks, next_cursor: null });
+	if (seg[0] === "hooks") return hook(w, seg, b, req, json, problem, res);
 	if (path === "/audit") return json(200, page(w.audit, url, 25));
 	if (path === "/store/garbage") return json(200, garbage());
 	if (path === "/tokens") {

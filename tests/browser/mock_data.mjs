@@ -234,7 +234,7 @@ function outputs(world, run, j) {
 }
 
 export function makeWorld({ empty = false, now = Date.now() } = {}) {
-	const world = { now, runs: [], datasets: new Map(), workers: [], tokens: [], users: [], audit: [] };
+	const world = { now, runs: [], datasets: new Map(), workers: [], tokens: [], users: [], audit: [], hooks: [] };
 	if (empty) return world;
 	const day = 86_400e3;
 	makeRun(world, { id: "r7k2f9", name: "world 135M, two iterations", seed: 1, iterations: 2, shards: 4, state: "done", start: now - 1.2 * day, gap: true });
@@ -254,7 +254,7 @@ export function makeWorld({ empty = false, now = Date.now() } = {}) {
 	world.workers[0].job = running.id;
 	running.worker = running.attempts[0].worker = world.workers[0].name;
 	Object.assign(world.runs[0], { starred: true, tags: ["paper", "judge-v2"], notes: "The longer judge prompt, for table 2.\nM3 reads well; check lengths before believing the win rate." });
-	world.users = [{ name: "ada", role: "admin", created_at: iso(now - 9 * day), changed_at: iso(now - 9 * day) }, { name: "grace", role: "operator", created_at: iso(now - 3 * day), changed_at: iso(now - day) }];
+	world.users = [{ name: "ada", revision: "1", role: "admin", created_at: iso(now - 9 * day), changed_at: iso(now - 9 * day) }, { name: "grace", revision: "1", role: "operator", created_at: iso(now - 3 * day), changed_at: iso(now - day) }];
 	const did = [["ada", "POST", "/runs", 201], ["grace", "POST", "/runs/r2c8d0/cancel", 202], ["grace", "DELETE", "/tokens/c3d4", 403], ["ada", "POST", `/workers/w1/drain`, 202], ["ada", "PUT", "/users/grace", 201]];
 	world.audit = did.map(([who, method, path, status], i) => ({ at: iso(now - i * 4000e3), who, identity: "", role: who === "ada" ? "admin" : "operator", method, path: "/api/v1" + path, status, from: "10.0.0." + (4 + i), request: "req" + i }));
 	world.tokens = [{ id: "a1b2", name: "first admin", role: "admin", created_at: iso(now - 9 * day), expires_at: null, last_used_at: iso(now - 60e3) }, { id: "c3d4", name: "workers", role: "worker", created_at: iso(now - 9 * day), expires_at: null, last_used_at: null }];

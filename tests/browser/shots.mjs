@@ -96,7 +96,7 @@ async function shoot(page, name, theme, width, zoom = 1) {
 
 async function look(theme, width, zoom = 1) {
 	const context = await browser.newContext({ viewport: { width, height: zoom > 1 ? 430 : width < 600 ? 740 : 860 }, deviceScaleFactor: zoom, colorScheme: theme, reducedMotion: "reduce" });
-	context.setDefaultNavigationTimeout(90_000);
+	context.setDefaultTimeout(90_000);
 	const page = await watched(context, mock.url);
 	await page.goto(mock.url + "/login");
 	if (!only) await shoot(page, "login", theme, width, zoom);

@@ -9,6 +9,7 @@ import { askNotices, cannotNotify } from "../lib/notify";
 import { notices, shortcuts, theme, zone, type Theme, type Zone } from "../lib/prefs";
 import { useQuery } from "../lib/query";
 import type { List } from "../lib/types";
+import { Hooks } from "./hooks";
 import { Audit, Users } from "./people";
 
 interface Token { id: string; name: string; role: string; created_at?: string; expires_at?: string | null; last_used_at?: string | null }
@@ -118,6 +119,7 @@ export function Settings() {
 				{may("admin") ? <Tokens /> : <p class="dim">Creating and revoking tokens needs the admin role; you are {s ? s.role : "not logged in"}.</p>}
 			</Card>
 			{may("admin") && <Card title="Users" class="pad-body"><Users /></Card>}
+			{may("admin") && <Card title="Webhooks" class="pad-body"><Hooks /></Card>}
 			{may("admin") && <Card title="Audit log" class="pad-body"><Audit /></Card>}
 			<Card title="About" class="pad-body">
 				<dl class="facts">
