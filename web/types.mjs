@@ -43,7 +43,7 @@ export function generate() {
 	const parts = Object.entries(doc.components.schemas).sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, s]) => {
 		const note = s.description ? `/** ${s.description} */\n` : "";
 		const text = typeOf(s, "");
-		const form = text.startsWith("{") && !/^\} \|/m.test(text) ? `interface ${name} ${text}` : `type ${name} = ${text};`;
+		const form = text.startsWith("{") && text.endsWith("}") && !/^\} \|/m.test(text) ? `interface ${name} ${text}` : `type ${name} = ${text};`;
 		return `${note}export ${form}\n`;
 	});
 	return `/** Made of server/openapi.json by types.mjs; not written by hand. */\n\n${json}\n\n${parts.join("\n")}`;

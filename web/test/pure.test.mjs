@@ -23,7 +23,7 @@ globalThis.location ??= { pathname: "/", search: "" };
 const keepAlive = setInterval;
 globalThis.setInterval = (f, t) => { const h = keepAlive(f, t); h.unref?.(); return h; };
 
-const m = await load("chart/gantt_layout.ts", "chart/series.ts", "chart/scale.ts", "lib/winrate.ts", "lib/diff.ts", "lib/form.ts", "lib/log_text.ts", "lib/sample.ts", "lib/review.ts", "lib/wire.ts", "lib/curves.ts", "lib/lineage.ts", "lib/bulk.ts", "lib/merged.ts", "lib/tags.ts", "lib/eta.ts", "lib/fmt.ts", "lib/duels.ts", "lib/estimate.ts", "lib/gpu.ts");
+const m = await load("chart/gantt_layout.ts", "chart/series.ts", "chart/scale.ts", "lib/winrate.ts", "lib/diff.ts", "lib/form.ts", "lib/log_text.ts", "lib/sample.ts", "lib/review.ts", "lib/wire.ts", "lib/curves.ts", "lib/lineage.ts", "lib/bulk.ts", "lib/merged.ts", "lib/tags.ts", "lib/eta.ts", "lib/fmt.ts", "lib/duels.ts", "lib/estimate.ts", "lib/gpu.ts", "lib/archives.ts");
 
 const attempt = (job, start, end, n = 1) => ({ n, job, iter: 1, stage: "judge", shard: 0, pass: 0, worker: "w", start, end, how: end ? "completed" : null, reason: "", exit: "", from: "", to: "", marks: [] });
 
@@ -318,6 +318,16 @@ test("gpu: what the driver tells, and no more, in words", () => {
 	const [g] = m.gpusOfCurves({ "gpu/load": [[1, 0.2], [2, 0.4]], "gpu/power": [[2, 300]] });
 	assert.equal(g.load, 0.4);
 	assert.equal(m.gpuWords(g), "300 W");
+});
+
+test("archives: one file, or volumes under the names pawl ckpt get gives them", () => {
+	assert.deepEqual(m.archivesOf({ digest: "aa" }, "M 3"), [{ digest: "aa", file: "M-3.tar", href: "/api/v1/checkpoints/aa/content" }]);
+	const list = m.archivesOf({ digest: "aa", volumes: [{ digest: "bb", size: 1 }, { digest: "cc", size: 2 }] }, "m");
+	assert.deepEqual(list.map((a) => [a.digest, a.file]), [["aa", "m.tar"], ["bb", "m.tar.v001"], ["cc", "m.tar.v002"]]);
+});
+
+test("types: a list is no interface", () => {
+	assert.match(generate(), /^export type Volumes = \{[^}]*\}\[\];$/m);
 });
 
 test("types: lib/schema.ts is what server/openapi.json gives", () => {

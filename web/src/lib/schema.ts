@@ -561,10 +561,10 @@ export interface User {
 export type Verdict = "agree" | "disagree" | "skip";
 
 /** Where one archive does not hold it all: the archives that do, blobs of their own. The artifact's own is small and names them. */
-export interface Volumes {
+export type Volumes = {
 	digest: string;
 	size: number;
-}[]
+}[];
 
 export interface Worker {
 	id: string;

@@ -2,14 +2,15 @@
 import { useMemo } from "preact/hooks";
 import { Copy, Hash, Time } from "../ui/bits";
 import { LineageGraph } from "../chart/lineage";
+import { archivesOf } from "../lib/archives";
 import { fmtBytes } from "../lib/fmt";
 import { lineage } from "../lib/lineage";
 import { useQuery } from "../lib/query";
 import { stageWord } from "../lib/states";
 import type { Checkpoint, Dataset, List } from "../lib/types";
 
-export function curlFor(c: { digest: string; name: string }): string {
-	return `curl -C - -H "Authorization: Bearer $(cat token)" -o ${c.name.replace(/[^A-Za-z0-9._-]/g, "-")}.tar ${location.origin}/api/v1/checkpoints/${c.digest}/content`;
+export function curlFor(c: Pick<Checkpoint, "digest" | "volumes" | "name">): string {
+	return archivesOf(c, c.name).map((a) => `curl -C - -H "Authorization: Bearer $(cat token)" -o ${a.file} ${location.origin}${a.href}`).join("\n");
 }
 
 export function isModel(c: Checkpoint): boolean {
@@ -36,7 +37,7 @@ export function CheckpointTable({ items, showRun }: { items: Checkpoint[]; showR
 							<td data-label="Size" class="r num">{fmtBytes(c.size_bytes)}</td>
 							<td data-label="sha256"><Hash digest={c.digest} /></td>
 							<td data-label="Written"><Time t={c.created_at} /></td>
-							<td class="r nowrap"><a class="btn small" href={`/api/v1/checkpoints/${c.digest}/content`} download={`${c.name.replace(/[^A-Za-z0-9._-]/g, "-")}.tar`}>Download</a> <Copy text={() => curlFor(c)} label="curl" what="the curl command; it resumes a broken download" /></td>
+							<td class="r nowrap">{c.volumes ? <a class="btn small" href={`/checkpoints/${c.digest}`}>{c.volumes.length + 1} files</a> : <a class="btn small" href={`/api/v1/checkpoints/${c.digest}/content`} download={`${c.name.replace(/[^A-Za-z0-9._-]/g, "-")}.tar`}>Download</a>} <Copy text={() => curlFor(c)} label="curl" what="the curl command; it resumes a broken download" /></td>
 						</tr>
 					))}
 				</tbody>

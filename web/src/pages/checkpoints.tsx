@@ -4,6 +4,7 @@ import { Card, Command, Empty, ErrorCard, Fact, Hash, Skeleton, Time } from "../
 import { ask } from "../ui/dialog";
 import { say } from "../ui/toast";
 import { may, send } from "../lib/api";
+import { archivesOf } from "../lib/archives";
 import { fmtBytes, fmtNum, plural } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { hrefWith, qs, query, setQuery } from "../lib/router";
@@ -28,11 +29,13 @@ function Detail({ digest }: { digest: string }) {
 	const c = q.data;
 	if (!c) return q.error !== undefined ? <ErrorCard error={q.error} retry={q.reload} /> : <Skeleton lines={6} />;
 	const figures = Object.entries(c.metrics ?? {}).filter((e): e is [string, number] => typeof e[1] === "number");
-	const file = `${c.run}-${c.name}`.replace(/[^A-Za-z0-9._-]/g, "-");
+	const files = archivesOf(c, `${c.run}-${c.name}`);
+	const plain = archivesOf(c, c.name || "model");
+	const folder = plain[0]!.file.slice(0, -4);
 	return (
 		<>
 			<nav class="crumbs" aria-label="Breadcrumb"><a href="/checkpoints">Checkpoints</a><span aria-hidden="true">/</span><a href={`/checkpoints?run=${c.run}`}>{c.run}</a></nav>
-			<div class="page-head"><h1>{c.name || "Checkpoint"}</h1><div class="actions"><a class="btn primary" href={`/api/v1/checkpoints/${c.digest}/content`} download={`${file}.tar`}>Download {fmtBytes(c.size_bytes)}</a></div></div>
+			<div class="page-head"><h1>{c.name || "Checkpoint"}</h1><div class="actions">{files.length === 1 && <a class="btn primary" href={files[0]!.href} download={files[0]!.file}>Download {fmtBytes(c.size_bytes)}</a>}</div></div>
 			<dl class="facts">
 				<Fact name="sha256"><Hash digest={c.digest} n={16} /></Fact>
 				<Fact name="Made by"><a href={`/jobs/${encodeURIComponent(c.job)}`}>{stageWord(c.stage)}, {c.iter ? `iteration ${c.iter}` : "seed"}</a></Fact>
@@ -42,8 +45,9 @@ function Detail({ digest }: { digest: string }) {
 			</dl>
 			<Card title="Take it away" class="pad-body">
 				<p>{contentsOf(c)}</p>
-				<Command text={curlFor(c)} />
-				<Command text={`sha256sum ${c.name || "model"}.tar   # ${c.digest}\nmkdir ${c.name || "model"} && tar xf ${c.name || "model"}.tar -C ${c.name || "model"}`} />
+				{files.length > 1 && <p>It comes in {files.length} files, {fmtBytes(c.size_bytes)} in all: {files.map((f) => <><a href={f.href} download={f.file}>{f.file}</a> </>)}</p>}
+				<Command text={curlFor({ ...c, name: folder })} />
+				<Command text={`${plain.map((f) => `sha256sum ${f.file}   # ${f.digest}`).join("\n")}\nmkdir ${folder}${plain.map((f) => ` && tar xf ${f.file} -C ${folder}`).join("")}`} />
 			</Card>
 			<div class="two">
 				<Card title="Made from">
