@@ -44,8 +44,8 @@ static void put_ranked(const char *role, int n)
 	CHECK_RC(fs_mkdirs(path, &e), RC_OK);
 	for (int i = 0; i < n; i++)
 		buf_printf(&b,
-			   "{\"id\":\"%s%d\",\"prompt\":\"p %d\",\"replies\":[{\"text\":\"poor\",\"rank\":1},"
-			   "{\"text\":\"fine\",\"rank\":0}]}\n",
+			   "{\"id\":\"%s%d\",\"prompt\":\"p %d\",\"replies\":["
+			   "{\"text\":\"poor\",\"rank\":1},{\"text\":\"fine\",\"rank\":0}]}\n",
 			   role, i, i);
 	str_fmt(path, sizeof path, "in/%s/data.jsonl", role);
 	put(path, b.data);
@@ -58,12 +58,13 @@ static void put_job(int port, const char *bandit)
 	char http[256];
 
 	str_fmt(http, sizeof http,
-		"{\"url\":\"http://127.0.0.1:%d/v1\",\"model\":\"m\",\"timeout_s\":20,\"retries\":2,\"backoff_ms\":1,"
-		"\"parallel\":1,\"price_in\":10.0,\"price_out\":100.0}", port);
+		"{\"url\":\"http://127.0.0.1:%d/v1\",\"model\":\"m\",\"timeout_s\":20,\"retries\":2,"
+		"\"backoff_ms\":1,\"parallel\":1,\"price_in\":10.0,\"price_out\":100.0}", port);
 	buf_printf(&b,
-		   "{\"id\":\"r.0.protegi.0.0\",\"stage\":\"protegi\",\"iter\":0,\"shard\":0,\"seed\":\"7\",\"spec\":{"
-		   "\"judge\":{\"kind\":\"http\",\"http\":%s,\"chunk\":5,\"template\":{\"name\":\"t\",\"text\":"
-		   "\"Judge.\\nQ: {prompt}\\nA: {response}\"}},\"eval\":{\"judge_samples\":1},"
+		   "{\"id\":\"r.0.protegi.0.0\",\"stage\":\"protegi\",\"iter\":0,\"shard\":0,\"seed\":\"7\","
+		   "\"spec\":{"
+		   "\"judge\":{\"kind\":\"http\",\"http\":%s,\"chunk\":5,\"template\":{\"name\":\"t\","
+		   "\"text\":\"Judge.\\nQ: {prompt}\\nA: {response}\"}},\"eval\":{\"judge_samples\":1},"
 		   "\"protegi\":{\"rounds\":2,\"beam\":2,\"budget\":60,\"minibatch\":4,\"gradients\":1,"
 		   "\"reasons_per_gradient\":2,\"paraphrases\":1,\"samples_per_eval\":4,\"bandit\":\"%s\","
 		   "\"writer\":{\"kind\":\"http\",\"http\":%s}}}}",
