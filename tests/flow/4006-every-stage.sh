@@ -67,6 +67,8 @@ spec() { # spec BASE
  "chunk":6,"max_retries":3},
 "dpo":{"lr":1e-4,"lr_min":1e-5,"batch":4,"epochs":1,"max_length":256,"save_every_steps":2,"sft_replay":0.5},
 "health":{"rows":24},
+"protegi":{"run":true,"rounds":2,"beam":2,"budget":60,"minibatch":6,"gradients":2,"paraphrases":1,"samples_per_eval":6,
+ "writer":{"kind":"model","temperature":1,"top_p":1,"max_new_tokens":16}},
 "eval":{"max_new_tokens":16,"temperature":1.0,"top_p":1.0,"judge_samples":2,"head_to_head":{"judge":"model",
  "template":{"name":"two","form":"pair","text":"{prompt}\n{response_a}\n{response_b}\nWhich?"}}}}
 X
@@ -80,6 +82,7 @@ chain() {
 	job data import 0 1 0 '{}' && job tests import 0 5 0 '{"what":"bench"}' &&
 	job eft eft 0 0 0 '{"build":true}' eft=data:eft ift=data:ift model=talk:model &&
 	job sft sft 0 1 0 '{"variant":"m1"}' base=base:model ift=data:ift eft=eft:eft &&
+	job protegi protegi 0 0 0 '{}' model=talk:model eft=data:eft eval=eft:eval &&
 	job prompts prompts 1 0 0 '{}' model=talk:model ift=data:ift &&
 	job gen generate 1 0 0 '{"from":0,"to":24}' model=talk:model prompts=prompts:prompts &&
 	job judge0 judge 1 0 0 '{"pass":0}' model=talk:model responses=gen:responses &&
@@ -108,11 +111,11 @@ check "interrupted and killed, the same bytes" "$(cat differs)" ""
 
 # It was worth interrupting: everything that can be counted was there.
 figure() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["metrics"][sys.argv[2]])' "a/$1/out/result.json" "$2"; }
-for f in eft:eft.rows prompts:prompts.rows pair:pair.kept spin:pair.kept health:health.own bench:bench.bench.n; do
+for f in eft:eft.rows prompts:prompts.rows pair:pair.kept spin:pair.kept protegi:protegi.evaluations health:health.own bench:bench.bench.n; do
 	case $(figure "${f%%:*}" "${f#*:}") in 0 | 0.0 | None) echo "FAILED: $f is nothing"; fails=$((fails + 1)) ;; esac
 done
 # Those who stop and go on say the same of themselves, too, but for what took time.
-for j in eft prompts pair health bench eval; do
+for j in eft protegi prompts pair health bench eval; do
 	python3 - "$j" <<'PY' || fails=$((fails + 1))
 import json, sys
 a, b = (json.load(open(f"{d}/{sys.argv[1]}/out/result.json"))["metrics"] for d in "ab")
