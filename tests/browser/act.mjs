@@ -9,6 +9,7 @@ export async function act(suite, extra = []) {
 	async function open(mock, { width = 1280, role, path = "/", scheme = "light" } = {}) {
 		if (role) mock.role = role;
 		const context = await browser.newContext({ viewport: { width, height: 800 }, acceptDownloads: true, colorScheme: scheme });
+		context.setDefaultTimeout(90_000); // a busy machine
 		const page = await watched(context, mock.url);
 		await page.goto(mock.url + "/login?code=once");
 		await page.waitForSelector(".top");

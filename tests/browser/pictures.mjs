@@ -11,6 +11,7 @@ const mock = await startMock({ tickMs: 0 });
 const browser = await launch();
 for (const scheme of ["light", "dark"]) {
 	const context = await browser.newContext({ viewport: { width: 1280, height: 1000 }, colorScheme: scheme, reducedMotion: "reduce" });
+	context.setDefaultTimeout(120_000);
 	const page = await context.newPage();
 	await page.goto(mock.url + "/login?code=once");
 	await page.waitForSelector(".top");
