@@ -24,6 +24,7 @@
 #define READ_MAX 256
 #define BLOCK_MS 1000
 #define HEARTBEAT_MS 15000
+#define LOOK_MS 1000 /* and the heartbeat while few streams are left: a viewer that is gone shows in a write */
 #define BATCH_GAP_MS 200 /* at most five writes a second per client */
 #define TOPICS_MAX 16
 #define ID_MAX EVENT_ID_MAX
@@ -438,6 +439,11 @@ static bool next_batch(struct hub *h, const struct topics *t, uint64_t *pos, int
 	return ok;
 }
 
+static int64_t heartbeat_ms(struct server *s)
+{
+	return 4 * atomic_load(&s->stats.sse_open) > 3 * s->max_sse ? LOOK_MS : HEARTBEAT_MS;
+}
+
 static void stream(struct req *r, struct hub *h, const struct topics *t, uint64_t pos,
 		   struct buf *b)
 {
@@ -445,7 +451,7 @@ static void stream(struct req *r, struct hub *h, const struct topics *t, uint64_
 	bool ok = true;
 
 	while (ok && !atomic_load(&r->srv->stopping)) {
-		int64_t left = HEARTBEAT_MS - (clk_mono_ms() - beat);
+		int64_t left = heartbeat_ms(r->srv) - (clk_mono_ms() - beat);
 
 		if (left <= 0) {
 			if (!auth_still(r))
@@ -455,7 +461,7 @@ static void stream(struct req *r, struct hub *h, const struct topics *t, uint64_
 			ok = write_buf(r, b);
 			continue;
 		}
-		if (!next_batch(h, t, &pos, left, b)) {
+		if (!next_batch(h, t, &pos, left < LOOK_MS ? left : LOOK_MS, b)) {
 			buf_clear(b);
 			ok = write_reset(r, h, &pos, b);
 		} else if (b->len) {
