@@ -24,7 +24,7 @@
 #define READ_MAX 256
 #define BLOCK_MS 1000
 #define HEARTBEAT_MS 15000
-#define LOOK_MS 1000 /* and the heartbeat while few streams are left: a viewer that is gone shows in a write */
+#define LOOK_MS 1000 /* and the heartbeat while few streams are left: who is gone shows in a write */
 #define BATCH_GAP_MS 200 /* at most five writes a second per client */
 #define TOPICS_MAX 16
 #define ID_MAX EVENT_ID_MAX
