@@ -40,7 +40,8 @@ function Edge({ from, to, across, soft }: { from?: Place; to?: Place; across: bo
 
 function Box({ href, cls, name, sub, label, p }: { href: string; cls: string; name: string; sub: string; label: string; p: Place }): JSX.Element {
 	return (
-		<a href={href} aria-label={label} class={cls}>
+		<a href={href} class={cls}>
+			<title>{label}</title>
 			<rect x={p.x} y={p.y} width={W} height={H} rx={cls === "lin-data" ? H / 2 : 6} />
 			<text class="lin-name" x={p.x + W / 2} y={p.y + 19} text-anchor="middle">{name}</text>
 			<text x={p.x + W / 2} y={p.y + 35} text-anchor="middle">{sub}</text>
