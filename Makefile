@@ -304,8 +304,8 @@ SUB   = $(MAKE) --no-print-directory -j$(JOBS)
 check: deps-test
 	@$(MAKE) --no-print-directory web
 	@sh tests/check.sh \
-	  build     '$(SUB) all $(UNIT_BIN) && $(SUB) SANITIZE=thread NVCC= UNIT="$(UNIT_THREADS)" unit-built && \
-	             $(SUB) SANITIZE=address,undefined NVCC= UNIT="$(UNIT_SANITIZED)" unit-built build-address-undefined/pawl-server' \
+	  build     '$(SUB) -s all $(UNIT_BIN) && $(SUB) -s SANITIZE=thread NVCC= UNIT="$(UNIT_THREADS)" unit-built && \
+	             $(SUB) -s SANITIZE=address,undefined NVCC= UNIT="$(UNIT_SANITIZED)" unit-built build-address-undefined/pawl-server' \
 	  -- \
 	  unit      '$(MAKE) --no-print-directory check-unit' \
 	  sanitized 'PAWL_QUEUE_OPS=6000 $(MAKE) --no-print-directory check-unit SANITIZE=address,undefined NVCC= UNIT="$(UNIT_SANITIZED)"' \
