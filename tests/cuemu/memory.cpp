@@ -161,8 +161,14 @@ static const bool sparse = false;
 static const bool sparse = true;
 #endif
 
-// Every word of a kernel's argument that is an address must be one of the device's. In a structure it
-// may be two integers, or one and padding: only a sparse address space tells.
+// A word of a structure may be two integers, or one and padding, in which half an address may be left from
+// before: only a sparse address space tells, and there a lower half that is no size of ours.
+static bool like_address(uintptr_t p, size_t size)
+{
+	return p >= 1ull << 40 && p < 1ull << 47 && (size == 8 || (sparse && (uint32_t)p >= 1u << 20));
+}
+
+// Every word of a kernel's argument that is an address must be one of the device's.
 void check_argument(const void *arg, size_t size, const char *kernel)
 {
 	for (size_t i = 0; i + 8 <= size; i += 8) {
@@ -172,8 +178,7 @@ void check_argument(const void *arg, size_t size, const char *kernel)
 			if (p < (uintptr_t)range + used_end && !inside((const void *)p))
 				fault("%s is given %p, which is in no allocation of the device",
 				      kernel, (const void *)p);
-		} else if ((size == 8 || sparse) && p >= 1ull << 40 && p < 1ull << 47 && mapped(p) &&
-			   !memory_is_pinned((const void *)p)) {
+		} else if (like_address(p, size) && mapped(p) && !memory_is_pinned((const void *)p)) {
 			fault("%s is given %p, which is memory of the host", kernel,
 			      (const void *)p);
 		}
