@@ -66,7 +66,7 @@ function advance(m) {
 		if (j.done < j.total) continue;
 		const now = Date.now();
 		Object.assign(j, { state: "done", ended: now });
-		Object.assign(j.attempts.at(-1), { ended_at: now, end: "completed", to_progress: j.total, useful_ms: now - j.attempts.at(-1).started_at, lost_ms: 0 });
+		Object.assign(j.attempts.at(-1), { ended_at: now, end: "completed", to_progress: j.total, useful_ms: Math.round(now - j.attempts.at(-1).started_at), lost_ms: 0 });
 		emit(m, "job", run.id, j.id, { state: "done", stage: j.stage });
 		const next = run.jobs.find((x) => x.state === "blocked");
 		if (!next) {
