@@ -137,8 +137,9 @@ const tests = {
 		await page.reload();
 		const row = page.locator('tr[data-row="r7k2f9.1.generate.0.0"]');
 		await row.locator("input").check();
-		for (const r of mock.world.runs) for (const j of r.jobs) if (j.id === "r7k2f9.1.generate.0.0") j.state = "done";
 		await page.getByRole("region", { name: "Selected jobs" }).getByRole("button", { name: "Cancel…" }).click();
+		await page.waitForSelector("dialog[open]");
+		for (const r of mock.world.runs) for (const j of r.jobs) if (j.id === "r7k2f9.1.generate.0.0") j.state = "done";
 		await page.getByRole("button", { name: "Cancel 1", exact: true }).click();
 		await page.waitForFunction(() => /1 job refused/.test(document.querySelector("dialog h2")?.textContent ?? ""));
 		ok(/it has ended/.test(await page.textContent("dialog")), "with its reason");

@@ -232,7 +232,7 @@ async function people() {
 	await page.goto(base + "/settings");
 	await page.getByLabel("user", { exact: true }).fill("vera");
 	await page.getByLabel("password", { exact: true }).fill("a long enough word");
-	await page.getByRole("button", { name: "Add", exact: true }).click();
+	await page.locator("form").filter({ has: page.getByLabel("password", { exact: true }) }).getByRole("button", { name: "Add", exact: true }).click();
 	await page.getByLabel("Role of vera").waitFor();
 	await page.reload();
 	await page.getByText("PUT /users/vera").first().waitFor();

@@ -8,8 +8,8 @@ import type { Run } from "../lib/types";
 
 const NOTES_BYTES = 4096;
 
-async function write(run: Run, change: { notes?: string; tags?: string[]; starred?: boolean }): Promise<void> {
-	await send<Run>("PATCH", `/runs/${encodeURIComponent(run.id)}`, change, { match: run.revision });
+async function write(run: Run, change: { notes?: string; tags?: string[]; starred?: boolean }, match = run.revision): Promise<void> {
+	await send<Run>("PATCH", `/runs/${encodeURIComponent(run.id)}`, change, { match });
 }
 
 export function Star({ run, done }: { run: Run; done: () => void }) {
@@ -28,6 +28,7 @@ export function Tags({ tags }: { tags: string[] | undefined }) {
 function Editor({ run, close }: { run: Run; close: (changed: boolean) => void }) {
 	const [notes, setNotes] = useState(run.notes);
 	const [tags, setTags] = useState((run.tags ?? []).join(", "));
+	const [read, setRead] = useState(run.revision); // of what stands in the fields, while the run goes on
 	const [error, setError] = useState("");
 	const submit = async (e: Event): Promise<void> => {
 		e.preventDefault();
@@ -35,9 +36,10 @@ function Editor({ run, close }: { run: Run; close: (changed: boolean) => void })
 		const wrong = wrongTags(list);
 		if (wrong) return setError(wrong);
 		try {
-			await write(run, { notes, tags: list });
+			await write(run, { notes, tags: list }, read);
 			close(true);
 		} catch (x) {
+			setRead(run.revision);
 			setError(x instanceof ApiError && x.status === 412 ? "The run changed meanwhile. What you wrote is still here: look at the run, then save again." : problemText(x));
 		}
 	};
