@@ -19,7 +19,7 @@ job() {
 "spec":{"template":"chatml","base_model":"$FLOW_DIR/world/base","engine":{"ranks":$ranks,"parallel":"$parallel"},
 "data":{"ift":[{"path":"$FLOW_DIR/world/ift.jsonl","format":"pairs"}],"eft":[{"path":"$FLOW_DIR/world/eft.jsonl","format":"judge"}],
  "prompts":[{"path":"$FLOW_DIR/world/prompts.jsonl","format":"auto"}],"ift_max":10000,"lang":"en"},
-"sft":{"lr":2e-3,"schedule":"cosine","batch":4,"epochs":40,"max_steps":8,"dropout":0.02,"max_length":256,"save_every_steps":2${LORA:-}},
+"sft":{"lr":2e-3,"schedule":"cosine","batch":4,"epochs":40,"max_steps":60,"dropout":0.02,"max_length":256,"save_every_steps":2${LORA:-}},
 "generate":{"n":2,"temperature":0,"top_p":1.0,"max_new_tokens":12,"chunk":6}}}
 X
 }
@@ -59,7 +59,7 @@ for how in tensor data; do
 	check "$how: to the same bytes" "$(digests $j-killed)" "$(digests $j)"
 done
 # What one rank trains, but for the last places: the losses of the last step.
-loss() { grep -o 'step=8 values="loss=[0-9.]*' $1/log | tail -1 | cut -c1-23; }
+loss() { grep -o 'step=60 values="loss=[0-9.]*' $1/log | tail -1 | cut -c1-24; }
 check "the loss of one rank (tensor)" "$(loss by-tensor)" "$(loss one)"
 check "the loss of one rank (data)" "$(loss by-data)" "$(loss one)"
 LORA=',"lora_r":4,"lora_alpha":8'

@@ -176,10 +176,12 @@ enum rc trainer_save_state(struct trainer *tr, const char *dir, const json_t *cu
 
 	if (rc != RC_OK || (rc = save_moments(tr, dir, e)) != RC_OK)
 		return rc;
-	/* Says that all parts are there, so it comes when they are. */
+	/* Says that all parts are there, so it comes when they are: a rank that ended before it reached
+	 * the barrier has not left its own. */
 	coll_barrier(tr->o.data);
-	if (coll_rank(tr->o.data) > 0 || coll_rank(tr->o.tensor) > 0)
-		return trainer_fault(tr, e);
+	rc = trainer_fault(tr, e);
+	if (rc != RC_OK || coll_rank(tr->o.data) > 0 || coll_rank(tr->o.tensor) > 0)
+		return rc;
 	return trainer_write_count(dir, tr->adam_steps, tr->o.data ? coll_ranks(tr->o.data) : 0,
 				   cursor, e);
 }
