@@ -169,7 +169,8 @@ const tests = {
 		ok(all === want, "all there are, none twice", `${all} of ${want}`);
 		mock.emit("job", "r7k2f9", "r7k2f9.2.dpo.0.0", { state: "running", worker: "newcomer" });
 		await page.waitForFunction(() => /newcomer/.test(document.querySelector(".events li:not(.day)").textContent), null, { timeout: 20000 });
-		ok((await lines()) === all + 1, "a new one is on top");
+		await page.waitForFunction((n) => document.querySelectorAll(".events li:not(.day)").length === n, all + 1, { timeout: 20000 }).catch(() => undefined);
+		ok((await lines()) === all + 1, "a new one is on top", `${await lines()} of ${all + 1}`);
 		mock.emit("metric", "r7k2f9", "r7k2f9.2.dpo.0.0", { step: 1, loss: 0.5 });
 		await page.getByText("Metrics too").click();
 		await page.waitForURL(/metrics=1/);
