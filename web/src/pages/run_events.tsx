@@ -35,21 +35,30 @@ const PAGE = 100;
 const KEEP = 500;
 const ofPage = (e: Event): Line => lineOf({ id: e.id, type: e.type, data: e as unknown as Record<string, unknown> });
 
+interface Kept { path: string; items: Event[]; cursor: string | null }
+
+/** The first page, asked anew, begins later: what is known behind it stays, unless there would be a gap. */
+function joined(kept: Kept | null, path: string, first: List<Event> | undefined): Kept | null {
+	if (!first) return kept;
+	const known = new Set(kept?.items.map((e) => e.id));
+	const fresh = first.items.filter((e) => !known.has(e.id));
+	if (!kept || (fresh.length > 0 && fresh.length === first.items.length)) return { path, items: first.items, cursor: first.next_cursor ?? null };
+	return { ...kept, items: [...fresh, ...kept.items] };
+}
+
 /** Pages the server has, newest first; each `more` adds an older one. */
 function useHistory(path: string): { lines: Line[]; more: (() => void) | null; error: unknown; loading: boolean; reload: () => void } {
 	const q = useQuery<List<Event>>(path, { every: 0 });
-	const [extra, set] = useState<{ after: unknown; items: Event[]; cursor: string | null } | null>(null);
+	const [kept, set] = useState<Kept | null>(null);
 	const [error, setError] = useState<unknown>(undefined);
-	// Asked anew, the first page begins later: what was put behind the old one would leave a gap.
-	const mine = extra?.after === q.data ? extra : null;
-	const cursor = mine ? mine.cursor : q.data?.next_cursor;
-	const lines = useMemo(() => [...(q.data?.items ?? []), ...(mine?.items ?? [])].map(ofPage), [q.data, mine]);
+	const mine = useMemo(() => joined(kept?.path === path ? kept : null, path, q.data), [kept, path, q.data]);
+	const lines = useMemo(() => (mine?.items ?? []).map(ofPage), [mine]);
 	const more = (): void => {
-		getJson<List<Event>>(`${path}&cursor=${encodeURIComponent(cursor!)}`)
-			.then((d) => { setError(undefined); set({ after: q.data, items: [...(mine?.items ?? []), ...d.items], cursor: d.next_cursor ?? null }); })
+		getJson<List<Event>>(`${path}&cursor=${encodeURIComponent(mine!.cursor!)}`)
+			.then((d) => { setError(undefined); set({ path, items: [...mine!.items, ...d.items], cursor: d.next_cursor ?? null }); })
 			.catch(setError);
 	};
-	return { lines, more: cursor ? more : null, error: q.error ?? error, loading: q.loading, reload: q.reload };
+	return { lines, more: mine?.cursor ? more : null, error: q.error ?? error, loading: q.loading, reload: q.reload };
 }
 
 function Day({ at, above }: { at: number; above: number | undefined }) {
