@@ -302,3 +302,9 @@ enum rc jx_only(const json_t *obj, const char *const *known, struct err *e)
 	}
 	return RC_OK;
 }
+
+void jx_put_known(json_t *obj, const char *key, double v)
+{
+	if (!isnan(v))
+		json_object_set_new(obj, key, json_real(v));
+}

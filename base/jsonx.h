@@ -40,3 +40,5 @@ double jx_get_f64(const json_t *obj, const char *key, double dflt);
 bool jx_get_bool(const json_t *obj, const char *key, bool dflt);
 /* Every member of `obj` must be in the NULL-terminated list: "unknown field \"x\"". */
 enum rc jx_only(const json_t *obj, const char *const *known, struct err *e);
+/* Sets a number that is known: NaN is left out. */
+void jx_put_known(json_t *obj, const char *key, double v);

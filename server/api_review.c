@@ -271,23 +271,6 @@ static enum rc run_lines(struct req *r, struct gather *g, json_t **lines, int64_
 	return rc;
 }
 
-void api_run_reviews(struct req *r)
-{
-	struct gather g = {0};
-	json_t *lines = NULL;
-	struct err e = {0};
-	int64_t pairs;
-
-	if (run_lines(r, &g, &lines, &pairs, &e))
-		reply_err(r, &e);
-	else
-		reply_json(r, 200,
-			   json_pack("{s:O, s:o}", "iterations", g.iterations, "summary",
-				     review_summary(lines, pairs)));
-	json_decref(g.iterations);
-	json_decref(lines);
-}
-
 /* --- export ---------------------------------------------------------------------------------- */
 
 /* With the texts, where the dataset still lies in the store. */
@@ -351,7 +334,14 @@ void api_review_export(struct req *r)
 	rows_release(rows);
 }
 
-void api_run_reviews_export(struct req *r)
+static void send_summary(struct req *r, const struct gather *g, const json_t *lines, int64_t pairs)
+{
+	reply_json(r, 200,
+		   json_pack("{s:O, s:o}", "iterations", g->iterations, "summary",
+			     review_summary(lines, pairs)));
+}
+
+static void answer_run(struct req *r, bool export)
 {
 	struct gather g = {0};
 	json_t *lines = NULL;
@@ -360,8 +350,20 @@ void api_run_reviews_export(struct req *r)
 
 	if (run_lines(r, &g, &lines, &pairs, &e))
 		reply_err(r, &e);
-	else
+	else if (export)
 		send_lines(r, r->args[0], lines);
+	else
+		send_summary(r, &g, lines, pairs);
 	json_decref(g.iterations);
 	json_decref(lines);
+}
+
+void api_run_reviews(struct req *r)
+{
+	answer_run(r, false);
+}
+
+void api_run_reviews_export(struct req *r)
+{
+	answer_run(r, true);
 }

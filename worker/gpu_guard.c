@@ -1,6 +1,7 @@
 #include "worker/gpu_guard.h"
 
 #include "base/clk.h"
+#include "base/jsonx.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -43,12 +44,6 @@ static void open_wanted(struct gpu_guard *g, int wanted)
 		}
 }
 
-static void put(json_t *o, const char *name, double v)
-{
-	if (!isnan(v))
-		json_object_set_new(o, name, json_real(v));
-}
-
 static json_t *figures_of(int device, struct gpu_watch *w)
 {
 	json_t *o = json_pack("{s:i}", "device", device);
@@ -57,14 +52,14 @@ static json_t *figures_of(int device, struct gpu_watch *w)
 	gpu_watch_look(w, &l);
 	if (gpu_watch_name(w)[0])
 		json_object_set_new(o, "name", json_string(gpu_watch_name(w)));
-	put(o, "load", l.load);
-	put(o, "memory_load", l.memory_load);
-	put(o, "memory_mib", l.memory_mib);
-	put(o, "memory_total_mib", l.memory_total_mib);
-	put(o, "temperature", l.temperature);
-	put(o, "power", l.power);
-	put(o, "ecc_errors", l.ecc_errors);
-	put(o, "xid", l.xid);
+	jx_put_known(o, "load", l.load);
+	jx_put_known(o, "memory_load", l.memory_load);
+	jx_put_known(o, "memory_mib", l.memory_mib);
+	jx_put_known(o, "memory_total_mib", l.memory_total_mib);
+	jx_put_known(o, "temperature", l.temperature);
+	jx_put_known(o, "power", l.power);
+	jx_put_known(o, "ecc_errors", l.ecc_errors);
+	jx_put_known(o, "xid", l.xid);
 	return o;
 }
 

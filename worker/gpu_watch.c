@@ -1,5 +1,6 @@
 #include "worker/gpu_watch.h"
 
+#include "base/jsonx.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -316,22 +317,16 @@ void gpu_watch_look(struct gpu_watch *w, struct gpu_look *out)
 	look_for_xids(w, out);
 }
 
-static void set(json_t *o, const char *name, double v)
-{
-	if (!isnan(v))
-		json_object_set_new(o, name, json_real(v));
-}
-
 void gpu_watch_add(struct gpu_watch *w, json_t *values)
 {
 	struct gpu_look l;
 
 	gpu_watch_look(w, &l);
-	set(values, "gpu/load", l.load);
-	set(values, "gpu/memory_load", l.memory_load);
-	set(values, "gpu/memory_mib", l.memory_mib);
-	set(values, "gpu/temperature", l.temperature);
-	set(values, "gpu/power", l.power);
-	set(values, "gpu/ecc_errors", l.ecc_errors);
-	set(values, "gpu/xid", l.xid);
+	jx_put_known(values, "gpu/load", l.load);
+	jx_put_known(values, "gpu/memory_load", l.memory_load);
+	jx_put_known(values, "gpu/memory_mib", l.memory_mib);
+	jx_put_known(values, "gpu/temperature", l.temperature);
+	jx_put_known(values, "gpu/power", l.power);
+	jx_put_known(values, "gpu/ecc_errors", l.ecc_errors);
+	jx_put_known(values, "gpu/xid", l.xid);
 }

@@ -19,10 +19,7 @@ class Test:
         self.stack = stack.Stack(folder, flags=["--server-keep-last", "1"])
 
     def run(self):
-        self.stack.redis()
-        stack.wait_for("redis", 30, lambda: os.path.exists(self.stack.sock))
-        self.stack.server()
-        stack.wait_for("server", 60, self.stack.answers)
+        self.stack.begin()
         self.stack.spawn("agent", [sys.executable, os.path.join(kill9.HERE, "agent.py"), str(self.stack.port),
                                    os.path.join(self.stack.data, "tokens", "worker"),
                                    os.path.join(self.folder, "agent.history"),

@@ -51,10 +51,7 @@ class Test:
         self.killed, self.back, self.runs, self.stop = {}, {"redis": [], "server": []}, [], False
 
     def start(self):
-        self.stack.redis()
-        stack.wait_for("redis", 30, lambda: os.path.exists(self.stack.sock))
-        self.stack.server()
-        stack.wait_for("server", 60, self.stack.answers)
+        self.stack.begin()
         for i in range(AGENTS):
             self.agent(i)
 

@@ -4,7 +4,6 @@ usage: leases.py FOLDER [SECONDS of each outage]
 Twenty workers hold a job each and beat. Redis stands still, is down, the server stands still, is down: each for
 several leases. Then one worker dies, and one is suspended for longer than its lease and wakes up as a zombie.
 """
-import os
 import signal
 import sys
 import threading
@@ -55,10 +54,7 @@ class Leases:
                                                 str(int(BEAT_S * 1000)), "--server-tick-ms", "200"])
 
     def start(self):
-        self.stack.redis()
-        stack.wait_for("redis", 30, lambda: os.path.exists(self.stack.sock))
-        self.stack.server()
-        stack.wait_for("server", 60, self.stack.answers)
+        self.stack.begin()
         self.api = self.stack.client(timeout=30)
         token = self.stack.token("worker")
         # Each run has two imports that are ready at once.

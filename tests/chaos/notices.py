@@ -88,10 +88,7 @@ class Trials:
         threading.Thread(target=self.mock.serve_forever, daemon=True).start()
 
     def start(self):
-        self.stack.redis()
-        stack.wait_for("redis", 30, lambda: os.path.exists(self.stack.sock))
-        self.stack.server()
-        stack.wait_for("server", 60, self.stack.answers)
+        self.stack.begin()
         self.api = self.stack.client(timeout=30)
         subprocess.run([os.path.join(stack.BUILD, "pawl"), "demo", "world", "--data", self.folder, "--tiny"],
                        check=True, stdout=subprocess.DEVNULL)

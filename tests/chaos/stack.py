@@ -98,6 +98,13 @@ class Stack:
         with open(path) as f:
             return f.read().strip()
 
+    def begin(self):
+        """Redis and then the server, each waited for."""
+        self.redis()
+        wait_for("redis", 30, lambda: os.path.exists(self.sock))
+        self.server()
+        wait_for("server", 60, self.answers)
+
     def client(self, role="admin", timeout=10):
         return Client(self.port, self.token(role), timeout)
 

@@ -5,7 +5,6 @@ A viewer breaks off at a random moment, most often within an event, and goes on 
 stream is the truth. Prints one line of figures; status 1 when an event was missed, doubled or out of order.
 """
 import errno
-import os
 import random
 import re
 import resource
@@ -101,10 +100,7 @@ class Test:
                                                 "--server-rate-limit", "0"])
 
     def start(self):
-        self.stack.redis()
-        stack.wait_for("redis", 30, lambda: os.path.exists(self.stack.sock))
-        self.stack.server()
-        stack.wait_for("server", 60, self.stack.answers)
+        self.stack.begin()
         self.api = self.stack.client(timeout=30)
         status, run = self.api.ask("POST", "/runs", kill9.spec(2))
         if status != 201:

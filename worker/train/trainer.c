@@ -1,6 +1,7 @@
 #include "worker/train/trainer.h"
 
 #include "base/check.h"
+#include "base/jsonx.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -340,35 +341,28 @@ enum rc trainer_pull(struct trainer *tr, struct err *e)
 	return trainer_fault(tr, e);
 }
 
-/* What is not known is left out. */
-static void set(json_t *o, const char *key, double v)
-{
-	if (!isnan(v))
-		json_object_set_new(o, key, json_real(v));
-}
-
 json_t *train_metrics_json(const struct train_metrics *m, bool preference)
 {
 	json_t *o = json_object();
 
-	set(o, "loss", m->loss);
-	set(o, "learning_rate", m->learning_rate);
-	set(o, "grad_norm", m->grad_norm);
-	set(o, "num_tokens", m->num_tokens);
-	set(o, "mean_token_accuracy", m->mean_token_accuracy);
-	set(o, "entropy", m->entropy);
+	jx_put_known(o, "loss", m->loss);
+	jx_put_known(o, "learning_rate", m->learning_rate);
+	jx_put_known(o, "grad_norm", m->grad_norm);
+	jx_put_known(o, "num_tokens", m->num_tokens);
+	jx_put_known(o, "mean_token_accuracy", m->mean_token_accuracy);
+	jx_put_known(o, "entropy", m->entropy);
 	if (!preference)
 		return o;
-	set(o, "rewards/chosen", m->reward_chosen);
-	set(o, "rewards/rejected", m->reward_rejected);
-	set(o, "rewards/accuracies", m->accuracy);
-	set(o, "rewards/margins", m->margin);
-	set(o, "logps/chosen", m->logp_chosen);
-	set(o, "logps/rejected", m->logp_rejected);
-	set(o, "logits/chosen", m->logit_chosen);
-	set(o, "logits/rejected", m->logit_rejected);
-	set(o, "nll_loss", m->nll_loss);
-	set(o, "extra_loss", m->extra_loss);
-	set(o, "tokens_saved", m->tokens_saved);
+	jx_put_known(o, "rewards/chosen", m->reward_chosen);
+	jx_put_known(o, "rewards/rejected", m->reward_rejected);
+	jx_put_known(o, "rewards/accuracies", m->accuracy);
+	jx_put_known(o, "rewards/margins", m->margin);
+	jx_put_known(o, "logps/chosen", m->logp_chosen);
+	jx_put_known(o, "logps/rejected", m->logp_rejected);
+	jx_put_known(o, "logits/chosen", m->logit_chosen);
+	jx_put_known(o, "logits/rejected", m->logit_rejected);
+	jx_put_known(o, "nll_loss", m->nll_loss);
+	jx_put_known(o, "extra_loss", m->extra_loss);
+	jx_put_known(o, "tokens_saved", m->tokens_saved);
 	return o;
 }
