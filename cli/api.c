@@ -9,6 +9,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define PAGE 200
 
@@ -74,6 +75,59 @@ enum rc api(struct cli *c, const char *method, const char *path, const json_t *b
 	    struct err *e)
 {
 	return api_headers(c, method, path, body, NULL, out, e);
+}
+
+struct streamed {
+	int (*sink)(void *ctx, const void *data, size_t len);
+	void *ctx;
+	int status;
+	struct buf error; /* body of an answer that is no content */
+};
+
+static void on_status(void *ctx, const char *line, size_t len)
+{
+	const char *sp = memchr(line, ' ', len);
+
+	if (len >= 12 && !strncasecmp(line, "HTTP/", 5) && sp)
+		((struct streamed *)ctx)->status = (int)strtol(sp + 1, NULL, 10);
+}
+
+static int on_data(void *ctx, const void *data, size_t len)
+{
+	struct streamed *s = ctx;
+
+	if (s->status < 300)
+		return s->sink(s->ctx, data, len);
+	if (s->error.len < 65536)
+		buf_append(&s->error, data, len);
+	return 0;
+}
+
+enum rc api_stream(struct cli *c, const char *path, const char *what,
+		   int (*sink)(void *ctx, const void *data, size_t len), void *ctx, struct err *e)
+{
+	struct streamed s = {.sink = sink, .ctx = ctx};
+	char *url = mem_printf("%s/api/v1/%s", c->server, path);
+	struct fetch_resp r;
+	struct fetch_req req = {.method = "GET", .url = url, .token = c->token, .sink = on_data,
+				.sink_ctx = &s, .on_header = on_status, .timeout_ms = -1};
+	enum rc rc = fetch(&req, &r, e);
+
+	if (rc == RC_CANCELLED)
+		err_set(e, rc = RC_IO, "write: %m");
+	if (!rc && s.status >= 300) {
+		rc = problem(s.status, s.error.data, s.error.len, e);
+		err_wrap(e, "%s", what);
+	}
+	buf_release(&s.error);
+	fetch_resp_release(&r);
+	free(url);
+	return rc;
+}
+
+int to_file(void *ctx, const void *data, size_t len)
+{
+	return fwrite(data, 1, len, ctx) != len;
 }
 
 enum rc api_list(struct cli *c, const char *path, int64_t max, json_t **out, struct err *e)

@@ -8,6 +8,7 @@
 #include "base/err.h"
 
 #include <jansson.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,12 +24,14 @@ enum cli_exit {
 	EXIT_CONFLICT = 5,
 	EXIT_UNREACHABLE = 6,
 	EXIT_RUN_FAILED = 7,
+	EXIT_SETTINGS = 78,
 	EXIT_INTERRUPTED = 130,
 };
 
 struct cli {
 	struct conf *conf;  /* owned */
 	bool json, quiet;
+	bool yes, no_input; /* nobody is asked: the answer is yes, or no */
 	const char *data;   /* --data, or NULL */
 	const char *server; /* URL, borrowed from conf */
 	char *token;        /* owned, NULL when there is none */
@@ -43,6 +46,9 @@ struct command {
 };
 extern const struct command commands[];
 extern const size_t n_commands;
+/* {flags, help} of what every command takes. */
+extern const char *const common_flags[][2];
+extern const size_t n_common_flags;
 
 /* The whole program after main(). */
 int cli_main(int argc, char **argv);
@@ -69,6 +75,12 @@ const char *nearest(const char *word, const char *const *names, size_t n);
 int fail(const struct err *e);
 int exit_code(enum rc rc);
 
+/* Asks on the terminal before what cannot be undone; `what` is the question without its end. With --yes, and
+ * where nobody can be asked, it is done; with --no-input and a terminal it is not. */
+bool confirmed(const struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Finds server and token; before the first call of the API. */
+enum rc cli_connect(struct cli *c, struct err *e);
 /* Interrupted by Ctrl-C or SIGTERM; set once cli_catch_signals was called. */
 extern volatile int cli_stop;
 void cli_catch_signals(void);
@@ -82,6 +94,17 @@ enum rc api_headers(struct cli *c, const char *method, const char *path, const j
 		    const char *const *headers, json_t **out, struct err *e);
 /* All pages of a list: an array. `path` without limit and cursor. */
 enum rc api_list(struct cli *c, const char *path, int64_t max, json_t **out, struct err *e);
+/* What the API answers at `path`, as it comes; `what` names it in errors. A sink that says non-zero ends
+ * it. */
+enum rc api_stream(struct cli *c, const char *path, const char *what,
+		   int (*sink)(void *ctx, const void *data, size_t len), void *ctx, struct err *e);
+int to_file(void *ctx, const void *data, size_t len); /* a sink; ctx is a FILE */
+/* runs/{id}. */
+enum rc get_run(struct cli *c, const char *id, json_t **out, struct err *e);
+/* All attempts of a run's jobs: an array. */
+enum rc get_attempts(struct cli *c, const char *run, json_t **items, struct err *e);
+/* A member that is a time, in ms; 0 when it is none. */
+int64_t time_ms(const json_t *obj, const char *key);
 /* "a b" -> "a%20b"; heap. */
 char *url_quote(const char *s);
 /* "?name=value", or "&name=value" after the first; nothing when value is NULL. */
@@ -90,6 +113,15 @@ void url_put_query(struct buf *b, const char *name, const char *value);
 int post_verb(struct cli *c, int argc, char **argv, const char *kind, const char *verb);
 /* An error answer's body as an error. */
 enum rc problem(int status, const char *body, size_t len, struct err *e);
+
+/* The file a command writes, under another name until it is whole; no path: standard output. */
+struct target {
+	const char *path; /* borrowed */
+	char part[PATH_MAX];
+	FILE *out;
+};
+enum rc target_open(struct target *t, const char *path, struct err *e);
+enum rc target_close(struct target *t, enum rc rc, struct err *e); /* rc: of what was written; kept */
 
 /* Tables: one column per spec, "title:path" where path is a dotted member; a suffix @age, @bytes,
  * @progress, @list, @short or @num formats it. NULL-terminated. */
@@ -121,6 +153,11 @@ int cmd_notice_list(struct cli *c, int argc, char **argv);
 int cmd_op_list(struct cli *c, int argc, char **argv);
 int cmd_op_cancel(struct cli *c, int argc, char **argv);
 int cmd_run_note(struct cli *c, int argc, char **argv);
+int cmd_run_diff(struct cli *c, int argc, char **argv);
+int cmd_run_cost(struct cli *c, int argc, char **argv);
+int cmd_run_gantt(struct cli *c, int argc, char **argv);
+int cmd_run_logs(struct cli *c, int argc, char **argv);
+int cmd_run_bulk(struct cli *c, int argc, char **argv);
 int cmd_run_resume(struct cli *c, int argc, char **argv);
 int cmd_run_retry(struct cli *c, int argc, char **argv);
 int cmd_job_list(struct cli *c, int argc, char **argv);
@@ -131,6 +168,7 @@ int cmd_job_invalidate(struct cli *c, int argc, char **argv);
 int cmd_job_set(struct cli *c, int argc, char **argv);
 int cmd_job_cancel(struct cli *c, int argc, char **argv);
 int cmd_worker_list(struct cli *c, int argc, char **argv);
+int cmd_worker_cordon(struct cli *c, int argc, char **argv);
 int cmd_worker_drain(struct cli *c, int argc, char **argv);
 int cmd_worker_resume(struct cli *c, int argc, char **argv);
 int cmd_user_list(struct cli *c, int argc, char **argv);
@@ -151,9 +189,13 @@ int cmd_token_create(struct cli *c, int argc, char **argv);
 int cmd_token_list(struct cli *c, int argc, char **argv);
 int cmd_token_revoke(struct cli *c, int argc, char **argv);
 int cmd_login(struct cli *c, int argc, char **argv);
+int cmd_doctor(struct cli *c, int argc, char **argv);
+int cmd_config_check(struct cli *c, int argc, char **argv);
 int cmd_config_show(struct cli *c, int argc, char **argv);
 int cmd_version(struct cli *c, int argc, char **argv);
 int cmd_up(struct cli *c, int argc, char **argv);
+int cmd_completion(struct cli *c, int argc, char **argv);
+int cmd_man(struct cli *c, int argc, char **argv);
 int cmd_help(struct cli *c, int argc, char **argv);
 
 /* $XDG_DATA_HOME/pawl or ~/.local/share/pawl: where `pawl up` lives and commands look. Static. */

@@ -80,14 +80,17 @@ static enum rc full_digest(struct cli *c, const char *kind, const char *text,
 		       kind, text);
 }
 
-static int to_file(void *ctx, const void *data, size_t len)
-{
-	return fwrite(data, 1, len, ctx) != len;
-}
-
 struct export {
-	const char *run, *iter, *stage, *role, *min_score, *max_score, *min_margin, *text, *out;
+	const char *run, *iter, *stage, *role, *out;
+	const char *rows[9]; /* values of row_filters */
 };
+
+/* Which rows: "--min-score" is the server's min_score. */
+static const char *const row_filters[][2] = {
+	{"--min-score", "min_score"},	{"--max-score", "max_score"},	{"--min-margin", "min_margin"},
+	{"--max-margin", "max_margin"}, {"--min-length", "min_length"}, {"--max-length", "max_length"},
+	{"--query|-q", "q"},		{"--flag", "flag"},		{"--sort", "sort"}};
+#define N_ROW_FILTERS (sizeof(row_filters) / sizeof(row_filters[0]))
 
 /* Digests to export: the one named, or all of a stage, in the server's order. */
 static enum rc export_list(struct cli *c, const struct export *x, const char *digest, json_t **out,
@@ -113,26 +116,6 @@ static enum rc export_list(struct cli *c, const struct export *x, const char *di
 	return rc;
 }
 
-/* What the API answers at `path`, as it comes. */
-static enum rc stream(struct cli *c, const char *path, const char *what, FILE *out, struct err *e)
-{
-	struct buf url = BUF_INIT;
-	struct fetch_resp r;
-
-	buf_printf(&url, "%s/api/v1/%s", c->server, path);
-	struct fetch_req req = {.method = "GET", .url = url.data, .token = c->token, .sink = to_file,
-				.sink_ctx = out, .timeout_ms = -1};
-	enum rc rc = fetch(&req, &r, e);
-	if (rc == RC_CANCELLED)
-		err_set(e, rc = RC_IO, "write: %m");
-	if (!rc && r.status >= 300)
-		rc = err_set(e, r.status == 404 ? RC_NOTFOUND : RC_IO, "%s: the server answered %d",
-			     what, r.status);
-	fetch_resp_release(&r);
-	buf_release(&url);
-	return rc;
-}
-
 static enum rc export_one(struct cli *c, const struct export *x, const char *digest, FILE *out,
 			  struct err *e)
 {
@@ -140,45 +123,12 @@ static enum rc export_one(struct cli *c, const struct export *x, const char *dig
 	char *q = url_quote(digest), what[90];
 
 	buf_printf(&path, "datasets/%s/export", q);
-	url_put_query(&path, "q", x->text);
-	url_put_query(&path, "min_score", x->min_score);
-	url_put_query(&path, "max_score", x->max_score);
-	url_put_query(&path, "min_margin", x->min_margin);
+	for (size_t i = 0; i < N_ROW_FILTERS; i++)
+		url_put_query(&path, row_filters[i][1], x->rows[i]);
 	str_fmt(what, sizeof(what), "dataset %.64s", digest);
-	enum rc rc = stream(c, path.data, what, out, e);
+	enum rc rc = api_stream(c, path.data, what, to_file, out, e);
 	buf_release(&path);
 	free(q);
-	return rc;
-}
-
-/* The file a command writes, under another name until it is whole; no name: standard output. */
-struct target {
-	const char *path;
-	char part[PATH_MAX];
-	FILE *out;
-};
-
-static enum rc target_open(struct target *t, const char *path, struct err *e)
-{
-	t->path = path;
-	t->out = stdout;
-	if (!path)
-		return RC_OK;
-	str_fmt(t->part, sizeof(t->part), "%.4000s.part", path);
-	t->out = fopen(t->part, "we");
-	return t->out ? RC_OK : err_set(e, err_from_errno(errno), "create %s: %m", t->part);
-}
-
-static enum rc target_close(struct target *t, enum rc rc, struct err *e)
-{
-	if (!rc && (fflush(t->out) || ferror(t->out)))
-		rc = err_set(e, err_from_errno(errno), "write: %m");
-	if (!t->path || !t->out)
-		return rc;
-	fclose(t->out);
-	if (!rc)
-		return fs_commit(t->part, t->path, e);
-	unlink(t->part);
 	return rc;
 }
 
@@ -202,17 +152,19 @@ static enum rc export_all(struct cli *c, const struct export *x, const json_t *l
 int cmd_data_export(struct cli *c, int argc, char **argv)
 {
 	struct export x = {0};
-	const struct opt opts[] = {
-		{"--run", OPT_VALUE, &x.run},		  {"--iter", OPT_VALUE, &x.iter},
-		{"--stage", OPT_VALUE, &x.stage},	  {"--role", OPT_VALUE, &x.role},
-		{"--min-score", OPT_VALUE, &x.min_score}, {"--max-score", OPT_VALUE, &x.max_score},
-		{"--min-margin", OPT_VALUE, &x.min_margin}, {"--query|-q", OPT_VALUE, &x.text},
-		{"--output|-o", OPT_VALUE, &x.out}};
+	struct opt opts[5 + N_ROW_FILTERS] = {{"--run", OPT_VALUE, &x.run},
+					      {"--iter", OPT_VALUE, &x.iter},
+					      {"--stage", OPT_VALUE, &x.stage},
+					      {"--role", OPT_VALUE, &x.role},
+					      {"--output|-o", OPT_VALUE, &x.out}};
 	struct err e;
 	json_t *list = NULL;
 	struct target t;
-	int code = opt_parse(opts, sizeof(opts) / sizeof(opts[0]), &argc, argv, 0, 1);
+	int code;
 
+	for (size_t i = 0; i < N_ROW_FILTERS; i++)
+		opts[5 + i] = (struct opt){row_filters[i][0], OPT_VALUE, &x.rows[i]};
+	code = opt_parse(opts, sizeof(opts) / sizeof(opts[0]), &argc, argv, 0, 1);
 	if (code)
 		return code;
 	if (!argc && (!x.run || !x.stage)) {
@@ -283,7 +235,7 @@ int cmd_data_reviews(struct cli *c, int argc, char **argv)
 	if (!rc && summary)
 		rc = api(c, "GET", path.data, NULL, &answer, &e);
 	else if (!rc && !(rc = target_open(&t, to, &e)))
-		rc = target_close(&t, stream(c, path.data, argc ? argv[0] : run, t.out, &e), &e);
+		rc = target_close(&t, api_stream(c, path.data, argc ? argv[0] : run, to_file, t.out, &e), &e);
 	code = rc ? fail(&e) : summary ? show_reviews(c, answer) : EXIT_DONE;
 	json_decref(answer);
 	buf_release(&path);

@@ -1,5 +1,6 @@
 /* pawl job ..., pawl worker ... */
 #include "cli/cli.h"
+#include "cli/log_filter.h"
 
 #include "base/buf.h"
 #include "base/clk.h"
@@ -139,8 +140,8 @@ static void on_header(void *ctx, const char *line, size_t len)
 }
 
 /* One piece from `*offset` (negative: so far from the end); moves it on. */
-static enum rc log_piece(struct cli *c, const char *base, int64_t *offset, bool wait, size_t *got,
-			 struct err *e)
+static enum rc log_piece(struct cli *c, const char *base, int64_t *offset, bool wait, struct log_filter *f,
+			 size_t *got, struct err *e)
 {
 	struct log_at at = {-1, -1};
 	char *url = mem_printf("%s?offset=%lld&limit=%d%s", base, (long long)*offset, LOG_CHUNK,
@@ -154,8 +155,8 @@ static enum rc log_piece(struct cli *c, const char *base, int64_t *offset, bool 
 	if (!rc && r.status >= 300 && r.status != 416)
 		rc = problem(r.status, r.body.data, r.body.len, e);
 	if (!rc && r.status < 300) {
-		fwrite(r.body.data, 1, r.body.len, stdout);
-		fflush(stdout);
+		if (log_filter_take(f, r.body.data, r.body.len) || fflush(stdout))
+			rc = err_set(e, RC_IO, "write: %m");
 		*got = r.body.len;
 		*offset = (at.offset >= 0 ? at.offset : *offset < 0 ? 0 : *offset) +
 			  (int64_t)r.body.len;
@@ -193,15 +194,23 @@ int cmd_job_logs(struct cli *c, int argc, char **argv)
 {
 	bool follow = false, running;
 	int64_t attempt = 0, tail = 0, offset;
+	struct log_filter f = {.out = stdout};
+	const char *since = NULL;
 	const struct opt opts[] = {{"--follow|-f", OPT_FLAG, &follow},
 				   {"--attempt", OPT_INT, &attempt},
+				   {"--since", OPT_VALUE, &since},
+				   {"--grep", OPT_VALUE, &f.text},
 				   {"--tail", OPT_INT, &tail}};
 	struct err e;
 	size_t got = 1;
-	int code = opt_parse(opts, 3, &argc, argv, 1, 1);
+	int code = opt_parse(opts, 5, &argc, argv, 1, 1);
 
 	if (code)
 		return code;
+	if (since && !log_since(since, &f.since_ms)) {
+		fprintf(stderr, "pawl: --since: expected 30s, 10m, 2h, 1d or a time, found \"%s\"\n", since);
+		return EXIT_USAGE;
+	}
 	if (latest_attempt(c, argv[0], &attempt, &running, &e))
 		return fail(&e);
 	cli_catch_signals();
@@ -211,10 +220,11 @@ int cmd_job_logs(struct cli *c, int argc, char **argv)
 	offset = -tail;
 	enum rc rc = RC_OK;
 	while (!rc && !cli_stop && (got || (follow && running))) {
-		rc = log_piece(c, base, &offset, follow && !got, &got, &e);
+		rc = log_piece(c, base, &offset, follow && !got, &f, &got, &e);
 		if (!rc && !got && follow)
 			rc = latest_attempt(c, argv[0], &attempt, &running, &e);
 	}
+	log_filter_end(&f);
 	free(base);
 	free(q);
 	if (rc)
@@ -234,12 +244,19 @@ int cmd_job_cancel(struct cli *c, int argc, char **argv)
 
 int cmd_job_invalidate(struct cli *c, int argc, char **argv)
 {
+	if (argc == 1 && !confirmed(c, "Do job %s again, and all that came of it", argv[0]))
+		return EXIT_FAILED;
 	return post_verb(c, argc, argv, "jobs", "invalidate");
 }
 
 int cmd_worker_resume(struct cli *c, int argc, char **argv)
 {
 	return post_verb(c, argc, argv, "workers", "resume");
+}
+
+int cmd_worker_cordon(struct cli *c, int argc, char **argv)
+{
+	return post_verb(c, argc, argv, "workers", "cordon");
 }
 
 int cmd_worker_drain(struct cli *c, int argc, char **argv)

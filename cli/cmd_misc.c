@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "base/buf.h"
+#include "base/fs.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -11,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define CONF_MAX 65536
 
 static int64_t conf_if_set(const struct conf *c, const char *key)
 {
@@ -219,6 +222,8 @@ int cmd_token_revoke(struct cli *c, int argc, char **argv)
 
 	if (code)
 		return code;
+	if (!confirmed(c, "Make token %s worthless", argv[0]))
+		return EXIT_FAILED;
 	char *q = url_quote(argv[0]), *path = mem_printf("tokens/%s", q);
 	if (api(c, "DELETE", path, NULL, &answer, &e))
 		code = fail(&e);
@@ -254,6 +259,24 @@ int cmd_config_show(struct cli *c, int argc, char **argv)
 
 	if (!code)
 		conf_print(c->conf, stdout, origin, c->json);
+	return code;
+}
+
+/* Wrong settings of flags, variables and the usual file have ended the program before. */
+int cmd_config_check(struct cli *c, int argc, char **argv)
+{
+	struct buf b = BUF_INIT;
+	struct err e;
+	int code = opt_parse(NULL, 0, &argc, argv, 0, 1);
+
+	if (code)
+		return code;
+	if (argc && (fs_read(argv[0], CONF_MAX, &b, &e) ||
+		     conf_load_text(c->conf, argv[0], b.data ? b.data : "", b.len, &e)))
+		code = fail(&e) == EXIT_NOT_FOUND ? EXIT_NOT_FOUND : EXIT_SETTINGS;
+	else if (!c->quiet)
+		printf("%s: right\n", argc ? argv[0] : "settings");
+	buf_release(&b);
 	return code;
 }
 

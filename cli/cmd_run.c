@@ -228,7 +228,7 @@ static void print_stages(FILE *out, const json_t *run)
 	json_decref(rows);
 }
 
-static enum rc get_run(struct cli *c, const char *id, json_t **out, struct err *e)
+enum rc get_run(struct cli *c, const char *id, json_t **out, struct err *e)
 {
 	char *q = url_quote(id), *path = mem_printf("runs/%s", q);
 	enum rc rc = api(c, "GET", path, NULL, out, e);
@@ -352,6 +352,8 @@ int cmd_run_watch(struct cli *c, int argc, char **argv)
 
 int cmd_run_cancel(struct cli *c, int argc, char **argv)
 {
+	if (argc == 1 && !confirmed(c, "Stop run %s for good", argv[0]))
+		return EXIT_FAILED;
 	return post_verb(c, argc, argv, "runs", "cancel");
 }
 

@@ -95,6 +95,8 @@ int cmd_user_delete(struct cli *c, int argc, char **argv)
 {
 	int code = opt_parse(NULL, 0, &argc, argv, 1, 1);
 
+	if (!code && !confirmed(c, "Remove user %s and end their sessions", argv[0]))
+		code = EXIT_FAILED;
 	return code ? code : user_send(c, argv[0], "DELETE", NULL);
 }
 

@@ -11,6 +11,7 @@
 
 #include <limits.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,6 +27,13 @@ const struct command commands[] = {
 	 cmd_run_list, true},
 	{"run", "show", "RUN", "one run with its stages and models", cmd_run_show, true},
 	{"run", "watch", "RUN", "follow a run to its end", cmd_run_watch, true},
+	{"run", "logs", "RUN [--stage S] [--job JOB] [--grep TEXT] [--since 10m|TIME] [-o FILE]",
+	 "what all its attempts wrote, by time", cmd_run_logs, true},
+	{"run", "diff", "RUN RUN [--ignore KEY]... [--all]", "where their specifications differ",
+	 cmd_run_diff, true},
+	{"run", "cost", "RUN", "what of its work lives on, what was lost, and the money", cmd_run_cost, true},
+	{"run", "gantt", "RUN [--jobs] [--width COLUMNS] [--ascii]", "its attempts over time", cmd_run_gantt,
+	 true},
 	{"run", "cancel", "RUN", "stop a run for good", cmd_run_cancel, true},
 	{"run", "pause", "RUN", "save progress and hold", cmd_run_pause, true},
 	{"run", "drain", "RUN", "begin nothing new, let what runs finish", cmd_run_drain, true},
@@ -36,10 +44,15 @@ const struct command commands[] = {
 	{"run", "note", "RUN TEXT | --file FILE", "what to remember about it", cmd_run_note, true},
 	{"run", "resume", "RUN", "go on after a pause or a drain", cmd_run_resume, true},
 	{"run", "retry", "RUN", "try the failed jobs again", cmd_run_retry, true},
+	{"run", "bulk",
+	 "cancel|pause|drain|resume|retry|tag [--state STATE] [--tag TAG] [-q TEXT] [--starred] "
+	 "[--add TAG]... [--remove TAG]... [--dry-run]",
+	 "one decision for all runs that match", cmd_run_bulk, true},
 	{"job", "list", "RUN [--stage S] [--iter T] [--state STATE]", "jobs of a run", cmd_job_list,
 	 true},
 	{"job", "show", "JOB", "one job with its attempts", cmd_job_show, true},
-	{"job", "logs", "JOB [-f] [--attempt N] [--tail BYTES]", "what a job wrote", cmd_job_logs, true},
+	{"job", "logs", "JOB [-f] [--attempt N] [--tail BYTES] [--grep TEXT] [--since 10m|TIME]",
+	 "what a job wrote", cmd_job_logs, true},
 	{"job", "retry", "JOB", "try a failed job again", cmd_job_retry, true},
 	{"job", "invalidate", "JOB", "do a finished job again, and all that came of it",
 	 cmd_job_invalidate, true},
@@ -47,14 +60,17 @@ const struct command commands[] = {
 	 true},
 	{"job", "cancel", "JOB", "stop one job", cmd_job_cancel, true},
 	{"worker", "list", "", "workers and what they do", cmd_worker_list, true},
-	{"worker", "drain", "WORKER", "let it finish and leave", cmd_worker_drain, true},
-	{"worker", "resume", "WORKER", "take jobs again after a drain", cmd_worker_resume, true},
+	{"worker", "drain", "WORKER", "let it save, hand its job back and leave", cmd_worker_drain, true},
+	{"worker", "cordon", "WORKER", "let it finish its job and give it no other", cmd_worker_cordon, true},
+	{"worker", "resume", "WORKER", "take jobs again after a cordon, or a drain it has not heard of",
+	 cmd_worker_resume, true},
 	{"quota", "list", "", "limits of owners, and what they use", cmd_quota_list, true},
 	{"quota", "set", "OWNER [--runs N] [--running N] [--gpu-hours H]",
 	 "limit what one owner's runs use; what is left out has no limit", cmd_quota_set, true},
 	{"data", "ls", "[--run RUN] [--iter T] [--stage S]", "datasets", cmd_data_ls, true},
 	{"data", "export", "DIGEST | --run RUN --stage S [--iter T] [--role R] "
-	 "[--min-score X] [-q TEXT] [-o FILE]",
+	 "[--min-score X] [--max-score X] [--min-margin X] [--max-margin X] [--min-length N] "
+	 "[--max-length N] [--flag FLAG] [-q TEXT] [--sort KEY] [-o FILE]",
 	 "rows as JSON lines", cmd_data_export, true},
 	{"data", "reviews", "DIGEST | --run RUN [--summary] [-o FILE]",
 	 "what people said of preference pairs, as JSON lines; or how far they agree", cmd_data_reviews,
@@ -85,11 +101,30 @@ const struct command commands[] = {
 	{"op", "cancel", "OPERATION", "end it before its next step", cmd_op_cancel, true},
 	{"audit", "", "[--who NAME] [--limit N]", "who changed what, newest first", cmd_audit, true},
 	{"login", "", "", "a one-time link for the browser", cmd_login, true},
+	{"doctor", "", "", "what this machine, its folder and its server lack", cmd_doctor, false},
+	{"config", "check", "[FILE]", "whether the settings, or those of a file, are right", cmd_config_check,
+	 false},
 	{"config", "show", "[--origin]", "every setting and where it comes from", cmd_config_show, false},
+	{"completion", "", "bash|zsh|fish", "what a shell wants to know of these commands", cmd_completion,
+	 false},
+	{"man", "", "", "the manual page, for man -l -", cmd_man, false},
 	{"version", "", "", "version of this program", cmd_version, false},
 	{"help", "", "[COMMAND...]", "this text", cmd_help, false},
 };
 const size_t n_commands = sizeof(commands) / sizeof(commands[0]);
+
+const char *const common_flags[][2] = {
+	{"--json", "what the API said, as JSON"},
+	{"--quiet", "only what was asked for"},
+	{"--no-color", "accepted; nothing here is coloured, so NO_COLOR changes nothing either"},
+	{"--yes", "do what cannot be undone without asking"},
+	{"--no-input", "never ask: what would be asked is not done"},
+	{"--data DIR", "talk to the `pawl up` of this folder"},
+	{"--server URL", "talk to this server"},
+	{"--token-file FILE", "with the token in this file"},
+	{"--help, -h", "what a command takes"},
+};
+const size_t n_common_flags = sizeof(common_flags) / sizeof(common_flags[0]);
 
 volatile int cli_stop;
 
@@ -121,7 +156,7 @@ const char *default_data_dir(void)
 
 static void help_line(FILE *out, const struct command *d, bool full)
 {
-	char line[256];
+	char line[512];
 
 	str_fmt(line, sizeof(line), "pawl %s%s%s%s%s", d->noun, *d->verb ? " " : "", d->verb,
 		full && *d->args ? " " : "", full ? d->args : "");
@@ -134,11 +169,13 @@ static void help_line(FILE *out, const struct command *d, bool full)
 static void help_all(FILE *out)
 {
 	fputs("pawl: self-rewarding training that survives anything\n\n"
-	      "usage: pawl COMMAND [ARGUMENTS] [--json] [--quiet]\n"
-	      "                    [--data DIR | --server URL --token-file FILE]\n\n",
+	      "usage: pawl COMMAND [ARGUMENTS] [FLAGS]\n\n",
 	      out);
 	for (size_t i = 0; i < n_commands; i++)
 		help_line(out, &commands[i], false);
+	fputs("\nFlags of every command:\n", out);
+	for (size_t i = 0; i < n_common_flags; i++)
+		fprintf(out, "  %-20s %s\n", common_flags[i][0], common_flags[i][1]);
 	fputs("\nWithout --server, commands talk to the `pawl up` of --data DIR.\n"
 	      "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 not allowed, 5 conflict,\n"
 	      "6 unreachable, 7 run failed, 78 settings, 130 interrupted.\n",
@@ -158,6 +195,27 @@ static bool help_words(FILE *out, const char *noun, const char *verb)
 	return any;
 }
 
+bool confirmed(const struct cli *c, const char *fmt, ...)
+{
+	char answer[16] = "";
+	va_list ap;
+
+	if (c->yes || !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
+		return true;
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	if (c->no_input) {
+		fputs("? Not done: --no-input, and no --yes.\n", stderr);
+		return false;
+	}
+	fputs("? [y/N] ", stderr);
+	if (fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y'))
+		return true;
+	fputs("Not done.\n", stderr);
+	return false;
+}
+
 static const struct command *find(const char *noun, const char *verb)
 {
 	for (size_t i = 0; i < n_commands; i++)
@@ -169,7 +227,7 @@ static const struct command *find(const char *noun, const char *verb)
 
 static int unknown(const char *noun, const char *verb)
 {
-	const char *names[64];
+	const char *names[160];
 	size_t n = 0;
 	bool known_noun = false;
 
@@ -180,7 +238,7 @@ static int unknown(const char *noun, const char *verb)
 		help_words(stderr, noun, NULL);
 		return EXIT_USAGE;
 	}
-	for (size_t i = 0; i < n_commands && n < 64; i++)
+	for (size_t i = 0; i < n_commands && n < 160; i++)
 		if (!known_noun || !strcmp(commands[i].noun, noun))
 			names[n++] = known_noun ? commands[i].verb : commands[i].noun;
 	const char *near = nearest(known_noun ? verb : noun, names, n);
@@ -213,6 +271,10 @@ static int take_common(struct cli *c, int *argc, char **argv, bool *help)
 			c->json = true;
 		else if (!strcmp(argv[i], "--quiet") || !strcmp(argv[i], "--no-color"))
 			c->quiet |= argv[i][2] == 'q';
+		else if (!strcmp(argv[i], "--yes") || !strcmp(argv[i], "-y"))
+			c->yes = true;
+		else if (!strcmp(argv[i], "--no-input"))
+			c->no_input = true;
 		else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
 			*help = true;
 		else if (str_starts(argv[i], "--data="))
@@ -269,7 +331,7 @@ static enum rc load_token(struct cli *c, struct err *e)
 	return rc;
 }
 
-static enum rc go_online(struct cli *c, struct err *e)
+enum rc cli_connect(struct cli *c, struct err *e)
 {
 	enum rc rc = load_data_conf(c, e);
 
@@ -287,7 +349,7 @@ static int dispatch(struct cli *c, const struct command *d, int argc, char **arg
 {
 	struct err e;
 
-	if (d->online && go_online(c, &e)) {
+	if (d->online && cli_connect(c, &e)) {
 		int code = fail(&e);
 		return e.code == RC_INVALID ? EXIT_USAGE : code;
 	}

@@ -51,8 +51,9 @@ int64_t queue_lease_ms(const struct queue *q);
 enum rc queue_lib_load(struct queue *q, struct err *e);
 
 /* If-Match: from now on, until called again with NULL, every write of this thread is refused with
- * RC_CHANGED unless the run or job is still what `what` says: "r:<run>=<revision>" or "j:<job>=<tag>", from
- * queue_run's "revision" and queue_job's "tag". Compared in the same atomic step. */
+ * RC_CHANGED unless the run or job is still what `what` says: "r:<run>=<revision>" or "j:<job>=<tag>" or
+ * "q:<owner>=<revision>", from queue_run's "revision", queue_job's "tag" and queue_quotas' "revision" (".."
+ * of an owner without a quota). Compared in the same atomic step. */
 #define MATCH_MAX 224
 void queue_match(const char *what);
 
@@ -181,6 +182,13 @@ enum rc queue_runs(struct queue *q, const char *state, const char *cursor, int l
  *  "created_ms","started_ms","ended_ms","last_beat_ms","checkpoint_ms","log_size","cost_hint","seq",
  *  "tag" (text; another one after every decision and change of state)} */
 enum rc queue_job(struct queue *q, const char *job, json_t **out, struct err *e); /* RC_NOTFOUND */
+/* Where a job stands and what it has waited for; job and attempts as queue_job and queue_attempts tell them.
+ * {"reason"|null,"position"|null (1: next of its run in its queue),"queue_length"|null,"runs_ahead"|null (as
+ * things are; null while the run is not served),"since_ms"|null (of the reason),
+ * "history":[{"reason","from_ms","to_ms"|null}]}. */
+enum rc queue_waits(struct queue *q, const json_t *job, const json_t *attempts, json_t **out, struct err *e);
+/* Now and then, by any server: notes why the ready jobs of open runs are not begun, where that changed. */
+enum rc queue_waits_note(struct queue *q, struct err *e);
 struct queue_job_filter {
 	const char *stage, *state; /* NULL = any */
 	int iter;                  /* -1 = any */
@@ -189,7 +197,7 @@ struct queue_job_filter {
 enum rc queue_jobs(struct queue *q, const char *run, const struct queue_job_filter *f, json_t **out,
 		   struct err *e);
 /* Array of {"n","worker","started_ms","ended_ms"|null,"reason":{…}|null,"from_progress","to_progress"|null,
- * "fence","end":"completed|failed|preempted|lease_lost|cancelled"|null,
+ * "fence","end":"completed|failed|preempted|lease_lost|cancelled"|null,"again_ms"? (ready again, when later),
  * "marks":[{"at_ms","kind":"checkpoint|notice|stuck|cancel|pause|drain","done"}]}. */
 enum rc queue_attempts(struct queue *q, const char *job, json_t **out, struct err *e);
 /* Array of {"step",…}, rising. */
@@ -227,9 +235,11 @@ enum rc queue_worker_beat(struct queue *q, const char *worker, enum queue_action
 enum rc queue_worker_status(struct queue *q, const char *worker, const json_t *gpus, const char *unhealthy,
 			    struct err *e);
 enum rc queue_worker_drain(struct queue *q, const char *worker, struct err *e);
-enum rc queue_worker_take(struct queue *q, const char *worker, struct err *e); /* ends a drain */
+/* It finishes what it does and gets nothing more; one that drains saves, hands back and leaves. */
+enum rc queue_worker_cordon(struct queue *q, const char *worker, struct err *e);
+enum rc queue_worker_take(struct queue *q, const char *worker, struct err *e); /* ends either */
 enum rc queue_worker_gone(struct queue *q, const char *worker, struct err *e);
-/* Array of {"id","name","state":"idle|busy|draining|unhealthy|lost|gone","job"|null,"last_beat_ms",
+/* Array of {"id","name","state":"idle|busy|draining|cordoned|unhealthy|lost|gone","job"|null,"last_beat_ms",
  * "started_ms","jobs_done","preemptions","info":{…},"gpus":[…]|null,"unhealthy"|null}. */
 enum rc queue_workers(struct queue *q, json_t **out, struct err *e);
 
@@ -240,7 +250,7 @@ struct queue_quota {
 };
 enum rc queue_quota_set(struct queue *q, const char *owner, const struct queue_quota *quota,
 			struct err *e);
-/* {owner: {"runs","running","gpu_hours","used_runs","used_running","used_gpu_hours"}}. */
+/* {owner: {"runs","running","gpu_hours","used_runs","used_running","used_gpu_hours","revision"}}. */
 enum rc queue_quotas(struct queue *q, json_t **out, struct err *e);
 
 /* --- small things with a life span (sessions, tokens, login links) ------------------------------

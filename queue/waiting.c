@@ -10,28 +10,19 @@
 #include <string.h>
 
 struct waiting {
-	struct redis_reply *run;  /* owned; its hash */
+	char owner[OWNER_MAX]; /* of the run at hand, as the rest */
+	int64_t most, running, hold;
 	json_t *workers, *quotas; /* owned; as queue_workers, queue_quotas */
 	int64_t lease_clock_ms;
 };
 
-enum rc waiting_load(struct queue *q, const char *run, struct waiting **out, struct err *e)
+enum rc waiting_world(struct queue *q, struct waiting **out, struct err *e)
 {
-	struct redis_cmd c[2] = {REDIS_CMD_INIT, REDIS_CMD_INIT};
-	struct redis_reply *p[2] = {NULL, NULL};
 	struct waiting *w = mem_new(sizeof(*w));
 	enum rc rc = queue_workers(q, &w->workers, e);
 
 	if (!rc)
 		rc = queue_quotas(q, &w->quotas, e);
-	if (!rc) {
-		cmd_key(&c[0], "HGETALL", KEY_RUN, run, "");
-		redis_cmd_words(&c[1], "HGET " KEY_META " lclock");
-		rc = redis_pipe(q->redis, c, 2, p, e);
-	}
-	w->run = p[0];
-	w->lease_clock_ms = reply_i64(p[1]);
-	reply_free(p[1]);
 	if (rc) {
 		waiting_free(w);
 		w = NULL;
@@ -40,11 +31,43 @@ enum rc waiting_load(struct queue *q, const char *run, struct waiting **out, str
 	return rc;
 }
 
+void waiting_run(struct waiting *w, const struct redis_reply *fields)
+{
+	str_copy(w->owner, sizeof(w->owner), reply_text(reply_at(fields, 0)));
+	w->most = reply_i64(reply_at(fields, 1));
+	w->running = reply_i64(reply_at(fields, 2));
+	w->hold = reply_i64(reply_at(fields, 3));
+}
+
+enum rc waiting_load(struct queue *q, const char *run, struct waiting **out, struct err *e)
+{
+	struct redis_cmd c[2] = {REDIS_CMD_INIT, REDIS_CMD_INIT};
+	struct redis_reply *p[2] = {NULL, NULL};
+	struct waiting *w = NULL;
+	enum rc rc = waiting_world(q, &w, e);
+
+	if (!rc) {
+		cmd_key(&c[0], "HMGET", KEY_RUN, run, WAITING_RUN_FIELDS);
+		redis_cmd_words(&c[1], "HGET " KEY_META " lclock");
+		rc = redis_pipe(q->redis, c, 2, p, e);
+	}
+	if (!rc) {
+		waiting_run(w, p[0]);
+		w->lease_clock_ms = reply_i64(p[1]);
+	} else {
+		waiting_free(w);
+		w = NULL;
+	}
+	reply_free(p[0]);
+	reply_free(p[1]);
+	*out = w;
+	return rc;
+}
+
 void waiting_free(struct waiting *w)
 {
 	if (!w)
 		return;
-	reply_free(w->run);
 	json_decref(w->workers);
 	json_decref(w->quotas);
 	free(w);
@@ -72,9 +95,14 @@ static bool takes(const json_t *worker, const char *stage, const char *pool)
 	       (!pool[0] || has_word(json_object_get(info, "pools"), pool));
 }
 
-static char *no_worker(const struct waiting *w, const char *stage, const char *pool)
+static struct why why_of(const char *kind, char *text)
 {
-	int alive = 0, draining = 0, taking = 0;
+	return (struct why){kind, text};
+}
+
+static struct why no_worker(const struct waiting *w, const char *stage, const char *pool)
+{
+	int alive = 0, draining = 0, cordoned = 0, taking = 0;
 	size_t i;
 	json_t *worker;
 
@@ -82,56 +110,62 @@ static char *no_worker(const struct waiting *w, const char *stage, const char *p
 	{
 		const char *state = jx_get_str(worker, "state", "");
 
-		if (!strcmp(state, "draining"))
-			draining++;
+		draining += !strcmp(state, "draining");
+		cordoned += !strcmp(state, "cordoned");
 		if (strcmp(state, "idle") != 0 && strcmp(state, "busy") != 0)
 			continue;
 		alive++;
 		taking += takes(worker, stage, pool);
 	}
+	if (!alive && cordoned)
+		return why_of("draining", mem_printf("no worker takes jobs: %d draining, %d cordoned",
+						     draining, cordoned));
 	if (!alive && draining)
-		return mem_printf("no worker takes jobs: %d draining", draining);
+		return why_of("draining", mem_printf("no worker takes jobs: %d draining", draining));
 	if (!alive)
-		return mem_str("no worker is connected");
+		return why_of("nobody", mem_str("no worker is connected"));
 	if (!taking && pool[0])
-		return mem_printf("none of %d workers takes the stage \"%s\" in the pool \"%s\"",
-				  alive, stage, pool);
+		return why_of("none", mem_printf("none of %d workers takes the stage \"%s\" in the "
+						 "pool \"%s\"", alive, stage, pool));
 	if (!taking)
-		return mem_printf("none of %d workers takes the stage \"%s\"", alive, stage);
-	return mem_printf("waits for one of %d workers", taking);
+		return why_of("none", mem_printf("none of %d workers takes the stage \"%s\"", alive, stage));
+	return why_of("busy", mem_printf("waits for one of %d workers", taking));
 }
 
-/* What keeps the whole run from being served; NULL when nothing does. */
-static char *run_at_limit(const struct waiting *w)
+/* What keeps the whole run from being served; without a text when nothing does. */
+static struct why run_at_limit(const struct waiting *w)
 {
-	const char *owner = hash_get(w->run, "owner", "");
-	const json_t *quota = json_object_get(w->quotas, owner);
-	int64_t most = hash_i64(w->run, "max_running", 0),
-		running = hash_i64(w->run, "n:running", 0);
+	const json_t *quota = json_object_get(w->quotas, w->owner);
 	int64_t all = jx_get_i64(quota, "running", 0);
 	double hours = jx_get_f64(quota, "gpu_hours", 0);
 
-	if (most > 0 && running >= most)
-		return mem_printf("the run may have %lld jobs running, and has", (long long)most);
+	if (w->most > 0 && w->running >= w->most)
+		return why_of("limit", mem_printf("the run may have %lld jobs running, and has",
+						  (long long)w->most));
 	if (all > 0 && jx_get_i64(quota, "used_running", 0) >= all)
-		return mem_printf("the quota of %s is %lld running jobs", owner, (long long)all);
+		return why_of("quota", mem_printf("the quota of %s is %lld running jobs", w->owner,
+						  (long long)all));
 	if (hours > 0 && jx_get_f64(quota, "used_gpu_hours", 0) >= hours)
-		return mem_printf("%s has used its %g GPU-hours of today", owner, hours);
-	return NULL;
+		return why_of("hours", mem_printf("%s has used its %g GPU-hours of today", w->owner, hours));
+	return why_of("", NULL);
 }
 
-static char *ready_reason(const struct waiting *w, const struct redis_reply *h)
+struct why waiting_ready(const struct waiting *w, const char *queue)
 {
-	const char *queue = hash_get(h, "queue", ""), *pool = strchr(queue, '@');
-	int64_t hold = hash_i64(w->run, "hold", 0);
-	char *limit;
+	const char *pool = strchr(queue, '@');
+	char stage[STAGE_NAME_MAX];
+	struct why limit;
 
-	if (hold == 1)
-		return mem_str("the run is paused");
-	if (hold == 2)
-		return mem_str("the run is draining: nothing new begins");
+	if (w->hold == 1)
+		return why_of("paused", mem_str("the run is paused"));
+	if (w->hold == 2)
+		return why_of("drained", mem_str("the run is draining: nothing new begins"));
 	limit = run_at_limit(w);
-	return limit ? limit : no_worker(w, hash_get(h, "stage", ""), pool ? pool + 1 : "");
+	if (limit.text)
+		return limit;
+	str_copy(stage, sizeof(stage), queue);
+	stage[strcspn(stage, "@")] = 0;
+	return no_worker(w, stage, pool ? pool + 1 : "");
 }
 
 /* --- the other states --------------------------------------------------------------------------
@@ -144,7 +178,7 @@ static char *reason(const struct waiting *w, const json_t *job, const struct red
 	int64_t ms;
 
 	if (!strcmp(state, "ready"))
-		return ready_reason(w, h);
+		return waiting_ready(w, hash_get(h, "queue", hash_get(h, "stage", ""))).text;
 	if (!strcmp(state, "blocked"))
 		return mem_printf("waits for %lld of %zu earlier jobs",
 				  (long long)hash_i64(h, "left", 0),

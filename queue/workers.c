@@ -54,6 +54,11 @@ enum rc queue_worker_status(struct queue *q, const char *worker, const json_t *g
 	return call_end(q, &c, NULL, e);
 }
 
+enum rc queue_worker_cordon(struct queue *q, const char *worker, struct err *e)
+{
+	return call_words(q, "worker_set", (const char *[]){worker, "cordon", NULL}, NULL, e);
+}
+
 enum rc queue_worker_drain(struct queue *q, const char *worker, struct err *e)
 {
 	return call_words(q, "worker_set", (const char *[]){worker, "drain", NULL}, NULL, e);
@@ -78,7 +83,7 @@ static const char *worker_state(const struct redis_reply *h, const char *job)
 	if (*hash_get(h, "ill", ""))
 		return "unhealthy";
 	if (hash_i64(h, "drain", 0))
-		return "draining";
+		return hash_i64(h, "drain", 0) == 2 ? "cordoned" : "draining";
 	return job[0] ? "busy" : "idle";
 }
 
@@ -164,14 +169,19 @@ static json_t *quota_json(const struct redis_reply *limits, const struct redis_r
 			  const struct redis_reply *open, int64_t today)
 {
 	double hours = 0, seconds = 0;
+	json_t *v;
 
 	str_to_f64(hash_get(limits, "gpu_hours", "0"), &hours);
 	if (hash_i64(use, "day", -1) == today)
 		str_to_f64(hash_get(use, "seconds", "0"), &seconds);
-	return json_pack("{s:I, s:I, s:f, s:I, s:I, s:f}", "runs", (json_int_t)hash_i64(limits, "runs", 0),
-			 "running", (json_int_t)hash_i64(limits, "running", 0), "gpu_hours", hours,
-			 "used_runs", (json_int_t)reply_i64(open), "used_running",
-			 (json_int_t)hash_i64(use, "running", 0), "used_gpu_hours", seconds / 3600);
+	v = json_pack("{s:I, s:I, s:f, s:I, s:I, s:f}", "runs", (json_int_t)hash_i64(limits, "runs", 0),
+		      "running", (json_int_t)hash_i64(limits, "running", 0), "gpu_hours", hours, "used_runs",
+		      (json_int_t)reply_i64(open), "used_running", (json_int_t)hash_i64(use, "running", 0),
+		      "used_gpu_hours", seconds / 3600);
+	json_object_set_new(v, "revision", json_sprintf("%s.%s.%s", hash_get(limits, "runs", ""),
+							hash_get(limits, "running", ""),
+							hash_get(limits, "gpu_hours", "")));
+	return v;
 }
 
 enum rc queue_quotas(struct queue *q, json_t **out, struct err *e)

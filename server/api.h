@@ -21,6 +21,10 @@ void api_user_get(struct req *r);
 void api_user_put(struct req *r);
 void api_user_delete(struct req *r);
 void api_audit_list(struct req *r);
+/* api_saved.c */
+void api_saved_list(struct req *r);
+void api_saved_put(struct req *r);
+void api_saved_delete(struct req *r);
 /* api_hook.c */
 void api_hook_list(struct req *r);
 void api_hook_get(struct req *r);
@@ -54,14 +58,16 @@ void api_job_tune(struct req *r);
 void api_job_attempts(struct req *r);
 void api_worker_list(struct req *r);
 void api_worker_act(struct req *r);
-
+/* api_quota.c */
 void api_quota_list(struct req *r);
+void api_quota_get(struct req *r);
 void api_quota_put(struct req *r);
 /* api_log.c */
 void api_job_log(struct req *r);
 void api_log_content(struct req *r);
 void api_log_search(struct req *r);
 void api_run_log(struct req *r);
+void api_run_log_content(struct req *r);
 /* api_metrics.c */
 void api_job_metrics(struct req *r);
 void api_run_metrics(struct req *r);

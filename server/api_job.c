@@ -30,11 +30,25 @@ static json_t *job_arg(struct req *r)
 	return job;
 }
 
-/* With what was fixed for it beside its planned inputs. */
+/* Null where it cannot be told. */
+static json_t *waiting_of(struct server *s, const json_t *job)
+{
+	json_t *attempts = NULL, *waits = NULL, *v = NULL;
+
+	if (!queue_attempts(s->queue, jx_get_str(job, "id", ""), &attempts, NULL) &&
+	    !queue_waits(s->queue, job, attempts, &waits, NULL))
+		v = view_waiting(waits);
+	json_decref(waits);
+	json_decref(attempts);
+	return v;
+}
+
+/* With what it waited for, and what was fixed for it beside its planned inputs. */
 static json_t *whole_view(struct server *s, const json_t *job, const json_t *done)
 {
 	json_t *v = view_job(job, done), *more = NULL;
 
+	json_put(v, "waiting", waiting_of(s, job));
 	if (strcmp(jx_get_str(job, "stage", ""), "pair") == 0)
 		more = review_fixed(s, jx_get_str(job, "run", ""), jx_get_str(job, "id", ""));
 	if (more)
@@ -144,14 +158,22 @@ void api_worker_list(struct req *r)
 
 void api_worker_act(struct req *r)
 {
-	bool drain = strcmp(strrchr(r->path, '/') + 1, "drain") == 0;
+	static const struct {
+		const char *verb, *state;
+		enum rc (*act)(struct queue *q, const char *worker, struct err *e);
+	} acts[] = {{"drain", "draining", queue_worker_drain},
+		    {"cordon", "cordoned", queue_worker_cordon},
+		    {"resume", "idle", queue_worker_take}};
+	const char *verb = strrchr(r->path, '/') + 1;
 	struct err e = {0};
+	size_t i = 0;
 
-	if (drain ? queue_worker_drain(r->srv->queue, r->args[0], &e)
-		  : queue_worker_take(r->srv->queue, r->args[0], &e)) {
+	while (strcmp(acts[i].verb, verb) != 0)
+		i++; /* The route table has no other. */
+	if (acts[i].act(r->srv->queue, r->args[0], &e)) {
 		reply_err(r, &e);
 		return;
 	}
-	log_info("worker", drain ? "drain" : "resume", "worker=%s by=%s", r->args[0], r->who.name);
-	reply_json(r, 202, json_pack("{s:s, s:s}", "id", r->args[0], "state", drain ? "draining" : "idle"));
+	log_info("worker", verb, "worker=%s by=%s", r->args[0], r->who.name);
+	reply_json(r, 202, json_pack("{s:s, s:s}", "id", r->args[0], "state", acts[i].state));
 }

@@ -255,6 +255,70 @@ static bool merged_needle(struct req *r, struct run_log_query *q, char needle[NE
 	return true;
 }
 
+struct sender {
+	struct req *r;
+	size_t n;
+	char piece[64 << 10];
+};
+
+static bool send_piece(struct sender *s)
+{
+	bool ok = !atomic_load(&s->r->srv->stopping) && (!s->n || req_write(s->r, s->piece, s->n));
+
+	s->n = 0;
+	return ok;
+}
+
+static bool send_text(void *ctx, const char *data, size_t len)
+{
+	struct sender *s = ctx;
+
+	if (s->n + len > sizeof s->piece && !send_piece(s))
+		return false;
+	memcpy(s->piece + s->n, data, len); /* A piece of a line is shorter than ours. */
+	s->n += len;
+	return true;
+}
+
+static void send_merged(struct req *r, const struct run_log_query *q)
+{
+	struct sender *s = malloc(sizeof *s);
+	struct err e = {0};
+
+	if (!s) {
+		reply_problem(r, 503, "busy", "no memory for the log now");
+		return;
+	}
+	s->r = r;
+	s->n = 0;
+	req_add_header(r, "Content-Disposition", "attachment; filename=\"%s.log\"", q->run);
+	text_headers(r);
+	req_begin(r, 200, "text/plain; charset=utf-8", -1);
+	if (!r->head && (run_log_write(q, send_text, s, &e) || !send_piece(s)))
+		req_abort(r);
+	free(s);
+}
+
+void api_run_log_content(struct req *r)
+{
+	const char *stage = req_query(r, "stage");
+	char needle[NEEDLE_MAX + 1];
+	struct run_log_query q = {.data_dir = r->srv->data_dir,
+				  .run = r->args[0],
+				  .job = req_query(r, "job"),
+				  .stage = stage && stage[0] ? stage : NULL};
+	json_t *info = NULL;
+	struct err e = {0};
+
+	if (!run_id_valid(q.run))
+		reply_problem(r, 404, "not-found", "no run \"%s\"", q.run);
+	else if (queue_run(r->srv->queue, q.run, &info, &e))
+		reply_err(r, &e);
+	else if (merged_needle(r, &q, needle))
+		send_merged(r, &q);
+	json_decref(info);
+}
+
 void api_run_log(struct req *r)
 {
 	const char *cursor = req_query(r, "cursor"), *stage = req_query(r, "stage");

@@ -1,11 +1,16 @@
 /* The routes of quotas. */
 #include "server/api.h"
 
+#include "base/jsonx.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "queue/queue.h"
+#include "server/guard.h"
 #include "server/quota.h"
 #include "server/reply.h"
 #include "server/server.h"
+
+#include <string.h>
 
 void api_quota_list(struct req *r)
 {
@@ -27,14 +32,51 @@ void api_quota_list(struct req *r)
 	reply_list(r, items, NULL);
 }
 
+void api_quota_get(struct req *r)
+{
+	struct err e = {0};
+	json_t *quotas = NULL, *q;
+
+	if (queue_quotas(r->srv->queue, &quotas, &e)) {
+		reply_err(r, &e);
+		return;
+	}
+	q = json_object_get(quotas, r->args[0]);
+	if (!q) {
+		reply_problem(r, 404, "not-found", "nothing limits the runs of \"%s\"", r->args[0]);
+	} else {
+		json_object_set_new(q, "owner", json_string(r->args[0]));
+		reply_revision(r, 'q', r->args[0], jx_get_str(q, "revision", ""));
+		reply_json(r, 200, json_incref(q));
+	}
+	json_decref(quotas);
+}
+
+/* What the quota must still be; false after answering. Without an If-Match, nothing limits the owner yet. */
+static bool expected(struct req *r, char match[MATCH_TEXT_MAX])
+{
+	const char *want = req_header(r, "If-Match");
+
+	match[0] = 0;
+	if (guard_match(r))
+		str_copy(match, MATCH_TEXT_MAX, guard_match(r));
+	else if (!want)
+		str_fmt(match, MATCH_TEXT_MAX, "q:%.70s=..", r->args[0]);
+	if (match[0] || strcmp(want, "*") == 0)
+		return true;
+	reply_problem(r, 412, "changed", "nothing limits the runs of \"%s\" any more", r->args[0]);
+	return false;
+}
+
 void api_quota_put(struct req *r)
 {
-	json_t *body = req_json(r), *kept = NULL;
+	char match[MATCH_TEXT_MAX];
+	json_t *body = expected(r, match) ? req_json(r) : NULL, *kept = NULL;
 	struct err e = {0};
 
 	if (!body)
 		return;
-	if (quota_set(r->srv, r->args[0], body, &kept, &e)) {
+	if (quota_set(r->srv, r->args[0], body, match[0] ? match : NULL, &kept, &e)) {
 		reply_err(r, &e);
 	} else {
 		log_info("quota", "set", "owner=%s by=%s", r->args[0], r->who.name);

@@ -17,6 +17,7 @@
 #include "server/quota.h"
 #include "server/reconcile.h"
 #include "server/reply.h"
+#include "server/run_filter.h"
 #include "server/run_view.h"
 #include "server/server.h"
 #include "server/view.h"
@@ -25,7 +26,6 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #define IDEM_KEY_MAX 64
 #define RUN_LETTERS 8
@@ -232,60 +232,6 @@ out:
 
 /* --- reads --------------------------------------------------------------------------------- */
 
-/* Whether `word` is in the comma list; an absent list holds everything. */
-static bool in_list(const char *list, const char *word)
-{
-	size_t n = strlen(word);
-
-	if (!list || !list[0])
-		return true;
-	while (*list) {
-		size_t len = strcspn(list, ",");
-
-		if (len == n && strncmp(list, word, n) == 0)
-			return true;
-		list += len + (list[len] == ',');
-	}
-	return false;
-}
-
-/* Whether each of the comma list is among them. */
-static bool has_tags(const json_t *tags, const char *list)
-{
-	const json_t *tag;
-	size_t i;
-
-	while (list && *list) {
-		size_t len = strcspn(list, ",");
-		bool has = false;
-
-		json_array_foreach(tags, i, tag) has |=
-			json_string_length(tag) == len && strncmp(json_string_value(tag), list, len) == 0;
-		if (!has)
-			return false;
-		list += len + (list[len] == ',');
-	}
-	return true;
-}
-
-struct run_query {
-	const char *states, *tags, *q;
-	bool starred; /* only those */
-};
-
-static bool run_hits(const json_t *run, const struct run_query *f)
-{
-	const char *q = f->q;
-
-	if (!in_list(f->states, jx_get_str(run, "state", "")) ||
-	    !has_tags(json_object_get(run, "tags"), f->tags) ||
-	    (f->starred && !jx_get_bool(run, "starred", false)))
-		return false;
-	return !q || !q[0] || strcasestr(jx_get_str(run, "name", ""), q) ||
-	       strcasestr(jx_get_str(run, "id", ""), q) ||
-	       strcasestr(jx_get_str(run, "notes", ""), q);
-}
-
 static enum rc append_run(struct server *s, const char *id, json_t *items, struct err *e)
 {
 	json_t *view = NULL;
@@ -298,10 +244,9 @@ static enum rc append_run(struct server *s, const char *id, json_t *items, struc
 
 void api_run_list(struct req *r)
 {
-	const char *states = req_query(r, "state"), *starred = req_query(r, "starred");
-	const char *one = states && states[0] && !strchr(states, ',') ? states : NULL;
-	struct run_query f = {states, req_query(r, "tag"), req_query(r, "q"),
-			      starred && strcmp(starred, "1") == 0};
+	const char *starred = req_query(r, "starred");
+	struct run_filter f = {req_query(r, "state"), req_query(r, "tag"), req_query(r, "q"),
+			       starred && strcmp(starred, "1") == 0};
 	struct err e = {0};
 	json_t *runs = NULL, *items = json_array(), *run;
 	char *next = NULL;
@@ -311,8 +256,9 @@ void api_run_list(struct req *r)
 
 	if (!req_query_i64(r, "limit", 50, 1, 200, &limit))
 		goto out;
-	rc = queue_runs(r->srv->queue, one, req_query(r, "cursor"), (int)limit, &runs, &next, &e);
-	json_array_foreach(runs, i, run) if (!rc && run_hits(run, &f)) rc =
+	rc = queue_runs(r->srv->queue, run_filter_state(&f), req_query(r, "cursor"), (int)limit, &runs,
+			&next, &e);
+	json_array_foreach(runs, i, run) if (!rc && run_filter_hits(&f, run)) rc =
 		append_run(r->srv, jx_get_str(run, "id", ""), items, &e);
 	if (rc)
 		reply_err(r, &e);
@@ -380,7 +326,7 @@ static json_t *filtered_jobs(struct req *r)
 	}
 	json_decref(info);
 	kept = json_array();
-	json_array_foreach(jobs, i, job) if (in_list(states, jx_get_str(job, "state", "")))
+	json_array_foreach(jobs, i, job) if (list_has(states, jx_get_str(job, "state", "")))
 		json_array_append(kept, job);
 	json_decref(jobs);
 	return kept;

@@ -3,10 +3,12 @@
 
 #include "base/jsonx.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "server/audit.h"
 #include "server/guard.h"
 #include "server/reply.h"
 #include "server/route.h"
+#include "server/saved.h"
 #include "server/server.h"
 #include "server/user.h"
 
@@ -89,12 +91,16 @@ out:
 
 void api_user_delete(struct req *r)
 {
+	char identity[USER_NAME_MAX + sizeof USER_ID_PREFIX];
 	struct err e = {0};
 
 	if (user_delete(r->srv, r->args[0], guard_match(r), &e)) {
 		reply_err(r, &e);
 		return;
 	}
+	str_fmt(identity, sizeof identity, USER_ID_PREFIX "%s", r->args[0]);
+	if (saved_forget(r->srv, identity, &e))
+		log_warn("filter", "not_forgotten", "user=%s error=%s", r->args[0], e.text);
 	log_info("auth", "user_deleted", "user=%s by=%s", r->args[0], r->who.name);
 	req_send(r, 204, NULL, NULL, 0);
 }

@@ -28,8 +28,8 @@ struct bulk {
 	bool dry_run;
 };
 
-/* Reads {"action","ids"|"filter","priority"?,"dry_run"?}; RC_INVALID names what is wrong. bulk_release in any
- * case. body is taken. */
+/* Reads {"action","ids"|"filter","priority"?,"add"?,"remove"?,"dry_run"?}; RC_INVALID names what is wrong.
+ * bulk_release in any case. body is taken. */
 enum rc bulk_init(struct bulk *b, json_t *body, struct err *e);
 void bulk_release(struct bulk *b);
 void bulk_decide(struct bulk *b, size_t i); /* the i-th of ids */

@@ -4,6 +4,7 @@
 #include "base/jsonx.h"
 #include "base/str.h"
 #include "queue/queue.h"
+#include "server/hold.h"
 #include "server/server.h"
 #include "store/store.h"
 
@@ -17,26 +18,46 @@ static struct queue_quota quota_of(const json_t *doc)
 				    jx_get_f64(doc, "gpu_hours", 0)};
 }
 
-enum rc quota_set(struct server *s, const char *owner, const json_t *doc, json_t **kept,
-		  struct err *e)
+/* Redis checks name and numbers, and compares, so it goes first; a crash between the two is mended by asking
+ * again. */
+static enum rc set_held(struct server *s, const char *owner, const struct queue_quota *q, const char *match,
+			json_t **kept, struct err *e)
 {
-	struct queue_quota q = quota_of(doc);
 	char path[PATH_MAX_];
-	/* Redis checks name and numbers, so it goes first; a crash between the two is mended by
-	 * asking again. */
-	enum rc rc = queue_quota_set(s->queue, owner, &q, e);
+	enum rc rc;
 
-	*kept = NULL;
+	queue_match(match);
+	rc = queue_quota_set(s->queue, owner, q, e);
+	queue_match(NULL);
 	if (rc)
 		return rc;
-	*kept = json_pack("{s:I, s:I, s:f}", "runs", (json_int_t)q.runs, "running",
-			  (json_int_t)q.running, "gpu_hours", q.gpu_hours);
+	*kept = json_pack("{s:I, s:I, s:f}", "runs", (json_int_t)q->runs, "running",
+			  (json_int_t)q->running, "gpu_hours", q->gpu_hours);
 	str_fmt(path, sizeof path, "quotas/%.64s.json", owner);
 	rc = store_doc_put(s->store, path, *kept, e);
 	if (rc) {
 		json_decref(*kept);
 		*kept = NULL;
 	}
+	return rc;
+}
+
+enum rc quota_set(struct server *s, const char *owner, const json_t *doc, const char *match, json_t **kept,
+		  struct err *e)
+{
+	struct queue_quota q = quota_of(doc);
+	struct hold h;
+	enum rc rc;
+
+	*kept = NULL;
+	if (!owner[0] || strlen(owner) >= OWNER_MAX)
+		return err_set(e, RC_INVALID, "owner \"%.70s\": expected a short word", owner);
+	/* Store and Redis change in one order. */
+	rc = hold_take(s, "quota", owner, &h, e);
+	if (rc)
+		return rc;
+	rc = set_held(s, owner, &q, match, kept, e);
+	hold_drop(&h);
 	return rc;
 }
 

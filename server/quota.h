@@ -11,8 +11,8 @@ struct server;
 
 /* Sets `owner`'s quota to `doc`'s `runs`, `running` and `gpu_hours` (0 or absent: no limit). On
  * success the caller frees `*kept`, the document as stored. RC_INVALID: a name or number is out of
- * range. */
-enum rc quota_set(struct server *s, const char *owner, const json_t *doc, json_t **kept,
+ * range. With `match` ("q:<owner>=<revision>") only what that names, else RC_CHANGED. */
+enum rc quota_set(struct server *s, const char *owner, const json_t *doc, const char *match, json_t **kept,
 		  struct err *e);
 /* Tells Redis every quota of the store: after a rebuild. */
 enum rc quotas_restore(struct server *s, struct err *e);

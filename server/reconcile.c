@@ -18,6 +18,7 @@
 
 #define DIRTY_MAX 64   /* more than this: plan all */
 #define SWEEP_MS 10000 /* every open run, whatever the events said */
+#define WAITS_MS 2000  /* why jobs wait is noted no more often */
 #define GATHER_MS 20   /* jobs of one batch end together; plan once for them */
 #define TICK_LOOK_MS 50
 #define TICK_AGAIN_MS 200 /* after one that failed */
@@ -230,10 +231,21 @@ static void plan_all(struct reconcile *rc)
 	json_decref(runs);
 }
 
+static void note_waits(struct server *s, int64_t *noted_ms)
+{
+	struct err e = {0};
+
+	if (clk_mono_ms() - *noted_ms < WAITS_MS || atomic_load(&s->behind))
+		return;
+	*noted_ms = clk_mono_ms();
+	if (queue_waits_note(s->queue, &e))
+		log_debug("reconcile", "waits", "error=%s", e.text);
+}
+
 static void *planner(void *arg)
 {
 	struct reconcile *rc = arg;
-	int64_t sweep = clk_mono_ms(), last = 0;
+	int64_t sweep = clk_mono_ms(), last = 0, noted = sweep - WAITS_MS;
 
 	while (!atomic_load(&rc->srv->stopping)) {
 		char dirty[DIRTY_MAX][RUN_ID_MAX];
@@ -258,6 +270,7 @@ static void *planner(void *arg)
 			plan_all(rc);
 			sweep = clk_mono_ms() + SWEEP_MS;
 		}
+		note_waits(rc->srv, &noted);
 		last = clk_mono_ms() - last;
 	}
 	return NULL;

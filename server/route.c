@@ -33,6 +33,10 @@ static const struct route routes[] = {
 	{"GET",    V1 "audit",                    ROLE_ADMIN,    "limit cursor who path",
 	 api_audit_list, 0},
 
+	{"GET",    V1 "filters",                  ROLE_VIEWER,   "page", api_saved_list, 0},
+	{"PUT",    V1 "filters/{}",               ROLE_VIEWER,   "", api_saved_put, 0},
+	{"DELETE", V1 "filters/{}",               ROLE_VIEWER,   "", api_saved_delete, 0},
+
 	{"GET",    V1 "hooks",                    ROLE_ADMIN,    "", api_hook_list, 0},
 	{"GET",    V1 "hooks/{}",                 ROLE_ADMIN,    "", api_hook_get, 0},
 	{"PUT",    V1 "hooks/{}",                 ROLE_ADMIN,    "", api_hook_put, ROUTE_MATCH},
@@ -62,6 +66,8 @@ static const struct route routes[] = {
 	 api_run_attempts, ROUTE_SHARED},
 	{"GET",    V1 "runs/{}/log",              ROLE_VIEWER,   "job stage q case limit cursor",
 	 api_run_log, 0},
+	{"GET",    V1 "runs/{}/log/content",      ROLE_VIEWER,   "job stage q case", api_run_log_content,
+	 0},
 	{"GET",    V1 "runs/{}/metrics",          ROLE_VIEWER,   "points", api_run_metrics, ROUTE_SHARED},
 	{"GET",    V1 "runs/{}/events",           ROLE_VIEWER,   "metrics limit cursor",
 	 api_run_events, ROUTE_SHARED},
@@ -82,9 +88,11 @@ static const struct route routes[] = {
 	{"GET",    V1 "metrics/series",           ROLE_VIEWER,   "job name points", api_series, ROUTE_SHARED},
 	{"GET",    V1 "workers",                  ROLE_VIEWER,   "", api_worker_list, ROUTE_SHARED},
 	{"POST",   V1 "workers/{}/drain",         ROLE_OPERATOR, "", api_worker_act, 0},
+	{"POST",   V1 "workers/{}/cordon",        ROLE_OPERATOR, "", api_worker_act, 0},
 	{"POST",   V1 "workers/{}/resume",        ROLE_OPERATOR, "", api_worker_act, 0},
 	{"GET",    V1 "quotas",                   ROLE_VIEWER,   "", api_quota_list, ROUTE_SHARED},
-	{"PUT",    V1 "quotas/{}",                ROLE_ADMIN,    "", api_quota_put, 0},
+	{"GET",    V1 "quotas/{}",                ROLE_VIEWER,   "", api_quota_get, ROUTE_SHARED},
+	{"PUT",    V1 "quotas/{}",                ROLE_ADMIN,    "", api_quota_put, ROUTE_MATCH},
 
 	{"GET",    V1 "datasets",                 ROLE_VIEWER,   "run iter stage limit cursor",
 	 api_dataset_list, ROUTE_SHARED},

@@ -234,26 +234,13 @@ static void source_open(struct merge *m, struct source *s)
 /* --- all of them -------------------------------------------------------------------------------
  */
 
-static void source_add(struct merge *m, const char *folder, const char *job, const char *name)
+/* Takes path. */
+static void source_add(void *ctx, const struct run_log_place *at, char *path, int64_t size)
 {
-	struct source s = {.stamp_at = -1};
-	int64_t attempt, ms = 0;
-	char number[16];
-	size_t len = strlen(name);
+	struct merge *m = ctx;
+	struct source s = {.at = *at, .path = path, .size = size, .end = size, .stamp_at = -1};
+	int64_t ms = 0;
 
-	if (len <= 4 || len >= sizeof number || strcmp(name + len - 4, ".log") != 0)
-		return;
-	str_fmt(number, sizeof number, "%.*s", (int)(len - 4), name);
-	if (!str_to_i64(number, &attempt) || attempt < 1 || attempt > 1000000)
-		return;
-	s.path = mem_printf("%s/%s", folder, name);
-	s.size = s.end = fs_size(s.path);
-	if (s.size <= 0) {
-		free(s.path);
-		return;
-	}
-	str_copy(s.at.job, sizeof s.at.job, job);
-	s.at.attempt = (int)attempt;
 	s.top_ms = stamp_before(s.path, s.size, 0, &ms) < 0 ? 0 : ms;
 	if (m->q->before && s.top_ms > m->q->before->ms)
 		s.top_ms = m->q->before->ms;
@@ -280,20 +267,53 @@ static int by_top(const void *a, const void *b)
 	return (x->top_ms < y->top_ms) - (x->top_ms > y->top_ms);
 }
 
-static enum rc find_sources(struct merge *m, struct err *e)
+/* "7.log" of a job: its place and path, unless it is empty. */
+static char *log_path(const char *folder, const char *job, const char *name, struct run_log_place *at,
+		      int64_t *size)
 {
-	char *root = mem_printf("%s/logs/%s", m->q->data_dir, m->q->run), **jobs = NULL, **names;
+	size_t len = strlen(name);
+	int64_t attempt;
+	char number[16], *path;
+
+	if (len <= 4 || len >= sizeof number || strcmp(name + len - 4, ".log") != 0)
+		return NULL;
+	str_fmt(number, sizeof number, "%.*s", (int)(len - 4), name);
+	if (!str_to_i64(number, &attempt) || attempt < 1 || attempt > 1000000)
+		return NULL;
+	path = mem_printf("%s/%s", folder, name);
+	*size = fs_size(path);
+	if (*size <= 0) {
+		free(path);
+		return NULL;
+	}
+	str_copy(at->job, sizeof at->job, job);
+	at->attempt = (int)attempt;
+	return path;
+}
+
+/* Calls `see` for every log that is asked for and has something in it; it takes the path. */
+static enum rc each_log(const struct run_log_query *q,
+			void (*see)(void *ctx, const struct run_log_place *at, char *path, int64_t size),
+			void *ctx, struct err *e)
+{
+	char *root = mem_printf("%s/logs/%s", q->data_dir, q->run), **jobs = NULL, **names;
 	size_t n = 0, k;
 	enum rc rc = fs_list(root, &jobs, &n, e);
 
 	for (size_t i = 0; !rc && i < n; i++) {
-		char *folder = mem_printf("%s/%s", root, jobs[i]);
+		char *folder = mem_printf("%s/%s", root, jobs[i]), *path;
 
 		names = NULL;
 		k = 0;
-		if (job_wanted(m->q, jobs[i]) && !fs_list(folder, &names, &k, NULL)) {
-			for (size_t j = 0; j < k; j++)
-				source_add(m, folder, jobs[i], names[j]);
+		if (job_wanted(q, jobs[i]) && !fs_list(folder, &names, &k, NULL)) {
+			for (size_t j = 0; j < k; j++) {
+				struct run_log_place at = {0};
+				int64_t size;
+
+				path = log_path(folder, jobs[i], names[j], &at, &size);
+				if (path)
+					see(ctx, &at, path, size);
+			}
 			fs_list_free(names);
 		}
 		free(folder);
@@ -301,9 +321,16 @@ static enum rc find_sources(struct merge *m, struct err *e)
 	if (!rc)
 		fs_list_free(jobs);
 	free(root);
+	return rc == RC_NOTFOUND ? RC_OK : rc;
+}
+
+static enum rc find_sources(struct merge *m, struct err *e)
+{
+	enum rc rc = each_log(m->q, source_add, m, e);
+
 	if (m->n)
 		qsort(m->list, m->n, sizeof *m->list, by_top);
-	return rc == RC_NOTFOUND ? RC_OK : rc;
+	return rc;
 }
 
 /* The source with the latest line. Those whose last line is earlier need not be opened yet. */
@@ -325,15 +352,13 @@ static struct source *latest(struct merge *m)
 	return best;
 }
 
-static bool line_hits(const struct run_log_query *q, const struct source *s, char *folded)
+static bool text_hits(const struct run_log_query *q, const char *text, size_t len, char *folded)
 {
 	if (!q->needle)
 		return true;
-	for (size_t i = 0; i < s->line_len; i++)
-		folded[i] = !q->exact && s->line[i] >= 'A' && s->line[i] <= 'Z'
-				    ? (char)(s->line[i] | 32)
-				    : s->line[i];
-	return memmem(folded, s->line_len, q->needle, strlen(q->needle)) != NULL;
+	for (size_t i = 0; i < len; i++)
+		folded[i] = !q->exact && text[i] >= 'A' && text[i] <= 'Z' ? (char)(text[i] | 32) : text[i];
+	return memmem(folded, len, q->needle, strlen(q->needle)) != NULL;
 }
 
 static void merge_release(struct merge *m)
@@ -358,7 +383,7 @@ enum rc run_log(const struct run_log_query *q, struct run_log_sum *sum, struct e
 	for (size_t i = 0; i < m.n; i++)
 		sum->bytes += m.list[i].size;
 	while (!rc && m.scanned < RUN_LOG_SCAN_MAX && (s = latest(&m))) {
-		if (line_hits(q, s, folded)) {
+		if (text_hits(q, s->line, s->line_len, folded)) {
 			if (used && used + s->line_len + 1 > q->bytes)
 				break;
 			used += s->line_len + 1;
@@ -371,6 +396,173 @@ enum rc run_log(const struct run_log_query *q, struct run_log_sum *sum, struct e
 	sum->more = !rc && sum->next.job[0] && (s || latest(&m));
 	merge_release(&m);
 	free(folded);
+	return rc;
+}
+
+/* --- the whole of them, forward ------------------------------------------------------------------
+ */
+
+struct reader {
+	struct run_log_place at; /* of the piece at hand */
+	char *path, *window;	 /* owned; bytes from `from` on */
+	int64_t size, first_ms, from, next; /* next: where the piece after the one at hand begins */
+	size_t have, len;
+	const char *text; /* the piece at hand, in the window */
+	bool opened, whole; /* whole: the piece ends its line */
+};
+
+struct writer {
+	const struct run_log_query *q;
+	struct reader *list; /* by first_ms */
+	size_t n, n_opened, n_open;
+	char *folded; /* owned; for text_hits */
+	bool (*put)(void *ctx, const char *data, size_t len);
+	void *ctx;
+};
+
+/* The next piece: a line, or as much of it as is told at once. False at the end. */
+static bool reader_step(struct reader *s)
+{
+	int64_t t;
+	const char *nl;
+	size_t left;
+
+	if (s->next >= s->size) {
+		free(s->window);
+		s->window = NULL;
+		return false;
+	}
+	if (s->from + (int64_t)s->have < s->size &&
+	    s->next - s->from + RUN_LOG_LINE_MAX + 1 > (int64_t)s->have) {
+		int64_t want = s->size - s->next < WINDOW ? s->size - s->next : WINDOW;
+
+		s->from = s->next;
+		s->have = read_at(s->path, s->from, s->window, (size_t)want);
+	}
+	s->text = s->window + (s->next - s->from);
+	left = s->have - (size_t)(s->next - s->from);
+	nl = memchr(s->text, '\n', left < RUN_LOG_LINE_MAX + 1 ? left : RUN_LOG_LINE_MAX + 1);
+	s->len = nl ? (size_t)(nl - s->text) : left < RUN_LOG_LINE_MAX ? left : RUN_LOG_LINE_MAX;
+	if (stamp_of(s->text, s->len, &t))
+		s->at.ms = t;
+	s->at.offset = s->next;
+	s->whole = nl || s->next + (int64_t)s->len >= s->size;
+	s->next += (int64_t)s->len + (nl != NULL);
+	return left > 0; /* Nothing: it was cut off under us. */
+}
+
+static void reader_add(void *ctx, const struct run_log_place *at, char *path, int64_t size)
+{
+	struct writer *w = ctx;
+	struct reader s = {.at = *at, .path = path, .size = size};
+	char head[STAMP_LEN * 2];
+
+	if (!stamp_of(head, read_at(path, 0, head, sizeof head), &s.first_ms))
+		s.first_ms = 0;
+	w->list = mem_grow(w->list, w->n + 1, sizeof *w->list);
+	w->list[w->n++] = s;
+}
+
+static int by_first(const void *a, const void *b)
+{
+	const struct reader *x = a, *y = b;
+
+	return (x->first_ms > y->first_ms) - (x->first_ms < y->first_ms);
+}
+
+/* Opens those that begin before `ms`, as many as may be open. */
+static void open_until(struct writer *w, int64_t ms)
+{
+	while (w->n_opened < w->n && w->n_open < RUN_LOG_OPEN_MAX &&
+	       (!w->n_open || w->list[w->n_opened].first_ms <= ms)) {
+		struct reader *s = &w->list[w->n_opened++];
+
+		s->window = mem_new(WINDOW + 1);
+		s->opened = reader_step(s);
+		w->n_open += s->opened;
+	}
+}
+
+/* The earliest and the one after it; NULL where there is none. */
+static struct reader *earliest(struct writer *w, struct reader **second)
+{
+	struct reader *best = NULL;
+
+	*second = NULL;
+	for (size_t i = 0; i < w->n_opened; i++) {
+		struct reader *s = &w->list[i];
+
+		if (!s->opened) {
+			continue;
+		} else if (!best || place_cmp(&s->at, &best->at) < 0) {
+			*second = best;
+			best = s;
+		} else if (!*second || place_cmp(&s->at, &(*second)->at) < 0) {
+			*second = s;
+		}
+	}
+	return best;
+}
+
+/* One line with where it is from. False when the reader of all this is gone. */
+static bool write_line(struct writer *w, struct reader *s)
+{
+	char from[JOB_ID_MAX + 16];
+	bool hit = text_hits(w->q, s->text, s->len, w->folded), ok = true;
+
+	str_fmt(from, sizeof from, "%s#%d ", strchr(s->at.job, '.') + 1, s->at.attempt);
+	if (hit)
+		ok = w->put(w->ctx, from, strlen(from));
+	for (;;) {
+		if (hit && ok)
+			ok = w->put(w->ctx, s->text, s->len);
+		if (s->whole || !ok)
+			break;
+		s->opened = reader_step(s);
+		if (!s->opened)
+			break;
+	}
+	if (hit && ok)
+		ok = w->put(w->ctx, "\n", 1);
+	s->opened = s->opened && ok && reader_step(s);
+	w->n_open -= !s->opened;
+	return ok;
+}
+
+static void write_all(struct writer *w)
+{
+	struct reader *s, *second;
+	bool ok = true;
+
+	for (open_until(w, 0); ok && (s = earliest(w, &second));) {
+		open_until(w, s->at.ms);
+		s = earliest(w, &second);
+		/* Lines of one job come in bursts: the others are looked at once for each. */
+		do {
+			ok = write_line(w, s);
+		} while (ok && s->opened && (!second || place_cmp(&s->at, &second->at) <= 0) &&
+			 (w->n_opened == w->n || s->at.ms < w->list[w->n_opened].first_ms));
+		if (!w->n_open)
+			open_until(w, 0);
+	}
+}
+
+enum rc run_log_write(const struct run_log_query *q, bool (*put)(void *ctx, const char *data, size_t len),
+		      void *ctx, struct err *e)
+{
+	struct writer w = {.q = q, .put = put, .ctx = ctx, .folded = mem_new(RUN_LOG_LINE_MAX + 1)};
+	enum rc rc = each_log(q, reader_add, &w, e);
+
+	if (!rc && w.n) {
+		qsort(w.list, w.n, sizeof *w.list, by_first);
+		write_all(&w);
+	}
+	for (size_t i = 0; i < w.n; i++) {
+		free(w.list[i].path);
+		free(w.list[i].window);
+	}
+	free(w.list);
+	free(w.folded);
 	return rc;
 }
 

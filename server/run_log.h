@@ -46,6 +46,13 @@ struct run_log_sum {
 
 /* A run without logs gives none. */
 enum rc run_log(const struct run_log_query *q, struct run_log_sum *sum, struct err *e);
+/* All of it as text, the earliest line first: "<job without its run>#<attempt> <line>\n", to put() until that
+ * says false. before, bytes and see do not matter. Logs are read as far as they go when it begins; a few
+ * megabytes of memory, however many there are: at most RUN_LOG_OPEN_MAX are read side by side, and where more
+ * went on at one time, the others' lines come later. */
+#define RUN_LOG_OPEN_MAX 256
+enum rc run_log_write(const struct run_log_query *q, bool (*put)(void *ctx, const char *data, size_t len),
+		      void *ctx, struct err *e);
 /* "<ms>:<offset>:<attempt>:<job>" and back; false for anything else. */
 #define RUN_LOG_CURSOR_MAX 192
 void run_log_cursor(const struct run_log_place *p, char out[RUN_LOG_CURSOR_MAX]);

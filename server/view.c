@@ -300,6 +300,23 @@ json_t *view_job(const json_t *job, const json_t *done)
 	return out;
 }
 
+json_t *view_waiting(const json_t *w)
+{
+	static const char *const names[] = {"reason", "position", "queue_length", "runs_ahead", NULL};
+	json_t *out = json_object(), *list = json_array();
+	const json_t *h;
+	size_t i;
+
+	copy_members(out, w, names);
+	json_put(out, "since_at", time_of(w, "since_ms"));
+	json_array_foreach(json_object_get(w, "history"), i, h)
+		json_array_append_new(list, json_pack("{s:s, s:o, s:o}", "reason",
+						      jx_get_str(h, "reason", ""), "from_at",
+						      time_of(h, "from_ms"), "to_at", time_of(h, "to_ms")));
+	json_put(out, "history", list);
+	return out;
+}
+
 static json_t *view_marks(const json_t *marks)
 {
 	json_t *list = json_array();

@@ -14,6 +14,7 @@ json_t *view_stages(const json_t *spec, const json_t *jobs);
 json_t *view_models(const json_t *spec, const json_t *jobs, const char *run);
 /* done: view_done(jobs) to resolve inputs, or NULL. */
 json_t *view_job(const json_t *job, const json_t *done);
+json_t *view_waiting(const json_t *waits); /* of queue_waits */
 json_t *view_attempt(const json_t *attempt, const json_t *job, int64_t log_size);
 json_t *view_worker(const json_t *worker);
 /* {job id: {"outputs": {role: {...,"rows"}}}} of the done jobs: plan()'s argument. */

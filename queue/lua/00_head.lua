@@ -14,7 +14,8 @@
 --   r:<run>      run hash · rj:<run> zset of its jobs by seq · rs:<run> its queues with ready jobs
 --   j:<job>      job hash; a field that is absent is 0 or "" (queue: its stage). par: its parents, ch: its
 --   children, both without the run's id; beyond CHILDREN bytes of ch the rest is in the list cl:<job>, and ch
---   begins with "+". la: the last ended attempt, those before in the list at:<job> · mx:<job> metrics by step
+--   begins with "+". la: the last ended attempt (again_ms: when it was
+--   ready once more), those before in the list at:<job> · mx:<job> metrics by step
 --   (a job of an older server has every field, its parents in def, its children in the set ch:<job>)
 --   A queue is "<stage>", or "<stage>@<pool>" when only some workers may take its jobs.
 --   rq:<queue>:<run> zset of ready jobs by priority and seq · pool:<queue> zset of runs that may be

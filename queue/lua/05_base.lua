@@ -204,7 +204,7 @@ end
 local trusted, behind
 
 -- What an If-Match names is compared in the step that makes the change: the schema is followed by
--- "?r:<run>=<revision>" or "?j:<job>=<tag>". nil when it still holds, and for every other call.
+-- "?r:<run>=<revision>", "?j:<job>=<tag>" or "?q:<owner>=<limits>" (".." while he has none). nil when it still holds, and for every other call.
 local function changed(word)
 	local kind, id, want = string.match(word, '%?(%l):(%S+)=(%S*)$')
 	local have
@@ -216,6 +216,9 @@ local function changed(word)
 			v[i] = v[i] or ''
 		end
 		have = table.concat(v, '.')
+	elseif kind == 'q' then
+		local v = redis.call('HMGET', P .. 'quota:' .. id, 'runs', 'running', 'gpu_hours')
+		have = (v[1] or '') .. '.' .. (v[2] or '') .. '.' .. (v[3] or '')
 	end
 	if not kind or have ~= want then
 		return fail('CHANGED', (id or '') .. ' is no longer what If-Match names; read it again')

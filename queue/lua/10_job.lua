@@ -231,6 +231,12 @@ local function move(j, to, fields, note)
 		fields[#fields + 1] = 'la'
 		fields[#fields + 1] = j.ended_attempt
 		j.la, j.ended_attempt = j.ended_attempt, nil
+	elseif to == 'ready' and from ~= 'running' and rawget(j, 'la') then
+		-- How long it stood still after its last attempt, and how long it then waited for its turn.
+		j.la = string.gsub(j.la, ',"again_ms":%d+}$', '}')
+		j.la = string.sub(j.la, 1, -2) .. ',"again_ms":' .. now_text() .. '}'
+		fields[#fields + 1] = 'la'
+		fields[#fields + 1] = j.la
 	end
 	redis.call('HSET', P .. 'j:' .. j.id, 'state', to, unpack(fields))
 	j.state = to

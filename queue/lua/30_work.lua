@@ -148,7 +148,7 @@ local function grant(worker, nonce, ttl, queues, seen)
 	if not seen then
 		worker_seen(worker)
 	end
-	if w.drain == '1' or (w.ill or '') ~= '' then
+	if w.drain == '1' or w.drain == '2' or (w.ill or '') ~= '' then
 		return false
 	end
 	local id, others = pick(queues)

@@ -4,7 +4,9 @@ local function worker_event(id, state)
 	event('worker', '', '', cjson.encode({id = id, state = state}))
 end
 
-local WORKER_STATE = {gone = 'gone', drain = 'draining', take = 'idle'}
+local WORKER_STATE = {gone = 'gone', drain = 'draining', cordon = 'cordoned', take = 'idle'}
+-- Draining it is told to save and hand back what it does; cordoned it finishes that and gets nothing more.
+local WORKER_DRAIN = {drain = '1', cordon = '2', take = '0'}
 
 -- The oldest workers that said good-bye are forgotten beyond `keep`.
 local function workers_trim(keep)
@@ -61,12 +63,16 @@ register('worker_status', function(a)
 	return 1
 end)
 
--- worker_set id drain|gone|take -> 1; take ends a drain
+-- worker_set id drain|cordon|gone|take -> 1; take ends both
 register('worker_set', function(a)
 	if redis.call('EXISTS', P .. 'w:' .. a[2]) == 0 then
 		return fail('NOTFOUND', 'no worker ' .. a[2])
 	end
-	redis.call('HSET', P .. 'w:' .. a[2], a[3] == 'take' and 'drain' or a[3], a[3] == 'take' and '0' or '1')
+	if a[3] == 'gone' then
+		redis.call('HSET', P .. 'w:' .. a[2], 'gone', '1')
+	else
+		redis.call('HSET', P .. 'w:' .. a[2], 'drain', WORKER_DRAIN[a[3]])
+	end
 	if a[3] == 'gone' then
 		redis.call('ZREM', P .. 'wz', a[2])
 	else

@@ -1,5 +1,8 @@
 #include "cli/cli.h"
+#include "cli/log_filter.h"
 
+#include "base/buf.h"
+#include "base/clk.h"
 #include "base/fs.h"
 #include "base/str.h"
 
@@ -119,4 +122,104 @@ void test_cli__tables_never_pass_control_bytes(void)
 	CHECK_STR(text, "NAME        P    B        X\na?[31mb c?  1/3  2.0 KiB  -\n");
 	free(text);
 	json_decref(rows);
+}
+
+static char *taken(struct log_filter *f, const char *text, size_t piece)
+{
+	char *got = NULL;
+	size_t size = 0, len = strlen(text);
+
+	f->out = open_memstream(&got, &size);
+	f->late = false;
+	for (size_t at = 0; at < len; at += piece)
+		CHECK_EQ(log_filter_take(f, text + at, len - at < piece ? len - at : piece), 0);
+	log_filter_end(f);
+	fclose(f->out);
+	return got;
+}
+
+void test_cli__a_log_is_filtered_however_it_comes(void)
+{
+	static const char log[] = "2026-11-21T10:00:00.000Z a one\nmore of one\n"
+				  "2026-11-21T10:05:00.000Z a two\nmore of "
+				  "two\n{\"ts\":\"2026-11-21T10:06:00.000Z\"} three";
+	static const char merged[] =
+		"1.dpo.0.0#1 2026-11-21T10:00:00.000Z x\n1.dpo.0.0#1 2026-11-21T10:05:00.000Z y\n";
+
+	for (size_t piece = 1; piece < 300; piece += 7) {
+		struct log_filter f = {.text = "one"};
+		char *got = taken(&f, log, piece);
+		CHECK_STR(got, "2026-11-21T10:00:00.000Z a one\nmore of one\n");
+		free(got);
+		f = (struct log_filter){0};
+		CHECK(log_since("2026-11-21T10:01", &f.since_ms));
+		got = taken(&f, log, piece);
+		CHECK_STR(got, "2026-11-21T10:05:00.000Z a two\nmore of "
+			       "two\n{\"ts\":\"2026-11-21T10:06:00.000Z\"} three\n");
+		free(got);
+		f = (struct log_filter){.prefixed = true};
+		CHECK(log_since("2026-11-21T10:01:00Z", &f.since_ms));
+		got = taken(&f, merged, piece);
+		CHECK_STR(got, "1.dpo.0.0#1 2026-11-21T10:05:00.000Z y\n");
+		free(got);
+	}
+}
+
+void test_cli__since_is_an_age_or_a_time(void)
+{
+	int64_t ms = 0, now = clk_now_ms();
+
+	CHECK(log_since("10m", &ms) && ms <= now - 599000 && ms >= now - 700000);
+	CHECK(log_since("1d", &ms) && ms <= now - 86399000);
+	CHECK(log_since("2026-11-21", &ms) && ms == 1795219200000);
+	CHECK(log_since("2026-11-21T00:00:01.500Z", &ms) && ms == 1795219201500);
+	CHECK(!log_since("", &ms) && !log_since("m", &ms) && !log_since("-5m", &ms) &&
+	      !log_since("5w", &ms));
+	CHECK(!log_since("yesterday", &ms) && !log_since("2026-13-21T00:00", &ms) &&
+	      !log_since("999999999999d", &ms));
+}
+
+/* What a command prints. */
+static char *printed(int argc, char **argv, int want)
+{
+	char path[PATH_MAX];
+	struct buf b = BUF_INIT;
+	struct err e;
+
+	str_fmt(path, sizeof(path), "%s/out", test_tmpdir());
+	fflush(stdout);
+	int keep = dup(STDOUT_FILENO);
+	CHECK(keep >= 0 && freopen(path, "w", stdout));
+	int code = cli_main(argc, argv);
+	fflush(stdout);
+	CHECK(dup2(keep, STDOUT_FILENO) >= 0);
+	close(keep);
+	CHECK_EQ(code, want);
+	CHECK_RC(fs_read(path, 1 << 20, &b, &e), RC_OK);
+	return b.data ? buf_detach(&b) : strdup("");
+}
+
+void test_cli__completions_and_the_manual_name_every_command(void)
+{
+	static const char *const shells[] = {"bash", "zsh", "fish"};
+	char *man = printed(2, ARGS("pawl", "man"), EXIT_DONE), word[64];
+
+	for (size_t i = 0; i < n_commands; i++) {
+		str_fmt(word, sizeof(word), "pawl %s%s%s", commands[i].noun,
+			*commands[i].verb ? " " : "", commands[i].verb);
+		CHECK(strstr(man, word));
+	}
+	for (int s = 0; s < 3; s++) {
+		char *text = printed(3, ARGS("pawl", "completion", (char *)(uintptr_t)shells[s]),
+				     EXIT_DONE);
+		for (size_t i = 0; i < n_commands; i++) {
+			CHECK(strstr(text, commands[i].noun));
+			CHECK(strstr(text, commands[i].verb));
+		}
+		CHECK(strstr(text, "max-length"));
+		CHECK(strstr(text, "token-file"));
+		free(text);
+	}
+	free(man);
+	free(printed(3, ARGS("pawl", "completion", "csh"), EXIT_USAGE));
 }

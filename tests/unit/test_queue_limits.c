@@ -365,3 +365,31 @@ void test_queue_limits__work_is_useful_up_to_the_last_checkpoint(void)
 	json_decref(info);
 	qf_close(&f);
 }
+
+void test_queue_limits__a_quota_is_changed_by_who_has_read_it(void)
+{
+	struct queue_quota quota = {.running = 2}, other = {.running = 3, .gpu_hours = 2.5};
+	json_t *all = NULL;
+	char match[MATCH_MAX];
+
+	qf_open(&f, true);
+	queue_match("q:ada=..");
+	CHECK_RC(queue_quota_set(f.q, "ada", &quota, &e), RC_OK);
+	CHECK_RC(queue_quota_set(f.q, "ada", &other, &e), RC_CHANGED); /* Somebody was quicker. */
+	queue_match(NULL);
+	CHECK_RC(queue_quotas(f.q, &all, &e), RC_OK);
+	str_fmt(match, sizeof(match), "q:ada=%s", jx_get_str(json_object_get(all, "ada"), "revision", "?"));
+	json_decref(all);
+	queue_match(match);
+	CHECK_RC(queue_quota_set(f.q, "ada", &other, &e), RC_OK);
+	CHECK_RC(queue_quota_set(f.q, "ada", &quota, &e), RC_CHANGED);
+	queue_match(NULL);
+	CHECK_RC(queue_quotas(f.q, &all, &e), RC_OK);
+	CHECK_EQ(jx_get_i64(json_object_get(all, "ada"), "running", 0), 3);
+	json_decref(all);
+	CHECK_RC(queue_quota_set(f.q, "ada", &(struct queue_quota){0}, &e), RC_OK);
+	queue_match("q:ada=..");
+	CHECK_RC(queue_quota_set(f.q, "ada", &quota, &e), RC_OK);
+	queue_match(NULL);
+	qf_close(&f);
+}

@@ -1,4 +1,5 @@
 /* The merged log of a run: order, pages that fit together, search, long lines, times that are missing. */
+#include "base/buf.h"
 #include "base/clk.h"
 #include "base/fs.h"
 #include "base/mem.h"
@@ -159,8 +160,99 @@ void test_run_log__lines_of_all_attempts_stand_in_order_of_time(void)
 	CHECK(!sum.more && sum.sources == 0);
 }
 
-/* Many files with random gaps, equal times, lines without a time and lines that are too long: whatever the
- * size of the pages, every byte comes once and in order. */
+static bool collect(void *ctx, const char *data, size_t len)
+{
+	buf_append(ctx, data, len);
+	return true;
+}
+
+static struct buf whole(struct run_log_query q)
+{
+	struct buf b = BUF_INIT;
+
+	q.data_dir = dir;
+	q.run = RUN;
+	CHECK_RC(run_log_write(&q, collect, &b, &e), RC_OK);
+	return b;
+}
+
+static bool one_piece(void *ctx, const char *data, size_t len)
+{
+	(void)data;
+	(void)len;
+	return ++*(int *)ctx < 3;
+}
+
+void test_run_log__the_whole_as_a_file(void)
+{
+	struct run_log_query gone = {.data_dir = "/nowhere", .run = RUN};
+	struct buf b;
+	FILE *f;
+	int n = 0;
+
+	dir = test_tmpdir();
+	f = log_open(RUN ".1.dpo.0.0", 1);
+	fputs("2025-11-21T15:46:40.000Z a\n  goes on\n\n2025-11-21T15:46:40.020Z c\n", f);
+	fclose(f);
+	f = log_open(RUN ".1.dpo.0.0", 2);
+	fputs("2025-11-21T15:46:40.020Z d\nnot yet a whole li", f);
+	fclose(f);
+	f = log_open(RUN ".1.judge.0.0", 1);
+	fputs("before any time\n2025-11-21T15:46:40.010Z b\n", f);
+	fclose(f);
+	b = whole((struct run_log_query){0});
+	CHECK_STR(b.data,
+		  "1.judge.0.0#1 before any time\n1.dpo.0.0#1 2025-11-21T15:46:40.000Z a\n"
+		  "1.dpo.0.0#1   goes on\n1.dpo.0.0#1 \n1.judge.0.0#1 2025-11-21T15:46:40.010Z b\n"
+		  "1.dpo.0.0#1 2025-11-21T15:46:40.020Z c\n1.dpo.0.0#2 2025-11-21T15:46:40.020Z d\n"
+		  "1.dpo.0.0#2 not yet a whole li\n");
+	buf_release(&b);
+	b = whole((struct run_log_query){.stage = "dpo", .needle = "goes"});
+	CHECK_STR(b.data, "1.dpo.0.0#1   goes on\n");
+	buf_release(&b);
+	CHECK_RC(run_log_write(&gone, one_piece, &n, &e), RC_OK);
+	CHECK_EQ(n, 0);
+	gone.data_dir = dir;
+	CHECK_RC(run_log_write(&gone, one_piece, &n, &e), RC_OK); /* Its reader has left. */
+	CHECK_EQ(n, 3);
+}
+
+/* Taken apart by file it is the files again, and times rise. */
+static void is_whole(size_t total)
+{
+	struct buf b = whole((struct run_log_query){0}), back[FILES] = {BUF_INIT};
+	int64_t last = 0, t;
+	size_t sum = 0;
+
+	for (char *p = b.data, *end; p < b.data + b.len; p = end + 1) {
+		int file = 2 * (p[8] - '0') + p[12] - '1'; /* 1.judge.N.0#M */
+
+		end = strchr(p, '\n');
+		CHECK(end && file >= 0 && file < FILES);
+		buf_append(&back[file], p + 14, (size_t)(end + 1 - p - 14));
+		if (clk_parse(p + 14, (size_t)(end - p - 14), &t)) {
+			CHECK(t >= last);
+			last = t;
+		}
+	}
+	for (int i = 0; i < FILES; i++) {
+		char path[512];
+		struct buf file = BUF_INIT;
+
+		str_fmt(path, sizeof path, "%s/logs/" RUN "/" RUN ".1.judge.%d.0/%d.log", dir,
+			i / 2, 1 + i % 2);
+		CHECK_RC(fs_read(path, 1 << 24, &file, &e), RC_OK);
+		CHECK(file.len == back[i].len && !memcmp(file.data, back[i].data, file.len));
+		sum += file.len;
+		buf_release(&file);
+		buf_release(&back[i]);
+	}
+	CHECK_EQ(sum, total);
+	buf_release(&b);
+}
+
+/* Many files with random gaps, equal times, lines without a time and lines that are too long:
+ * whatever the size of the pages, every byte comes once and in order. */
 void test_run_log__pages_of_any_size_hold_every_byte_once(void)
 {
 	struct rng rng;
@@ -204,6 +296,7 @@ void test_run_log__pages_of_any_size_hold_every_byte_once(void)
 		CHECK(bytes > 1 || pages == (int)n_seen);
 	}
 	CHECK(n_all >= FILES * LINES);
+	is_whole(total);
 }
 
 void test_run_log__cursors_from_strangers_are_refused(void)

@@ -158,6 +158,14 @@ export interface Event {
 	data: Record<string, Json> | null;
 }
 
+export interface Filter {
+	name: string;
+	page: string;
+	/** what stands behind the question mark of the page's address */
+	query: string;
+	changed_at: string | null;
+}
+
 /** what the driver says of one GPU; a figure it does not tell is absent */
 export interface Gpu {
 	device: number;
@@ -220,6 +228,8 @@ export interface Job {
 	worker: string | null;
 	progress: Progress;
 	wait_reason: string | null;
+	/** of one job alone, not in lists */
+	waiting?: Waiting | null;
 	/** kind of worker it needs */
 	pool: string | null;
 	priority: number;
@@ -381,6 +391,8 @@ export interface Quota {
 	used_runs?: number;
 	used_running?: number;
 	used_gpu_hours?: number;
+	/** the part of the ETag before the colon */
+	revision?: string;
 }
 
 /** What one person says of one pair. judge and human name the better answer in an order that says nothing of the judge. */
@@ -566,10 +578,30 @@ export type Volumes = {
 	size: number;
 }[];
 
+export interface Waiting {
+	/** null while it does not wait */
+	reason: string | null;
+	/** of a ready job: 1 is the next of its run in its queue */
+	position: number | null;
+	/** ready jobs of its run in its queue */
+	queue_length: number | null;
+	/** runs that are served before its own as things are; null while its run is not served */
+	runs_ahead: number | null;
+	/** of the present reason */
+	since_at: string | null;
+	/** what it waited for, the earliest first; waits of less than a second are left out */
+	history: ({
+		reason: string;
+		from_at: string;
+		/** null: it still lasts */
+		to_at: string | null;
+	})[];
+}
+
 export interface Worker {
 	id: string;
 	name: string;
-	state: "idle" | "busy" | "draining" | "unhealthy" | "lost" | "gone";
+	state: "idle" | "busy" | "draining" | "cordoned" | "unhealthy" | "lost" | "gone";
 	job: string | null;
 	last_beat_at: string | null;
 	started_at: string | null;
