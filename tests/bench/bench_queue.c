@@ -1,7 +1,8 @@
 /* Claim and complete through a real redis-server (append-only file, fsync of every write, and
  * of every second): jobs per second for one thread and for many, two calls a job and with the next
- * claim inside complete. bench/queue [jobs]; with four arguments one figure for
- * tests/bench/queue.py.
+ * claim inside complete. bench/queue [jobs]; with four arguments one line for
+ * tests/bench/queue.py: jobs per second from the first taken to the last completed, and what one cost in
+ * microseconds of Redis's thread and of ours.
  */
 #include "base/clk.h"
 #include "base/fs.h"
@@ -17,9 +18,11 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -33,6 +36,49 @@
 static struct queue *q;
 static bool chain; /* claim the next job in complete */
 static _Atomic int n_done;
+static _Atomic double first_s; /* when the first job was taken; 0 = not yet */
+
+struct figures {
+	double rate;		     /* jobs per second */
+	double redis_us, client_us; /* processor time of one, of Redis's main thread and of this process */
+};
+
+static double seconds_of(const char *info, const char *field)
+{
+	const char *at = strstr(info, field);
+
+	return at ? strtod(at + strlen(field), NULL) : 0;
+}
+
+/* Processor time so far; rate is the clock's. */
+static struct figures spent(void)
+{
+	struct redis_cmd c = REDIS_CMD_INIT;
+	struct redis_reply *p = NULL;
+	struct figures f = {.rate = clk_mono_s()};
+	struct rusage u;
+	struct err e;
+
+	redis_cmd_words(&c, "INFO cpu");
+	if (redis_call(queue_redis(q), &c, &p, &e))
+		die("%s", e.text);
+	f.redis_us = 1e6 * (seconds_of(reply_text(p), "used_cpu_user_main_thread:") +
+			    seconds_of(reply_text(p), "used_cpu_sys_main_thread:"));
+	reply_free(p);
+	getrusage(RUSAGE_SELF, &u);
+	f.client_us = 1e6 * (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+		      (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+	return f;
+}
+
+/* Since `was`, of n jobs. */
+static struct figures spent_since(const struct figures *was, double seconds, int n)
+{
+	struct figures now = spent();
+
+	return (struct figures){n / seconds, (now.redis_us - was->redis_us) / n,
+				(now.client_us - was->client_us) / n};
+}
 
 static pid_t start(const char *dir, const char *sync)
 {
@@ -73,12 +119,13 @@ static void fill(const char *run, int n)
 static void *work(void *name)
 {
 	struct queue_claim_req r = {.worker = name};
-	json_t *claim = NULL, *next, *outputs = json_array(), *info = json_object();
+	json_t *claim = NULL, *next, *outputs = json_array();
 	struct err e;
 
-	queue_worker_register(q, name, info, &e);
 	while (claim || (!queue_claim(q, &r, &claim, &e) && claim)) {
 		next = NULL;
+		if (first_s == 0)
+			atomic_compare_exchange_strong(&first_s, &(double){0}, clk_mono_s());
 		if (queue_complete(q, jx_get_str(json_object_get(claim, "job"), "id", ""),
 				   jx_get_str(claim, "token", ""), outputs, NULL, NULL,
 				   chain ? &r : NULL, NULL, chain ? &next : NULL, &e))
@@ -88,32 +135,43 @@ static void *work(void *name)
 		claim = next;
 	}
 	json_decref(outputs);
-	json_decref(info);
 	return NULL;
 }
 
-/* Jobs per second. */
-static double cell(int threads, int n, double *submit)
+static void worker_add(char name[16], int i)
+{
+	json_t *info = json_object();
+	struct err e;
+
+	str_fmt(name, 16, "w%d", i);
+	if (queue_worker_register(q, name, info, &e))
+		die("%s", e.text);
+	json_decref(info);
+}
+
+static struct figures cell(int threads, int n, double *submit)
 {
 	static int runs;
 	static char names[THREADS_MAX][16];
 	pthread_t t[THREADS_MAX];
 	char run[RUN_ID_MAX];
+	struct figures was;
 	double at;
 
 	str_fmt(run, sizeof(run), "r%d", runs++ * 100000 + getpid() % 100000);
 	at = clk_mono_s();
 	fill(run, n);
 	*submit = n / (clk_mono_s() - at);
+	for (int i = 0; i < threads; i++)
+		worker_add(names[i], i);
 	n_done = 0;
-	at = clk_mono_s();
-	for (int i = 0; i < threads; i++) {
-		str_fmt(names[i], sizeof(names[i]), "w%d", i);
+	first_s = 0;
+	was = spent();
+	for (int i = 0; i < threads; i++)
 		pthread_create(&t[i], NULL, work, names[i]);
-	}
 	for (int i = 0; i < threads; i++)
 		pthread_join(t[i], NULL);
-	return n_done / (clk_mono_s() - at);
+	return spent_since(&was, clk_mono_s() - first_s, n_done);
 }
 
 /* The least a queue in Redis can do: an element moved from one list to another and then removed. */
@@ -133,25 +191,25 @@ static void *move(void *arg)
 	return NULL;
 }
 
-static double cell_move(int threads, int n)
+static struct figures cell_move(int threads, int n)
 {
 	pthread_t t[THREADS_MAX];
 	struct redis_cmd c = REDIS_CMD_INIT;
 	int each = n / threads;
+	struct figures was;
 	struct err e;
-	double at;
 
 	redis_cmd_words(&c, "RPUSH bench:ready");
 	for (int i = 0; i < n; i++)
 		redis_cmd_add(&c, "x");
 	if (redis_call(queue_redis(q), &c, NULL, &e))
 		die("%s", e.text);
-	at = clk_mono_s();
+	was = spent();
 	for (int i = 0; i < threads; i++)
 		pthread_create(&t[i], NULL, move, &each);
 	for (int i = 0; i < threads; i++)
 		pthread_join(t[i], NULL);
-	return each * threads / (clk_mono_s() - at);
+	return spent_since(&was, clk_mono_s() - was.rate, each * threads);
 }
 
 /* A job of the run as done, with the rows it made. */
@@ -220,10 +278,11 @@ static bool open_queue(const char *url, struct err *e)
 	return !queue_open(url, &o, &q, e);
 }
 
-/* One figure against a Redis that runs already: for queue.py. */
+/* One line against a Redis that runs already: for queue.py. */
 static void one(char **argv)
 {
 	int64_t threads, n;
+	struct figures f;
 	double submit;
 	struct err e;
 
@@ -233,11 +292,13 @@ static void one(char **argv)
 	if (!open_queue(argv[1], &e))
 		die("%s", e.text);
 	chain = !strcmp(argv[2], "chained");
-	if (!strcmp(argv[2], "planned"))
+	if (!strcmp(argv[2], "planned")) {
 		printf("%lld\n", (long long)planned(n));
-	else
-		printf("%.0f\n", strcmp(argv[2], "lmove") ? cell((int)threads, (int)n, &submit)
-						  : cell_move((int)threads, (int)n));
+	} else {
+		f = strcmp(argv[2], "lmove") ? cell((int)threads, (int)n, &submit)
+					     : cell_move((int)threads, (int)n);
+		printf("%.0f %.1f %.1f\n", f.rate, f.redis_us, f.client_us);
+	}
 	queue_close(q);
 }
 
@@ -259,12 +320,14 @@ static void table(int n)
 				die("%s", e.text);
 		for (int i = 0; i < 4; i++) {
 			int threads = i < 2 ? 1 : THREADS_MAX;
-			double submit, done;
+			struct figures f;
+			double submit;
 			chain = i & 1;
-			done = cell(threads, n, &submit);
-			printf("fsync %-8s threads %2d %-14s %8.0f jobs/s   (submit %.0f jobs/s)\n",
-			       syncs[s], threads, chain ? "chained" : "claim+complete", done,
-			       submit);
+			f = cell(threads, n, &submit);
+			printf("fsync %-8s threads %2d %-14s %8.0f jobs/s  redis %3.0f us  "
+			       "client %3.0f us   (submit %.0f jobs/s)\n",
+			       syncs[s], threads, chain ? "chained" : "claim+complete", f.rate,
+			       f.redis_us, f.client_us, submit);
 		}
 		queue_close(q);
 		kill(pid, SIGKILL);

@@ -3,14 +3,17 @@
     BENCH_QUEUE=build/bench/queue python3 tests/bench/queue.py
 
 BULLMQ=DIR holds node_modules/bullmq and ioredis; beanstalkd is taken from the PATH. A peer that is
-not there leaves its column empty. JOBS, REPS. The best of the repetitions counts, theirs as ours.
+not there leaves its column empty. JOBS, REPS. Of the repetitions the medians count, theirs as ours, and a
+ratio is the median of the ratios within each. Beside jobs per second stands what one job cost: microseconds
+of processor time of Redis's thread and of the clients' process, which other work on the machine hardly
+changes.
 """
-import os, shutil, socket, subprocess, sys, tempfile, time
+import os, shutil, socket, statistics, subprocess, sys, tempfile, time
 
 BENCH = os.environ.get("BENCH_QUEUE", "build/bench/queue")
 BULLMQ = os.environ.get("BULLMQ", "")
-REPS = int(os.environ.get("REPS", "3"))
-JOBS = int(os.environ.get("JOBS", "4000"))
+REPS = int(os.environ.get("REPS", "5"))
+JOBS = int(os.environ.get("JOBS", "8000"))  # at most 10,000: they are one run
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -22,11 +25,12 @@ def wait_for(ready, what):
         time.sleep(0.02)
 
 
-def figure(*cmd, **env):
+def figures(*cmd, **env):
+    """Jobs per second, microseconds of Redis's thread and of the clients for one."""
     p = subprocess.run(cmd, capture_output=True, text=True, env={**os.environ, **env})
     if p.returncode:
         sys.exit(f"{' '.join(cmd)}: {p.stderr[-500:]}")
-    return float(p.stdout.split()[-1])
+    return tuple(float(v) for v in p.stdout.split()[-3:])
 
 
 class Redis:
@@ -97,50 +101,53 @@ def beanstalkd(sync, connections, jobs):
     p.kill()
     p.wait()
     shutil.rmtree(d)
-    return each * connections / took
+    return each * connections / took, None, None
 
 
 def bullmq(redis, workers, concurrency, jobs):
     if not BULLMQ:
         return None
-    return figure("node", HERE + "/peers/bullmq.mjs", redis.sock, str(workers), str(concurrency), str(jobs))
-
-
-def best(old, new):
-    return new if old is None else old if new is None else max(old, new)
+    return figures("node", HERE + "/peers/bullmq.mjs", redis.sock, str(workers), str(concurrency), str(jobs))
 
 
 def cell(sync, connections):
-    jobs = JOBS if sync == "everysec" or connections > 1 else max(JOBS // 4, 200)
+    """What each took in every repetition. The first of one repetition is the last of the next."""
+    jobs = JOBS if sync == "everysec" else max(JOBS // (4 if connections > 1 else 16), 100)
     got = {}
-    for _ in range(REPS):
+    for k in range(REPS):
         redis = Redis(sync)
-        url = "unix:" + redis.sock
-        ours = lambda how: figure(BENCH, url, how, str(connections), str(jobs))
-        once = {"ours": ours("chained"), "bullmq": bullmq(redis, connections, 1, jobs), "two": ours("two"),
-                "pipelined": bullmq(redis, 1, connections, jobs) if connections > 1 else None,
-                "lmove": ours("lmove"), "beanstalkd": beanstalkd(sync, connections, jobs)}
+        ours = lambda how: figures(BENCH, "unix:" + redis.sock, how, str(connections), str(jobs))
+        takes = {"ours": lambda: ours("chained"), "bullmq": lambda: bullmq(redis, connections, 1, jobs),
+                 "two": lambda: ours("two"),
+                 "pipelined": lambda: bullmq(redis, 1, connections, jobs) if connections > 1 else None,
+                 "lmove": lambda: ours("lmove"), "beanstalkd": lambda: beanstalkd(sync, connections, jobs)}
+        names = list(takes)
+        for name in names[k % len(names):] + names[:k % len(names)]:
+            got.setdefault(name, []).append(takes[name]())
         redis.close()
-        for k, v in once.items():
-            got[k] = best(got.get(k), v)
     return got
 
 
-def text(v):
-    return f"{v:,.0f}" if v else ""
+def text(took, i=0):
+    return f"{statistics.median(t[i] for t in took):,.0f}" if took[0] and took[0][i] is not None else ""
 
 
 def ratio(a, b):
-    return f"{a / b:.2f}" if a and b else ""
+    return f"{statistics.median(x[0] / y[0] for x, y in zip(a, b)):.2f}" if a[0] and b[0] else ""
+
+
+def cost(took):
+    return f"{text(took, 1)} + {text(took, 2)}" if took[0] else ""
 
 
 print("| fsync | connections | ours | ours, two calls | BullMQ | ratio | BullMQ, one connection for all | ratio | "
-      "beanstalkd | ratio | LMOVE + LPOP | share |")
-print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+      "beanstalkd | ratio | LMOVE + LPOP | share | µs of Redis + clients, ours | BullMQ | one connection for all |")
+print("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
 for sync in ("everysec", "always"):
     for connections in (1, 32):
         g = cell(sync, connections)
         print(f"| {sync} | {connections} | {text(g['ours'])} | {text(g['two'])} | {text(g['bullmq'])} | "
               f"{ratio(g['ours'], g['bullmq'])} | {text(g['pipelined'])} | {ratio(g['ours'], g['pipelined'])} | "
               f"{text(g['beanstalkd'])} | {ratio(g['ours'], g['beanstalkd'])} | {text(g['lmove'])} | "
-              f"{ratio(g['ours'], g['lmove'])} |", flush=True)
+              f"{ratio(g['ours'], g['lmove'])} | {cost(g['ours'])} | {cost(g['bullmq'])} | "
+              f"{cost(g['pipelined'])} |", flush=True)
