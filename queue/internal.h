@@ -1,11 +1,13 @@
 /* What the files of queue/ share: the handle, function calls, and replies as JSON. Not for others. */
 #pragma once
 
+#include "queue/combine.h"
 #include "queue/queue.h"
 #include "queue/redis.h"
 
 struct queue {
-	struct redis *redis; /* owned */
+	struct redis *redis;	 /* owned */
+	struct combine *combine; /* owned */
 	int64_t lease_ms;
 };
 
@@ -14,7 +16,9 @@ struct queue {
 void call_begin(struct redis_cmd *c, const char *verb);
 /* Runs it; reloads the library when Redis has lost it. out may be NULL. */
 enum rc call_end(struct queue *q, struct redis_cmd *c, struct redis_reply **out, struct err *e);
-/* The same with text arguments, NULL-terminated; *n (may be NULL) gets an integer reply. */
+/* The same for what workers say all the time: together with what other threads say at that moment. */
+enum rc call_joined(struct queue *q, struct redis_cmd *c, struct redis_reply **out, struct err *e);
+/* call_end() with text arguments, NULL-terminated; *n (may be NULL) gets an integer reply. */
 enum rc call_words(struct queue *q, const char *verb, const char *const *args, int64_t *n,
 		   struct err *e);
 void cmd_json(struct redis_cmd *c, const json_t *v); /* NULL adds "" */

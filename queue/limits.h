@@ -42,6 +42,9 @@
 #define REPLY_ELEMENTS_MAX (1 << 20) /* of one array; the longest are a job's metrics and a run's jobs */
 #define IDLE_PING_MS 30000       /* a connection idle for longer proves itself first */
 #define BACKOFF_CONNECT_MS_MAX 1000
+#define COMBINE_MAX 32           /* calls that go as one: about 2 ms of Redis's time */
+#define COMBINE_WAIT_MS 100      /* for company, while two are on their way: a slow disk may take longer */
+#define COMBINE_BYTES_MAX 16384  /* of one call; longer ones go alone */
 
 _Static_assert(LEASE_MS_DEFAULT >= 4 * TICK_ADVANCE_MS_MAX, "a lease outlives several ticks");
 _Static_assert(CANCEL_GRACE_MS > TICK_ADVANCE_MS_MAX, "grace outlives a tick");

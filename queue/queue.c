@@ -43,14 +43,9 @@ void call_begin(struct redis_cmd *c, const char *verb)
 	c->once = match[0] != 0; /* The second time it would have changed. */
 }
 
-enum rc call_end(struct queue *q, struct redis_cmd *c, struct redis_reply **out, struct err *e)
+/* A Redis that has lost the library gets it again. */
+static enum rc call_answered(struct queue *q, enum rc rc, struct err *e)
 {
-	struct err own;
-	enum rc rc;
-
-	if (!e)
-		e = &own;
-	rc = redis_call(q->redis, c, out, e);
 	if (rc == RC_IO && strstr(e->text, "Function not found")) {
 		log_warn("queue", "library_lost", "library=%s", QUEUE_LIB);
 		if (queue_lib_load(q, e) == RC_OK)
@@ -60,6 +55,26 @@ enum rc call_end(struct queue *q, struct redis_cmd *c, struct redis_reply **out,
 			rc = e->code;
 	}
 	return rc;
+}
+
+enum rc call_end(struct queue *q, struct redis_cmd *c, struct redis_reply **out, struct err *e)
+{
+	struct err own;
+
+	if (!e)
+		e = &own;
+	return call_answered(q, redis_call(q->redis, c, out, e), e);
+}
+
+enum rc call_joined(struct queue *q, struct redis_cmd *c, struct redis_reply **out, struct err *e)
+{
+	struct err own;
+
+	if (restoring || match[0] || c->bytes.len > COMBINE_BYTES_MAX)
+		return call_end(q, c, out, e);
+	if (!e)
+		e = &own;
+	return call_answered(q, combine_call(q->combine, c, out, e), e);
 }
 
 enum rc call_words(struct queue *q, const char *verb, const char *const *args, int64_t *n,
@@ -205,6 +220,8 @@ enum rc queue_open(const char *url, const struct queue_opts *o, struct queue **o
 		goto out;
 	}
 	rc = redis_open(url, &ro, &q->redis, e);
+	if (!rc)
+		q->combine = combine_new(q->redis, ro.timeout_ms);
 	for (size_t i = 0; !rc && i < sizeof(promises) / sizeof(*promises); i++)
 		rc = check_promise(q, i, o->accept_loss, e);
 	if (!rc)
@@ -223,6 +240,7 @@ void queue_close(struct queue *q)
 {
 	if (!q)
 		return;
+	combine_free(q->combine);
 	redis_close(q->redis);
 	free(q);
 }

@@ -511,6 +511,17 @@ const struct redis_reply *reply_at(const struct redis_reply *p, size_t i)
 	return i < reply_n(p) ? (const struct redis_reply *)(const void *)raw(p)->element[i] : NULL;
 }
 
+struct redis_reply *reply_take(struct redis_reply *p, size_t i)
+{
+	redisReply *all = (redisReply *)(void *)p, *one;
+
+	if (i >= reply_n(p))
+		return NULL;
+	one = all->element[i];
+	all->element[i] = NULL;
+	return (struct redis_reply *)(void *)one;
+}
+
 void reply_free(struct redis_reply *p)
 {
 	if (p)
@@ -553,6 +564,13 @@ static enum rc error_of(const struct redis_reply *p, bool *again, struct err *e)
 		return err_set(e, error_words[i].rc, "%s%s", i < N_OURS ? "" : "redis: ", text);
 	}
 	return err_set(e, RC_IO, "redis: %s", text);
+}
+
+enum rc reply_error(const struct redis_reply *p, struct err *e)
+{
+	bool again;
+
+	return reply_kind(p) == REDIS_ERROR ? error_of(p, &again, e) : RC_OK;
 }
 
 /* All commands out, all replies in, on one connection. */

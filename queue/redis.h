@@ -51,6 +51,10 @@ size_t reply_len(const struct redis_reply *p);
 int64_t reply_i64(const struct redis_reply *p);            /* integers, and text that is one; else 0 */
 size_t reply_n(const struct redis_reply *p);               /* elements of an array, else 0 */
 const struct redis_reply *reply_at(const struct redis_reply *p, size_t i); /* NULL outside */
+/* The element is the caller's from now on, and no longer in the array; NULL outside. */
+struct redis_reply *reply_take(struct redis_reply *p, size_t i);
+/* The code and sentence of an error reply as redis_call() gives them, RC_OK for any other. */
+enum rc reply_error(const struct redis_reply *p, struct err *e);
 void reply_free(struct redis_reply *p);
 
 /* RC_OK with a reply that is not an error; an error reply becomes its code (STALE, CONFLICT, NOTFOUND,

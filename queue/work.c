@@ -199,6 +199,7 @@ enum rc claim_call(struct queue *q, struct redis_cmd *c, json_t **claim, struct 
 enum rc queue_claim(struct queue *q, const struct queue_claim_req *r, json_t **claim, struct err *e)
 {
 	struct redis_cmd c = REDIS_CMD_INIT;
+	struct redis_reply *p = NULL;
 	enum rc rc;
 
 	*claim = NULL;
@@ -206,8 +207,11 @@ enum rc queue_claim(struct queue *q, const struct queue_claim_req *r, json_t **c
 	c.once = true;
 	rc = claim_arguments(q, &c, r, e);
 	if (!rc)
-		rc = claim_call(q, &c, claim, e);
+		rc = call_joined(q, &c, &p, e);
+	if (!rc)
+		rc = claim_or_park(q, p, claim, e);
 	redis_cmd_release(&c);
+	reply_free(p);
 	return rc;
 }
 
@@ -268,7 +272,7 @@ enum rc queue_beat(struct queue *q, const char *job, const char *token, const js
 	if (!rc && c.bytes.len > DOC_BYTES_MAX)
 		rc = err_set(e, RC_FULL, "beat of %zu bytes: the limit is %d", c.bytes.len, DOC_BYTES_MAX);
 	if (!rc)
-		rc = call_end(q, &c, &p, e);
+		rc = call_joined(q, &c, &p, e);
 	if (!rc)
 		*action = action_of(reply_text(p));
 	redis_cmd_release(&c);
@@ -329,7 +333,7 @@ enum rc queue_complete(struct queue *q, const char *job, const char *token, cons
 		rc = err_set(e, RC_FULL, "outputs and metrics of %zu bytes: the limit is %d",
 			     c.bytes.len, DOC_BYTES_MAX);
 	if (!rc)
-		rc = call_end(q, &c, &p, e);
+		rc = call_joined(q, &c, &p, e);
 	if (!rc && again)
 		*again = reply_i64(reply_at(p, 0)) == 1;
 	/* The completion stands whatever becomes of the next claim. */
@@ -355,7 +359,7 @@ enum rc queue_fail(struct queue *q, const char *job, const char *token, enum que
 		redis_cmd_release(&c);
 		return err_set(e, RC_FULL, "reason is too long");
 	}
-	return call_end(q, &c, NULL, e);
+	return call_joined(q, &c, NULL, e);
 }
 
 /* --- time -------------------------------------------------------------------------------------- */

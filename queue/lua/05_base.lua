@@ -71,7 +71,7 @@ local live_memo
 local tells
 
 -- The score of a run in its pools: strict class first, then least virtual time (seconds of work by
--- weight). Waiting improves the class. What stands in the pools is r.score until register() writes the
+-- weight). Waiting improves the class. What stands in the pools is r.score until pools_flush() writes the
 -- new one to all of them at once: pools must not disagree about a run while one is picked.
 local function pool_score(r)
 	return math.max(r.class - r.aged, 0) * 1e13 + r.vt
@@ -105,10 +105,14 @@ local function real(n)
 	return string.format('%.3f', n)
 end
 
+-- What its place in the pools follows from.
+local PLACE = {vt = true, class = true, aged = true}
+
 -- What is decided by is what is kept: pools that were written at different times must agree.
 local function run_put(r, field, value)
 	r[field] = field == 'vt' and tonumber(real(value)) or value
 	r.changed[field] = true
+	r.moved = r.moved or PLACE[field]
 end
 
 -- Counters: rev (rises with every decision and change of state), n:<state>, total, useful_ms, lost_ms,
@@ -121,6 +125,22 @@ end
 local function run_add(r, field, by)
 	if by ~= 0 then
 		run_put(r, field, run_count(r, field) + by)
+	end
+end
+
+-- At the end of a verb: whoever is served next is chosen by what it has done.
+local function pools_flush()
+	for id, r in pairs(runs_memo) do
+		if r.moved then
+			r.moved = nil
+			r.score = pool_score(r)
+			local score = real(r.score)
+			local queues = live_memo and #live_memo < 3 and live_memo or
+				redis.call('SMEMBERS', P .. 'rs:' .. id)
+			for _, q in ipairs(queues) do
+				redis.call('ZADD', P .. 'pool:' .. q, 'XX', score, id)
+			end
+		end
 	end
 end
 
@@ -137,14 +157,6 @@ local function runs_flush()
 		end
 		if #words > 0 then
 			redis.call('HSET', P .. 'r:' .. id, unpack(words))
-		end
-		if r.changed.vt or r.changed.class or r.changed.aged then
-			local score = real(pool_score(r))
-			local queues = live_memo and #live_memo < 3 and live_memo or
-				redis.call('SMEMBERS', P .. 'rs:' .. id)
-			for _, q in ipairs(queues) do
-				redis.call('ZADD', P .. 'pool:' .. q, 'XX', score, id)
-			end
 		end
 	end
 end
@@ -225,8 +237,13 @@ local function changed(word)
 	end
 end
 
+-- Verbs that `many` knows: they read and write runs and workers as above and nowhere else.
+local JOINED, bodies = {claim = true, beat = true, complete = true, fail = true}, {}
+
 local function register(name, body, flags, always)
-	local reads, tells_of = flags ~= nil, name == 'claim' or name == 'complete' or name == 'restore_take'
+	local reads, tells_of = flags ~= nil, name == 'claim' or name == 'complete' or name == 'restore_take' or
+		name == 'many'
+	bodies[name] = JOINED[name] and body
 	redis.register_function{
 		function_name = 'pawl2_' .. name,
 		callback = function(keys, args)
@@ -250,6 +267,7 @@ local function register(name, body, flags, always)
 			now_memo, lc_memo, fence_memo = nil, tonumber(v[2] or '0'), tonumber(v[4] or '0')
 			runs_memo, meta_memo, workers_memo, live_memo, tells = {}, {}, {}, nil, tells_of
 			local answer = body(args)
+			pools_flush()
 			runs_flush()
 			workers_flush()
 			meta_flush()

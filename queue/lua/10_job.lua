@@ -102,6 +102,7 @@ local function pools_set(run, score)
 		if score then
 			redis.call('ZADD', pool, real(score), run)
 			redis.call('SADD', P .. 'aq', q)
+			live_memo = nil
 		else
 			redis.call('ZREM', pool, run)
 			if redis.call('EXISTS', pool) == 0 then
@@ -178,6 +179,7 @@ local function ready_in(j)
 	if run_served(r) then
 		redis.call('ZADD', P .. 'pool:' .. j.queue, real(r.score), j.run)
 		redis.call('SADD', P .. 'aq', j.queue)
+		live_memo = nil
 	end
 end
 

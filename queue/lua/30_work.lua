@@ -368,3 +368,27 @@ register('fail', function(a)
 	run_settle(j.run)
 	return j.state
 end)
+
+-- many (verb n argument…)… -> what each answers, in order, as if said one after the other: the next is given
+-- what the one before has left, and its failure, even a bug's, is its own.
+register('many', function(a)
+	local calls, out, i = {}, {}, 2
+	while i <= #a do
+		local n = tonumber(a[i + 1])
+		if not bodies[a[i]] or not n or i + 1 + n > #a then
+			return fail('INVALID', 'many: ' .. a[i] .. ' is no verb that goes together')
+		end
+		calls[#calls + 1] = {bodies[a[i]], {a[1], unpack(a, i + 2, i + 1 + n)}}
+		i = i + 2 + n
+	end
+	for k = 1, #calls do
+		local ok, answer = pcall(calls[k][1], calls[k][2])
+		pools_flush()
+		if ok then
+			out[k] = answer or false
+		else
+			out[k] = {err = type(answer) == 'table' and answer.err or 'ERR ' .. tostring(answer)}
+		end
+	end
+	return out
+end)

@@ -8,18 +8,23 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/str.h"
+#include "queue/combine.h"
 #include "queue/internal.h"
 #include "queue/keys.h"
+#include "tests/queue_compare.h"
 #include "tests/queue_fixture.h"
 #include "tests/queue_model.h"
 #include "tests/test.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define WORKERS 4
 #define JOBS_PER_RUN 9
 #define STALL_MS 25000
+#define TOGETHER 5 /* calls at most in one journey */
 #define OPS 100000
 #define OPS_OF_SEED 25000 /* the auditor looks at all there ever was: longer ones go by the square */
 
@@ -34,7 +39,7 @@ static int64_t last_fence, n_made;
 static char events_at[EVENT_ID_MAX];
 static enum job_state seen[QM_JOBS]; /* as the events tell */
 static bool moved[JOB_N_STATES][JOB_N_STATES];
-static int n_ok, n_stale, n_lost, n_burnt_by_preemption;
+static int n_ok, n_stale, n_lost, n_burnt_by_preemption, n_together;
 
 static int pick(int n)
 {
@@ -129,94 +134,8 @@ static void make_run(int k)
 	add_jobs(k, k * JOBS_PER_RUN);
 }
 
-/* --- the comparison ----------------------------------------------------------------------------
+/* --- events -------------------------------------------------------------------------------------
  */
-
-static int64_t number(const struct redis_reply *p, size_t i)
-{
-	return reply_i64(reply_at(p, i));
-}
-
-static void same_job(int i, const struct redis_reply *h)
-{
-	const struct qm_job *j = &m.jobs[i];
-	int left = 0, succ = 0;
-
-	for (int k = 0; k < j->n_parents; k++) {
-		left += !job_state_terminal(m.jobs[j->parents[k]].state);
-		succ += m.jobs[j->parents[k]].state == JOB_done;
-	}
-	CHECK_STR(reply_text(reply_at(h, 0)), job_state_text(j->state));
-	CHECK_EQ(number(h, 1), j->att);
-	CHECK_EQ(number(h, 2), j->lost);
-	CHECK_STR(reply_text(reply_at(h, 3)), j->token);
-	CHECK_EQ(number(h, 4), j->cancel);
-	CHECK_EQ(number(h, 5), j->gen);
-	if (j->state == JOB_blocked) {
-		CHECK_EQ(number(h, 6), left);
-		CHECK_EQ(number(h, 7), succ);
-	}
-}
-
-/* Whose lease ends when: of those that run, and of no other job. */
-static void same_leases(const struct redis_reply *p)
-{
-	size_t n = 0;
-
-	for (int i = 0; i < m.n_jobs; i++) {
-		size_t at = 0;
-
-		if (m.jobs[i].state != JOB_running)
-			continue;
-		while (at < reply_n(p) && strcmp(reply_text(reply_at(p, at)), m.jobs[i].id) != 0)
-			at += 2;
-		CHECK(at < reply_n(p));
-		CHECK_EQ(number(p, at + 1), m.jobs[i].lease_due);
-		n++;
-	}
-	CHECK_EQ(reply_n(p), 2 * n);
-}
-
-static void same_runs(const struct redis_reply *const *p)
-{
-	for (int k = 0; k < m.n_runs; k++) {
-		CHECK_STR(reply_text(reply_at(p[k], 0)), run_state_text(m.runs[k].state));
-		CHECK_EQ(number(p[k], 1), m.runs[k].hold);
-		for (int s = 0; s < JOB_N_STATES; s++)
-			CHECK_EQ(number(p[k], (size_t)(2 + s)), qm_n(&m, k, (enum job_state)s));
-	}
-}
-
-/* I1-I4, I6, I7 and I13 by comparison, since the model has them by its making. */
-static void compare(void)
-{
-	struct redis_cmd c[QM_JOBS + QM_RUNS + 1];
-	struct redis_reply *p[QM_JOBS + QM_RUNS + 1];
-	size_t n = 0;
-
-	for (int i = 0; i < m.n_jobs; i++) {
-		c[n] = (struct redis_cmd)REDIS_CMD_INIT;
-		cmd_key(&c[n++], "HMGET", KEY_JOB, m.jobs[i].id,
-			"state att lost token cancel gen left succ");
-	}
-	for (int k = 0; k < m.n_runs; k++) {
-		c[n] = (struct redis_cmd)REDIS_CMD_INIT;
-		cmd_key(&c[n++], "HMGET", KEY_RUN, m.runs[k].id,
-			"state hold n:blocked n:ready n:running n:done n:delayed n:failed "
-			"n:cancelled n:skipped");
-	}
-	c[n] = (struct redis_cmd)REDIS_CMD_INIT;
-	redis_cmd_words(&c[n++], "ZRANGE " KEY_TAG "lease 0 -1 WITHSCORES");
-	CHECK_RC(redis_pipe(queue_redis(f.q), c, n, p, &e), RC_OK);
-	for (int i = 0; i < m.n_jobs; i++)
-		same_job(i, p[i]);
-	same_runs((const struct redis_reply *const *)(p + m.n_jobs));
-	same_leases(p[n - 1]);
-	for (size_t i = 0; i < n; i++)
-		reply_free(p[i]);
-	if (qm_broken(&m))
-		test_fail(__FILE__, __LINE__, qm_broken(&m));
-}
 
 /* I12: every change of a state is one event, in order, and the last one is the state. */
 static void read_events(void)
@@ -288,25 +207,6 @@ static void claimed(int worker, int job, const char *token)
 	qm_claim(&m, job, worker, token);
 }
 
-static void op_claim(void)
-{
-	int w = pick(WORKERS), job;
-	struct queue_claim_req req = {.worker = workers[w], .pools = w == 3 ? big : NULL};
-	char token[TOKEN_MAX];
-	json_t *claim = NULL;
-
-	CHECK_RC(queue_claim(f.q, &req, &claim, &e), RC_OK);
-	job = who_got(w, token);
-	CHECK_EQ(claim != NULL, job >= 0);
-	CHECK_EQ(claim != NULL, !drains[w] && qm_work_for(&m, w == 3 ? 2 : 0));
-	if (claim) {
-		CHECK_STR(jx_get_str(claim, "token", ""), token);
-		CHECK_STR(jx_get_str(json_object_get(claim, "job"), "id", ""), m.jobs[job].id);
-		claimed(w, job, token);
-	}
-	json_decref(claim);
-}
-
 /* A job and a token for it: current, of an earlier lease, of its end, or nonsense. */
 static int some_token(char token[TOKEN_MAX])
 {
@@ -325,6 +225,66 @@ static int some_token(char token[TOKEN_MAX])
 	return k;
 }
 
+/* What a worker says: thought of (ask_), said from any thread (say), and held against the model in the
+ * order in which Redis heard it (heard_). */
+struct word {
+	enum { CLAIM, BEAT, COMPLETE, FAIL } verb;
+	int job, worker; /* worker: that claims, -1 when none does */
+	char token[TOKEN_MAX];
+	bool progress, save;
+	int step;
+	enum queue_fail_kind kind;
+	/* The answer. */
+	enum rc rc;
+	enum queue_action action;
+	bool again;
+	json_t *claim;
+	struct err e;
+};
+
+static enum rc say_complete(struct word *w, const struct queue_claim_req *req)
+{
+	json_t *out = json_pack("[{s:s, s:s, s:s, s:i, s:{}}]", "role", "data", "kind", "dataset",
+				"digest",
+				"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+				"size", 1, "meta");
+	enum rc rc = queue_complete(f.q, m.jobs[w->job].id, w->token, out, NULL, NULL,
+				    w->worker >= 0 ? req : NULL, &w->again,
+				    w->worker >= 0 ? &w->claim : NULL, &w->e);
+
+	json_decref(out);
+	return rc;
+}
+
+static enum rc say_beat(struct word *w)
+{
+	json_t *beat = json_object();
+	enum rc rc;
+
+	if (w->progress)
+		json_object_set_new(beat, "progress",
+				    json_pack("{s:i, s:i, s:s}", "done", w->step, "total", w->step,
+					      "unit", "rows"));
+	if (w->save)
+		json_object_set_new(beat, "checkpoint", json_pack("{s:i}", "n", w->step));
+	rc = queue_beat(f.q, m.jobs[w->job].id, w->token, beat, &w->action, &w->e);
+	json_decref(beat);
+	return rc;
+}
+
+static void *say(void *word)
+{
+	struct word *w = word;
+	struct queue_claim_req req = {.worker = w->worker >= 0 ? workers[w->worker] : "",
+				      .pools = w->worker == 3 ? big : NULL};
+
+	w->rc = w->verb == CLAIM      ? queue_claim(f.q, &req, &w->claim, &w->e)
+		: w->verb == BEAT     ? say_beat(w)
+		: w->verb == COMPLETE ? say_complete(w, &req)
+				      : queue_fail(f.q, m.jobs[w->job].id, w->token, w->kind, NULL, &w->e);
+	return NULL;
+}
+
 static void answered(enum rc got, enum rc want)
 {
 	CHECK_EQ(got, want);
@@ -332,67 +292,110 @@ static void answered(enum rc got, enum rc want)
 	n_stale += want == RC_STALE;
 }
 
-static void op_beat(void)
+/* The claim that came with an answer; NULL when there was no work. */
+static void heard_claim(const struct word *w)
 {
-	static int step;
-	char token[TOKEN_MAX];
-	int k = some_token(token);
-	bool progress = pick(2), save = pick(4) == 0;
-	enum queue_action action = QUEUE_CONTINUE, want = QUEUE_CONTINUE;
-	json_t *beat = json_object();
-	enum rc rc;
+	const char *id = jx_get_str(json_object_get(w->claim, "job"), "id", "");
+	int job = m.n_jobs - 1;
 
-	step++;
-	if (progress)
-		json_object_set_new(
-			beat, "progress",
-			json_pack("{s:i, s:i, s:s}", "done", step, "total", step, "unit", "rows"));
-	if (save)
-		json_object_set_new(beat, "checkpoint", json_pack("{s:i}", "n", step));
-	bool draining = m.jobs[k].worker >= 0 && drains[m.jobs[k].worker];
-	rc = qm_beat(&m, k, token, progress, save, draining, &want);
-	answered(queue_beat(f.q, m.jobs[k].id, token, beat, &action, &e), rc);
-	CHECK_EQ(action, want);
-	json_decref(beat);
+	CHECK_EQ(w->claim != NULL, !drains[w->worker] && qm_work_for(&m, w->worker == 3 ? 2 : 0));
+	if (!w->claim)
+		return;
+	while (job >= 0 && strcmp(m.jobs[job].id, id) != 0)
+		job--;
+	CHECK(job >= 0);
+	claimed(w->worker, job, jx_get_str(w->claim, "token", ""));
 }
 
-static enum rc complete(int k, const char *token, bool *again, int next, json_t **claim)
+static void ask_claim(struct word *w)
 {
-	struct queue_claim_req req = {.worker = next >= 0 ? workers[next] : "",
-				      .pools = next == 3 ? big : NULL};
-	json_t *out = json_pack("[{s:s, s:s, s:s, s:i, s:{}}]", "role", "data", "kind", "dataset",
-				"digest",
-				"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-				"size", 1, "meta");
-	enum rc rc = queue_complete(f.q, m.jobs[k].id, token, out, NULL, NULL,
-				    next >= 0 ? &req : NULL, again, next >= 0 ? claim : NULL, &e);
+	*w = (struct word){.verb = CLAIM, .worker = pick(WORKERS)};
+}
 
-	json_decref(out);
-	return rc;
+static void op_claim(void)
+{
+	struct word w;
+	char token[TOKEN_MAX];
+	int job;
+
+	ask_claim(&w);
+	say(&w);
+	CHECK_RC(w.rc, RC_OK);
+	job = who_got(w.worker, token);
+	CHECK_EQ(w.claim != NULL, job >= 0);
+	if (w.claim)
+		CHECK_STR(jx_get_str(w.claim, "token", ""), token);
+	heard_claim(&w);
+	json_decref(w.claim);
+}
+
+static void ask_beat(struct word *w)
+{
+	static int step;
+
+	*w = (struct word){.verb = BEAT, .worker = -1, .step = ++step};
+	w->job = some_token(w->token);
+	w->progress = pick(2);
+	w->save = pick(4) == 0;
+}
+
+static void heard_beat(const struct word *w)
+{
+	const struct qm_job *j = &m.jobs[w->job];
+	enum queue_action want = QUEUE_CONTINUE;
+	bool draining = j->worker >= 0 && drains[j->worker];
+	enum rc rc = qm_beat(&m, w->job, w->token, w->progress, w->save, draining, &want);
+
+	answered(w->rc, rc);
+	CHECK_EQ(w->action, want);
+}
+
+static void op_beat(void)
+{
+	struct word w;
+
+	ask_beat(&w);
+	say(&w);
+	heard_beat(&w);
+}
+
+static void ask_complete(struct word *w)
+{
+	*w = (struct word){.verb = COMPLETE};
+	w->job = some_token(w->token);
+	w->worker = pick(3) ? -1 : pick(WORKERS);
+}
+
+static void heard_complete(const struct word *w)
+{
+	bool want;
+	enum rc rc = qm_complete(&m, w->job, w->token, &want);
+
+	answered(w->rc, rc);
+	CHECK_EQ(rc == RC_OK && w->again, rc == RC_OK && want);
+	if (w->worker >= 0 && rc == RC_OK && !want)
+		heard_claim(w);
+	else
+		CHECK(w->claim == NULL);
 }
 
 /* One time in three the reply is lost, and the worker says it again. */
 static void op_complete(void)
 {
-	char token[TOKEN_MAX], granted[TOKEN_MAX];
-	int k = some_token(token), next = pick(3) ? -1 : pick(WORKERS), got;
-	bool again = false, want;
-	json_t *claim = NULL;
-	enum rc rc = qm_complete(&m, k, token, &want);
+	struct word w;
+	char granted[TOKEN_MAX];
 
-	answered(complete(k, token, &again, next, &claim), rc);
-	CHECK_EQ(rc == RC_OK && again, rc == RC_OK && want);
-	if (next >= 0 && (got = who_got(next, granted)) >= 0) {
-		CHECK(claim != NULL);
-		claimed(next, got, granted);
-	} else {
-		CHECK(claim == NULL);
-	}
-	json_decref(claim);
-	if (rc == RC_OK && pick(3) == 0) {
-		rc = qm_complete(&m, k, token, &want);
-		CHECK_EQ(complete(k, token, &again, -1, NULL), rc);
-		CHECK(rc != RC_OK || again);
+	ask_complete(&w);
+	say(&w);
+	if (w.worker >= 0)
+		CHECK_EQ(who_got(w.worker, granted) >= 0, w.claim != NULL);
+	heard_complete(&w);
+	json_decref(w.claim);
+	if (w.rc == RC_OK && pick(3) == 0) {
+		w.worker = -1;
+		w.claim = NULL;
+		say(&w);
+		heard_complete(&w);
 	}
 }
 
@@ -411,22 +414,64 @@ static void learn_due(int k)
 	CHECK(m.jobs[k].due >= m.clock && m.jobs[k].due <= m.clock + most);
 }
 
+static void ask_fail(struct word *w)
+{
+	*w = (struct word){.verb = FAIL, .worker = -1};
+	w->job = some_token(w->token);
+	w->kind = (enum queue_fail_kind)pick(3);
+}
+
+static void heard_fail(const struct word *w)
+{
+	const struct qm_job *j = &m.jobs[w->job];
+	int before = j->att;
+	bool ran = j->state == JOB_running;
+
+	answered(w->rc, qm_fail(&m, w->job, w->token, w->kind));
+	if (w->kind == QUEUE_FAIL_PREEMPTED)
+		n_burnt_by_preemption += j->att != before;
+	if (ran && j->state == JOB_delayed)
+		learn_due(w->job);
+}
+
 static void op_fail(void)
 {
-	char token[TOKEN_MAX];
-	int k = some_token(token), before = m.jobs[k].att;
-	enum queue_fail_kind kind = (enum queue_fail_kind)pick(3);
-	bool ran = m.jobs[k].state == JOB_running;
-	enum rc rc = qm_fail(&m, k, token, kind);
+	struct word w;
 
-	answered(queue_fail(f.q, m.jobs[k].id, token, kind, NULL, &e), rc);
-	if (kind == QUEUE_FAIL_PREEMPTED)
-		n_burnt_by_preemption += m.jobs[k].att != before;
-	if (ran && m.jobs[k].state == JOB_delayed)
-		learn_due(k);
-	if (rc == RC_OK && pick(3) == 0) /* the reply was lost */
-		CHECK_RC(queue_fail(f.q, m.jobs[k].id, token, kind, NULL, &e),
-			 qm_fail(&m, k, token, kind));
+	ask_fail(&w);
+	say(&w);
+	heard_fail(&w);
+	if (w.rc == RC_OK && pick(3) == 0) { /* the reply was lost */
+		say(&w);
+		CHECK_RC(w.rc, qm_fail(&m, w.job, w.token, w.kind));
+	}
+}
+
+/* Several workers at once, whose calls go to Redis as one: each is answered as if they had come one after
+ * the other (queue/combine.h). */
+static void op_together(void)
+{
+	static void (*const asks[])(struct word *) = {ask_claim, ask_beat, ask_complete, ask_fail};
+	static void (*const heards[])(const struct word *) = {heard_claim, heard_beat, heard_complete,
+							      heard_fail};
+	struct word w[TOGETHER];
+	pthread_t t[TOGETHER];
+	int n = 2 + pick(TOGETHER - 1);
+
+	combine_gather(f.q->combine, n);
+	for (int i = 0; i < n; i++) {
+		asks[pick(8) ? pick(3) : 3](&w[i]);
+		CHECK_EQ(pthread_create(&t[i], NULL, say, &w[i]), 0);
+		while (i < n - 1 && combine_n_waiting(f.q->combine) <= i)
+			sched_yield();
+	}
+	for (int i = 0; i < n; i++)
+		CHECK_EQ(pthread_join(t[i], NULL), 0);
+	for (int i = 0; i < n; i++) {
+		heards[w[i].verb](&w[i]);
+		json_decref(w[i].claim);
+		n_together++;
+	}
 }
 
 static bool run_over(int k)
@@ -577,7 +622,7 @@ static void (*const ops[])(void) = {
 	op_claim,  op_claim,	op_claim,    op_claim,	  op_beat,	   op_beat,
 	op_beat,   op_complete, op_complete, op_fail,	  op_run,	   op_job,
 	op_limits, op_tick,	op_tick,     op_finish,	  op_submit_again, op_claim,
-	op_claim,  op_complete, op_beat,     op_complete, op_away,
+	op_claim,  op_complete, op_beat,     op_complete, op_away,	   op_together,
 };
 
 /* --- all together ------------------------------------------------------------------------------
@@ -657,7 +702,7 @@ static void one_seed(uint64_t seed, int64_t n)
 	CHECK_RC(queue_snapshot_id(f.q, events_at, &e), RC_OK);
 	for (int64_t i = 0; i < n; i++) {
 		ops[pick((int)(sizeof(ops) / sizeof(*ops)))]();
-		compare();
+		qm_compare(&m, f.q);
 		if (i % 10 == 0)
 			read_events();
 		if (i % 200 == 0)
@@ -702,7 +747,7 @@ void test_queue_model__agrees_with_redis_after_every_operation(void)
 	qf_close(&f);
 	made = n_moves_of(&all);
 	printf("# %d of %d moves\n", made, all);
-	CHECK(n_ok > 0 && n_stale > 0 && n_lost > 0);
+	CHECK(n_ok > 0 && n_stale > 0 && n_lost > 0 && n_together > 0);
 	if (want >= OPS)
 		CHECK_EQ(made, all);
 }

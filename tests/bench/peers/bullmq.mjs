@@ -4,6 +4,7 @@
 import { createRequire } from "node:module";
 const require = createRequire(process.env.BULLMQ + "/");
 const { Queue, Worker } = require("bullmq");
+const Redis = require("ioredis");
 const [path, workers, concurrency, jobs] = [process.argv[2], ...process.argv.slice(3).map(Number)];
 const connection = { path, maxRetriesPerRequest: null };
 
@@ -19,8 +20,9 @@ const list = Array.from({ length: workers }, () => {
 	w.on("completed", completed);
 	return w;
 });
+const asking = new Redis(path);
 const spent = async () => {
-	const info = await (await queue.client).info("cpu"), cpu = process.cpuUsage();
+	const info = await asking.info("cpu"), cpu = process.cpuUsage();
 	const of = (field) => 1e6 * Number(info.match(new RegExp(`used_cpu_${field}_main_thread:([0-9.]+)`))[1]);
 	return { redis: of("user") + of("sys"), client: cpu.user + cpu.system };
 };

@@ -1,0 +1,273 @@
+#include "queue/combine.h"
+
+#include "base/clk.h"
+#include "base/mem.h"
+#include "queue/keys.h"
+#include "queue/limits.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define FLIGHTS 2 /* While one is answered Redis has the next to do. */
+#define HEAD 5	  /* FCALL, function, 1, key, schema: then come the verb's own arguments. */
+
+/* A call in the list or on its way; lives on its thread's stack. */
+struct traveller {
+	struct redis_cmd *cmd; /* borrowed */
+	struct err *e;	       /* of the caller, or NULL */
+	struct redis_reply *reply;
+	enum rc rc;
+	enum { WAITS, LEADS, RIDES } part; /* WAITS: in the list */
+	sem_t turn; /* posted to one that leads, and to one that has its answer */
+	struct traveller *next;
+};
+
+struct combine {
+	struct redis *redis; /* borrowed */
+	int64_t timeout_ms;
+	pthread_mutex_t lock; /* guards the rest */
+	struct traveller *first, **last;
+	int n_waiting, n_flying, n_gather;
+};
+
+/* --- the list, under the lock ------------------------------------------------------------------
+ */
+
+static void list_add(struct combine *k, struct traveller *t)
+{
+	t->next = NULL;
+	*k->last = t;
+	k->last = &t->next;
+	k->n_waiting++;
+}
+
+static struct traveller *list_first(struct combine *k)
+{
+	struct traveller *t = k->first;
+
+	k->first = t->next;
+	if (!k->first)
+		k->last = &k->first;
+	k->n_waiting--;
+	t->next = NULL;
+	return t;
+}
+
+static void list_drop(struct combine *k, struct traveller *t)
+{
+	struct traveller **at = &k->first;
+
+	while (*at != t)
+		at = &(*at)->next;
+	*at = t->next;
+	if (k->last == &t->next)
+		k->last = at;
+	k->n_waiting--;
+}
+
+/* The first that waits sets out. */
+static void next_flight(struct combine *k)
+{
+	struct traveller *t = list_first(k);
+
+	t->part = LEADS;
+	k->n_flying++;
+	sem_post(&t->turn);
+}
+
+static void landed(struct combine *k)
+{
+	k->n_flying--;
+	if (k->first && !k->n_gather)
+		next_flight(k);
+}
+
+/* --- a journey ---------------------------------------------------------------------------------
+ */
+
+/* "FCALL pawl2_many 1 <key> <schema>", and of each its verb, how many arguments, and those. */
+static void together(struct redis_cmd *all, const struct traveller *t)
+{
+	redis_cmd_words(all, "FCALL " QUEUE_VERB "many 1 " KEY_META " " QUEUE_SCHEMA);
+	for (; t; t = t->next) {
+		const struct redis_cmd *c = t->cmd;
+		redis_cmd_addn(all, c->bytes.data + c->ends[0] + strlen(QUEUE_VERB),
+			       c->ends[1] - c->ends[0] - strlen(QUEUE_VERB));
+		redis_cmd_i64(all, c->argc - HEAD);
+		for (int i = HEAD; i < c->argc; i++)
+			redis_cmd_addn(all, c->bytes.data + c->ends[i - 1],
+				       c->ends[i] - c->ends[i - 1]);
+	}
+	all->once = true; /* Each decides for itself whether it is said again. */
+}
+
+static size_t how_many(const struct traveller *t)
+{
+	size_t n = 0;
+
+	for (; t; t = t->next)
+		n++;
+	return n;
+}
+
+static void fly(struct combine *k, struct traveller *first)
+{
+	struct redis_cmd all = REDIS_CMD_INIT;
+	struct redis_reply *p = NULL;
+	struct err e = {0};
+	size_t i = 0, n = how_many(first);
+	enum rc rc;
+
+	if (n == 1) {
+		first->rc = redis_call(k->redis, first->cmd, &first->reply, first->e);
+		return;
+	}
+	together(&all, first);
+	rc = redis_call(k->redis, &all, &p, &e);
+	if (!rc && reply_n(p) != n)
+		rc = err_set(&e, RC_IO, "redis gave %zu answers to %zu calls", reply_n(p), n);
+	for (struct traveller *t = first; t; t = t->next, i++) {
+		if (rc) {
+			t->rc = err_set(t->e, rc, "%s", e.text);
+			continue;
+		}
+		t->reply = reply_take(p, i);
+		t->rc = reply_error(t->reply, t->e);
+	}
+	reply_free(p);
+}
+
+/* Sets out with all that wait; they have their answers when it returns. */
+static void lead(struct combine *k, struct traveller *me)
+{
+	struct traveller **end = &me->next, *next;
+	int n = 1;
+
+	pthread_mutex_lock(&k->lock);
+	for (; k->first && n < COMBINE_MAX; n++) {
+		*end = list_first(k);
+		(*end)->part = RIDES;
+		end = &(*end)->next;
+	}
+	pthread_mutex_unlock(&k->lock);
+	fly(k, me);
+	pthread_mutex_lock(&k->lock);
+	landed(k);
+	pthread_mutex_unlock(&k->lock);
+	for (struct traveller *t = me->next; t; t = next) {
+		next = t->next; /* A traveller that has its answer is gone. */
+		sem_post(&t->turn);
+	}
+}
+
+/* Under the lock, which it gives up. False when nobody took it along in time: it never set out. */
+static bool wait_turn(struct combine *k, struct traveller *t)
+{
+	bool for_ever = k->n_gather > 0;
+	struct timespec until;
+	int failed;
+
+	list_add(k, t);
+	if (for_ever && k->n_waiting == k->n_gather) {
+		k->n_gather = 0;
+		next_flight(k);
+	}
+	pthread_mutex_unlock(&k->lock);
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += COMBINE_WAIT_MS * 1000000L;
+	until.tv_sec += until.tv_nsec / 1000000000L;
+	until.tv_nsec %= 1000000000L;
+	do
+		failed = for_ever ? sem_wait(&t->turn)
+				  : sem_clockwait(&t->turn, CLOCK_MONOTONIC, &until);
+	while (failed && errno == EINTR);
+	if (failed) {
+		pthread_mutex_lock(&k->lock);
+		failed = t->part == WAITS;
+		if (failed)
+			list_drop(k, t);
+		pthread_mutex_unlock(&k->lock);
+		if (failed)
+			return false;
+		while (sem_wait(&t->turn)) /* under way: the journey has a time-out of its own */
+			;
+	}
+	return true;
+}
+
+enum rc combine_call(struct combine *k, struct redis_cmd *c, struct redis_reply **out,
+		     struct err *e)
+{
+	struct traveller me = {.cmd = c, .e = e};
+	int64_t until = clk_mono_ms() + k->timeout_ms;
+	bool went = true;
+
+	sem_init(&me.turn, 0, 0);
+	pthread_mutex_lock(&k->lock);
+	if (k->n_flying < FLIGHTS && !k->n_gather) {
+		k->n_flying++;
+		pthread_mutex_unlock(&k->lock);
+		fly(k, &me);
+		pthread_mutex_lock(&k->lock);
+		landed(k);
+		pthread_mutex_unlock(&k->lock);
+	} else {
+		went = wait_turn(k, &me);
+		if (went && me.part == LEADS)
+			lead(k, &me);
+	}
+	sem_destroy(&me.turn);
+	/* What went alone was repeated by redis_call() already, and is released. */
+	if (!went || (c->argc && me.rc == RC_UNREACHABLE && !c->once && clk_mono_ms() < until))
+		me.rc = redis_call(k->redis, c, &me.reply, e);
+	redis_cmd_release(c);
+	if (me.rc || !out) {
+		reply_free(me.reply);
+		me.reply = NULL;
+	}
+	if (out)
+		*out = me.reply;
+	return me.rc;
+}
+
+/* --- life --------------------------------------------------------------------------------------
+ */
+
+struct combine *combine_new(struct redis *r, int64_t timeout_ms)
+{
+	struct combine *k = mem_new(sizeof(*k));
+
+	k->redis = r;
+	k->timeout_ms = timeout_ms;
+	k->last = &k->first;
+	pthread_mutex_init(&k->lock, NULL);
+	return k;
+}
+
+void combine_free(struct combine *k)
+{
+	if (k)
+		pthread_mutex_destroy(&k->lock);
+	free(k);
+}
+
+void combine_gather(struct combine *k, int n)
+{
+	pthread_mutex_lock(&k->lock);
+	k->n_gather = n;
+	pthread_mutex_unlock(&k->lock);
+}
+
+int combine_n_waiting(struct combine *k)
+{
+	int n;
+
+	pthread_mutex_lock(&k->lock);
+	n = k->n_waiting;
+	pthread_mutex_unlock(&k->lock);
+	return n;
+}
