@@ -127,6 +127,15 @@ template <class Fn, class... Args> struct launch_of final : launch {
 	}
 };
 
+// Half an old address may stand in the padding of a structure: beside an integer it looks like a whole one.
+template <class T> void look_at_argument(T &x, const char *kernel)
+{
+#if __has_builtin(__builtin_clear_padding)
+	__builtin_clear_padding(&x);
+#endif
+	check_argument(&x, sizeof x, kernel);
+}
+
 template <class... P, class... A>
 void start(const char *name, void (*fn)(P...), dim3 grid, dim3 block, size_t smem, cudaStream_t s,
 	   A &&...a)
@@ -137,7 +146,7 @@ void start(const char *name, void (*fn)(P...), dim3 grid, dim3 block, size_t sme
 	l->block = block;
 	l->smem = smem;
 	l->kernel = (const void *)fn;
-	std::apply([&](const auto &...x) { (check_argument(&x, sizeof x, name), ...); }, l->args);
+	std::apply([&](auto &...x) { (look_at_argument(x, name), ...); }, l->args);
 	submit(l, s);
 }
 

@@ -161,8 +161,8 @@ static const bool sparse = false;
 static const bool sparse = true;
 #endif
 
-// A word of a structure may be two integers, or one and padding, in which half an address may be left from
-// before: only a sparse address space tells, and there a lower half that is no size of ours.
+// A word of a structure may be two integers or an integer and a float: only a sparse address space tells,
+// and there a lower half that is no size of ours.
 static bool like_address(uintptr_t p, size_t size)
 {
 	return p >= 1ull << 40 && p < 1ull << 47 && (size == 8 || (sparse && (uint32_t)p >= 1u << 20));
