@@ -298,7 +298,7 @@ fuzz: $(addprefix $(BUILD)/fuzz/,$(FUZZ))
 	@RUNS=$(RUNS) sh tests/fuzz/run.sh $^
 
 # Everything that passes without a GPU. Suites run also after a failure; the last line is the sum. All is
-# built first, so that what runs beside each other only tests.
+# built first, so that what runs beside each other only tests; flows wait most of the time.
 JOBS ?= $(shell nproc)
 SUB   = $(MAKE) --no-print-directory -j$(JOBS)
 check: deps-test
@@ -317,7 +317,7 @@ check: deps-test
 	  tidy      'sh tests/tidy.sh' \
 	  headers   'CC=$(CC) sh tests/headers.sh' \
 	  -- \
-	  flow      'BUILD=$(BUILD) sh tests/run-flow.sh'
+	  flow      'FLOW_JOBS=2 BUILD=$(BUILD) sh tests/run-flow.sh'
 
 # The loop on one machine, in a browser, with a worker killed on the way.
 demo: deps

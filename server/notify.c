@@ -263,8 +263,9 @@ static enum rc mark_put(struct server *s, const char *id, struct err *e)
 	return rc;
 }
 
-/* The first time, and after Redis has lost everything: from now on. That is written down before anything is
- * read, and Redis refuses it until its runs are back, whose old decisions are no news. */
+/* The first time, and after Redis has lost everything: from now on. Redis refuses every write until its runs
+ * are back, whose old decisions are no news: so an empty mark comes first, and only when it is taken is
+ * asked how far the events are. */
 static enum rc mark_get(struct server *s, char id[EVENT_ID_MAX], struct err *e)
 {
 	json_t *v = NULL;
@@ -273,9 +274,11 @@ static enum rc mark_get(struct server *s, char id[EVENT_ID_MAX], struct err *e)
 	if (!rc)
 		str_copy(id, EVENT_ID_MAX, json_is_string(v) ? json_string_value(v) : "0-0");
 	json_decref(v);
-	if (rc != RC_NOTFOUND)
+	if ((rc && rc != RC_NOTFOUND) || (!rc && id[0]))
 		return rc;
-	rc = queue_snapshot_id(s->queue, id, e);
+	rc = mark_put(s, "", e);
+	if (!rc)
+		rc = queue_snapshot_id(s->queue, id, e);
 	return rc ? rc : mark_put(s, id, e);
 }
 

@@ -7,7 +7,8 @@ and llama-server), GGUF (directory of SHAPE-FORMAT.gguf, the models llama.cpp is
 
 Peers run interleaved with ours, A B A B, each measurement in a process of its own. A figure is the
 best of its repetitions, ours and theirs alike: a neighbour on the machine only ever slows. Limits are
-measured again before each table.
+measured again before each table; shares are of the limit probed right before and behind the best
+repetition, in its process (the larger of the two).
 """
 import json
 import os
@@ -89,9 +90,16 @@ def ours(part, **keys):
                ["%s=%s" % (k, v) for k, v in keys.items()])
 
 
+# The limit a figure was measured beside: it goes where its figure goes.
+BESIDE = {"read_1": "decode_1", "peak_512": "prefill_512", "peak": "tokens_per_s"}
+
+
 def best(into, got, lower=("seconds", "processor", "rss_mib")):
+    behind = {k for k, of in BESIDE.items() if got.get(of, 0) < into.get(of, 0)}
     for k, v in got.items():
-        if isinstance(v, float) and k in into:
+        if k in behind:
+            continue
+        if isinstance(v, float) and k in into and k not in BESIDE:
             v = min(v, into[k]) if k in lower else max(v, into[k])
         into[k] = v
 
@@ -286,7 +294,7 @@ def decode(shape, formats):
 
 def decode_row(shape, fmt, b, m, got, steps):
     bytes_ = shape.weight_bytes(fmt)
-    read = m["l3"] if bytes_ < m["l3_bytes"] else m["dram"]
+    read = m["l3"] if bytes_ < m["l3_bytes"] else got["ours"].get("read_%d" % b) or m["dram"]
     flop = 2.0 * (shape.body + shape.head) + shape.attention(128 + steps // 2)
     limit = 1 / max(bytes_ / (read * 1e9) / b, flop / (m[fmt] * 1e9))
     mine = got["ours"].get("decode_%d" % b, 0)
@@ -320,7 +328,8 @@ def prefill(shapes, formats):
             if gguf(shape, fmt):
                 sides["llama"] = lambda: llama_prefill(shape, fmt, 512)
             got = interleave(sides)
-            limit = m[fmt] * 1e9 / (2.0 * shape.body + shape.attention(256))
+            peak = got["ours"].get("peak_512") or m[fmt]
+            limit = peak * 1e9 / (2.0 * shape.body + shape.attention(256))
             mine, peer = got["ours"].get("prefill_512", 0), got.get("llama", {}).get("prefill", 0)
             bars = []
             if fmt == "bf16":
@@ -431,9 +440,10 @@ def one_train_row(what, shape, fmt, m, keys, mine, peer, form, bar, share_bar):
     bars = []
     if bar:
         bars.append(verdict(name + " / PyTorch", rate / peer if peer else 0, bar))
+    peak = mine.get("peak") or m[fmt]
     if share_bar:
-        bars.append(verdict(name + " of peak", rate * flop / m[fmt] / 1e9, share_bar, unit="%"))
-    row(shape.name, what, fmt, num(rate), percent(rate * flop, m[fmt] * 1e9), num(peer), form,
+        bars.append(verdict(name + " of peak", rate * flop / peak / 1e9, share_bar, unit="%"))
+    row(shape.name, what, fmt, num(rate), percent(rate * flop, peak * 1e9), num(peer), form,
         times(rate, peer), ", ".join(x for x in bars if x))
 
 

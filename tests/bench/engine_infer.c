@@ -14,9 +14,12 @@
 
 #define PROMPT_MAX 8192
 
+#define PROBE_BYTES 256000000 /* no cache holds them */
+
 /* A model opened for generation in one format of weights. */
 struct opened {
 	struct infer *f;
+	enum kern_format format;
 	int vocab;
 };
 
@@ -29,7 +32,7 @@ static struct opened open_engine(const struct bench_args *a, struct kern_pool *p
 
 	if (!dir)
 		bench_die("bench_engine: dir= is missing");
-	o.weights = bench_format(bench_str(a, "format", "f32"));
+	o.weights = op.format = bench_format(bench_str(a, "format", "f32"));
 	bench_check(infer_open(dir, kern_cpu(), pool, &o, &op.f, &e), &e);
 	op.vocab = infer_config(op.f)->vocab;
 	return op;
@@ -123,6 +126,12 @@ static double decode_rate(struct opened *op, int batch, int n_prompt, int steps,
 	return (double)w.steps * batch / (w.end - w.start);
 }
 
+/* GB/s of a plain read, what one sequence is bounded by; not asked for more of them. */
+static double reading(int batch, struct kern_pool *pool)
+{
+	return batch == 1 ? limits_read(pool, PROBE_BYTES, PROBE_S) : 0;
+}
+
 void bench_decode(const struct bench_args *a, struct kern_pool *pool)
 {
 	int batches[16], prompt = bench_int(a, "prompt", 128), steps = bench_int(a, "steps", 48);
@@ -140,11 +149,17 @@ void bench_decode(const struct bench_args *a, struct kern_pool *pool)
 				    .chunk = 1024,
 				    .kv_tokens = (int64_t)largest * (prompt + steps + 64)});
 	for (int i = 0; i < n; i++) {
-		double best = 0;
+		struct beside best = {0};
 
-		for (int r = 0; r < reps; r++)
-			best = fmax(best, decode_rate(&op, batches[i], prompt, steps, shared));
-		printf("decode_%d %.1f\n", batches[i], best);
+		for (int r = 0; r < reps; r++) {
+			double before = reading(batches[i], pool);
+			double rate = decode_rate(&op, batches[i], prompt, steps, shared);
+
+			beside_keep(&best, rate, before, reading(batches[i], pool));
+		}
+		printf("decode_%d %.1f\n", batches[i], best.rate);
+		if (best.limit > 0)
+			printf("read_%d %.1f\n", batches[i], best.limit);
 	}
 	close_engine(&op);
 }
@@ -155,7 +170,7 @@ void bench_prefill(const struct bench_args *a, struct kern_pool *pool)
 	int32_t *prompt = mem_array((size_t)n, sizeof *prompt);
 	struct opened op;
 	struct err e = {0};
-	double best = 0;
+	struct beside best = {0};
 
 	bench_known(a, "threads dir format length reps");
 	op = open_engine(
@@ -168,7 +183,7 @@ void bench_prefill(const struct bench_args *a, struct kern_pool *pool)
 				      .max_new = 1,
 				      .n = 1,
 				      .name = {1, RNG_TEST, 0, (uint64_t)i, 0}};
-		double t;
+		double t, before = limits_arith(pool, op.format, PROBE_S);
 
 		fill_ids(prompt, n, op.vocab, 1000 + (uint32_t)i);
 		bench_check(infer_add(op.f, &q, NULL, &e), &e);
@@ -177,9 +192,10 @@ void bench_prefill(const struct bench_args *a, struct kern_pool *pool)
 		t = bench_now_s() - t;
 		infer_clear(op.f);
 		if (i > 0)
-			best = fmax(best, n / t);
+			beside_keep(&best, n / t, before,
+				    limits_arith(pool, op.format, PROBE_S));
 	}
-	printf("prefill_%d %.1f\n", n, best);
+	printf("prefill_%d %.1f\npeak_%d %.1f\n", n, best.rate, n, best.limit);
 	close_engine(&op);
 	free(prompt);
 }

@@ -19,6 +19,7 @@ struct training {
 	struct trainer *tr;
 	struct bench_lengths *rows; /* one per sequence or pair of all batches */
 	int n_rows, batch, steps, longest;
+	enum kern_format format;
 	int32_t *ids;
 };
 
@@ -60,7 +61,7 @@ static void open_training(struct training *t, const struct bench_args *a, bool p
 		t->ids[i] = 3 + (int32_t)((uint32_t)i * 2654435761u >> 8) % (t->m->cfg.vocab - 3);
 	o.max_length = longest;
 	o.pairs = pairs;
-	o.format = bench_format(bench_str(a, "format", "f32"));
+	o.format = t->format = bench_format(bench_str(a, "format", "f32"));
 	o.recompute = bench_int(a, "recompute", 0) != 0;
 	/* One micro-batch, and room for no more than that. */
 	o.micro_tokens = bench_int(a, "micro", lengths ? 0 : (pairs ? 2 : 1) * t->batch * length);
@@ -79,26 +80,32 @@ static void close_training(struct training *t)
 	free(t->ids);
 }
 
-/* Runs `step` over all batches `steps` times after a warm-up. Steps of one size: the best of them;
- * of real lengths: tokens over seconds of all. */
-static double rate_of(struct training *t, int (*step)(struct training *, int at, int number))
+/* Runs `step` over all batches `steps` times after a warm-up and prints tokens per second. Steps of one
+ * size: the best of them and the peak beside it; of real lengths: tokens over seconds of all. */
+static void print_rate(struct training *t, int (*step)(struct training *, int at, int number))
 {
 	int n_batches = t->n_rows / t->batch, number = 0;
-	double best = 0, tokens = 0, seconds = 0;
+	double tokens = 0, seconds = 0;
+	struct beside best = {0};
 
 	if (n_batches < 1)
 		bench_die("bench_engine: fewer rows than batch=");
 	step(t, 0, number++);
 	for (int i = 0; i < t->steps * n_batches; i++) {
+		double before = n_batches > 1 ? 0 : limits_arith(t->pool, t->format, PROBE_S);
 		double start = bench_now_s();
 		int n = step(t, i % n_batches * t->batch, number++);
 		double spent = bench_now_s() - start;
 
-		best = fmax(best, n / spent);
 		tokens += n;
 		seconds += spent;
+		if (n_batches == 1)
+			beside_keep(&best, n / spent, before,
+				    limits_arith(t->pool, t->format, PROBE_S));
 	}
-	return n_batches > 1 ? tokens / seconds : best;
+	printf("tokens_per_s %.1f\n", n_batches > 1 ? tokens / seconds : best.rate);
+	if (n_batches == 1)
+		printf("peak %.1f\n", best.limit);
 }
 
 /* --- supervised ------------------------------------------------------------------------------- */
@@ -128,7 +135,7 @@ void bench_sft(const struct bench_args *a, struct kern_pool *pool)
 
 	bench_known(a, "threads dir format batch length prompt steps lengths rows recompute micro");
 	open_training(&t, a, false);
-	printf("tokens_per_s %.1f\n", rate_of(&t, sft_step));
+	print_rate(&t, sft_step);
 	close_training(&t);
 }
 
@@ -192,6 +199,6 @@ void bench_dpo(const struct bench_args *a, struct kern_pool *pool)
 		bench_check(model_clone(t.m, &t.reference, &e), &e);
 		bench_check(scorer_new(t.reference, kern_cpu(), t.pool, &so, &t.scorer, &e), &e);
 	}
-	printf("tokens_per_s %.1f\n", rate_of(&t, dpo_step));
+	print_rate(&t, dpo_step);
 	close_training(&t);
 }

@@ -311,6 +311,21 @@ struct limits limits_measure(struct kern_pool *pool, double seconds)
 	};
 }
 
+double limits_arith(struct kern_pool *pool, enum kern_format f, double seconds)
+{
+	double rate = f == KERN_BF16 ? bf16_rate(pool, seconds)
+		      : f == KERN_Q8 ? int8_rate(pool, seconds)
+				     : 0;
+
+	return rate > 0 ? rate : f32_rate(pool, seconds);
+}
+
+void beside_keep(struct beside *b, double rate, double before, double after)
+{
+	if (rate > b->rate)
+		*b = (struct beside){rate, fmax(before, after)};
+}
+
 void limits_print(const struct limits *l)
 {
 	printf("f32 %.1f\nbf16 %.1f\nint8 %.1f\ndram %.1f\nl3 %.1f\nl3_bytes %.0f\n", l->f32,

@@ -20,6 +20,19 @@ struct limits {
 struct limits limits_measure(struct kern_pool *pool, double seconds);
 /* Best GB/s of all threads, each reading its own part of `size` bytes again and again. */
 double limits_read(struct kern_pool *pool, size_t size, double seconds);
+/* GFLOP/s (GOP/s) of multiply-add in a format's registers; that of floats where it has none. */
+double limits_arith(struct kern_pool *pool, enum kern_format f, double seconds);
+
+#define PROBE_S 0.03 /* of a probe beside every repetition */
+
+/* A figure and the limit of its own moment, probed right before it and behind it: on a machine whose
+ * speed moves with its neighbours' work the two belong together. */
+struct beside {
+	double rate, limit;
+};
+/* Keeps the better rate with the larger of its two limits. */
+void beside_keep(struct beside *b, double rate, double before, double after);
+
 /* One line per quantity on stdout: "f32 234.0". */
 void limits_print(const struct limits *l);
 
