@@ -120,6 +120,31 @@ void clk_sleep_ms(int64_t ms)
 		;
 }
 
+void clk_cond_init(pthread_cond_t *c)
+{
+	pthread_condattr_t attr;
+
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(c, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
+struct timespec clk_after(int64_t ms)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	ms = ms > 0 ? ms : 0;
+	t.tv_sec += ms / 1000;
+	t.tv_nsec += ms % 1000 * 1000000;
+	if (t.tv_nsec >= 1000000000) {
+		t.tv_sec++;
+		t.tv_nsec -= 1000000000;
+	}
+	return t;
+}
+
 void clk_replace(int64_t (*now_ms)(void), int64_t (*mono_ms)(void))
 {
 	now_fn = now_ms ? now_ms : real_now_ms;

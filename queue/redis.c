@@ -252,16 +252,11 @@ static enum rc conn_open(struct redis *r, int64_t timeout_ms, struct conn **out,
 /* Waits (under the lock) until a connection may be taken or made. */
 static enum rc pool_wait(struct redis *r, int64_t deadline_ms, struct err *e)
 {
-	struct timespec ts;
-
 	while (!r->free && r->n_conns >= r->pool_max) {
 		if (clk_mono_ms() >= deadline_ms)
 			return err_set(e, RC_UNREACHABLE, "all %d redis connections are busy",
 				       r->pool_max);
-		clock_gettime(CLOCK_REALTIME, &ts);
-		ts.tv_nsec += 50 * 1000000L;
-		ts.tv_sec += ts.tv_nsec / 1000000000L;
-		ts.tv_nsec %= 1000000000L;
+		struct timespec ts = clk_after(50);
 		pthread_cond_timedwait(&r->freed, &r->lock, &ts);
 	}
 	return RC_OK;
@@ -707,7 +702,7 @@ enum rc redis_open(const char *url, const struct redis_opts *o, struct redis **o
 	r->timeout_ms = o->timeout_ms;
 	r->pool_max = o->pool_max;
 	pthread_mutex_init(&r->lock, NULL);
-	pthread_cond_init(&r->freed, NULL);
+	clk_cond_init(&r->freed);
 	rc = redis_url_parse(url, &r->url, e);
 	if (!rc) {
 		redis_cmd_add(&ping, "PING");

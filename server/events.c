@@ -38,7 +38,7 @@ struct ring_event {
 struct hub {
 	struct server *srv;
 	pthread_mutex_t lock;
-	pthread_cond_t wake; /* CLOCK_MONOTONIC */
+	pthread_cond_t wake;
 	struct ring_event ring[RING];
 	uint64_t head;	      /* events ever added; ring[head % RING] is next */
 	char base_id[ID_MAX]; /* every event after this one is in the ring */
@@ -215,7 +215,6 @@ static void *hub_thread(void *arg)
 enum rc hub_start(struct server *s, struct hub **out, struct err *e)
 {
 	struct hub *h = mem_new(sizeof *h);
-	pthread_condattr_t attr;
 	enum rc rc = queue_snapshot_id(s->queue, h->last_id, e);
 
 	if (rc) {
@@ -225,9 +224,7 @@ enum rc hub_start(struct server *s, struct hub **out, struct err *e)
 	str_copy(h->base_id, sizeof h->base_id, h->last_id);
 	h->srv = s;
 	pthread_mutex_init(&h->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&h->wake, &attr);
+	clk_cond_init(&h->wake);
 	*out = s->hub = h;
 	if (pthread_create(&h->thread, NULL, hub_thread, h) != 0)
 		return err_set(e, RC_NOMEM, "cannot start the event thread");
@@ -257,17 +254,6 @@ void hub_stop(struct hub *h)
 
 /* --- waiting ------------------------------------------------------------------------------- */
 
-static void deadline_in(int64_t ms, struct timespec *ts)
-{
-	clock_gettime(CLOCK_MONOTONIC, ts);
-	ts->tv_sec += ms / 1000;
-	ts->tv_nsec += ms % 1000 * 1000000;
-	if (ts->tv_nsec >= 1000000000) {
-		ts->tv_sec++;
-		ts->tv_nsec -= 1000000000;
-	}
-}
-
 uint64_t hub_work_seq(struct hub *h)
 {
 	uint64_t seq;
@@ -280,9 +266,8 @@ uint64_t hub_work_seq(struct hub *h)
 
 void hub_wait_work(struct hub *h, uint64_t *seq, int64_t timeout_ms)
 {
-	struct timespec until;
+	struct timespec until = clk_after(timeout_ms);
 
-	deadline_in(timeout_ms, &until);
 	pthread_mutex_lock(&h->lock);
 	while (h->work_seq == *seq && !atomic_load(&h->srv->stopping))
 		if (pthread_cond_timedwait(&h->wake, &h->lock, &until) != 0)
@@ -420,10 +405,9 @@ static bool catch_up(struct req *r, struct hub *h, const struct topics *t, const
 static bool next_batch(struct hub *h, const struct topics *t, uint64_t *pos, int64_t wait_ms,
 		       struct buf *b)
 {
-	struct timespec until;
+	struct timespec until = clk_after(wait_ms);
 	bool ok;
 
-	deadline_in(wait_ms, &until);
 	pthread_mutex_lock(&h->lock);
 	while (*pos == h->head && !atomic_load(&h->srv->stopping))
 		if (pthread_cond_timedwait(&h->wake, &h->lock, &until) != 0)

@@ -27,7 +27,7 @@
 struct reconcile {
 	struct server *srv;
 	pthread_mutex_t lock;
-	pthread_cond_t wake; /* CLOCK_MONOTONIC */
+	pthread_cond_t wake;
 	char dirty[DIRTY_MAX][RUN_ID_MAX];
 	size_t n_dirty;
 	bool all;
@@ -190,17 +190,8 @@ enum rc reconcile_run(struct server *s, const char *run, struct err *e)
 
 static void wait_dirty(struct reconcile *rc, int64_t until_ms)
 {
-	struct timespec ts;
-	int64_t ms = until_ms - clk_mono_ms();
+	struct timespec ts = clk_after(until_ms - clk_mono_ms());
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	ms = ms > 0 ? ms : 0;
-	ts.tv_sec += ms / 1000;
-	ts.tv_nsec += ms % 1000 * 1000000;
-	if (ts.tv_nsec >= 1000000000) {
-		ts.tv_sec++;
-		ts.tv_nsec -= 1000000000;
-	}
 	pthread_mutex_lock(&rc->lock);
 	while (!rc->all && rc->n_dirty == 0 && !atomic_load(&rc->srv->stopping))
 		if (pthread_cond_timedwait(&rc->wake, &rc->lock, &ts) != 0)
@@ -330,14 +321,11 @@ static void *ticker(void *arg)
 enum rc reconcile_start(struct server *s, struct reconcile **out, struct err *e)
 {
 	struct reconcile *rc = mem_new(sizeof *rc);
-	pthread_condattr_t attr;
 
 	rc->srv = s;
 	rc->all = true;
 	pthread_mutex_init(&rc->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&rc->wake, &attr);
+	clk_cond_init(&rc->wake);
 	*out = s->reconcile = rc;
 	if (pthread_create(&rc->planner, NULL, planner, rc) ||
 	    pthread_create(&rc->ticker, NULL, ticker, rc))

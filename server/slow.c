@@ -17,11 +17,11 @@
 
 static struct {
 	pthread_mutex_t lock;
-	pthread_cond_t wake;
+	pthread_cond_t wake; /* made at the start */
 	struct slow_read *first;
 	pthread_t thread;
 	bool stop;
-} all = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+} all = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static bool has_peer(int fd, const char *ip, int port)
 {
@@ -57,17 +57,13 @@ static void *watch(void *arg)
 	pthread_mutex_lock(&all.lock);
 	while (!all.stop) {
 		int64_t now = clk_mono_ms();
-		struct timespec until;
 
 		for (struct slow_read *s = all.first; s; s = s->next)
 			if (now >= s->until_ms) {
 				cut(s);
 				s->until_ms = INT64_MAX;
 			}
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += LOOK_MS * 1000000L;
-		until.tv_sec += until.tv_nsec / 1000000000L;
-		until.tv_nsec %= 1000000000L;
+		struct timespec until = clk_after(LOOK_MS);
 		pthread_cond_timedwait(&all.wake, &all.lock, &until);
 	}
 	pthread_mutex_unlock(&all.lock);
@@ -77,6 +73,7 @@ static void *watch(void *arg)
 enum rc slow_start(struct err *e)
 {
 	all.stop = false;
+	clk_cond_init(&all.wake);
 	if (pthread_create(&all.thread, NULL, watch, NULL) != 0)
 		return err_set(e, RC_NOMEM, "cannot start the watch over slow clients");
 	return RC_OK;

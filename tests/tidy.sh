@@ -68,6 +68,10 @@ done)"
 verdict 'no banned calls' "$(grep -nE '(^|[^A-Za-z0-9_>.])(strcpy|strcat|sprintf|vsprintf|gets|atoi|atol|atof|system|popen|strtok|alloca|rand|srand)\(' $sources |
 	grep -vE ':[[:space:]]*(\*|/\*|//)' | sed 's/$/   (use str_copy str_fmt str_to_i64 proc_run rng_u32)/')"
 
+# A wait that ends by the wall clock ends an hour late when somebody sets that back.
+verdict 'no wait by the wall clock' "$(grep -nE 'CLOCK_REALTIME|pthread_cond_init\(|PTHREAD_COND_INITIALIZER' $sources |
+	grep -vE '^(base/clk\.c|store/|tests/)' | sed 's/$/   (use clk_cond_init clk_after, clk_now_ms)/')"
+
 # 5. Nothing unfinished, nothing of one machine.
 verdict 'no left-over marks' "$(git grep -nIwE '(FIXME|TODO|XXX|HACK)' -- '*.c' '*.h' '*.ts' '*.tsx' '*.lua' '*.sh' '*.mjs' Makefile ':!tests/tidy.sh' 2>/dev/null)"
 verdict 'no innerHTML in the web interface' "$(files 'web/src/*' | xargs -r grep -nE 'innerHTML|outerHTML|insertAdjacentHTML|document\.write|dangerouslySetInnerHTML')"

@@ -329,15 +329,10 @@ static int work(struct agent *a)
 
 static void init_locks(struct agent *a)
 {
-	pthread_condattr_t attr;
-
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_mutex_init(&a->lock, NULL);
-	pthread_cond_init(&a->beat_cond, &attr);
-	pthread_cond_init(&a->ship_cond, &attr);
-	pthread_cond_init(&a->done_cond, &attr);
-	pthread_condattr_destroy(&attr);
+	clk_cond_init(&a->beat_cond);
+	clk_cond_init(&a->ship_cond);
+	clk_cond_init(&a->done_cond);
 }
 
 static void start_threads(struct agent *a, pthread_t threads[2])

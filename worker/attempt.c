@@ -469,14 +469,8 @@ static void settle_shipping(struct agent *a, bool ckpt, int64_t limit_ms)
 	pthread_cond_signal(&a->ship_cond);
 	while (clk_mono_ms() < until && a->wish < WISH_DROP &&
 	       (a->log_sent < a->log_size || (ckpt && (a->ckpt || a->publishing)))) {
-		struct timespec ts;
+		struct timespec ts = clk_after(200);
 
-		clock_gettime(CLOCK_MONOTONIC, &ts);
-		ts.tv_nsec += 200000000;
-		if (ts.tv_nsec >= 1000000000) {
-			ts.tv_nsec -= 1000000000;
-			ts.tv_sec++;
-		}
 		pthread_cond_timedwait(&a->done_cond, &a->lock, &ts);
 	}
 	pthread_mutex_unlock(&a->lock);

@@ -167,17 +167,10 @@ static void wait_turn(struct agent *a, int64_t last, int failures)
 		int64_t waited = clk_mono_ms() - last;
 		bool news = a->fresh && failures == 0;
 		int64_t left = (news && period > FRESH_MS ? FRESH_MS : period) - waited;
-		struct timespec until;
+		struct timespec until = clk_after(left);
 
 		if (left <= 0)
 			return;
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_sec += left / 1000;
-		until.tv_nsec += left % 1000 * 1000000;
-		if (until.tv_nsec >= 1000000000) {
-			until.tv_sec++;
-			until.tv_nsec -= 1000000000;
-		}
 		pthread_cond_timedwait(&a->beat_cond, &a->lock, &until);
 	}
 }

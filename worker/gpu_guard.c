@@ -12,7 +12,7 @@
 #include <time.h>
 
 #define GPUS_MAX 16
-#define STOP_S 2
+#define STOP_MS 2000
 
 struct gpu_guard {
 	struct gpu_guard_opts o;
@@ -103,17 +103,6 @@ static bool look(struct gpu_guard *g)
 	return fell;
 }
 
-static void until_in(struct timespec *t, int64_t ms)
-{
-	clock_gettime(CLOCK_MONOTONIC, t);
-	t->tv_sec += ms / 1000;
-	t->tv_nsec += ms % 1000 * 1000000;
-	if (t->tv_nsec >= 1000000000) {
-		t->tv_sec++;
-		t->tv_nsec -= 1000000000;
-	}
-}
-
 static void *guard(void *arg)
 {
 	struct gpu_guard *g = arg;
@@ -126,7 +115,7 @@ static void *guard(void *arg)
 			g->o.fell_ill(g->o.ctx);
 			pthread_mutex_lock(&g->lock);
 		}
-		until_in(&until, g->o.every_ms);
+		until = clk_after(g->o.every_ms);
 		while (!g->quit && !g->now &&
 		       pthread_cond_timedwait(&g->wake, &g->lock, &until) == 0)
 			;
@@ -151,19 +140,15 @@ static void release(struct gpu_guard *g)
 enum rc gpu_guard_start(const struct gpu_guard_opts *o, struct gpu_guard **out, struct err *e)
 {
 	struct gpu_guard *g = mem_new(sizeof *g);
-	pthread_condattr_t attr;
 	enum rc rc;
 
 	*out = NULL;
 	g->o = *o;
 	g->n = g->wanted = 1;
 	g->figures = json_array();
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_mutex_init(&g->lock, NULL);
-	pthread_cond_init(&g->wake, &attr);
-	pthread_cond_init(&g->looked, &attr);
-	pthread_condattr_destroy(&attr);
+	clk_cond_init(&g->wake);
+	clk_cond_init(&g->looked);
 	rc = gpu_watch_open(o->device, NULL, &g->watch[0], e);
 	if (rc == RC_OK && pthread_create(&g->thread, NULL, guard, g) != 0)
 		rc = err_set(e, RC_NOMEM, "no thread to watch GPUs");
@@ -184,9 +169,8 @@ void gpu_guard_stop(struct gpu_guard *g)
 	g->quit = true;
 	pthread_cond_signal(&g->wake);
 	pthread_mutex_unlock(&g->lock);
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += STOP_S;
-	if (pthread_timedjoin_np(g->thread, NULL, &until) == 0)
+	until = clk_after(STOP_MS);
+	if (pthread_clockjoin_np(g->thread, NULL, CLOCK_MONOTONIC, &until) == 0)
 		release(g);
 	else
 		log_warn("gpu", "driver_silent", "at=stop");
@@ -237,7 +221,7 @@ void gpu_guard_look(struct gpu_guard *g, int64_t ms)
 
 	if (!g)
 		return;
-	until_in(&until, ms);
+	until = clk_after(ms);
 	pthread_mutex_lock(&g->lock);
 	uint64_t after = g->n_begun;
 	g->now = true;

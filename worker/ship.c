@@ -170,15 +170,8 @@ static bool send_log(struct agent *a)
 
 static void wait_work(struct agent *a, int64_t ms)
 {
-	struct timespec until;
+	struct timespec until = clk_after(ms);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += ms % 1000 * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	pthread_cond_timedwait(&a->ship_cond, &a->lock, &until);
 }
 

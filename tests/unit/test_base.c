@@ -146,6 +146,25 @@ void test_base__time_text(void)
 	CHECK(strlen(t) == 24);
 }
 
+/* A moment of one clock given to a condition of another would be long past, or half a century away. */
+void test_base__waits_end_by_a_clock_that_never_steps(void)
+{
+	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	pthread_cond_t never;
+	int64_t begun = clk_mono_ms();
+	struct timespec until = clk_after(30);
+
+	clk_cond_init(&never);
+	pthread_mutex_lock(&lock);
+	while (pthread_cond_timedwait(&never, &lock, &until) != ETIMEDOUT)
+		;
+	pthread_mutex_unlock(&lock);
+	CHECK(clk_mono_ms() - begun >= 29);
+	until = clk_after(-5);
+	CHECK(until.tv_nsec >= 0 && until.tv_nsec < 1000000000);
+	pthread_cond_destroy(&never);
+}
+
 static char *logged(int json)
 {
 	int p[2], keep = dup(2);
