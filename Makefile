@@ -168,7 +168,7 @@ bench-gpu: $(CUDA_SO) $(BUILD)/bench-gpu
 
 # --- tests -------------------------------------------------------------------------------------
 UNIT ?= $(sort $(notdir $(basename $(wildcard tests/unit/test_*.c))))
-# The queue against its model: 100,000 operations, fewer under sanitizers; PAWL_QUEUE_OPS=10000000 is the
+# The queue against its model: 100,000 operations, fewer under sanitizers; `make check-model` is the
 # long form.
 # ASan and UBSan see every suite; TSan those with threads of their own.
 UNIT_SANITIZED ?= $(UNIT)
@@ -201,6 +201,10 @@ $(BUILD)/tests/test_gpu_guard $(BUILD)/tests/test_gpu_watch: | $(NVML_FAKE)
 unit-built: $(UNIT_BIN)
 check-unit: unit-built
 	@sh tests/run-unit.sh $(UNIT_BIN)
+# Hours of the queue's model test: PARTS processes of OPS operations.
+.PHONY: check-model
+check-model: $(BUILD)/tests/test_queue_model
+	@bash tests/chaos/model.sh $< $(or $(DIR),$(BUILD)/model)
 
 tidy:
 	@sh tests/tidy.sh
@@ -272,7 +276,8 @@ bench-queue: $(BUILD)/bench/queue
 	@BENCH_QUEUE=$< BULLMQ=$(BULLMQ) python3 tests/bench/queue.py
 
 # Each target twice: with our own driver (any compiler), and with libFuzzer when clang is here.
-# FUZZ_SRC_<target> names sources it needs beyond base and store. RUNS inputs per target; FUZZ=http picks.
+# FUZZ_SRC_<target> names sources it needs beyond base and store. RUNS inputs per target, or CPU_S
+# seconds of processor time (600 is the long form); FUZZ=http picks.
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 RUNS ?= 20000
 FUZZ_SRC_token_json := $(wildcard worker/model/token*.c)
@@ -295,7 +300,7 @@ $(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c tests/fuzz/fuzz.h $(SRC
 	if command -v clang >/dev/null; then \
 	  clang -fsanitize=fuzzer,address,undefined $(FUZZ_FLAGS) -o $@.libfuzzer $< $(FUZZ_LIBS); fi
 fuzz: $(addprefix $(BUILD)/fuzz/,$(FUZZ))
-	@RUNS=$(RUNS) sh tests/fuzz/run.sh $^
+	@$(if $(CPU_S),python3 tests/fuzz/long.py $(CPU_S),RUNS=$(RUNS) sh tests/fuzz/run.sh) $^
 
 # Everything that passes without a GPU. Suites run also after a failure; the last line is the sum. All is
 # built first, so that what runs beside each other only tests; flows wait most of the time.

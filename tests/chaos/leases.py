@@ -1,10 +1,16 @@
-"""Outages steal no lease, dead workers are found, zombies are refused.
+"""Outages and clocks that step steal no lease, dead workers are found, zombies are refused.
 
-usage: leases.py FOLDER [SECONDS of each outage]
+usage: leases.py FOLDER SECONDS [SHIM]
 Twenty workers hold a job each and beat. Redis stands still, is down, the server stands still, is down: each for
-several leases. Then one worker dies, and one is suspended for longer than its lease and wakes up as a zombie.
+SECONDS, several leases. With SHIM, clock_step.c as a shared object, the clock of either and of both goes forward
+and back by an hour. Then one worker dies, and one is suspended for longer than its lease and wakes up as a
+zombie.
 """
+import datetime
+import os
 import signal
+import struct
+import subprocess
 import sys
 import threading
 import time
@@ -13,6 +19,7 @@ import kill9
 import stack
 
 LEASE_S, BEAT_S, WORKERS = 3.0, 0.4, 20
+HOUR_S = 3600
 
 
 class Holder(threading.Thread):
@@ -49,9 +56,25 @@ class Holder(threading.Thread):
 
 
 class Leases:
-    def __init__(self, folder):
+    def __init__(self, folder, shim):
         self.stack = stack.Stack(folder, flags=["--server-lease-ms", str(int(LEASE_S * 1000)), "--server-beat-ms",
                                                 str(int(BEAT_S * 1000)), "--server-tick-ms", "200"])
+        self.clocks = {}
+        if shim:
+            self.give_clocks(os.path.realpath(folder), shim)
+
+    def give_clocks(self, folder, shim):
+        """Redis and server have a clock each, as on two machines."""
+        self.clocks = {name: os.path.join(folder, "clock-" + name) for name in ("redis", "server")}
+        for name in self.clocks:
+            self.set_clock(name, 0)
+        plain = self.stack.spawn
+        self.stack.spawn = lambda name, argv, env=None: plain(
+            name, argv, dict(env or {}, LD_PRELOAD=shim, CLOCK_STEP=self.clocks[name]))
+
+    def set_clock(self, name, seconds):
+        with open(self.clocks[name], "r+b" if os.path.exists(self.clocks[name]) else "wb") as f:
+            f.write(struct.pack("q", seconds))
 
     def start(self):
         self.stack.begin()
@@ -70,15 +93,12 @@ class Leases:
             h.start()
 
     def look(self, job):
-        while True:
-            status, reply = self.api.ask("GET", "/jobs/" + job)
-            if status == 200:
-                return reply
+        return self.api.get("/jobs/" + job)
 
-    def all_hold(self, what):
+    def all_hold(self, what, beats=1):
         seen = [h.beats for h in self.holders]
-        stack.wait_for("beats after " + what, 60,
-                       lambda: all(h.beats > b or h.stale for h, b in zip(self.holders, seen)))
+        stack.wait_for("beats after " + what, 120,
+                       lambda: all(h.beats >= b + beats or h.stale for h, b in zip(self.holders, seen)))
         for h in self.holders:
             job = self.look(h.job)
             if h.stale or job["losses"] or job["preemptions"] or job["state"] != "running":
@@ -96,6 +116,28 @@ class Leases:
         else:
             child.send_signal(signal.SIGCONT)
         self.all_hold("%s %s for %.0f s" % (name, "down" if kill else "suspended", seconds))
+
+    def off(self, name):
+        """By how many seconds its clock is wrong, as it says itself."""
+        if name == "redis":
+            said = subprocess.run(["redis-cli", "-s", self.stack.sock, "TIME"], capture_output=True, text=True)
+            now = float(said.stdout.split()[0])
+        else:
+            text = self.api.get("/session")["server_time"]
+            now = datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+        return now - time.time()
+
+    def steps(self):
+        """Each clock and both, an hour on and back; several leases pass after each step. Says how many there were."""
+        n = 0
+        for names in (["redis"], ["server"], ["redis", "server"]):
+            for seconds in (HOUR_S, 0, -HOUR_S, 0):
+                for name in names:
+                    self.set_clock(name, seconds)
+                    stack.wait_for("the step of %s" % name, 60, lambda: abs(self.off(name) - seconds) < 300)
+                n += 1
+                self.all_hold("the clock of %s at %d s" % (" and ".join(names), seconds), int(2 * LEASE_S / BEAT_S))
+        return n
 
     def death(self):
         """Seconds from a worker's last word to the return of its job."""
@@ -132,8 +174,8 @@ class Leases:
 
 
 def main():
-    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 3 * LEASE_S
-    t = Leases(sys.argv[1])
+    seconds, shim = float(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None
+    t = Leases(sys.argv[1], shim)
     try:
         t.start()
         t.all_hold("start")
@@ -142,6 +184,8 @@ def main():
                 t.outage(name, seconds, kill)
         print("4 outages of %.0f s (%.0f leases), %d workers: 0 leases stolen, 0 restarts" % (
             seconds, seconds / LEASE_S, WORKERS))
+        if shim:
+            print("%d steps of a clock by an hour: 0 leases stolen, 0 restarts" % t.steps())
         found = sorted(t.death() for _ in range(5))
         print("a dead worker is found after %.1f s (median), %.1f s (worst); lease %.0f s" % (
             found[2], found[4], LEASE_S))

@@ -61,6 +61,18 @@ class Client:
             return None, None
 
 
+    def get(self, path, seconds=120):
+        """What stands there; asked again while there is no answer, as on a machine with much to do."""
+        end = time.monotonic() + seconds
+        status, reply = self.ask("GET", path)
+        while status != 200:
+            if time.monotonic() > end:
+                raise SystemExit("GET %s: %s %s" % (path, status, reply))
+            time.sleep(0.01)
+            status, reply = self.ask("GET", path)
+        return reply
+
+
 class Stack:
     def __init__(self, folder, redis_url=None, env=None, flags=()):
         self.dir = folder
@@ -128,14 +140,15 @@ class Stack:
 class Supervised(Stack):
     """The same under `pawl up`, which is the one that starts again what was killed."""
 
-    def __init__(self, folder, env):
+    def __init__(self, folder, env, workers=0):
         super().__init__(folder, env=env)
         self.data, self.sock = os.path.join(folder, "up"), os.path.join(folder, "up", "redis", "redis.sock")
+        self.workers = workers
 
     def redis(self):
         if "up" not in self.child:
-            self.spawn("up", [os.path.join(BUILD, "pawl"), "up", "--data", self.data, "--workers", "0", "--listen",
-                              "127.0.0.1:%d" % self.port], self.env)
+            self.spawn("up", [os.path.join(BUILD, "pawl"), "up", "--data", self.data, "--workers", str(self.workers),
+                              "--listen", "127.0.0.1:%d" % self.port], self.env)
             wait_for("pawl up", 60, self.running)
 
     def running(self):
@@ -148,19 +161,14 @@ class Supervised(Stack):
     def kill(self, name, sig=signal.SIGKILL):
         if name in self.child:
             return super().kill(name, sig)
-        up = self.child["up"].pid
-        wanted = {"redis": "redis-server", "server": "pawl-server"}[name]
 
         def found():
-            with open("/proc/%d/task/%d/children" % (up, up)) as f:
-                for pid in f.read().split():
-                    try:
-                        with open("/proc/%s/comm" % pid) as c:
-                            if c.read().strip() == wanted:
-                                os.kill(int(pid), sig)
-                                return True
-                    except OSError:
-                        pass
+            for pid in below(self.child["up"].pid, {"redis": "redis-server", "server": "pawl-server"}[name]):
+                try:
+                    os.kill(pid, sig)
+                    return True
+                except ProcessLookupError:
+                    pass
             return False
         wait_for(name + " under pawl up", 60, found)
 
@@ -170,16 +178,30 @@ class Supervised(Stack):
         super().end()
 
 
+def below(pid, name=None):
+    """A process's children, or those of that name."""
+    found = []
+    try:
+        with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
+            for child in f.read().split():
+                with open("/proc/%s/comm" % child) as c:
+                    if name is None or c.read().strip() == name:
+                        found.append(int(child))
+    except OSError:
+        pass  # It ends meanwhile.
+    return found
+
+
 def finals(client):
     """What the system says at the end, as history.check() wants it."""
     final, cursor = {"runs": {}, "jobs": {}}, ""
     while cursor is not None:
-        _, page = client.ask("GET", "/runs?limit=200&cursor=" + cursor)
+        page = client.get("/runs?limit=200&cursor=" + cursor)
         final["runs"].update((r["id"], r["state"]) for r in page["items"])
         cursor = page["next_cursor"]
     for run in final["runs"]:
-        _, jobs = client.ask("GET", "/runs/%s/jobs?limit=10000" % run)
-        _, attempts = client.ask("GET", "/runs/%s/attempts" % run)
+        jobs = client.get("/runs/%s/jobs?limit=10000" % run)
+        attempts = client.get("/runs/%s/attempts" % run)
         completed = {}
         for a in attempts["items"]:
             if a["end"] == "completed":

@@ -1,8 +1,9 @@
 """Many viewers of the event stream that keep losing their connections: each sees every event of Redis once, in order.
 
-usage: viewers.py FOLDER VIEWERS RECONNECTS [SEED]
-A viewer breaks off at a random moment, most often within an event, and goes on with Last-Event-ID. Redis's own
-stream is the truth. Prints one line of figures; status 1 when an event was missed, doubled or out of order.
+usage: viewers.py FOLDER VIEWERS RECONNECTS [SEED [KILLS]]
+A viewer breaks off at a random moment, most often within an event, and goes on with Last-Event-ID; the server
+is killed KILLS times meanwhile. Redis's own stream is the truth. Prints one line of figures; status 1 when an
+event was missed, doubled or out of order.
 """
 import errno
 import random
@@ -20,6 +21,10 @@ import stack
 
 IDS = ("local out = {} for _, e in ipairs(redis.call('XRANGE', KEYS[1], '-', '+')) do out[#out + 1] = e[1] end "
        "return out")
+
+
+def key(id):
+    return tuple(int(part) for part in id.split("-"))
 
 
 class Viewer:
@@ -90,8 +95,8 @@ class Viewer:
 
 
 class Test:
-    def __init__(self, folder, viewers, reconnects, seed):
-        self.folder, self.n, self.reconnects = folder, viewers, reconnects
+    def __init__(self, folder, viewers, reconnects, seed, kills):
+        self.folder, self.n, self.reconnects, self.kills = folder, viewers, reconnects, kills
         self.dice, self.calm, self.told = random.Random(seed), False, 0
         # So many breaks a second that the whole takes a minute or so.
         self.life = 2.0 * viewers * max(10.0, min(60.0, reconnects / 150)) / reconnects
@@ -158,12 +163,18 @@ class Test:
         happening = threading.Thread(target=self.happen, daemon=True)
         happening.start()
         began, end = time.monotonic(), time.monotonic() + 1200
-        self.watch(lambda: self.connected() - self.n >= self.reconnects or time.monotonic() > end)
+        for part in range(1, self.kills + 2):  # The children of a thread would die with it: nobody else may kill.
+            enough = self.reconnects * part // (self.kills + 1)
+            self.watch(lambda: self.connected() - self.n >= enough or time.monotonic() > end)
+            if part <= self.kills:
+                self.stack.kill("server")
+                self.stack.server()
         took, self.calm = time.monotonic() - began, True
         happening.join()
+        # Events go on: a worker that registered and is not heard of is lost a lease later. All up to here count.
         all_ids, until = self.ids(), time.monotonic() + 120
-        self.watch(lambda: all(v.seen and v.seen[-1] == all_ids[-1] for v in self.viewers) or
-                   time.monotonic() > until)
+        last = key(all_ids[-1])
+        self.watch(lambda: all(v.seen and key(v.seen[-1]) >= last for v in self.viewers) or time.monotonic() > until)
         return self.report(all_ids, took)
 
     def connected(self):
@@ -171,7 +182,10 @@ class Test:
 
     def report(self, all_ids, took):
         at, wrong, events, resets = {id: i for i, id in enumerate(all_ids)}, 0, 0, 0
+        last = key(all_ids[-1])
         for v in self.viewers:
+            while v.seen and key(v.seen[-1]) > last:
+                v.seen.pop()
             want = all_ids[at[v.start] + 1:] if v.start in at else []
             events, resets = events + len(v.seen), resets + v.resets
             if v.seen != want or not want:
@@ -180,8 +194,8 @@ class Test:
                 if wrong < 4:
                     print("a viewer after %d connections, %d refused: %d events, %d wanted, the %dth differs" % (
                         v.connects, v.refused, len(v.seen), len(want), first))
-        print("%d viewers, %d reconnects in %.0f s: %d events in Redis, %d seen, %d resets; "
-              "%d viewers missed or doubled one" % (self.n, self.connected() - self.n, took, len(all_ids),
+        print("%d viewers, %d reconnects in %.0f s, the server killed %d times: %d events in Redis, %d seen, %d resets; "
+              "%d viewers missed or doubled one" % (self.n, self.connected() - self.n, took, self.kills, len(all_ids),
                                                     events, resets, wrong))
         return 1 if wrong or resets or self.connected() - self.n < self.reconnects else 0
 
@@ -190,7 +204,9 @@ def main():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     folder, viewers, reconnects = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    test = Test(folder, viewers, reconnects, int(sys.argv[4]) if len(sys.argv) > 4 else 1)
+    seed = int(sys.argv[4]) if len(sys.argv) > 4 else 1
+    kills = int(sys.argv[5]) if len(sys.argv) > 5 else 0
+    test = Test(folder, viewers, reconnects, seed, kills)
     try:
         sys.exit(test.run())
     finally:

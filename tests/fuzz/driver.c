@@ -1,6 +1,6 @@
 /* Runs a fuzz target without libFuzzer: files named on the command line, then `-runs=N` mutations
- * (default 20000) of the target's own seed and of those files. `-seed=FILE` writes the seed there,
- * for libFuzzer to start from, and stops.
+ * (default 20000) of the target's own seed and of those files, others with each `-dice=N`.
+ * `-seed=FILE` writes the seed there, for libFuzzer to start from, and stops.
  */
 #include "base/fs.h"
 #include "base/mem.h"
@@ -77,12 +77,14 @@ static int write_seed(const char *path)
 
 int main(int argc, char **argv)
 {
-	int64_t runs = 20000;
+	int64_t runs = 20000, dice = 1;
 	struct rng r;
 
 	for (int i = 1; i < argc; i++)
 		if (str_starts(argv[i], "-runs="))
 			(void)str_to_i64(argv[i] + 6, &runs);
+		else if (str_starts(argv[i], "-dice="))
+			(void)str_to_i64(argv[i] + 6, &dice);
 		else if (str_starts(argv[i], "-seed="))
 			return write_seed(argv[i] + 6);
 		else
@@ -90,7 +92,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < n_seeds; i++)
 		LLVMFuzzerTestOneInput((const uint8_t *)seeds[i].data, seeds[i].len);
 	fuzz_seed(&seeds[n_seeds++]);
-	rng_open(&r, 1, RNG_TEST, 0, 0, 0);
+	rng_open(&r, (uint64_t)dice, RNG_TEST, 0, 0, 0);
 	for (int64_t i = 0; i < runs; i++) {
 		const struct buf *s = &seeds[rng_below(&r, (uint32_t)n_seeds)];
 		struct buf b = BUF_INIT;
