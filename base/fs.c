@@ -64,7 +64,7 @@ enum rc fs_read(const char *path, size_t size_max, struct buf *out, struct err *
 	return rc;
 }
 
-static enum rc write_all(int fd, const char *path, const void *data, size_t len, struct err *e)
+enum rc fs_write_all(int fd, const char *path, const void *data, size_t len, struct err *e)
 {
 	const char *p = data;
 
@@ -187,7 +187,7 @@ enum rc fs_write_durable(const char *path, const void *data, size_t len, struct 
 	int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return io_err(e, "create", tmp);
-	enum rc rc = write_all(fd, tmp, data, len, e);
+	enum rc rc = fs_write_all(fd, tmp, data, len, e);
 	if (!rc && fsync(fd))
 		rc = io_err(e, "fsync", tmp);
 	if (close(fd) && !rc)
@@ -207,7 +207,7 @@ enum rc fs_append_durable(const char *path, const void *data, size_t len, struct
 	if (fd < 0)
 		return io_err(e, "open", path);
 	off_t end = lseek(fd, 0, SEEK_END);
-	enum rc rc = write_all(fd, path, data, len, e);
+	enum rc rc = fs_write_all(fd, path, data, len, e);
 	if (!rc && fdatasync(fd))
 		rc = io_err(e, "fdatasync", path);
 	if (rc && end >= 0)
@@ -302,7 +302,7 @@ enum rc fs_copy(const char *from, const char *to, struct err *e)
 			continue;
 		if (n < 0)
 			rc = io_err(e, "read", from);
-		if (n <= 0 || (rc = write_all(out, to, chunk, (size_t)n, e)))
+		if (n <= 0 || (rc = fs_write_all(out, to, chunk, (size_t)n, e)))
 			break;
 	}
 out:

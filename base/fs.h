@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* However often the kernel takes but a part; `path` names the file in errors. */
+enum rc fs_write_all(int fd, const char *path, const void *data, size_t len, struct err *e);
 enum rc fs_read(const char *path, size_t size_max, struct buf *out, struct err *e);
 enum rc fs_write_durable(const char *path, const void *data, size_t len, struct err *e);
 /* Appends one record and fdatasyncs; creates the file (and syncs its folder) when absent. */

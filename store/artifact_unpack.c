@@ -39,13 +39,8 @@ static enum rc copy_out(int in, int out, const struct artifact_member *m, struct
 			continue;
 		if (n <= 0)
 			rc = err_set(e, RC_IO, "%s: member \"%s\": read failed", m->file, m->path);
-		for (ssize_t done = 0; done < n && !rc;) {
-			ssize_t k = write(out, chunk + done, (size_t)(n - done));
-			if (k < 0 && errno != EINTR)
-				rc = err_set(e, err_from_errno(errno), "unpack \"%s\": %m",
-					     m->path);
-			done += k > 0 ? k : 0;
-		}
+		if (!rc)
+			rc = fs_write_all(out, m->path, chunk, (size_t)n, e);
 		if (!rc)
 			sha256_add(&sha, chunk, (size_t)n);
 		at += n;

@@ -9,7 +9,6 @@
 #include "base/sha256.h"
 #include "base/str.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -210,19 +209,19 @@ enum rc client_blob_put(const struct client *c, const char *digest, const char *
 			       : put_whole(c, digest, path, e);
 }
 
+struct blob_file {
+	int fd;
+	const char *path;
+	enum rc rc;
+	struct err e;
+};
+
 static int write_sink(void *ctx, const void *data, size_t len)
 {
-	int fd = *(int *)ctx;
+	struct blob_file *f = ctx;
 
-	while (len > 0) {
-		ssize_t n = write(fd, data, len);
-
-		if (n < 0)
-			return errno == EINTR ? 0 : 1;
-		data = (const char *)data + n;
-		len -= (size_t)n;
-	}
-	return 0;
+	f->rc = fs_write_all(f->fd, f->path, data, len, &f->e);
+	return f->rc != RC_OK;
 }
 
 enum rc client_blob_get(const struct client *c, const char *digest, const char *path,
@@ -230,9 +229,10 @@ enum rc client_blob_get(const struct client *c, const char *digest, const char *
 {
 	char url[URL_MAX];
 	struct fetch_resp r = {0};
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	struct blob_file f = {.fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644),
+			      .path = path};
 
-	if (fd < 0)
+	if (f.fd < 0)
 		return err_set(e, RC_IO, "%s: %m", path);
 	blob_url(c, digest, url);
 	struct fetch_req q = {.method = "GET",
@@ -240,12 +240,14 @@ enum rc client_blob_get(const struct client *c, const char *digest, const char *
 			      .token = c->token,
 			      .timeout_ms = BLOB_TIMEOUT_MS,
 			      .sink = write_sink,
-			      .sink_ctx = &fd};
+			      .sink_ctx = &f};
 	enum rc rc = fetch(&q, &r, e);
+	if (f.rc != RC_OK) /* Not the server's fault: the disk is full, or ill. */
+		rc = err_set(e, f.rc, "%s", f.e.text);
 	if (rc == RC_OK && r.status != 200)
 		rc = err_set(e, code_of(r.status) == RC_OK ? RC_INVALID : code_of(r.status),
 			     "fetching blob %.12s: HTTP %d", digest, r.status);
-	if (close(fd) != 0 && rc == RC_OK)
+	if (close(f.fd) != 0 && rc == RC_OK)
 		rc = err_set(e, RC_IO, "%s: %m", path);
 	fetch_resp_release(&r);
 	return rc;

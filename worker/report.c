@@ -14,21 +14,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static int write_all(int fd, const char *data, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, data, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -1;
-		data += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
 /* A line longer than a pipe takes at once must not have another in its middle. */
 static pthread_mutex_t one_line = PTHREAD_MUTEX_INITIALIZER;
 
@@ -40,7 +25,7 @@ void report(int fd, json_t *msg)
 		jx_dump(msg, &line);
 		buf_putc(&line, '\n');
 		pthread_mutex_lock(&one_line);
-		if (write_all(fd, line.data, line.len) != 0) {
+		if (fs_write_all(fd, "report", line.data, line.len, NULL) != RC_OK) {
 			log_error("executor", "agent_gone", "errno=%d", errno);
 			_exit(1);
 		}
@@ -61,7 +46,7 @@ void report_append(const char *dir, const char *name, int64_t step, const json_t
 	jx_dump(row, &line);
 	buf_putc(&line, '\n');
 	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	if (fd < 0 || write_all(fd, line.data, line.len) != 0)
+	if (fd < 0 || fs_write_all(fd, path, line.data, line.len, NULL) != RC_OK)
 		log_warn("stage", "metrics_not_written", "path=%s errno=%d", path, errno);
 	if (fd >= 0)
 		close(fd);

@@ -238,17 +238,11 @@ enum rc stage_rows_add(struct stage_rows *rows, const json_t *row, struct err *e
 
 static enum rc flush_rows(struct stage_rows *rows, struct err *e)
 {
-	size_t done = 0;
+	enum rc rc = fs_write_all(rows->fd, rows->role, rows->pending.data, rows->pending.len, e);
 
-	while (done < rows->pending.len) {
-		ssize_t n = write(rows->fd, rows->pending.data + done, rows->pending.len - done);
-
-		if (n < 0)
-			return err_set(e, RC_IO, "writing rows of %s: %m", rows->role);
-		done += (size_t)n;
-	}
-	buf_clear(&rows->pending);
-	return RC_OK;
+	if (rc == RC_OK)
+		buf_clear(&rows->pending);
+	return rc;
 }
 
 static enum rc checkpoint_rows(struct stage_ctx *ctx, int64_t n, struct err *e)
