@@ -201,7 +201,8 @@ static enum rc load_file(struct conf *c, const char *path, struct err *e)
 static enum rc load_env(struct conf *c, struct err *e)
 {
 	/* Read directly where they are used, before settings exist. */
-	static const char *const others[] = {"LOG_FORMAT", "KERNELS", "DEVICE", "CUDA", "TEST_", "BUILD"};
+	static const char *const others[] = {"LOG_FORMAT", "KERNELS", "DEVICE", "CUDA", "TEST_", "BUILD",
+					      "VOLUME_BYTES"};
 
 	for (char **p = environ; *p; p++) {
 		if (!str_starts(*p, "PAWL_"))

@@ -3,7 +3,8 @@
  * same content has the same name. Nothing in it says when, where or by which attempt it was made.
  *
  * A large one is several tar archives, its volumes, and a small one that holds the manifest alone and
- * names them; that one's digest is the artifact's. Members are never split: one that is larger than a
+ * names them; that one's digest is the artifact's. Its data begin at byte 512, so that its first block tells
+ * what it is. Members are never split: one that is larger than a
  * volume has a volume of its own. Each volume unpacks by itself; all of them give the whole. As a file
  * the volumes of NAME.tar lie beside it: NAME.tar.v001 and so on. What fits into one archive is one,
  * with the manifest as its last member (format 1).
@@ -23,8 +24,8 @@
 
 #define ARTIFACT_FORMAT_ONE 1
 #define ARTIFACT_FORMAT 2 /* with volumes */
-#define ARTIFACT_VOLUME_MAX ((int64_t)1 << 30) /* several are hashed, sent and fetched again by themselves */
 #define ARTIFACT_VOLUMES 4096
+#define ARTIFACT_ROOT_MAX ((int64_t)16 << 20) /* of the archive that names volumes */
 #define ARTIFACT_MANIFEST "manifest.json"
 
 struct artifact_ref {
@@ -39,7 +40,7 @@ struct artifact_writer;
  * checkpoint the data of *.safetensors members is aligned to 4096 bytes. */
 enum rc artifact_begin(const char *kind, const char *tmp, struct artifact_writer **out,
 		       struct err *e);
-/* From here on a volume has at most so many bytes; 0: ARTIFACT_VOLUME_MAX. */
+/* From here on a volume has at most so many bytes, instead of volume_bytes(); 0: that. */
 void artifact_volume_max(struct artifact_writer *w, int64_t bytes);
 enum rc artifact_add_file(struct artifact_writer *w, const char *member, const char *path,
 			  struct err *e);
@@ -80,6 +81,10 @@ enum rc artifact_volume_path(const char *path, size_t i, char *out, size_t size,
 /* What the archive at `path` says of its volumes: [{"digest", "size"}], empty without; to be freed.
  * Nothing is verified. */
 enum rc artifact_volumes(const char *path, json_t **out, struct err *e);
+/* The same of one in a store, verified: for who does not trust whoever put it there. Of an archive that
+ * has no volumes one block is read, and nothing is verified; the others are at most ARTIFACT_ROOT_MAX.
+ * RC_NOTFOUND when absent. */
+enum rc artifact_volumes_in(struct store *s, const char *digest, json_t **out, struct err *e);
 /* Removes the file and so many volumes beside it. */
 void artifact_remove(const char *path, size_t volumes);
 

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "store/tar.h"
+#include "store/volume.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -54,7 +55,7 @@ enum rc artifact_begin(const char *kind, const char *tmp, struct artifact_writer
 	struct artifact_writer *w = mem_new(sizeof(*w));
 	w->tar = tar;
 	w->tmp = mem_str(tmp);
-	w->volume_max = ARTIFACT_VOLUME_MAX;
+	w->volume_max = volume_bytes();
 	w->aligned = !strcmp(kind, "checkpoint");
 	w->members = json_array();
 	w->manifest = json_pack("{s:i,s:s,s:o}", "format", ARTIFACT_FORMAT_ONE, "kind", kind,
@@ -65,7 +66,7 @@ enum rc artifact_begin(const char *kind, const char *tmp, struct artifact_writer
 
 void artifact_volume_max(struct artifact_writer *w, int64_t bytes)
 {
-	w->volume_max = bytes > 0 ? bytes : ARTIFACT_VOLUME_MAX;
+	w->volume_max = bytes > 0 ? bytes : volume_bytes();
 }
 
 enum rc artifact_volume_path(const char *path, size_t i, char *out, size_t size, struct err *e)
@@ -380,7 +381,12 @@ static enum rc put_manifest(struct artifact_writer *w, const json_t *meta, struc
 	json_object_set_new(w->manifest, "meta", meta ? json_deep_copy(meta) : json_object());
 	jx_dump(w->manifest, &b);
 	buf_putc(&b, '\n');
-	enum rc rc = tar_member_begin(w->tar, ARTIFACT_MANIFEST, (int64_t)b.len, false, e);
+	enum rc rc = RC_OK;
+	if (w->volumes && (int64_t)b.len + OVERHEAD > ARTIFACT_ROOT_MAX)
+		rc = err_set(e, RC_INVALID, "%zu bytes to name %zu members, at most %lld are allowed",
+			     b.len, json_array_size(w->members), (long long)ARTIFACT_ROOT_MAX);
+	if (!rc)
+		rc = tar_member_begin(w->tar, ARTIFACT_MANIFEST, (int64_t)b.len, false, e);
 	if (!rc)
 		rc = tar_data(w->tar, b.data, b.len, e);
 	if (!rc)

@@ -1,13 +1,11 @@
 #include "store/safetensors.h"
 
-#include "base/buf.h"
 #include "base/fs.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +13,7 @@
 #include <unistd.h>
 
 #define INDEX_BYTES_MAX ((size_t)64 << 20)
-#define SHARDS_MAX 1024
+#define SHARDS_MAX 4096
 
 struct file {
 	char *name;
@@ -371,9 +369,24 @@ static enum rc open_index(struct st *s, const char *dir, const char *index, stru
 	return rc;
 }
 
-static enum rc open_path(struct st *s, const char *path, struct err *e)
+static enum rc open_set(struct st *s, const char *dir, const char *stem, struct err *e)
 {
 	char file[PATH_MAX];
+
+	if (strlen(dir) > PATH_MAX - 256)
+		return err_set(e, RC_INVALID, "path is too long");
+	str_fmt(file, sizeof(file), "%s/%s" ST_INDEX, dir, stem);
+	if (fs_exists(file))
+		return open_index(s, dir, file, e);
+	str_fmt(file, sizeof(file), "%s/%s.safetensors", dir, stem);
+	if (!there(file))
+		return err_set(e, RC_NOTFOUND, "%s: no %s.safetensors and no %s" ST_INDEX, dir, stem,
+			       stem);
+	return add_file(s, file, strrchr(file, '/') + 1, e);
+}
+
+static enum rc open_path(struct st *s, const char *path, struct err *e)
+{
 	struct stat st;
 
 	if (strlen(path) > PATH_MAX - 256)
@@ -382,21 +395,12 @@ static enum rc open_path(struct st *s, const char *path, struct err *e)
 		return err_set(e, err_from_errno(errno), "open %s: %m", path);
 	if (!fs_exists(path) || !S_ISDIR(st.st_mode))
 		return add_file(s, path, "model.safetensors", e);
-	str_fmt(file, sizeof(file), "%s/model.safetensors.index.json", path);
-	if (fs_exists(file))
-		return open_index(s, path, file, e);
-	str_fmt(file, sizeof(file), "%s/model.safetensors", path);
-	if (!there(file))
-		return err_set(e, RC_NOTFOUND,
-			       "%s: no model.safetensors and no model.safetensors.index.json", path);
-	return add_file(s, file, "model.safetensors", e);
+	return open_set(s, path, "model", e);
 }
 
-enum rc st_open(const char *path, struct st **out, struct err *e)
+/* Takes `s`, which is read or has failed. */
+static enum rc opened(struct st *s, enum rc rc, struct st **out)
 {
-	struct st *s = mem_new(sizeof(*s));
-	enum rc rc = open_path(s, path, e);
-
 	*out = NULL;
 	if (rc) {
 		st_close(s);
@@ -406,6 +410,20 @@ enum rc st_open(const char *path, struct st **out, struct err *e)
 		qsort(s->t, s->n, sizeof(*s->t), by_name);
 	*out = s;
 	return RC_OK;
+}
+
+enum rc st_open(const char *path, struct st **out, struct err *e)
+{
+	struct st *s = mem_new(sizeof(*s));
+
+	return opened(s, open_path(s, path, e), out);
+}
+
+enum rc st_open_set(const char *dir, const char *stem, struct st **out, struct err *e)
+{
+	struct st *s = mem_new(sizeof(*s));
+
+	return opened(s, open_set(s, dir, stem, e), out);
 }
 
 enum rc st_open_mem(const void *data, size_t size, const char *what, struct st **out, struct err *e)
@@ -414,19 +432,11 @@ enum rc st_open_mem(const void *data, size_t size, const char *what, struct st *
 	struct file borrowed = {.name = mem_str(what), .map = {data, size}};
 	enum rc rc = read_file(s, &borrowed, what, e);
 
-	*out = NULL;
 	borrowed.map = (struct fs_map){0}; /* Not ours to unmap. */
 	s->files = mem_new(sizeof(*s->files));
 	s->files[0] = borrowed;
 	s->n_files = 1;
-	if (rc) {
-		st_close(s);
-		return rc;
-	}
-	if (s->n)
-		qsort(s->t, s->n, sizeof(*s->t), by_name);
-	*out = s;
-	return RC_OK;
+	return opened(s, rc, out);
 }
 
 void st_close(struct st *s)
@@ -470,121 +480,4 @@ const char *st_metadata(const struct st *s, const char *key)
 	const json_t *meta = s->n_files ? json_object_get(s->files[0].header, "__metadata__") : NULL;
 
 	return json_string_value(json_object_get(meta, key));
-}
-
-/* Written by hand and not through jansson: the order of the tensors is the caller's. */
-static void put_header(struct buf *b, const struct st_tensor *t, size_t n, const json_t *metadata)
-{
-	size_t at = 0;
-
-	buf_append(b, "\0\0\0\0\0\0\0\0{", 9);
-	if (metadata) {
-		buf_puts(b, "\"__metadata__\":");
-		jx_dump(metadata, b);
-		buf_puts(b, n ? "," : "");
-	}
-	for (size_t i = 0; i < n; i++) {
-		json_t *name = json_string(t[i].name);
-		jx_dump(name, b);
-		json_decref(name);
-		buf_printf(b, ":{\"dtype\":\"%s\",\"shape\":[", st_dtype_name(t[i].dtype));
-		for (int k = 0; k < t[i].ndim; k++)
-			buf_printf(b, "%s%lld", k ? "," : "", (long long)t[i].shape[k]);
-		buf_printf(b, "],\"data_offsets\":[%zu,%zu]}%s", at, at + t[i].size_bytes,
-			   i + 1 < n ? "," : "");
-		at += t[i].size_bytes;
-	}
-	buf_putc(b, '}');
-	while (b->len % ST_ALIGN)
-		buf_putc(b, ' ');
-	uint64_t len = b->len - 8;
-	for (int i = 0; i < 8; i++)
-		b->data[i] = (char)(len >> (8 * i));
-}
-
-static enum rc check_write(const struct st_tensor *t, size_t n, const char *path, struct err *e)
-{
-	for (size_t i = 0; i < n; i++) {
-		if (t[i].ndim < 0 || t[i].ndim > ST_NDIM_MAX || t[i].dtype >= ST_DTYPES ||
-		    (size_t)st_elements(&t[i]) * st_dtype_size(t[i].dtype) != t[i].size_bytes)
-			return err_set(e, RC_INVALID, "%s: tensor \"%s\": shape and size disagree",
-				       path, t[i].name);
-	}
-	return RC_OK;
-}
-
-static bool put(int fd, const void *data, size_t len)
-{
-	const char *p = data;
-
-	while (len) {
-		ssize_t n = write(fd, p, len > (1u << 30) ? 1u << 30 : len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return false;
-		p += n;
-		len -= (size_t)n;
-	}
-	return true;
-}
-
-static enum rc put_fed(int fd, const char *path, const struct st_tensor *t, size_t i,
-		       const struct st_feed *feed, void *piece, struct err *e)
-{
-	for (size_t at = 0; at < t->size_bytes;) {
-		size_t len = t->size_bytes - at < ST_PIECE ? t->size_bytes - at : ST_PIECE;
-		enum rc rc = feed->fill(feed->ctx, i, at, piece, len, e);
-		if (rc)
-			return rc;
-		if (!put(fd, piece, len))
-			return err_set(e, err_from_errno(errno), "write %s: %m", path);
-		at += len;
-	}
-	return RC_OK;
-}
-
-static enum rc write_all(int fd, const char *path, const struct st_tensor *t, size_t n,
-			 const json_t *metadata, const struct st_feed *feed, struct err *e)
-{
-	struct buf head = BUF_INIT;
-	void *piece = feed ? mem_new(ST_PIECE) : NULL;
-	enum rc rc = RC_OK;
-
-	put_header(&head, t, n, metadata);
-	if (!put(fd, head.data, head.len))
-		rc = err_set(e, err_from_errno(errno), "write %s: %m", path);
-	for (size_t i = 0; i < n && !rc; i++) {
-		if (feed)
-			rc = put_fed(fd, path, &t[i], i, feed, piece, e);
-		else if (!put(fd, t[i].data, t[i].size_bytes))
-			rc = err_set(e, err_from_errno(errno), "write %s: %m", path);
-	}
-	free(piece);
-	buf_release(&head);
-	return rc;
-}
-
-enum rc st_write_fed(const char *path, const struct st_tensor *tensors, size_t n,
-		     const json_t *metadata, const struct st_feed *feed, struct err *e)
-{
-	enum rc rc = check_write(tensors, n, path, e);
-
-	if (rc)
-		return rc;
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return err_set(e, err_from_errno(errno), "create %s: %m", path);
-	rc = write_all(fd, path, tensors, n, metadata, feed, e);
-	if (close(fd) && !rc)
-		rc = err_set(e, err_from_errno(errno), "close %s: %m", path);
-	if (rc)
-		unlink(path);
-	return rc;
-}
-
-enum rc st_write(const char *path, const struct st_tensor *tensors, size_t n, const json_t *metadata,
-		 struct err *e)
-{
-	return st_write_fed(path, tensors, n, metadata, NULL, e);
 }

@@ -1,7 +1,7 @@
 /* Tensor files, https://github.com/huggingface/safetensors: eight bytes little-endian header
  * length, a JSON header, data. A model is one file or several with model.safetensors.index.json.
  *
- * Files are mapped, never copied. Everything a header says is checked before any tensor is given
+ * What is read is mapped, never copied. Everything a header says is checked before any tensor is given
  * out: known type, shape times type equals the byte range, ranges in bounds, without hole or
  * overlap, no name twice, data aligned to its type. Knows nothing of archives.
  */
@@ -44,6 +44,9 @@ struct st;
  * archive that was not unpacked (artifact_unpack_mapped). */
 #define ST_AT ".at"
 enum rc st_open(const char *path, struct st **out, struct err *e);
+/* DIR/STEM.safetensors or what DIR/STEM.safetensors.index.json names, whichever st_write_set() left. */
+#define ST_INDEX ".safetensors.index.json"
+enum rc st_open_set(const char *dir, const char *stem, struct st **out, struct err *e);
 void st_close(struct st *s);
 size_t st_count(const struct st *s);
 size_t st_files(const struct st *s);
@@ -67,6 +70,23 @@ struct st_feed {
 };
 enum rc st_write_fed(const char *path, const struct st_tensor *tensors, size_t n,
 		     const json_t *metadata, const struct st_feed *feed, struct err *e);
+
+/* Tensors in one file, DIR/STEM.safetensors, as long as they take at most `file_max` bytes; else in
+ * DIR/STEM-00001-of-0000N.safetensors and so on, in the order given, with DIR/STEM.safetensors.index.json,
+ * as Hugging Face names and reads them. A tensor is never divided: one that is larger has a file for
+ * itself. Which tensor is where follows from their sizes alone. What an earlier set of as many files or
+ * its index left there is replaced; on failure nothing of this one stays. */
+struct st_set {
+	const char *dir, *stem; /* borrowed, as all of it is; the folder is there */
+	size_t file_max;	/* of the tensors of a file, without its header */
+	const json_t *metadata; /* of each file: object of strings or NULL */
+	const struct st_feed *feed; /* asked by a tensor's place in the whole list; NULL: they have data */
+};
+/* n_files: how many there are, without the index; may be NULL. */
+enum rc st_write_set(const struct st_set *s, const struct st_tensor *tensors, size_t n, int *n_files,
+		     struct err *e);
+/* The path of file i (from 0) of n of such a set. */
+void st_file_path(char *out, size_t size, const char *dir, const char *stem, int i, int n);
 
 size_t st_dtype_size(enum st_dtype t);
 const char *st_dtype_name(enum st_dtype t);

@@ -4,11 +4,11 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/version.h"
+#include "store/volume.h"
 #include "worker/agent.h"
 #include "worker/engine.h"
 #include "worker/executor.h"
 #include "worker/stage.h"
-#include "worker/stage_pack.h"
 #include "worker/tools.h"
 
 #include <stdio.h>
@@ -122,7 +122,7 @@ int main(int argc, char **argv)
 		die("%s", e.text);
 	log_init("pawl-worker", level_of(conf_str(conf, "log.level")), conf_bool(conf, "log.json"));
 	if (conf_i64(conf, "worker.volume_bytes") > 0)
-		stage_volume_bytes(conf_i64(conf, "worker.volume_bytes"));
+		volume_bytes_set(conf_i64(conf, "worker.volume_bytes"));
 	engine_settings(conf_str(conf, "worker.kernels"), (int)conf_i64(conf, "worker.device"),
 			conf_str(conf, "worker.nvml"));
 	if (argc > 1)

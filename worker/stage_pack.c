@@ -17,23 +17,6 @@
 
 #define SETTLED_S 2 /* a file not written to for so long shows every later change in its time */
 #define APART ((int64_t)8 << 20) /* of a checkpoint, what is worth an archive of its own */
-#define VOLUME_ENV "PAWL_VOLUME_BYTES"
-
-void stage_volume_bytes(int64_t bytes)
-{
-	char number[24];
-
-	str_fmt(number, sizeof number, "%lld", (long long)bytes);
-	(void)setenv(VOLUME_ENV, number, 1);
-}
-
-static int64_t volume_bytes(void)
-{
-	const char *text = getenv(VOLUME_ENV);
-	int64_t n = 0;
-
-	return text && str_to_i64(text, &n) ? n : 0;
-}
 
 static void add_inputs(const struct stage_ctx *ctx, json_t *meta)
 {
@@ -72,10 +55,8 @@ enum rc stage_pack_output(struct stage_ctx *ctx, const char *kind, const char *d
 
 	meta = full_meta(ctx, meta);
 	enum rc rc = artifact_begin(kind, tar, &w, e);
-	if (rc == RC_OK) {
-		artifact_volume_max(w, volume_bytes());
+	if (rc == RC_OK)
 		rc = artifact_add_dir(w, dir, e);
-	}
 	if (rc == RC_OK)
 		rc = artifact_finish(w, meta, ref, e);
 	else
@@ -202,10 +183,8 @@ static enum rc pack_since(struct stage_ctx *ctx, const struct stage_part *part, 
 		(void)artifact_peek(path, &last, NULL);
 	json_t *meta = full_meta(ctx, NULL);
 	enum rc rc = artifact_begin(part->kind, tar, &w, e);
-	if (rc == RC_OK) {
-		artifact_volume_max(w, volume_bytes());
+	if (rc == RC_OK)
 		rc = artifact_add_dir_since(w, part->dir, APART, last, e);
-	}
 	if (rc == RC_OK) {
 		*referenced = artifact_referenced(w);
 		rc = artifact_finish(w, meta, ref, e);

@@ -17,5 +17,3 @@ json_t *stage_packed(const char *role, const char *kind, const char *tar,
  * the checkpoint before is referred to: the part as a whole, or those of its large files. */
 enum rc stage_pack_part(struct stage_ctx *ctx, const char *dir, const struct stage_part *part,
 			json_t *outputs, struct err *e);
-/* For this process and those it starts: how large a volume may be; 0: as the store has it. */
-void stage_volume_bytes(int64_t bytes);

@@ -15,6 +15,7 @@
 #include "base/rng.h"
 #include "base/str.h"
 #include "store/artifact.h"
+#include "store/volume.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -293,7 +294,7 @@ int main(int argc, char **argv)
 	struct rusage use;
 	struct err e;
 	struct rng r;
-	int64_t mib = 256, rounds = 5, volume = ARTIFACT_VOLUME_MAX >> 20;
+	int64_t mib = 256, rounds = 5, volume = VOLUME_BYTES >> 20;
 
 	str_fmt(b.dir, sizeof b.dir, "%.3900s/pawl-bench-XXXXXX", argc > 1 ? argv[1] : "/tmp");
 	if ((argc > 2 && !str_to_i64(argv[2], &mib)) ||

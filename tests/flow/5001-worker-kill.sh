@@ -46,7 +46,9 @@ outputs >"$FLOW_DIR/first.txt"
 # What is larger than a volume is several, and comes through the server whole.
 big=$(js '[o["digest"] for j in b["items"] for o in (j["outputs"] or []) if o.get("volumes") and o["kind"] == "checkpoint"][-1]')
 "$PAWL_BUILD/pawl" --server "$URL" --token-file "$DATA/tokens/admin" ckpt get "$big" -o "$FLOW_DIR/big.tar" --unpack "$FLOW_DIR/big" >/dev/null || fail "download of volumes"
-[ -s "$FLOW_DIR/big.tar.v002" ] && [ -s "$FLOW_DIR/big/model.safetensors" ] || fail "volumes are missing"
+[ -s "$FLOW_DIR/big.tar.v002" ] && [ -s "$FLOW_DIR/big/model.safetensors.index.json" ] || fail "volumes are missing"
+[ "$(find "$FLOW_DIR/big" -name 'model-0*.safetensors' -size +8k | wc -l)" -ge 2 ] || fail "a large model is one file"
+"$W" model info --model "$FLOW_DIR/big" >/dev/null || fail "files of weights that are no model"
 # An adapter is trained over several jobs: the state goes from one to the next.
 [ "$(grep -c '^1\.dpo\..* state ' "$FLOW_DIR/first.txt")" -ge 2 ] || fail "preferences were one job only"
 
@@ -95,8 +97,8 @@ case $body in *metric*) ;; *) fail "the log of $job has no metrics in it" ;; esa
 api GET "/jobs/$job/metrics"
 want 200 "metrics"
 # Weights that came through the server are mapped in the archives they came in.
-ls "$FLOW_DIR"/work-two/cache/*/model.safetensors.at "$FLOW_DIR"/work-two/cache/*/.archive* >/dev/null 2>&1 || fail "fetched weights were unpacked"
-! ls "$FLOW_DIR"/work-two/cache/*/model.safetensors >/dev/null 2>&1 || fail "fetched weights were unpacked as well"
+ls "$FLOW_DIR"/work-two/cache/*/model-0*.safetensors.at "$FLOW_DIR"/work-two/cache/*/.archive* >/dev/null 2>&1 || fail "fetched weights were unpacked"
+! ls "$FLOW_DIR"/work-two/cache/*/model*.safetensors >/dev/null 2>&1 || fail "fetched weights were unpacked as well"
 # Cleaning up after itself.
 stop one TERM
 is "$code" 0 "exit code of an idle worker"

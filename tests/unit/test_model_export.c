@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/fs.h"
 #include "base/str.h"
+#include "store/volume.h"
 #include "worker/model/dtype.h"
 #include "worker/model/model_export.h"
 #include "worker/model/model_source.h"
@@ -244,5 +245,38 @@ void test_model_export__broken_shards_are_refused(void)
 	CHECK_EQ(unlink(path_of("out/model-00002-of-00003.safetensors")), 0);
 	CHECK_RC(model_source_open(path_of("out"), &s, &e), RC_NOTFOUND);
 	CHECK(strstr(e.text, "model-00002-of-00003.safetensors"));
+	model_free(m);
+}
+
+/* What a trainer saves of a large model: files that fit into volumes. The same weights as in one file,
+ * and the same export. */
+void test_model_export__saved_in_several_files(void)
+{
+	struct model *m = make_model(false, true);
+	const struct export_opts o = {ST_BF16, 4000};
+	struct model_source s;
+	char name[64];
+
+	CHECK_RC(model_save(m, path_of("whole"), &e), RC_OK);
+	CHECK(fs_exists(path_of("whole/model.safetensors")));
+	volume_bytes_set(10000);
+	CHECK_EQ(volume_tensor_bytes(), 9844);
+	CHECK_RC(model_save(m, path_of("several"), &e), RC_OK);
+	CHECK(!fs_exists(path_of("several/model.safetensors")));
+	CHECK_RC(model_source_open(path_of("several"), &s, &e), RC_OK);
+	int n = (int)st_files(s.files);
+	CHECK(n > 2);
+	model_source_close(&s);
+	check_weights(m, path_of("several"), ST_F32);
+	CHECK_RC(model_export(path_of("whole"), path_of("one"), &o, NULL, &e), RC_OK);
+	CHECK_RC(model_export(path_of("several"), path_of("two"), &o, NULL, &e), RC_OK);
+	check_same_folder(path_of("one"), path_of("two"));
+	str_fmt(name, sizeof name, "several/model-%05d-of-%05d.safetensors", n, n);
+	CHECK_EQ(truncate(path_of(name), 5000), 0);
+	CHECK_RC(model_source_open(path_of("several"), &s, &e), RC_CORRUPT);
+	CHECK(strstr(e.text, strchr(name, '/')));
+	CHECK_EQ(unlink(path_of(name)), 0);
+	CHECK_RC(model_source_open(path_of("several"), &s, &e), RC_NOTFOUND);
+	CHECK(strstr(e.text, strchr(name, '/')));
 	model_free(m);
 }

@@ -10,7 +10,9 @@
 #include "tests/kern_util.h"
 
 #include "base/fs.h"
+#include "base/jsonx.h"
 #include "base/str.h"
+#include "store/volume.h"
 #include "kernels/collective.h"
 #include "worker/model/infer.h"
 #include "worker/model/shard.h"
@@ -452,6 +454,9 @@ void test_ranks__states_are_read_by_any_number_of_ranks(void)
 {
 	struct model *m = toy_model(true);
 	struct lora *l = toy_adapter(m, MODEL_ALL_PARTS);
+	char path[4200];
+	struct err e = {0};
+	json_t *v = NULL;
 
 	through_files(m, NULL, 4, true, 1, false);
 	through_files(m, NULL, 1, false, 3, true);
@@ -461,6 +466,18 @@ void test_ranks__states_are_read_by_any_number_of_ranks(void)
 	through_files(m, NULL, 2, false, 3, true);
 	through_files(m, l, 2, false, 4, false);
 	through_files(m, l, 1, false, 2, false);
+	/* In files of 10 kB. */
+	volume_bytes_set(10000);
+	through_files(m, NULL, 1, false, 1, false);
+	through_files(m, NULL, 2, true, 1, false);
+	str_fmt(path, sizeof path, "%s/state-21100/state.json", test_tmpdir());
+	CHECK_RC(jx_load(path, 4096, &v, &e), RC_OK);
+	CHECK(jx_get_i64(v, "shards", 0) == 2 && jx_get_i64(v, "parts", 0) > 1);
+	json_decref(v);
+	through_files(m, NULL, 3, true, 4, true);
+	through_files(m, NULL, 4, false, 2, false);
+	through_files(m, NULL, 1, false, 3, true);
+	through_files(m, l, 2, false, 1, false);
 	lora_free(l);
 	model_free(m);
 }
@@ -507,23 +524,49 @@ static void *save_rank(void *arg)
 	return NULL;
 }
 
-void test_ranks__read_their_parts_and_write_the_whole(void)
+/* Every file of the folder. */
+static size_t same_folders(const char *a, const char *b)
+{
+	struct err e = {0};
+	char **x;
+	size_t n, m;
+
+	CHECK_RC(fs_list(b, &x, &m, &e), RC_OK);
+	fs_list_free(x);
+	CHECK_RC(fs_list(a, &x, &n, &e), RC_OK);
+	CHECK_EQ(n, m);
+	for (size_t i = 0; i < n; i++)
+		same_files(a, b, x[i]);
+	fs_list_free(x);
+	return n;
+}
+
+static size_t save_whole(const char *name)
 {
 	struct model *m = toy_model(false), *back = NULL;
 	struct saved s = {.j = {.whole = m}};
 	struct err e = {0};
+	size_t files = 0;
 
-	str_fmt(s.from, sizeof s.from, "%s/whole", test_tmpdir());
+	str_fmt(s.from, sizeof s.from, "%s/%s", test_tmpdir(), name);
 	CHECK_RC(model_save(m, s.from, &e), RC_OK);
 	for (int n = 2; n <= RANKS; n += 2) {
-		str_fmt(s.to, sizeof s.to, "%s/by-%d", test_tmpdir(), n);
+		str_fmt(s.to, sizeof s.to, "%s/%s-by-%d", test_tmpdir(), name, n);
 		run_ranks(n, save_rank, &s.j);
 		CHECK_RC(model_load(s.to, &back, &e), RC_OK);
 		CHECK_EQ(memcmp(back->params, m->params, m->n_params * sizeof(float)), 0);
 		model_free(back);
-		same_files(s.from, s.to, "model.safetensors");
+		files = same_folders(s.from, s.to);
 	}
 	model_free(m);
+	return files;
+}
+
+void test_ranks__read_their_parts_and_write_the_whole(void)
+{
+	CHECK_EQ(save_whole("whole"), 2); /* config.json and one file */
+	volume_bytes_set(20000);
+	CHECK(save_whole("several") > 4);
 }
 
 /* Wide enough for blocks of eight bits in every rank's part. */

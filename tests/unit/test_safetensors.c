@@ -221,3 +221,153 @@ void test_safetensors__write_checks_shape_and_disk(void)
 	CHECK_RC(st_write(tmp("x"), &t, 1, NULL, &e), RC_FULL);
 	CHECK(!fs_exists(tmp("x")));
 }
+
+/* --- sets of files ------------------------------------------------------------------------------ */
+
+#define SET 5
+
+static float set_data[SET][1000];
+static struct st_tensor set_list[SET];
+
+/* Of 400, 800, 4000, 800 and 800 bytes. */
+static void make_set(void)
+{
+	static const int64_t sizes[SET] = {100, 200, 1000, 200, 200};
+	static char names[SET][4];
+
+	for (int i = 0; i < SET; i++) {
+		str_fmt(names[i], sizeof names[i], "t%d", i);
+		set_list[i] = (struct st_tensor){names[i], ST_F32, 1, {sizes[i]}, set_data[i],
+						 (size_t)sizes[i] * sizeof(float)};
+		for (int k = 0; k < sizes[i]; k++)
+			set_data[i][k] = (float)(1000 * i + k);
+	}
+}
+
+static int write_set(size_t max, const struct st_feed *feed)
+{
+	const struct st_set set = {test_tmpdir(), "x", max, NULL, feed};
+	struct err e;
+	int n = 0;
+
+	CHECK_RC(st_write_set(&set, set_list, SET, &n, &e), RC_OK);
+	return n;
+}
+
+static void check_set(size_t files)
+{
+	struct err e;
+	struct st *s;
+
+	CHECK_RC(st_open_set(test_tmpdir(), "x", &s, &e), RC_OK);
+	CHECK_EQ(st_files(s), files);
+	CHECK_EQ(st_count(s), SET);
+	for (int i = 0; i < SET; i++) {
+		const struct st_tensor *t = st_find(s, set_list[i].name);
+
+		CHECK(t && t->size_bytes == set_list[i].size_bytes);
+		CHECK(!memcmp(t->data, set_data[i], t->size_bytes));
+	}
+	st_close(s);
+}
+
+static void same_file(const char *a, const char *b)
+{
+	struct buf x = BUF_INIT, y = BUF_INIT;
+	struct err e;
+
+	CHECK_RC(fs_read(a, 1 << 20, &x, &e), RC_OK);
+	CHECK_RC(fs_read(b, 1 << 20, &y, &e), RC_OK);
+	CHECK(x.len == y.len && !memcmp(x.data, y.data, x.len));
+	buf_release(&x);
+	buf_release(&y);
+}
+
+void test_safetensors__what_fits_into_one_file_is_one(void)
+{
+	struct err e;
+
+	make_set();
+	CHECK_EQ(write_set(6800, NULL), 1);
+	check_set(1);
+	CHECK_RC(st_write(tmp("plain"), set_list, SET, NULL, &e), RC_OK);
+	same_file(tmp("plain"), tmp("x.safetensors"));
+	CHECK(!fs_exists(tmp("x" ST_INDEX)));
+}
+
+void test_safetensors__large_sets_are_several_files(void)
+{
+	static const char index[] = "{\n  \"metadata\": {\n    \"total_size\": 6800\n  },\n"
+				    "  \"weight_map\": {\n"
+				    "    \"t0\": \"x-00001-of-00003.safetensors\",\n"
+				    "    \"t1\": \"x-00001-of-00003.safetensors\",\n"
+				    "    \"t2\": \"x-00002-of-00003.safetensors\",\n"
+				    "    \"t3\": \"x-00003-of-00003.safetensors\",\n"
+				    "    \"t4\": \"x-00003-of-00003.safetensors\"\n  }\n}\n";
+	struct buf text = BUF_INIT;
+	struct err e;
+
+	make_set();
+	CHECK_EQ(write_set(1600, NULL), 3); /* t2 is larger, and alone. */
+	check_set(3);
+	CHECK_RC(fs_read(tmp("x" ST_INDEX), 4096, &text, &e), RC_OK);
+	CHECK_STR(text.data, index);
+	buf_release(&text);
+	CHECK_EQ(write_set(1, NULL), SET);
+	check_set(SET);
+	/* Over an earlier set: none of its words are read again. */
+	CHECK_EQ(write_set(SIZE_MAX, NULL), 1);
+	check_set(1);
+	CHECK_EQ(write_set(1200, NULL), 4);
+	check_set(4);
+}
+
+static enum rc feed_set(void *ctx, size_t i, size_t at, void *out, size_t len, struct err *e)
+{
+	size_t *next = ctx;
+
+	CHECK(i == *next || i == *next + 1); /* In order, by the place in the whole list. */
+	*next = i;
+	if (set_data[i][0] < 0)
+		return err_set(e, RC_IO, "no more");
+	memcpy(out, (const char *)set_data[i] + at, len);
+	return RC_OK;
+}
+
+void test_safetensors__a_fed_set_is_the_same(void)
+{
+	size_t next = 0;
+	const struct st_feed feed = {feed_set, &next};
+	const struct st_set set = {test_tmpdir(), "x", 1600, NULL, &feed};
+	struct st *s;
+	struct err e;
+
+	make_set();
+	CHECK_EQ(write_set(1600, NULL), 3);
+	CHECK(!rename(tmp("x-00003-of-00003.safetensors"), tmp("third")));
+	CHECK_EQ(write_set(1600, &feed), 3);
+	same_file(tmp("x-00003-of-00003.safetensors"), tmp("third"));
+	/* It ends in the third file: nothing of it is left. */
+	set_data[3][0] = -1;
+	next = 0;
+	CHECK_RC(st_write_set(&set, set_list, SET, NULL, &e), RC_IO);
+	CHECK_STR(e.text, "no more");
+	CHECK(!fs_exists(tmp("x-00001-of-00003.safetensors")) && !fs_exists(tmp("x" ST_INDEX)));
+	CHECK_RC(st_open_set(test_tmpdir(), "x", &s, &e), RC_NOTFOUND);
+	CHECK(strstr(e.text, "no x.safetensors"));
+}
+
+void test_safetensors__a_file_of_a_set_that_is_torn_or_gone_is_named(void)
+{
+	struct st *s;
+	struct err e;
+
+	make_set();
+	CHECK_EQ(write_set(1600, NULL), 3);
+	CHECK(!truncate(tmp("x-00002-of-00003.safetensors"), 5000));
+	CHECK_RC(st_open_set(test_tmpdir(), "x", &s, &e), RC_CORRUPT);
+	CHECK(strstr(e.text, "x-00002-of-00003.safetensors"));
+	CHECK(!unlink(tmp("x-00002-of-00003.safetensors")));
+	CHECK_RC(st_open_set(test_tmpdir(), "x", &s, &e), RC_NOTFOUND);
+	CHECK(strstr(e.text, "x-00002-of-00003.safetensors"));
+}

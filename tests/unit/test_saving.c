@@ -3,11 +3,13 @@
  */
 #include "base/jsonx.h"
 #include "store/artifact.h"
+#include "store/volume.h"
 #include "tests/talking_model.h"
 #include "worker/stage.h"
 #include "worker/stages/saving.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 static const struct said words[] = {{"\xc4\xa0"
 				     "rivers",
@@ -129,6 +131,91 @@ static void compare(const char *more)
 void test_saving__changes_no_byte(void)
 {
 	compare("");
+}
+
+/* A large model's: weights and moments in several files and volumes. */
+void test_saving__changes_no_byte_of_several_files(void)
+{
+	volume_bytes_set(50000);
+	compare("");
+}
+
+static size_t files_of(const char *dir, const char *begins)
+{
+	char **names;
+	size_t n, sum = 0;
+
+	CHECK_RC(fs_list(dir, &names, &n, &e), RC_OK);
+	for (size_t i = 0; i < n; i++)
+		sum += str_starts(names[i], begins);
+	fs_list_free(names);
+	return sum;
+}
+
+/* What a stopped job left, spoiled by `how`, is refused by the name of its file. */
+static void check_spoiled(const char *dir, const char *file, int (*how)(const char *path))
+{
+	char path[800];
+	struct stage_ctx ctx;
+
+	str_fmt(path, sizeof path, "%s/resume/%s", dir, file);
+	CHECK(fs_exists(path));
+	CHECK_EQ(how(path), 0);
+	CHECK_RC(stage_ctx_open(&ctx, dir, -1, 1, &e), RC_OK);
+	CHECK(stage_ctx_run(&ctx, &e) != RC_OK);
+	CHECK(strstr(e.text, strchr(file, '/') + 1));
+	stage_ctx_close(&ctx);
+}
+
+static int cut(const char *path)
+{
+	return truncate(path, 6000);
+}
+
+/* Stopped after every single step, each attempt from what the one before left: as if undisturbed. */
+void test_saving__resumed_at_every_step_from_several_files(void)
+{
+	char dir[600], path[700], model[SHA256_HEX_SIZE], state[SHA256_HEX_SIZE];
+	struct stage_ctx ctx;
+	enum rc rc;
+	int attempts = 0;
+
+	volume_bytes_set(50000);
+	folder(dir, sizeof dir, "whole");
+	put_job(dir, 1000000, "");
+	run(dir, false, &ctx);
+	str_copy(model, sizeof model, digest_of(&ctx, "model"));
+	str_copy(state, sizeof state, digest_of(&ctx, "state"));
+	stage_ctx_close(&ctx);
+	folder(dir, sizeof dir, "stopped");
+	put_job(dir, 1000000, "");
+	for (;; attempts++) {
+		CHECK_RC(stage_ctx_open(&ctx, dir, -1, 1, &e), RC_OK);
+		atomic_store(&ctx.stop, STAGE_PREEMPTED);
+		rc = stage_ctx_run(&ctx, &e);
+		if (rc != RC_CANCELLED)
+			break;
+		str_fmt(path, sizeof path, "%s/resume", dir);
+		CHECK_RC(fs_remove_tree(path, &e), RC_OK);
+		resume(dir, ctx.n_ckpt, false);
+		stage_ctx_close(&ctx);
+	}
+	CHECK_RC(rc, RC_OK);
+	CHECK_EQ(attempts, STEPS - 1);
+	CHECK_STR(digest_of(&ctx, "model"), model);
+	CHECK_STR(digest_of(&ctx, "state"), state);
+	stage_ctx_close(&ctx);
+	str_fmt(path, sizeof path, "%s/resume/model", dir);
+	size_t weights = files_of(path, "model-");
+	str_fmt(path, sizeof path, "%s/resume/state", dir);
+	size_t moments = files_of(path, "optimizer-");
+	CHECK(weights > 2 && moments > 4);
+	str_fmt(path, sizeof path, "state/optimizer-00002-of-%05zu.safetensors", moments);
+	check_spoiled(dir, path, cut);
+	check_spoiled(dir, path, unlink);
+	str_fmt(path, sizeof path, "model/model-%05zu-of-%05zu.safetensors", weights, weights);
+	check_spoiled(dir, path, cut);
+	check_spoiled(dir, path, unlink);
 }
 
 void test_saving__changes_no_byte_of_an_adapter(void)

@@ -1,7 +1,9 @@
 /* The promises of training, to the last bit: the number of threads, the company in a pack and a
  * stop at any step change nothing. For F32 and BF16, whole models and adapters, every table of
  * operations of this machine (a stop: the table it would use). */
+#include "base/fs.h"
 #include "base/str.h"
+#include "store/volume.h"
 #include "tests/kern_util.h"
 #include "tests/ref64_toys.h"
 #include "worker/model/lora.h"
@@ -298,4 +300,24 @@ void test_train_exact__f32_is_the_same_on_both_tables_of_avx512(void)
 	check_trained_same(&x, &y);
 	end(&x);
 	end(&y);
+}
+
+/* Weights and moments in several files each: what fits into a volume of 30 kB. */
+void test_train_exact__resumed_from_several_files(void)
+{
+	char dir[600];
+	char **names;
+	size_t n, weights = 0, moments = 0;
+
+	volume_bytes_set(30000);
+	each_resume(false, false);
+	each_resume(true, true);
+	str_fmt(dir, sizeof dir, "%s/%s-%d-0-0-1", test_tmpdir(), kern_cpu()->name, KERN_F32);
+	CHECK_RC(fs_list(dir, &names, &n, &e), RC_OK);
+	for (size_t i = 0; i < n; i++) {
+		weights += str_starts(names[i], "model-");
+		moments += str_starts(names[i], "optimizer-");
+	}
+	CHECK(weights > 1 && moments > 2);
+	fs_list_free(names);
 }

@@ -85,8 +85,8 @@ enum rc model_load(const char *dir, struct model **out, struct err *e);
 enum rc model_load_part(const char *dir, int rank, int n, struct model **out, struct err *e);
 /* The layout of it alone, where the weights are read from the files piece by piece. */
 enum rc model_load_layout(const char *dir, int rank, int n, struct model **out, struct err *e);
-/* Writes DIR/model.safetensors (F32) and config.json; copies tokenizer and generation files of the
- * source directory. Same weights, same bytes. */
+/* Writes DIR/model.safetensors (F32), or of a large one several files and their index, and config.json;
+ * copies tokenizer and generation files of the source directory. Same weights, same bytes. */
 enum rc model_save(const struct model *m, const char *dir, struct err *e);
 void model_free(struct model *m);
 /* Same shapes and weights. */

@@ -11,63 +11,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SHARD_NAME_SIZE 48
 #define DISK_RESERVE ((int64_t)16 << 20) /* for everything that is not weights */
 
 struct export_run {
 	const struct export_opts *o;
 	struct model_source src;
 	struct st_tensor *list; /* owned; what the files will hold, in order */
-	int *shard;		/* owned; of each tensor, from 0 */
-	int n_shards, first;	/* first: tensor of the shard being written */
+	int n_files;
 	size_t total;
 	float *wide; /* owned; [ST_PIECE / 2] */
 	char tmp[PATH_MAX];
 };
 
-static void plan_files(struct export_run *r)
+static void list_tensors(struct export_run *r)
 {
 	const struct model *m = r->src.layout;
-	size_t in_shard = 0, elem = st_dtype_size(r->o->dtype);
 
-	r->list = mem_array((size_t)m->n_tensors, sizeof *r->list);
-	r->shard = mem_array((size_t)m->n_tensors, sizeof *r->shard);
+	r->list = model_file_list(m);
 	for (int i = 0; i < m->n_tensors; i++) {
-		const struct tensor_ref *t = &m->tensors[i];
-		size_t size = tensor_size(t) * elem;
-
-		if (in_shard > 0 && size > r->o->shard_bytes_max - in_shard) {
-			r->n_shards++;
-			in_shard = 0;
-		}
-		r->list[i] = (struct st_tensor){.name = t->name,
-						.dtype = r->o->dtype,
-						.ndim = t->cols ? 2 : 1,
-						.shape = {t->rows, t->cols},
-						.size_bytes = size};
-		r->shard[i] = r->n_shards;
-		in_shard = size > r->o->shard_bytes_max ? r->o->shard_bytes_max : in_shard + size;
-		r->total += size;
+		r->list[i].dtype = r->o->dtype;
+		r->list[i].size_bytes = tensor_size(&m->tensors[i]) * st_dtype_size(r->o->dtype);
+		r->total += r->list[i].size_bytes;
 	}
-	r->n_shards++;
 }
 
-static void shard_name(const struct export_run *r, int shard, char out[SHARD_NAME_SIZE])
-{
-	if (r->n_shards == 1)
-		str_copy(out, SHARD_NAME_SIZE, "model.safetensors");
-	else
-		str_fmt(out, SHARD_NAME_SIZE, "model-%05d-of-%05d.safetensors", shard + 1,
-			r->n_shards);
-}
-
-/* A piece of tensor i of the shard being written, read and narrowed. */
+/* A piece of tensor i, read and narrowed. */
 static enum rc fill(void *ctx, size_t i, size_t at, void *out, size_t len, struct err *e)
 {
 	struct export_run *r = ctx;
-	int tensor = r->first + (int)i;
 	size_t elem = st_dtype_size(r->o->dtype), n = len / elem, first = at / elem, bad;
-	enum rc rc = model_source_read(&r->src, tensor, first, n, r->wide, e);
+	enum rc rc = model_source_read(&r->src, (int)i, first, n, r->wide, e);
 
 	if (rc != RC_OK)
 		return rc;
@@ -75,48 +48,8 @@ static enum rc fill(void *ctx, size_t i, size_t at, void *out, size_t len, struc
 	if (bad == n)
 		return RC_OK;
 	return err_set(e, RC_INVALID, "tensor %s: element %zu is %g, which overflows %s",
-		       r->list[tensor].name, first + bad, (double)r->wide[bad],
+		       r->list[i].name, first + bad, (double)r->wide[bad],
 		       st_dtype_name(r->o->dtype));
-}
-
-static enum rc write_shards(struct export_run *r, struct err *e)
-{
-	json_t *meta = json_pack("{s:s}", "format", "pt");
-	const struct st_feed feed = {fill, r};
-	int n = r->src.layout->n_tensors;
-	enum rc rc = RC_OK;
-
-	for (r->first = 0; r->first < n && rc == RC_OK;) {
-		char name[SHARD_NAME_SIZE], path[PATH_MAX + SHARD_NAME_SIZE];
-		int end = r->first;
-
-		while (end < n && r->shard[end] == r->shard[r->first])
-			end++;
-		shard_name(r, r->shard[r->first], name);
-		str_fmt(path, sizeof path, "%s/%s", r->tmp, name);
-		rc = st_write_fed(path, r->list + r->first, (size_t)(end - r->first), meta, &feed,
-				  e);
-		r->first = end;
-	}
-	json_decref(meta);
-	return rc;
-}
-
-static enum rc write_index(const struct export_run *r, struct err *e)
-{
-	json_t *map = json_object(), *index;
-	char name[SHARD_NAME_SIZE];
-	enum rc rc;
-
-	for (int i = 0; i < r->src.layout->n_tensors; i++) {
-		shard_name(r, r->shard[i], name);
-		json_object_set_new(map, r->list[i].name, json_string(name));
-	}
-	index = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)r->total,
-			  "weight_map", map);
-	rc = model_write_json(r->tmp, "model.safetensors.index.json", index, e);
-	json_decref(index);
-	return rc;
 }
 
 /* Some sources have none; then it says what config.json says. */
@@ -145,6 +78,7 @@ static enum rc write_all(struct export_run *r, struct err *e)
 {
 	const struct model *m = r->src.layout;
 	int64_t need = (int64_t)r->total + DISK_RESERVE, have;
+	const struct st_feed feed = {fill, r};
 	enum rc rc = fs_mkdirs(r->tmp, e);
 
 	if (rc != RC_OK)
@@ -155,9 +89,10 @@ static enum rc write_all(struct export_run *r, struct err *e)
 			       (long long)(need >> 20), (long long)(have >> 20));
 	if ((rc = model_save_config(m, r->tmp, r->o->dtype, e)) != RC_OK ||
 	    (rc = model_copy_companions(m->dir, r->tmp, e)) != RC_OK ||
-	    (rc = write_generation(r, e)) != RC_OK || (rc = write_shards(r, e)) != RC_OK)
+	    (rc = write_generation(r, e)) != RC_OK)
 		return rc;
-	return r->n_shards > 1 ? write_index(r, e) : RC_OK;
+	return model_write_list(r->list, (size_t)m->n_tensors, r->tmp, r->o->shard_bytes_max, &feed,
+				&r->n_files, e);
 }
 
 static enum rc check_target(const char *to, struct export_run *r, struct err *e)
@@ -188,7 +123,7 @@ enum rc model_export(const char *from, const char *to, const struct export_opts 
 	ASSERT(dtype_is_weight(o->dtype));
 	if (rc != RC_OK || (rc = model_source_open(from, &r.src, e)) != RC_OK)
 		return rc;
-	plan_files(&r);
+	list_tensors(&r);
 	r.wide = mem_array(ST_PIECE / 2, sizeof *r.wide);
 	rc = fs_remove_tree(r.tmp, e); /* What an earlier export left when it died. */
 	if (rc == RC_OK)
@@ -198,10 +133,9 @@ enum rc model_export(const char *from, const char *to, const struct export_opts 
 	if (rc != RC_OK)
 		fs_remove_tree(r.tmp, NULL);
 	else if (report)
-		*report = (struct export_report){r.n_shards, r.total};
+		*report = (struct export_report){r.n_files, r.total};
 	model_source_close(&r.src);
 	free(r.list);
-	free(r.shard);
 	free(r.wide);
 	return rc == RC_OK ? RC_OK : err_wrap(e, "export to %s", to);
 }

@@ -6,6 +6,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "store/volume.h"
 #include "worker/model/dtype.h"
 #include "worker/model/shard.h"
 
@@ -79,17 +80,23 @@ struct st_tensor *model_file_list(const struct model *m)
 	return list;
 }
 
+enum rc model_write_list(const struct st_tensor *list, size_t n, const char *dir, size_t file_max,
+			 const struct st_feed *feed, int *n_files, struct err *e)
+{
+	json_t *meta = json_pack("{s:s}", "format", "pt");
+	const struct st_set set = {dir, "model", file_max, meta, feed};
+	enum rc rc = st_write_set(&set, list, n, n_files, e);
+
+	json_decref(meta);
+	return rc;
+}
+
 enum rc model_write_weights(const struct model *m, const char *dir, const struct st_feed *feed,
 			    struct err *e)
 {
 	struct st_tensor *list = model_file_list(m);
-	json_t *meta = json_pack("{s:s}", "format", "pt");
-	char path[PATH_SIZE];
-	enum rc rc;
+	enum rc rc = model_write_list(list, (size_t)m->n_tensors, dir, volume_tensor_bytes(), feed, NULL, e);
 
-	str_fmt(path, sizeof path, "%s/model.safetensors", dir);
-	rc = st_write_fed(path, list, (size_t)m->n_tensors, meta, feed, e);
-	json_decref(meta);
 	free(list);
 	return rc;
 }

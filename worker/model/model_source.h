@@ -42,7 +42,12 @@ enum st_dtype model_source_dtype(const struct model_source *s);
 
 /* The tensors of a file of F32, in order; those of a mere layout without data. The caller frees. */
 struct st_tensor *model_file_list(const struct model *m);
-/* DIR/model.safetensors, from m's floats or, of a mere layout, from what `feed` gives. */
+/* A model's tensors in one file of `dir` or in several of at most `file_max` bytes (st_write_set()); how
+ * many into n_files, which may be NULL. `feed` as there. */
+enum rc model_write_list(const struct st_tensor *list, size_t n, const char *dir, size_t file_max,
+			 const struct st_feed *feed, int *n_files, struct err *e);
+/* The same of all of m, in files that fit into volumes, from m's floats or, of a mere layout, from what
+ * `feed` gives. */
 enum rc model_write_weights(const struct model *m, const char *dir, const struct st_feed *feed,
 			    struct err *e);
 /* All of a directory of F32 but the weights. */

@@ -2,9 +2,9 @@
 
 #include "base/mem.h"
 #include "base/str.h"
+#include "store/volume.h"
 #include "worker/model/model_source.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -191,16 +191,18 @@ static enum rc feed_others(struct shard_feed *f, int n_slabs, struct err *e)
 }
 
 enum rc shard_write(struct coll *coll, const struct tensor_ref *parts, int n,
-		    const float *const *slabs, int n_slabs, const char *path,
-		    const struct st_tensor *list, const json_t *meta, struct err *e)
+		    const float *const *slabs, int n_slabs, const struct st_set *set,
+		    const struct st_tensor *list, struct err *e)
 {
 	struct shard_feed f = {coll, parts, n, slabs,
 			       mem_array(PIECE_FLOATS / 2, sizeof *f.words)};
 	const struct st_feed feed = {feed_piece, &f};
+	struct st_set fed = *set;
 	enum rc rc;
 
+	fed.feed = &feed;
 	if (coll_rank(coll) == 0)
-		rc = st_write_fed(path, list, (size_t)n * (size_t)n_slabs, meta, &feed, e);
+		rc = st_write_set(&fed, list, (size_t)n * (size_t)n_slabs, NULL, e);
 	else
 		rc = feed_others(&f, n_slabs, e);
 	if (rc != RC_OK)
@@ -228,11 +230,9 @@ static enum rc save_weights(struct coll *coll, const struct model *part, const s
 	const float *const slab = part->params;
 	struct st_tensor *list = model_file_list(whole);
 	json_t *meta = json_pack("{s:s}", "format", "pt");
-	char path[PATH_MAX];
-	enum rc rc;
+	const struct st_set set = {dir, "model", volume_tensor_bytes(), meta, NULL};
+	enum rc rc = shard_write(coll, part->tensors, part->n_tensors, &slab, 1, &set, list, e);
 
-	str_fmt(path, sizeof path, "%s/model.safetensors", dir);
-	rc = shard_write(coll, part->tensors, part->n_tensors, &slab, 1, path, list, meta, e);
 	json_decref(meta);
 	free(list);
 	return rc;

@@ -39,12 +39,13 @@ enum rc shard_join(struct coll *coll, const struct tensor_ref *parts, int n, con
 		   const struct tensor_ref *wholes, float *whole, struct err *e);
 /* A rank's model cut out of a whole one. */
 enum rc shard_model(const struct model *whole, int rank, int n, struct model **out, struct err *e);
-/* A file of whole tensors from parts, joined piece by piece while rank 0 writes it, so that no rank ever has
- * more than its own; all ranks call it. `list`, which rank 0 alone needs, has the whole tensors of the first
- * slab, then those of the next; their data is not looked at. An error of rank 0 ends the group. */
+/* st_write_set() of whole tensors from parts, joined piece by piece while rank 0 writes them, so that no rank
+ * ever has more than its own; all ranks call it. `set` (its feed is not looked at) and `list`, which rank 0
+ * alone needs; the latter has the whole tensors of the first slab, then those of the next, without data. An
+ * error of rank 0 ends the group. */
 enum rc shard_write(struct coll *coll, const struct tensor_ref *parts, int n,
-		    const float *const *slabs, int n_slabs, const char *path,
-		    const struct st_tensor *list, const json_t *meta, struct err *e);
+		    const float *const *slabs, int n_slabs, const struct st_set *set,
+		    const struct st_tensor *list, struct err *e);
 /* A model's directory likewise. */
 enum rc shard_save(struct coll *coll, const struct model *part, const char *dir, struct err *e);
 /* Likewise an adapter's, beside a model of that part. */

@@ -102,5 +102,5 @@ enum rc trainer_copy_save(const struct trainer_copy *c, const char *dir, const j
 	rc = trainer_write_tensors(dir, c->tr->set.tensors, (size_t)c->tr->set.n_tensors, c->m,
 				   c->v, e);
 
-	return rc ? rc : trainer_write_count(dir, c->adam_steps, 0, cursor, e);
+	return rc ? rc : trainer_write_count(dir, c->adam_steps, 0, 1, cursor, e);
 }

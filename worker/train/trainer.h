@@ -109,11 +109,11 @@ enum rc trainer_check_reference(struct trainer *tr, const struct train_pair *pai
 /* What was trained is in the back end's memory. This brings it to the model's or the adapter's own
  * floats, so that they can be saved or read; nothing to do where both are the same. */
 enum rc trainer_pull(struct trainer *tr, struct err *e);
-/* optimizer.safetensors and state.json in `dir`; `cursor` (object, or NULL) is the caller's own. Ranks
- * of `tensor` bring their parts to rank 0, which writes the file of the whole; those of `data` write
- * optimizer-00001-of-0000N.safetensors each. The file of the whole
- * is read by any number of ranks of either kind, the others by any number that divide batches. `dir` is
- * the same folder for all of them. */
+/* optimizer.safetensors (several files and their index where it is larger than a volume may be) and
+ * state.json in `dir`; `cursor` (object, or NULL) is the caller's own. Ranks of `tensor` bring their parts to
+ * rank 0, which writes what one process would have; those of `data` write files of their own, as many each.
+ * The former is read by any number of ranks of either kind, the latter by any number that divide batches.
+ * `dir` is the same folder for all of them. */
 enum rc trainer_save_state(struct trainer *tr, const char *dir, const json_t *cursor,
 			   struct err *e);
 /* *cursor: new reference, or NULL when none was saved; may be NULL. */

@@ -115,9 +115,10 @@ enum rc trainer_update(struct trainer *tr, int step, struct train_metrics *out, 
 
 /* --- Files (train_state.c) --------------------------------------------------------------------- */
 
-/* optimizer.safetensors in `dir`: the moments of whole tensors. */
+/* The files "optimizer" in `dir`: the moments of whole tensors. */
 enum rc trainer_write_tensors(const char *dir, const struct tensor_ref *refs, size_t n,
 			      const float *m, const float *v, struct err *e);
-/* state.json; `shards` 0 where one file has all moments. `cursor` may be NULL. */
-enum rc trainer_write_count(const char *dir, int64_t adam_steps, int shards, const json_t *cursor,
-			    struct err *e);
+/* state.json; `shards` 0 where the files have whole tensors, else how many ranks left `parts` files each.
+ * `cursor` may be NULL. */
+enum rc trainer_write_count(const char *dir, int64_t adam_steps, int shards, int parts,
+			    const json_t *cursor, struct err *e);
