@@ -468,9 +468,9 @@ static enum rc checkpoint_check(struct server *s, const json_t *body, const char
 		enum rc rc = volumes_check(s, out, &why);
 
 		json_decref(out);
-		if (rc)
-			return err_set(e, RC_CONFLICT, "checkpoint of %s: output \"%s\": %s", job,
-				       role, why.text);
+		if (rc) /* What is wrong with it will not pass; a store that is away may. */
+			return err_set(e, rc == RC_INVALID ? RC_CONFLICT : rc,
+				       "checkpoint of %s: output \"%s\": %s", job, role, why.text);
 	}
 	return RC_OK;
 }

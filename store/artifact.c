@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define MANIFEST_MAX ((int64_t)64 << 20)
+#define PREFIX 345 /* in a tar header: a name's first part, where it has two */
 #define THREADS_MAX 4
 #define THREADS_MIN ((int64_t)64 << 20) /* bytes that more than one thread pays for */
 
@@ -209,6 +210,21 @@ static enum ahead_how how_to_read(const struct artifact *a, bool beside_others)
 	return beside_others ? AHEAD_ALONE : AHEAD_THREAD;
 }
 
+/* Of what names volumes; artifact_volumes_in() trusts that nothing else passes. */
+static enum rc check_root(const struct artifact *a, const struct opened *o, struct err *e)
+{
+	if (o->index.n != 1)
+		return err_set(e, RC_CORRUPT, "%s: has volumes, and members beside its manifest",
+			       a->path);
+	if (o->index.members[0].offset != TAR_BLOCK)
+		return err_set(e, RC_CORRUPT, "%s: has volumes, and its manifest begins at byte %lld",
+			       a->path, (long long)o->index.members[0].offset);
+	if (o->st.st_size > ARTIFACT_ROOT_MAX)
+		return err_set(e, RC_CORRUPT, "%s: %lld bytes to name volumes, at most %lld are allowed",
+			       a->path, (long long)o->st.st_size, (long long)ARTIFACT_ROOT_MAX);
+	return RC_OK;
+}
+
 /* The archive with the manifest. */
 static enum rc open_first(struct artifact *a, const char *digest, enum depth depth, struct err *e)
 {
@@ -220,9 +236,8 @@ static enum rc open_first(struct artifact *a, const char *digest, enum depth dep
 	a->size_bytes = rc ? 0 : o.st.st_size;
 	if (!rc)
 		rc = read_manifest(a, e);
-	if (!rc && a->n_volumes && o.index.n != 1)
-		rc = err_set(e, RC_CORRUPT, "%s: has volumes, and members beside its manifest",
-			     a->path);
+	if (!rc && a->n_volumes)
+		rc = check_root(a, &o, e);
 	size_t n = a->n_volumes ? 0 : a->n;
 	if (!rc && !a->n_volumes)
 		rc = match_members(a, 0, n, a->path, &o.index, e);
@@ -388,10 +403,10 @@ enum rc artifact_verify(struct store *s, const char *digest, struct err *e)
 	return rc;
 }
 
-enum rc artifact_volumes(const char *path, json_t **out, struct err *e)
+static enum rc volumes_of(const char *path, const char *digest, json_t **out, struct err *e)
 {
 	struct artifact a = {.path = mem_str(path)};
-	enum rc rc = open_first(&a, NULL, PEEK, e);
+	enum rc rc = open_first(&a, digest, digest ? OPEN : PEEK, e);
 	json_t *list = json_object_get(a.manifest, "volumes");
 
 	*out = rc ? NULL : list ? json_incref(list) : json_array();
@@ -400,6 +415,46 @@ enum rc artifact_volumes(const char *path, json_t **out, struct err *e)
 	free(a.volumes);
 	free(a.path);
 	return rc;
+}
+
+enum rc artifact_volumes(const char *path, json_t **out, struct err *e)
+{
+	return volumes_of(path, NULL, out, e);
+}
+
+static enum rc take_block(void *ctx, const void *data, size_t len, struct err *e)
+{
+	(void)e;
+	buf_append(ctx, data, len);
+	return RC_OK;
+}
+
+enum rc artifact_volumes_in(struct store *s, const char *digest, json_t **out, struct err *e)
+{
+	static const char name[] = ARTIFACT_MANIFEST;
+	struct buf block = BUF_INIT;
+	const struct store_sink sink = {take_block, &block};
+	char path[PATH_MAX];
+	int64_t size;
+
+	*out = NULL;
+	enum rc rc = store_has(s, digest, &size, e);
+	if (!rc && size >= TAR_BLOCK)
+		rc = store_read(s, digest, 0, TAR_BLOCK, &sink, e);
+	bool root = !rc && block.len == TAR_BLOCK && !memcmp(block.data, name, sizeof(name)) &&
+		    !block.data[PREFIX];
+	buf_release(&block);
+	if (rc)
+		return rc;
+	if (!root) {
+		*out = json_array();
+		return RC_OK;
+	}
+	if (size > ARTIFACT_ROOT_MAX)
+		return err_set(e, RC_CORRUPT, "%s: %lld bytes to name volumes, at most %lld are allowed",
+			       digest, (long long)size, (long long)ARTIFACT_ROOT_MAX);
+	rc = store_local(s, digest, path, sizeof(path), e);
+	return rc ? rc : volumes_of(path, digest, out, e);
 }
 
 void artifact_close(struct artifact *a)

@@ -16,7 +16,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BLOCK 512
 #define END_BYTES 1024
 #define THREAD_MIN ((int64_t)4 << 20) /* below this a second thread costs more than it saves */
 #define PIECE ((size_t)1 << 20)
@@ -307,9 +306,9 @@ static bool put_gap(struct tar_writer *w, size_t gap)
 {
 	char block[2 * TAR_ALIGN] = {0};
 	unsigned sum = 0;
-	size_t body = gap - BLOCK;
+	size_t body = gap - TAR_BLOCK;
 
-	ASSERT(gap >= 2 * BLOCK && gap <= sizeof(block) && gap % BLOCK == 0);
+	ASSERT(gap >= 2 * TAR_BLOCK && gap <= sizeof(block) && gap % TAR_BLOCK == 0);
 	memcpy(block, "pax_global_header", 17);
 	octal(block + 100, 7, 0644);
 	octal(block + 108, 7, 0);
@@ -319,13 +318,13 @@ static bool put_gap(struct tar_writer *w, size_t gap)
 	block[156] = 'g';
 	memcpy(block + 257, "ustar\00000", 8);
 	memset(block + 148, ' ', 8);
-	for (int i = 0; i < BLOCK; i++)
+	for (int i = 0; i < TAR_BLOCK; i++)
 		sum += (unsigned char)block[i];
 	octal(block + 148, 6, sum);
 	block[154] = 0;
-	memset(block + BLOCK, '.', body - 1);
-	int n = snprintf(block + BLOCK, 32, "%zu comment=", body);
-	block[BLOCK + n] = '.';
+	memset(block + TAR_BLOCK, '.', body - 1);
+	int n = snprintf(block + TAR_BLOCK, 32, "%zu comment=", body);
+	block[TAR_BLOCK + n] = '.';
 	block[gap - 1] = '\n';
 	return put(w, block, gap);
 }
@@ -345,7 +344,7 @@ enum rc tar_member_begin(struct tar_writer *w, const char *name, int64_t size, b
 	if (aligned) {
 		size_t at = ((size_t)w->pos + header_bytes(en)) % TAR_ALIGN;
 		size_t gap = at ? TAR_ALIGN - at : 0;
-		if (gap == BLOCK)
+		if (gap == TAR_BLOCK)
 			gap += TAR_ALIGN;
 		if (gap && !put_gap(w, gap))
 			rc = write_err(w, e);
@@ -440,7 +439,7 @@ void tar_abort(struct tar_writer *w)
 struct source {
 	int fd;
 	int64_t pos, size;
-	char block[BLOCK];
+	char block[TAR_BLOCK];
 };
 
 static la_ssize_t on_read(struct archive *a, void *ctx, const void **data)
@@ -449,7 +448,7 @@ static la_ssize_t on_read(struct archive *a, void *ctx, const void **data)
 	ssize_t n;
 
 	do {
-		n = pread(s->fd, s->block, BLOCK, s->pos);
+		n = pread(s->fd, s->block, TAR_BLOCK, s->pos);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0) {
 		archive_set_error(a, errno, "read error");
@@ -467,7 +466,7 @@ static la_int64_t on_skip(struct archive *a, void *ctx, la_int64_t want)
 	(void)a;
 	if (want > s->size - s->pos)
 		want = s->size - s->pos;
-	want -= want % BLOCK;
+	want -= want % TAR_BLOCK;
 	s->pos += want;
 	return want;
 }
@@ -545,7 +544,7 @@ static enum rc check_end(const struct tar_index *x, const struct source *s, cons
 	static const char zeros[END_BYTES];
 	char tail[END_BYTES];
 	const struct tar_member *last = x->n ? &x->members[x->n - 1] : NULL;
-	int64_t at = last ? (last->offset + last->size + BLOCK - 1) / BLOCK * BLOCK : 0;
+	int64_t at = last ? (last->offset + last->size + TAR_BLOCK - 1) / TAR_BLOCK * TAR_BLOCK : 0;
 
 	if (s->size < at + END_BYTES || pread(s->fd, tail, END_BYTES, at) != END_BYTES)
 		return err_set(e, RC_CORRUPT, "%s: cut off: %lld bytes, expected %lld", what,

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #define TAR_ALIGN 4096
+#define TAR_BLOCK 512 /* everything in an archive begins at a multiple of it */
 #define TAR_PATH_MAX 255
 #define TAR_MEMBERS_MAX 65536
 

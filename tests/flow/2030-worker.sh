@@ -80,6 +80,27 @@ put_blob "$FLOW_DIR/base.tar" "$base"
 want 200 "upload again"
 work GET "/worker/blobs/$base"
 cmp "$FLOW_DIR/base.tar" "$FLOW_DIR/body" || fail "downloaded bytes differ"
+# Volumes are what the archive itself names, not what a worker says of them.
+read -r large volume size <<<"$(VOLUME=1 tar_artifact "$FLOW_DIR/large.tar" checkpoint config.json '{"large":1}')"
+put_blob "$FLOW_DIR/large.tar" "$large"
+want 201 "upload of what names a volume"
+said() { outputs "model:checkpoint:$large:" | sed "s/\"size\":1/\"size\":1,\"volumes\":$1/"; }
+truth="[{\"digest\":\"$volume\",\"size\":$size}]"
+complete "$(said "$truth")"
+want 422 "completion without the volume"
+put_blob "$FLOW_DIR/large.tar.v001" "$volume"
+want 201 "upload of the volume"
+for lie in "[]" "[{\"digest\":\"$base\",\"size\":$size}]" "[{\"digest\":\"$volume\",\"size\":1}]" "$(echo "$truth" | sed 's/\(.*\)\]/\1,&/; s/,\[/,/')" '"all"'; do
+	complete "$(said "$lie")"
+	want 400 "completion that says $lie"
+	case $(js 'b["detail"]') in *'"model": volumes'*) ;; *) fail "the field is not named: $body" ;; esac
+	post "$WORKER" /worker/beat "{\"worker\":\"$w\",\"job\":\"$job\",\"token\":\"$token\",\"checkpoint\":{\"outputs\":{\"model\":{\"digest\":\"$large\",\"volumes\":$lie}}}}"
+	want 422 "checkpoint that says $lie"
+done
+complete "$(outputs "model:checkpoint:$base:" | sed "s/\"size\":1/\"size\":1,\"volumes\":$truth/")"
+want 400 "a volume of what has none"
+post "$WORKER" /worker/beat "{\"worker\":\"$w\",\"job\":\"$job\",\"token\":\"$token\",\"checkpoint\":{\"outputs\":{\"model\":{\"digest\":\"$large\",\"volumes\":$truth}}}}"
+want 200 "checkpoint that says the truth"
 complete "$(outputs "model:checkpoint:$base:")"
 want 200 complete
 [ -n "$(ls "$DATA/store/docs/jobs/$run/")" ] || fail "no manifest"

@@ -3,6 +3,8 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "server/server.h"
+#include "server/volumes.h"
 #include "store/artifact.h"
 #include "store/gc.h"
 #include "store/safetensors.h"
@@ -456,5 +458,156 @@ void test_volumes__live_in_a_bucket(void)
 	check_model(in_tmp("out"));
 	CHECK_RC(artifact_verify(s, ref.digest, &e), RC_OK);
 	artifact_close(a);
+	store_close(s);
+}
+
+/* --- what a worker says of them ----------------------------------------------------------------- */
+
+/* An archive of one member (two, where the second has a name), published. */
+static void publish_raw(struct store *s, const char *first, const char *text, const char *second,
+			bool shifted, char digest[SHA256_HEX_SIZE])
+{
+	struct tar_writer *w;
+	char tmp[PATH_MAX], hex[SHA256_HEX_SIZE];
+	int64_t size;
+
+	CHECK_RC(store_tmp(s, tmp, sizeof tmp, &e), RC_OK);
+	CHECK_RC(tar_create(tmp, &w, &e), RC_OK);
+	for (int i = 0; i < (second ? 2 : 1); i++) {
+		size_t len = i ? 0 : strlen(text);
+
+		CHECK_RC(tar_member_begin(w, i ? second : first, (int64_t)len, shifted, &e), RC_OK);
+		CHECK_RC(tar_data(w, text, len, &e), RC_OK);
+		CHECK_RC(tar_member_end(w, hex, &e), RC_OK);
+	}
+	CHECK_RC(tar_finish(w, true, digest, &size, &e), RC_OK);
+	CHECK_RC(store_take_named(s, tmp, digest, size, &e), RC_OK);
+}
+
+static enum rc say(struct server *srv, const char *digest, json_t *volumes)
+{
+	json_t *out = json_pack("{s:s, s:o*}", "digest", digest, "volumes", volumes);
+	enum rc rc = volumes_check(srv, out, &e);
+
+	json_decref(out);
+	return rc;
+}
+
+static json_t *without(const json_t *list, size_t i)
+{
+	json_t *l = json_deep_copy(list);
+
+	json_array_remove(l, i);
+	return l;
+}
+
+static json_t *with(const json_t *list, size_t i, const char *key, json_t *value)
+{
+	json_t *l = json_deep_copy(list);
+
+	json_object_set_new(json_array_get(l, i), key, value);
+	return l;
+}
+
+static void check_lies(struct store *s)
+{
+	struct server srv = {.store = s};
+	struct artifact_ref ref, one;
+	json_t *is = NULL, *none = NULL;
+
+	make_model(in_tmp("model"));
+	publish(s, in_tmp("model"), VOLUME, &ref);
+	publish(s, in_tmp("model"), 0, &one);
+	CHECK_RC(artifact_volumes_in(s, ref.digest, &is, &e), RC_OK);
+	CHECK_EQ(json_array_size(is), 2);
+	CHECK_RC(artifact_volumes_in(s, one.digest, &none, &e), RC_OK);
+	CHECK_EQ(json_array_size(none), 0);
+	json_decref(none);
+	CHECK_RC(say(&srv, ref.digest, json_incref(is)), RC_OK);
+	CHECK_RC(say(&srv, one.digest, NULL), RC_OK);
+	CHECK_RC(say(&srv, one.digest, json_array()), RC_OK);
+	/* Too few, too many, none; another; of another size; twice the same; not even a list. */
+	CHECK_RC(say(&srv, ref.digest, NULL), RC_INVALID);
+	CHECK_STR(e.text, "volumes: a list of 0, the archive names 2");
+	CHECK_RC(say(&srv, ref.digest, without(is, 1)), RC_INVALID);
+	CHECK_RC(say(&srv, one.digest, json_incref(is)), RC_INVALID);
+	CHECK_STR(e.text, "volumes: a list of 2, the archive names 0");
+	CHECK_RC(say(&srv, ref.digest, with(is, 1, "digest", json_string(one.digest))), RC_INVALID);
+	CHECK(str_starts(e.text, "volumes[1]: "));
+	CHECK_RC(say(&srv, ref.digest, with(is, 0, "size", json_integer(5))), RC_INVALID);
+	CHECK(str_starts(e.text, "volumes[0]: "));
+	CHECK_RC(say(&srv, ref.digest, with(is, 0, "size", json_null())), RC_INVALID);
+	CHECK_RC(say(&srv, ref.digest, json_string("all")), RC_INVALID);
+	CHECK_STR(e.text, "volumes: expected a list");
+	CHECK_RC(say(&srv, ZERO, NULL), RC_CONFLICT);
+	json_decref(is);
+}
+
+void test_volumes__a_worker_that_lies_about_them_is_refused(void)
+{
+	struct store *s = a_store("store");
+	struct server srv = {.store = s};
+	struct artifact_ref ref;
+	json_t *is;
+	char path[PATH_MAX];
+
+	check_lies(s);
+	/* One that is named and not there. */
+	publish(s, in_tmp("model"), VOLUME, &ref);
+	CHECK_RC(artifact_volumes_in(s, ref.digest, &is, &e), RC_OK);
+	CHECK_RC(store_path(s, jx_get_str(json_array_get(is, 1), "digest", ""), path, sizeof path, &e),
+		 RC_OK);
+	CHECK(!unlink(path));
+	CHECK_RC(say(&srv, ref.digest, is), RC_CONFLICT);
+	CHECK(str_starts(e.text, "volumes[1]: "));
+	store_close(s);
+}
+
+void test_volumes__lies_are_refused_of_a_bucket_as_well(void)
+{
+	char url[512];
+	struct store *s;
+
+	s3_fixture_start(url, sizeof url);
+	CHECK_RC(store_open(url, true, &s, &e), RC_OK);
+	check_lies(s);
+	store_close(s);
+}
+
+/* Whatever a root says of itself: refused without more than its own bytes being read. */
+void test_volumes__hostile_roots_are_bounded(void)
+{
+	struct store *s = a_store("store");
+	struct server srv = {.store = s};
+	char digest[SHA256_HEX_SIZE], *large = mem_new(ARTIFACT_ROOT_MAX + 1);
+	struct artifact *a;
+	json_t *two = json_loads(VOLUMES_2, 0, NULL);
+
+	/* Names two that are not there; the right list does not make them be. */
+	publish_raw(s, ARTIFACT_MANIFEST, TWO("", VOLUMES_2), NULL, false, digest);
+	CHECK_RC(say(&srv, digest, json_incref(two)), RC_CONFLICT);
+	CHECK(str_starts(e.text, "volumes[0]: "));
+	publish_raw(s, ARTIFACT_MANIFEST, "{\"format\":2", NULL, false, digest);
+	CHECK_RC(say(&srv, digest, json_incref(two)), RC_INVALID);
+	CHECK(str_starts(e.text, "digest: "));
+	publish_raw(s, ARTIFACT_MANIFEST, TWO("", VOLUMES_2), "more", false, digest);
+	CHECK_RC(say(&srv, digest, json_incref(two)), RC_INVALID);
+	/* Larger than any can be. */
+	memset(large, ' ', (size_t)ARTIFACT_ROOT_MAX);
+	memcpy(large, TWO("", VOLUMES_2), strlen(TWO("", VOLUMES_2)));
+	publish_raw(s, ARTIFACT_MANIFEST, large, NULL, false, digest);
+	CHECK_RC(say(&srv, digest, json_incref(two)), RC_INVALID);
+	CHECK(strstr(e.text, "to name volumes"));
+	CHECK_RC(artifact_open(s, digest, &a, &e), RC_CORRUPT);
+	/* Hidden behind something that is no member: nobody will read volumes there. */
+	publish_raw(s, ARTIFACT_MANIFEST, TWO("", VOLUMES_2), NULL, true, digest);
+	CHECK_RC(say(&srv, digest, json_incref(two)), RC_INVALID);
+	CHECK_RC(artifact_open(s, digest, &a, &e), RC_CORRUPT);
+	CHECK(strstr(e.text, "begins at byte"));
+	/* No archive at all has no volumes. */
+	publish_raw(s, "data", "", NULL, false, digest);
+	CHECK_RC(say(&srv, digest, NULL), RC_OK);
+	json_decref(two);
+	free(large);
 	store_close(s);
 }
