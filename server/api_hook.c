@@ -127,25 +127,18 @@ void api_hook_test(struct req *r)
 	json_decref(hook);
 }
 
-static void answer_page(struct req *r, json_t *items)
-{
-	int64_t limit, from;
-
-	if (req_query_i64(r, "limit", 50, 1, 200, &limit) &&
-	    req_query_i64(r, "cursor", 0, 0, 1000000, &from))
-		reply_page(r, items, from, limit);
-}
-
 void api_hook_deliveries(struct req *r)
 {
 	json_t *hook = NULL, *items = NULL;
+	int64_t limit, from;
 	struct err e = {0};
 
 	if (hook_get(r->srv, r->args[0], &hook, &e) ||
 	    notify_deliveries(r->srv, r->args[0], &items, &e))
 		reply_err(r, &e);
-	else
-		answer_page(r, items);
+	else if (req_query_i64(r, "limit", 50, 1, 200, &limit) &&
+		 req_query_i64(r, "cursor", 0, 0, 1000000, &from))
+		reply_page(r, items, from, limit);
 	json_decref(items);
 	json_decref(hook);
 }
@@ -153,11 +146,12 @@ void api_hook_deliveries(struct req *r)
 void api_notices(struct req *r)
 {
 	json_t *items = NULL;
+	int64_t limit;
 	struct err e = {0};
 
 	if (notify_feed(r->srv, &items, &e))
 		reply_err(r, &e);
-	else
-		answer_page(r, items);
+	else if (req_query_i64(r, "limit", 50, 1, 200, &limit))
+		reply_after(r, items, req_query(r, "cursor"), limit);
 	json_decref(items);
 }

@@ -50,9 +50,9 @@ static bool attempt_runs(struct server *s, const char *job, int attempt)
 }
 
 /* Until the log grows beyond `offset`, the attempt ends, or the time is over. */
-static void wait_for_log(struct req *r, int attempt, int64_t offset, int64_t wait_s)
+static void wait_until(struct req *r, int attempt, int64_t offset, int64_t until)
 {
-	int64_t until = clk_mono_ms() + wait_s * 1000, look = 0;
+	int64_t look = 0;
 
 	while (clk_mono_ms() < until && !atomic_load(&r->srv->stopping)) {
 		if (logs_size(r->srv->data_dir, r->args[0], attempt) > offset)
@@ -64,6 +64,16 @@ static void wait_for_log(struct req *r, int attempt, int64_t offset, int64_t wai
 		}
 		clk_sleep_ms(POLL_MS);
 	}
+}
+
+/* Each holds a thread: where many wait already, the next is told at once how things are. */
+static void wait_for_log(struct req *r, int attempt, int64_t offset, int64_t wait_s)
+{
+	struct server_stats *st = &r->srv->stats;
+
+	if (atomic_fetch_add(&st->log_waits, 1) < r->srv->threads / 4)
+		wait_until(r, attempt, offset, clk_mono_ms() + wait_s * 1000);
+	atomic_fetch_sub(&st->log_waits, 1);
 }
 
 static void text_headers(struct req *r)

@@ -8,15 +8,14 @@
 
 void api_operation_list(struct req *r)
 {
-	int64_t limit, from;
+	int64_t limit;
 	json_t *items = NULL;
 	struct err e = {0};
 
 	if (operation_list(r->srv, &items, &e))
 		reply_err(r, &e);
-	else if (req_query_i64(r, "limit", 50, 1, 200, &limit) &&
-		 req_query_i64(r, "cursor", 0, 0, 1000000, &from))
-		reply_page(r, items, from, limit);
+	else if (req_query_i64(r, "limit", 50, 1, 200, &limit))
+		reply_after(r, items, req_query(r, "cursor"), limit);
 	json_decref(items);
 }
 

@@ -10,6 +10,7 @@
 #include "server/reply.h"
 #include "server/route.h"
 #include "server/server.h"
+#include "server/slots.h"
 #include "server/throttle.h"
 
 #include <string.h>
@@ -183,6 +184,8 @@ bool guard_before(struct req *r, const struct route *rt)
 	if (rt->role != ROLE_NONE && !(rt->flags & ROUTE_ALWAYS) &&
 	    !throttle_allows(r, r->srv->rate))
 		return false;
+	if ((rt->flags & ROUTE_LONG) && !r->head && !slot_take(r))
+		return false;
 	if (strcmp(r->method, "GET") == 0 || r->head)
 		return !(rt->flags & ROUTE_SHARED) || !answers_send(r);
 	changed(r, rt);
@@ -203,6 +206,7 @@ void guard_after(struct req *r, const struct route *rt)
 	char name[SHA256_HEX_SIZE], digest[SHA256_HEX_SIZE];
 	json_t *answer = NULL, *kept;
 
+	slot_drop(r);
 	if (strcmp(r->method, "GET") != 0 && !r->head)
 		changed(r, rt);
 	if (r->keep_answer && r->status >= 200 && r->status < 300 && r->answer.len &&

@@ -20,6 +20,7 @@
 #include "server/reconcile.h"
 #include "server/route.h"
 #include "server/server.h"
+#include "server/slots.h"
 #include "store/store.h"
 
 #include <jansson.h>
@@ -69,6 +70,8 @@ static void check_listen(const struct server *s, const struct conf *c)
 		die("server.admin_listen: %s", e.text);
 	if (s->threads < 16 || s->threads > 4096)
 		die("server.threads is %d; expected 16 to 4096", s->threads);
+	if (s->max_downloads < 0 || s->max_downloads > SLOTS_MAX)
+		die("server.max_downloads is %d; expected 0 (no limit) to %d", s->max_downloads, SLOTS_MAX);
 }
 
 static void settings(struct server *s, const struct conf *c)
@@ -76,6 +79,7 @@ static void settings(struct server *s, const struct conf *c)
 	s->conf = c;
 	s->threads = (int)conf_i64(c, "server.threads");
 	s->max_sse = (int)conf_i64(c, "server.max_sse");
+	s->max_downloads = (int)conf_i64(c, "server.max_downloads");
 	s->rate = (int)conf_i64(c, "server.rate_limit");
 	s->no_auth = conf_bool(c, "server.insecure_no_auth");
 	s->lease_ms = conf_i64(c, "server.lease_ms");
@@ -88,6 +92,8 @@ static void settings(struct server *s, const struct conf *c)
 		s->public_url[strlen(s->public_url) - 1] = 0;
 	if (s->max_sse > s->threads / 2 + s->threads / 10)
 		s->max_sse = s->threads / 2 + s->threads / 10;
+	if (s->max_downloads > s->threads / 2)
+		s->max_downloads = s->threads / 2;
 	check_listen(s, c);
 }
 

@@ -113,13 +113,25 @@ static json_t *of_run(struct server *s, const json_t *ev, int64_t at)
 	return n;
 }
 
+/* "judge 3.1 of iteration 2": shard, and pass where it is not the first. */
+static char *job_name(const json_t *data)
+{
+	char pass[24] = "";
+
+	if (jx_get_i64(data, "pass", 0) > 0)
+		str_fmt(pass, sizeof pass, ".%lld", (long long)jx_get_i64(data, "pass", 0));
+	return mem_printf("%.20s %lld%s of iteration %lld", jx_get_str(data, "stage", "?"),
+			  (long long)jx_get_i64(data, "shard", 0), pass,
+			  (long long)jx_get_i64(data, "iter", 0));
+}
+
 static json_t *of_job(struct server *s, const json_t *ev, int64_t at)
 {
 	const json_t *data = json_object_get(ev, "data");
 	const char *run = jx_get_str(ev, "run", ""), *job = jx_get_str(ev, "job", "");
 	const char *note = jx_get_str(data, "note", "");
 	bool failed = strcmp(jx_get_str(data, "state", ""), "failed") == 0;
-	char what[RUN_ID_MAX + 16], *text;
+	char what[RUN_ID_MAX + 16], *text, *name, *of;
 	json_t *n;
 
 	if (!failed && !jx_get_bool(data, "stuck", false))
@@ -127,8 +139,12 @@ static json_t *of_job(struct server *s, const json_t *ev, int64_t at)
 	str_fmt(what, sizeof what, "%s.%.15s", failed ? "failed" : "stuck", run);
 	if (!not_lately(s, what, QUIET_JOBS_S))
 		return NULL;
-	text = mem_printf("Job %s %s%s%s", job, failed ? "has failed" : "makes no progress",
+	name = job_name(data);
+	of = run_name(s, run);
+	text = mem_printf("Job %s in %s %s%s%s", name, of, failed ? "has failed" : "makes no progress",
 			  note[0] ? ": " : "", note);
+	free(name);
+	free(of);
 	n = notice_new(s, jx_get_str(ev, "id", ""), failed ? "job.failed" : "job.stuck", at, run,
 		       text);
 	json_object_set_new(n, "job", json_string(job));

@@ -195,6 +195,24 @@ void reply_page(struct req *r, const json_t *all, int64_t from, int64_t limit)
 	reply_list(r, items, from + limit < n ? next : NULL);
 }
 
+void reply_after(struct req *r, const json_t *all, const char *cursor, int64_t limit)
+{
+	size_t n = json_array_size(all), at = 0;
+	json_t *items = json_array();
+	const char *last = NULL;
+
+	if (cursor && cursor[0]) {
+		while (at < n && strcmp(jx_get_str(json_array_get(all, at), "id", ""), cursor) != 0)
+			at++;
+		at++;
+	}
+	for (; at < n && (int64_t)json_array_size(items) < limit; at++) {
+		json_array_append(items, json_array_get(all, at));
+		last = jx_get_str(json_array_get(all, at), "id", "");
+	}
+	reply_list(r, items, at < n ? last : NULL);
+}
+
 static void problem(struct req *r, int status, const char *type, const char *detail, json_t *errors)
 {
 	json_t *body = json_object();

@@ -22,6 +22,9 @@ void reply_list(struct req *r, json_t *items, const char *next_cursor);
 /* The stretch [from, from + limit) of a list that only grows at its end, with the cursor behind it;
  * `all` is borrowed. */
 void reply_page(struct req *r, const json_t *all, int64_t from, int64_t limit);
+/* A page of a list that grows at its beginning: what comes after the item whose "id" is the cursor, so that
+ * nothing comes twice; `all` is borrowed. What has left the list meanwhile ends it. */
+void reply_after(struct req *r, const json_t *all, const char *cursor, int64_t limit);
 /* {"items": ...} with further members of `more` merged in (may be NULL). */
 void reply_problem(struct req *r, int status, const char *type, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));

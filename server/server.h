@@ -29,6 +29,7 @@ struct server_stats {
 	atomic_long claims, claims_empty, completions, reused, stale, bytes_in, bytes_out;
 	atomic_long events, plans, plan_errors;
 	atomic_long notices, hooks_delivered, hooks_failed, hooks_given_up;
+	atomic_long log_waits;	   /* now: requests that wait for more of a log */
 	atomic_long hooks_waiting; /* now, as the server that delivers saw it last */
 	/* As the last tick had it: struct queue_work. */
 	atomic_long useful_ms, lost_ms, useful_cost, lost_cost, torn_off;
@@ -44,7 +45,7 @@ struct server {
 	char data_dir[SERVER_URL_MAX];
 	char web_dir[SERVER_URL_MAX]; /* "" = embedded assets */
 	bool no_auth;
-	int threads, max_sse;
+	int threads, max_sse, max_downloads;
 	int rate; /* requests a second of one identity; 0 = no limit */
 	int64_t lease_ms, beat_ms, started_ms;
 	/* Rise with every event heard and around every request that may change something; the second

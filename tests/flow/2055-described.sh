@@ -51,6 +51,10 @@ api POST "/runs/$run/cancel"
 want 409 "cancel of a finished run"
 api POST "/jobs/$run.0.sft.0.0/invalidate"
 want 202 invalidate
+# It has taken the job and hands it back: a worker that leaves while a claim is on its way to it through the
+# recorder, which hides that from the server, would keep it for a whole lease.
+taken() { api GET "/jobs/$run.0.sft.0.0" && [ "$(js 'b["state"]')" != ready ]; }
+wait_for 30 taken
 stop worker
 
 # Configured, it is written down: models and states, no rows.

@@ -116,7 +116,9 @@ wait_for 20 waits
 
 # The feed of the browsers; events of type notice.
 api GET '/notices?limit=1'
-is "$(js '[b["items"][0]["kind"], b["items"][0]["run"], b["next_cursor"]]')" "[\"run.cancelled\", \"${run[2]}\", \"1\"]" "newest notice"
+is "$(js '[b["items"][0]["kind"], b["items"][0]["run"], b["next_cursor"] == b["items"][0]["id"]]')" "[\"run.cancelled\", \"${run[2]}\", true]" "newest notice"
+api GET "/notices?limit=1&cursor=$(js 'b["next_cursor"]')"
+is "$(js '[b["items"][0]["kind"], b["items"][0]["run"]]')" "[\"run.cancelled\", \"${run[1]}\"]" "the one before"
 curl -sN -m 3 -H "Authorization: Bearer $ADMIN" "$URL/api/v1/events?topics=notices&after=0-1" >"$FLOW_DIR/events"
 grep -q '^event: notice' "$FLOW_DIR/events" || fail "no event of type notice: $(head -c 300 "$FLOW_DIR/events")"
 
