@@ -10,6 +10,7 @@
 #include "base/version.h"
 #include "store/store.h"
 #include "worker/gpu_guard.h"
+#include "worker/leaving.h"
 #include "worker/notice.h"
 #include "worker/stage.h"
 
@@ -26,6 +27,7 @@
 #include <unistd.h>
 
 #define CLAIM_WAIT_S 4 /* A SIGTERM while idle waits no longer than this. */
+#define SIGNAL_NOTICE_MS 30000 /* what Kubernetes, a GCP shutdown and `pawl up` give */
 #define GPU_LOOK_MS 1000
 #define GPU_SILENT_MS 60000
 
@@ -45,6 +47,8 @@ static void on_term(int sig)
 {
 	int saved = errno;
 
+	if (sig != SIGINT) /* Then it is not the machine that goes. */
+		leaving_begin(agent.notice_ms);
 	if (atomic_exchange(&agent.leaving, true) && sig == SIGINT)
 		_exit(128 + sig); /* A person asked twice: at once. The executor dies with us. */
 	agent_wake(&agent);
@@ -97,6 +101,9 @@ static void read_conf(struct agent *a, const struct conf *c)
 		str_copy(a->name, sizeof a->name, name);
 	else if (gethostname(a->name, sizeof a->name - 1) != 0)
 		str_copy(a->name, sizeof a->name, "worker");
+	a->notice_ms = conf_i64(c, "worker.notice_s") * 1000;
+	if (a->notice_ms <= 0)
+		a->notice_ms = SIGNAL_NOTICE_MS;
 	a->labels = mem_str(conf_str(c, "worker.labels"));
 	a->stages = mem_str(conf_str(c, "worker.stages"));
 	a->pools = mem_str(conf_str(c, "worker.pools"));
@@ -373,6 +380,7 @@ static void on_hint(void *ctx)
 /* The machine will be taken away: the same as SIGTERM. */
 static void on_taken(void *ctx)
 {
+	leaving_begin(agent.cloud_notice_ms);
 	atomic_store(&((struct agent *)ctx)->leaving, true);
 	agent_wake(ctx);
 }
@@ -388,6 +396,9 @@ static void watch_cloud(struct agent *a, const struct conf *c)
 			    .taken = on_taken, .hinted = on_hint, .ctx = a};
 	if (!n.cloud)
 		die("worker.cloud: \"%s\" is none of %s", name, notice_cloud_names());
+	a->cloud_notice_ms = conf_i64(c, "worker.notice_s") * 1000;
+	if (a->cloud_notice_ms <= 0)
+		a->cloud_notice_ms = notice_cloud_ms(n.cloud);
 	notice_watch(&n);
 }
 

@@ -47,6 +47,7 @@ struct agent {
 	double price_per_hour;
 	int threads;
 	int64_t cache_bytes, idle_exit_ms;
+	int64_t notice_ms, cloud_notice_ms; /* from a signal, from the cloud's word, to the machine's end */
 	char store_url[1024]; /* override, or "" */
 	int wake_fd;          /* eventfd: main has something to look at */
 	_Atomic bool leaving; /* SIGTERM or drained: take nothing more */

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "worker/executor.h"
+#include "worker/leaving.h"
 #include "worker/gpu_guard.h"
 #include "worker/stage.h"
 
@@ -33,9 +34,10 @@
 
 #define LOG_MAX (16 << 20)          /* per attempt; the rest is dropped with a line saying so */
 #define MESSAGE_MAX (16u << 20)
-#define STOP_BUDGET_MS 20000        /* spot notices are 30 s at worst; the rest is for uploading */
+#define STOP_BUDGET_MS 20000        /* where no machine ends: drained, paused */
 #define KILL_AFTER_MS 25000         /* a stop that was not followed */
 #define CANCEL_KILL_MS 5000
+#define SAY_MS 30000
 #define LEAVING_MS 15000            /* to hand a job back when the server does not answer */
 #define POINTS_MAX 20000
 #define TAIL_BYTES 700 /* of the log, quoted when the executor crashes */
@@ -50,7 +52,7 @@ struct attempt {
 	json_t *result, *error; /* owned */
 	bool stopped;
 	enum wish told;        /* the last stop command sent */
-	int64_t told_ms;
+	int64_t told_ms, patience_ms; /* when, and how long it may take to follow */
 	int64_t log_size;
 	bool log_full;
 	int status;
@@ -88,7 +90,8 @@ static enum wish wish_of(struct agent *a)
  * the job is not ours any more or must be given up. */
 static bool wait_retry(struct agent *a, int n)
 {
-	int64_t until = clk_mono_ms() + client_backoff_ms(n);
+	int64_t wait = client_backoff_ms(n), most = leaving_left(INT64_MAX) / 8 + 100;
+	int64_t until = clk_mono_ms() + (wait < most ? wait : most);
 
 	for (;;) {
 		if (wish_of(a) >= WISH_CANCEL)
@@ -333,13 +336,15 @@ static void apply_wishes(struct attempt *t)
 	if (ckpt && w == WISH_NONE)
 		tell(t, "checkpoint", 0);
 	if (w > t->told) {
-		tell(t, words[w], STOP_BUDGET_MS);
+		int64_t left = leaving_left(0);
+		tell(t, words[w], left > 0 ? left : STOP_BUDGET_MS);
 		t->told = w;
 		t->told_ms = now;
+		t->patience_ms = w >= WISH_CANCEL ? CANCEL_KILL_MS : left > 0 ? left * 3 / 4 : KILL_AFTER_MS;
 	}
 	if (t->told == WISH_NONE)
 		return;
-	if (w == WISH_DROP || now - t->told_ms > (w >= WISH_CANCEL ? CANCEL_KILL_MS : KILL_AFTER_MS))
+	if (w == WISH_DROP || now - t->told_ms > t->patience_ms)
 		proc_kill(&t->proc, SIGKILL);
 }
 
@@ -417,10 +422,12 @@ static enum rc say(struct attempt *t, const char *what, json_t *body, struct err
 	enum rc rc;
 
 	for (int n = 0;; n++) {
-		rc = client_post(&t->a->client, what, json_incref(body), 30000, NULL, e);
+		int64_t left = leaving_left(SAY_MS);
+
+		rc = client_post(&t->a->client, what, json_incref(body), left > 1000 ? left : 1000, NULL, e);
 		/* A machine that goes away cannot wait: the lease will end by itself. */
-		if (!is_away(rc) ||
-		    (atomic_load(&t->a->leaving) && clk_mono_ms() - begun > LEAVING_MS))
+		left = leaving_left(begun + LEAVING_MS - clk_mono_ms());
+		if (!is_away(rc) || (atomic_load(&t->a->leaving) && left <= 0))
 			break;
 		log_warn("agent", "say_again", "job=%s what=%s reason=%s", t->a->job, what, e->text);
 		if (!wait_retry(t->a, n))
@@ -561,9 +568,9 @@ static void complete(struct attempt *t)
 static void hand_back(struct attempt *t, const char *reason)
 {
 	struct err e = {0};
-	int64_t limit = t->a->lease_ms > 20000 ? 30000 : t->a->lease_ms;
+	int64_t limit = t->a->lease_ms > 20000 ? 30000 : t->a->lease_ms, left = leaving_left(-1);
 
-	settle_shipping(t->a, true, limit);
+	settle_shipping(t->a, true, left < 0 ? limit : left * 3 / 4);
 	(void)beat_once(t->a, &e);
 	fail(t, "preempted", reason, -1, 0);
 }

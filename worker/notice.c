@@ -23,7 +23,7 @@ struct notice_cloud {
 		*hint; /* another path: 200 says that the machine is likely to be taken; or NULL */
 	const char *self; /* another path: how events name this machine; NULL where they concern no
 			     other */
-	int64_t period_ms, timeout_ms;
+	int64_t period_ms, timeout_ms, notice_ms;
 	bool aws_token; /* IMDSv2: every question carries a token that is asked for first */
 	bool (*taken)(const struct buf *body, const char *self);
 };
@@ -87,15 +87,15 @@ static bool azure_taken(const struct buf *body, const char *self)
 
 static const struct notice_cloud clouds[] = {
 	{"aws", "http://169.254.169.254", "/latest/meta-data/spot/instance-action", NULL,
-	 "/latest/meta-data/events/recommendations/rebalance", NULL, 1000, TIMEOUT_MS, true,
+	 "/latest/meta-data/events/recommendations/rebalance", NULL, 1000, TIMEOUT_MS, 120000, true,
 	 aws_taken},
 	{"gcp", "http://169.254.169.254",
 	 "/computeMetadata/v1/instance/preempted?wait_for_change=true&timeout_sec=60",
-	 "Metadata-Flavor: Google", NULL, NULL, 100, HANG_MS, false, gcp_taken},
+	 "Metadata-Flavor: Google", NULL, NULL, 100, HANG_MS, 30000, false, gcp_taken},
 	{"azure", "http://169.254.169.254", "/metadata/scheduledevents?api-version=2020-07-01",
 	 "Metadata: true", NULL,
 	 "/metadata/instance/compute/name?api-version=2021-02-01&format=text", 1000, TIMEOUT_MS,
-	 false, azure_taken},
+	 30000, false, azure_taken},
 };
 
 const struct notice_cloud *notice_cloud_named(const char *name)
@@ -104,6 +104,11 @@ const struct notice_cloud *notice_cloud_named(const char *name)
 		if (strcmp(clouds[i].name, name) == 0)
 			return &clouds[i];
 	return NULL;
+}
+
+int64_t notice_cloud_ms(const struct notice_cloud *c)
+{
+	return c->notice_ms;
 }
 
 const char *notice_cloud_names(void)

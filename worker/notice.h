@@ -15,6 +15,7 @@
 #include "base/buf.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct notice_cloud;
 
@@ -22,6 +23,8 @@ struct notice_cloud;
 const struct notice_cloud *notice_cloud_named(const char *name);
 /* "aws, gcp, azure" */
 const char *notice_cloud_names(void);
+/* The notice it gives, in milliseconds; of several the shortest. */
+int64_t notice_cloud_ms(const struct notice_cloud *c);
 /* Whether an answer of the cloud's service says that this machine is being taken; `self` is how events
  * name it, "" when that is not known. Pure. */
 bool notice_read(const struct notice_cloud *c, int status, const struct buf *body, const char *self);

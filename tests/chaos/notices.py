@@ -131,10 +131,10 @@ class Lane(threading.Thread):
                 return {"state": "unplanned", "progress": None}
             time.sleep(0.02)
 
-    def worker(self, platform):
-        flags = []
+    def worker(self, platform, notice_s=None):
+        flags = ["--worker-notice-s", str(notice_s or PLATFORMS[platform][0])]
         if PLATFORMS[platform][1] is None:
-            flags = ["--worker-cloud", platform, "--worker-cloud-url",
+            flags += ["--worker-cloud", platform, "--worker-cloud-url",
                      "http://127.0.0.1:%d" % self.cloud.server_port]
         self.cloud.boot()
         self.stack.spawn(self.name, [os.path.join(stack.BUILD, "pawl-worker"), "--server",
@@ -210,6 +210,21 @@ class Lane(threading.Thread):
         worker.terminate()
         worker.wait(60)
 
+    def alone(self):
+        """Its server does not answer: it leaves in time all the same."""
+        worker = self.worker("kubernetes", 5)
+        at = self.done(self.look())
+        stack.wait_for("training", 240, lambda: self.steps() > at)
+        self.stack.child["server"].send_signal(signal.SIGSTOP)
+        begun = time.monotonic()
+        worker.terminate()
+        code = worker.wait(60)
+        took = time.monotonic() - begun
+        self.stack.child["server"].send_signal(signal.SIGCONT)
+        if code != 0 or took > 25:  # Four seconds; without a bound of its own it would ask for half a minute.
+            raise SystemExit("without its server it left after %.1f s with status %s" % (took, code))
+        return took
+
     def run(self):
         try:
             self.begin()
@@ -247,6 +262,7 @@ class Trials:
         wrong = [lane.wrong for lane in lanes if lane.wrong]
         if wrong:
             raise SystemExit(str(wrong[0]))
+        print("no answer of the server: left %.1f s after a notice of 5 s" % lanes[0].alone())
 
     def report(self, seconds, width):
         for platform, took in self.took.items():
