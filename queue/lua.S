@@ -6,6 +6,8 @@ queue_lua_text:
 	.incbin "queue/lua/00_head.lua"
 	.incbin "states.lua" /* made from states.def, in the build folder */
 	.incbin "queue/lua/05_base.lua"
+	.incbin "queue/lua/07_ready.lua"
+	.incbin "queue/lua/08_call.lua"
 	.incbin "queue/lua/10_job.lua"
 	.incbin "queue/lua/20_run.lua"
 	.incbin "queue/lua/30_work.lua"

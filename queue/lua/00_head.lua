@@ -27,8 +27,20 @@
 --   turn:<name> who has it: one server at a time
 -- The lease clock (m.lclock, milliseconds) moves in `tick` alone.
 
+-- The files of this folder are one chunk, which has room for 200 locals: what nobody else needs stands in
+-- "do … end".
+
+-- Locals are found faster than globals, and none of these is there while the library is loaded: the first
+-- call of a verb fetches them.
+local function globals()
+	return redis.call, tonumber, tostring, type, unpack, ipairs, pairs, rawget, setmetatable, pcall, string, table, math, cjson
+end
+local call, tonumber, tostring, type, unpack, ipairs, pairs, rawget, setmetatable, pcall, string, table, math, cjson
+
 local P = '{pawl}:'
 local M = P .. 'm'
+local JOB, WORKER, RUN, EV = P .. 'j:', P .. 'w:', P .. 'r:', P .. 'ev'
+local AQ, POOL, READY, LEASE, HELD = P .. 'aq', P .. 'pool:', P .. 'rq:', P .. 'lease', P .. 'wj:'
 local SCHEMA = '2'
 local GRACE_MS = 60000
 local POISON = 5

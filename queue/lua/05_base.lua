@@ -16,9 +16,19 @@ for i = 1, #JOB_MOVES do
 	MOVES[JOB_MOVES[i][1]][JOB_MOVES[i][2]] = 1
 end
 
--- Integers as digits: tostring would turn 1e15 and above into an exponent.
+-- Integers as digits: tostring would turn 1e15 and above into an exponent. Many come again and again.
+local digits, n_digits = {}, 0
 local function int(n)
-	return string.format('%d', n < 0 and n - 0.5 or n + 0.5)
+	local text = digits[n]
+	if not text then
+		text = string.format('%d', n < 0 and n - 0.5 or n + 0.5)
+		if n_digits == 500 then
+			digits, n_digits = {}, 0
+		end
+		digits[n] = text
+		n_digits = n_digits + 1
+	end
+	return text
 end
 
 -- Read once in a call: Redis stands still while it runs. Only `tick` sets the lease clock.
@@ -30,7 +40,7 @@ end
 
 local function now_ms()
 	if not now_memo then
-		local t = redis.call('TIME')
+		local t = call('TIME')
 		now_memo = t[1] * 1000 + math.floor(t[2] / 1000)
 	end
 	return now_memo
@@ -45,10 +55,16 @@ local function lclock()
 end
 
 local EVENTS_TEXT = '' .. EVENTS
+local n_events = 0
 
+-- The oldest are let go now and then.
 local function event(kind, run, job, data)
-	redis.call('XADD', P .. 'ev', 'MAXLEN', '~', EVENTS_TEXT, '*', 't', kind, 'r', run, 'j', job,
-		'd', data)
+	n_events = n_events + 1
+	if n_events % 64 == 0 then
+		call('XADD', EV, 'MAXLEN', '~', EVENTS_TEXT, '*', 't', kind, 'r', run, 'j', job, 'd', data)
+	else
+		call('XADD', EV, '*', 't', kind, 'r', run, 'j', job, 'd', data)
+	end
 end
 
 -- --- run hashes, read and written once in a call -------------------------------------------------
@@ -64,15 +80,12 @@ local RUN_REAL = {vt = 1, weight = 1}
 local N_RUN_FIELDS = #RUN_FIELDS
 local runs_memo, meta_memo, workers_memo
 
--- Queues with work, as pick() saw them; all queues of runs that may be served are among them.
-local live_memo
-
 -- Whether the verb will tell a worker of a run: then its record is read with the rest.
 local tells
 
 -- The score of a run in its pools: strict class first, then least virtual time (seconds of work by
--- weight). Waiting improves the class. What stands in the pools is r.score until pools_flush() writes the
--- new one to all of them at once: pools must not disagree about a run while one is picked.
+-- weight). Waiting improves the class. What stands in the pools is r.score until a verb ends (places_settle()):
+-- pools must not disagree about a run while one is picked.
 local function pool_score(r)
 	return math.max(r.class - r.aged, 0) * 1e13 + r.vt
 end
@@ -83,7 +96,7 @@ local function run_of(id)
 	if r then
 		return r
 	end
-	local v = redis.call('HMGET', P .. 'r:' .. id, unpack(RUN_FIELDS, 1, tells and N_RUN_FIELDS or N_RUN_FIELDS - 1))
+	local v = call('HMGET', RUN .. id, unpack(RUN_FIELDS, 1, tells and N_RUN_FIELDS or N_RUN_FIELDS - 1))
 	if not v[1] then
 		return nil
 	end
@@ -118,29 +131,13 @@ end
 -- Counters: rev (rises with every decision and change of state), n:<state>, total, useful_ms, lost_ms,
 -- useful_cost, lost_cost, torn_off (attempts that a lost or preempted worker ended).
 local function run_count(r, field)
-	r[field] = r[field] or tonumber(redis.call('HGET', P .. 'r:' .. r.id, field) or '0')
+	r[field] = r[field] or tonumber(call('HGET', RUN .. r.id, field) or '0')
 	return r[field]
 end
 
 local function run_add(r, field, by)
 	if by ~= 0 then
 		run_put(r, field, run_count(r, field) + by)
-	end
-end
-
--- At the end of a verb: whoever is served next is chosen by what it has done.
-local function pools_flush()
-	for id, r in pairs(runs_memo) do
-		if r.moved then
-			r.moved = nil
-			r.score = pool_score(r)
-			local score = real(r.score)
-			local queues = live_memo and #live_memo < 3 and live_memo or
-				redis.call('SMEMBERS', P .. 'rs:' .. id)
-			for _, q in ipairs(queues) do
-				redis.call('ZADD', P .. 'pool:' .. q, 'XX', score, id)
-			end
-		end
 	end
 end
 
@@ -156,7 +153,7 @@ local function runs_flush()
 			words[#words + 1] = value
 		end
 		if #words > 0 then
-			redis.call('HSET', P .. 'r:' .. id, unpack(words))
+			call('HSET', RUN .. id, unpack(words))
 		end
 	end
 end
@@ -174,7 +171,7 @@ local function meta_flush()
 		words[#words + 1] = type(value) == 'number' and int(value) or value
 	end
 	if #words > 0 then
-		redis.call('HSET', M, unpack(words))
+		call('HSET', M, unpack(words))
 	end
 end
 
@@ -184,7 +181,7 @@ local WORKER_FIELDS = {'drain', 'gone', 'price', 'lost', 'done', 'pre', 'lc', 'i
 local function worker_of(id)
 	local w = workers_memo[id]
 	if not w then
-		local v = redis.call('HMGET', P .. 'w:' .. id, unpack(WORKER_FIELDS))
+		local v = call('HMGET', WORKER .. id, unpack(WORKER_FIELDS))
 		w = {words = {}}
 		for i = 1, #WORKER_FIELDS do
 			w[WORKER_FIELDS[i]] = v[i]
@@ -204,75 +201,59 @@ end
 local function workers_flush()
 	for id, w in pairs(workers_memo) do
 		if #w.words > 0 then
-			redis.call('HSET', P .. 'w:' .. id, unpack(w.words))
+			call('HSET', WORKER .. id, unpack(w.words))
 		end
 	end
 end
 
--- A Redis that was restarted, restored or made master may know less than the store. m.trust is what the
--- server wrote that last compared the two; this process remembers what it was told, and forgets it when
--- it ends. Until they agree only the comparing server may write (its schema ends in "!"). A keyspace that
--- no server guards has no m.trust.
-local trusted, behind
+-- Leases and who holds what, the same way: the last word of a call is written when it ends. Nobody but due()
+-- reads them here.
+local lease_memo, held_memo
 
--- What an If-Match names is compared in the step that makes the change: the schema is followed by
--- "?r:<run>=<revision>", "?j:<job>=<tag>" or "?q:<owner>=<limits>" (".." while he has none). nil when it still holds, and for every other call.
-local function changed(word)
-	local kind, id, want = string.match(word, '%?(%l):(%S+)=(%S*)$')
-	local have
-	if kind == 'r' then
-		have = redis.call('HGET', P .. 'r:' .. id, 'rev') or ''
-	elseif kind == 'j' then
-		local v = redis.call('HMGET', P .. 'j:' .. id, 'state', 'starts', 'prio', 'gen', 'cancel')
-		for i = 1, 5 do
-			v[i] = v[i] or ''
-		end
-		have = table.concat(v, '.')
-	elseif kind == 'q' then
-		local v = redis.call('HMGET', P .. 'quota:' .. id, 'runs', 'running', 'gpu_hours')
-		have = (v[1] or '') .. '.' .. (v[2] or '') .. '.' .. (v[3] or '')
-	end
-	if not kind or have ~= want then
-		return fail('CHANGED', (id or '') .. ' is no longer what If-Match names; read it again')
-	end
+-- until is a lease-clock time as text.
+local function lease_put(id, worker, till)
+	lease_memo[id] = till
+	held_memo[worker] = held_memo[worker] or {}
+	held_memo[worker][id] = true
 end
 
--- Verbs that `many` knows: they read and write runs and workers as above and nowhere else.
-local JOINED, bodies = {claim = true, beat = true, complete = true, fail = true}, {}
+local function lease_drop(id, worker)
+	lease_memo[id] = false
+	held_memo[worker] = held_memo[worker] or {}
+	held_memo[worker][id] = false
+end
 
-local function register(name, body, flags, always)
-	local reads, tells_of = flags ~= nil, name == 'claim' or name == 'complete' or name == 'restore_take' or
-		name == 'many'
-	bodies[name] = JOINED[name] and body
-	redis.register_function{
-		function_name = 'pawl2_' .. name,
-		callback = function(keys, args)
-			local v = redis.call('HMGET', M, 'schema', 'lclock', 'trust', 'fence')
-			local word = args[1]
-			local plain = word == SCHEMA
-			local restoring = not plain and word == SCHEMA .. '!'
-			local matches = not plain and string.sub(word, 1, #SCHEMA + 1) == SCHEMA .. '?'
-			if v[1] ~= SCHEMA or not (plain or restoring or matches) then
-				return fail('SCHEMA', 'keyspace has schema ' .. (v[1] or 'none') ..
-					', the library ' .. SCHEMA .. ', the caller ' .. args[1])
-			end
-			behind = v[3] and v[3] ~= trusted
-			if behind and not (restoring or reads or always) then
-				return fail('BEHIND', 'this Redis is being compared with the store')
-			end
-			local stale = matches and changed(word)
-			if stale then
-				return stale
-			end
-			now_memo, lc_memo, fence_memo = nil, tonumber(v[2] or '0'), tonumber(v[4] or '0')
-			runs_memo, meta_memo, workers_memo, live_memo, tells = {}, {}, {}, nil, tells_of
-			local answer = body(args)
-			pools_flush()
-			runs_flush()
-			workers_flush()
-			meta_flush()
-			return answer
-		end,
-		flags = flags or {},
-	}
+local function leases_flush()
+	local add, drop = {}, {}
+	for id, till in pairs(lease_memo) do
+		if till then
+			add[#add + 1] = till
+			add[#add + 1] = id
+		else
+			drop[#drop + 1] = id
+		end
+	end
+	if drop[1] then
+		call('ZREM', LEASE, unpack(drop))
+	end
+	if add[1] then
+		call('ZADD', LEASE, unpack(add))
+	end
+	lease_memo = {}
+end
+
+local function held_flush()
+	for worker, ids in pairs(held_memo) do
+		local add, drop = {}, {}
+		for id, holds in pairs(ids) do
+			local list = holds and add or drop
+			list[#list + 1] = id
+		end
+		if add[1] then
+			call('SADD', HELD .. worker, unpack(add))
+		end
+		if drop[1] then
+			call('SREM', HELD .. worker, unpack(drop))
+		end
+	end
 end

@@ -19,13 +19,14 @@ local OR_ABSENT = {__index = ABSENT}
 
 -- The whole hash; rawget() tells whether a field is there.
 local function job_load(id)
-	local v = redis.call('HGETALL', P .. 'j:' .. id)
+	local v = call('HGETALL', JOB .. id)
 	if not v[1] then
 		return nil
 	end
 	local j = {id = id}
 	for i = 1, #v, 2 do
-		j[v[i]] = ABSENT[v[i]] == 0 and (tonumber(v[i + 1]) or 0) or v[i + 1]
+		local field = v[i]
+		j[field] = ABSENT[field] == 0 and (tonumber(v[i + 1]) or 0) or v[i + 1]
 	end
 	j.queue = j.queue or j.stage
 	return setmetatable(j, OR_ABSENT)
@@ -51,11 +52,11 @@ end
 local function children_of(j)
 	local ch = rawget(j, 'ch')
 	if not ch then
-		return redis.call('SMEMBERS', P .. 'ch:' .. j.id)
+		return call('SMEMBERS', P .. 'ch:' .. j.id)
 	end
 	local out = ids_of(j.run, ch, {})
 	if string.sub(ch, 1, 1) == '+' then
-		ids_of(j.run, table.concat(redis.call('LRANGE', P .. 'cl:' .. j.id, '0', '-1'), ' '), out)
+		ids_of(j.run, table.concat(call('LRANGE', P .. 'cl:' .. j.id, '0', '-1'), ' '), out)
 	end
 	return out
 end
@@ -67,144 +68,21 @@ end
 
 -- Names of stages, states and workers are plain words; only a note needs quoting.
 local function job_event(j, from, note)
-	local d = '{"state":"' .. j.state .. '","from":"' .. from .. '",' .. job_place(j)
-	if j.worker ~= '' then
-		d = d .. ',"worker":"' .. j.worker .. '"'
-	end
-	if note and note ~= '' then
-		d = d .. ',"note":' .. cjson.encode(note)
-	end
-	event('job', j.run, j.id, d .. '}')
+	local worker = j.worker
+	event('job', j.run, j.id, '{"state":"' .. j.state .. '","from":"' .. from .. '",' .. job_place(j) ..
+		(worker ~= '' and ',"worker":"' or '') .. worker .. (worker ~= '' and '"' or '') ..
+		(note and note ~= '' and ',"note":' .. cjson.encode(note) or '') .. '}')
 end
 
--- --- which runs may be served -------------------------------------------------------------------
-
--- Why an owner may not have another job run; nil when he may. GPU-hours count by the day.
-local function owner_full(owner)
-	local q = redis.call('HMGET', P .. 'quota:' .. owner, 'running', 'gpu_hours')
-	if not q[1] then
-		return nil
-	end
-	local use = redis.call('HMGET', P .. 'own:' .. owner, 'running', 'day', 'seconds')
-	if tonumber(q[1]) > 0 and (tonumber(use[1]) or 0) >= tonumber(q[1]) then
-		return 'running'
-	end
-	local today = tonumber(use[2]) == math.floor(now_ms() / DAY_MS)
-	if tonumber(q[2]) > 0 and today and (tonumber(use[3]) or 0) >= 3600 * tonumber(q[2]) then
-		return 'gpu_hours'
-	end
-end
-
--- Enters a run into, or takes it out of, the pools of those of its queues that have ready jobs.
-local function pools_set(run, score)
-	for _, q in ipairs(redis.call('SMEMBERS', P .. 'rs:' .. run)) do
-		local pool = P .. 'pool:' .. q
-		if score then
-			redis.call('ZADD', pool, real(score), run)
-			redis.call('SADD', P .. 'aq', q)
-			live_memo = nil
-		else
-			redis.call('ZREM', pool, run)
-			if redis.call('EXISTS', pool) == 0 then
-				redis.call('SREM', P .. 'aq', q)
-			end
-		end
-	end
-end
-
--- Whether anything limits the run at all.
-local function run_limit(r)
-	local quota = r.owner ~= '' and redis.call('EXISTS', P .. 'quota:' .. r.owner) == 1
-	run_put(r, 'limited', (quota or r.max_running > 0) and '1' or '0')
-end
-
--- Whether the run may be served now.
-local function run_served(r)
-	if r.hold ~= '0' then
-		return false
-	end
-	if r.limited ~= '1' then
-		return true
-	end
-	return not (r.max_running > 0 and run_count(r, 'n:running') >= r.max_running or owner_full(r.owner))
-end
-
-local function pools_sync(r)
-	r.score = pool_score(r)
-	pools_set(r.id, run_served(r) and r.score)
-end
-
--- After a limited run began or ended a job, or its owner's quota changed.
-local function owner_sync(owner)
-	for _, run in ipairs(redis.call('SMEMBERS', P .. 'orun:' .. owner)) do
-		pools_sync(run_of(run))
-	end
-end
-
-local function running_count(r, by)
-	if r.limited ~= '1' then
-		return
-	end
-	if r.owner ~= '' then
-		redis.call('HINCRBY', P .. 'own:' .. r.owner, 'running', by)
-		owner_sync(r.owner)
-	else
-		pools_sync(r)
-	end
-end
-
--- --- ready and running ---------------------------------------------------------------------------
-
--- A run that comes back with work after having none starts at its class's present virtual time:
--- idleness earns no credit.
-local function run_wakes(r)
-	local floor = tonumber(meta_memo['v:' .. r.class] or
-		redis.call('HGET', M, 'v:' .. r.class) or '0')
-	run_put(r, 'since', lclock())
-	run_put(r, 'aged', 0)
-	run_put(r, 'vt', math.max(floor, r.vt))
-	r.score = pool_score(r)
-end
-
-local function ready_in(j)
-	local rq, r = P .. 'rq:' .. j.queue .. ':' .. j.run, run_of(j.run)
-	redis.call('ZADD', rq, int(j.seq - j.prio * PRIORITY), j.id)
-	if redis.call('ZCARD', rq) > 1 then
-		return
-	end
-	if redis.call('SCARD', P .. 'rs:' .. j.run) == 0 then
-		run_wakes(r)
-	end
-	redis.call('SADD', P .. 'rs:' .. j.run, j.queue)
-	if run_served(r) then
-		redis.call('ZADD', P .. 'pool:' .. j.queue, real(r.score), j.run)
-		redis.call('SADD', P .. 'aq', j.queue)
-		live_memo = nil
-	end
-end
-
--- j.others: whether others wait in its queue, where somebody looked.
-local function ready_out(j)
-	local rq, pool = P .. 'rq:' .. j.queue .. ':' .. j.run, P .. 'pool:' .. j.queue
-	redis.call('ZREM', rq, j.id)
-	if j.others or j.others == nil and redis.call('EXISTS', rq) == 1 then
-		return
-	end
-	redis.call('SREM', P .. 'rs:' .. j.run, j.queue)
-	redis.call('ZREM', pool, j.run)
-	if redis.call('EXISTS', pool) == 0 then
-		redis.call('SREM', P .. 'aq', j.queue)
-	end
-end
+-- --- where a job is -------------------------------------------------------------------------------
 
 local function running_out(j)
-	redis.call('ZREM', P .. 'lease', j.id)
-	redis.call('SREM', P .. 'wj:' .. j.worker, j.id)
+	lease_drop(j.id, j.worker)
 	if j.cancel == '1' then
-		redis.call('ZREM', P .. 'grace', j.id)
+		call('ZREM', P .. 'grace', j.id)
 	end
 	if j.stall > 0 then
-		redis.call('ZREM', P .. 'stall', j.id)
+		call('ZREM', P .. 'stall', j.id)
 	end
 end
 
@@ -220,7 +98,7 @@ local function move(j, to, fields, note)
 	elseif from == 'running' then
 		running_out(j)
 	elseif from == 'delayed' then
-		redis.call('ZREM', P .. 'delayed', j.id)
+		call('ZREM', P .. 'delayed', j.id)
 	end
 	local r = run_of(j.run)
 	run_add(r, 'n:' .. from, -1)
@@ -228,7 +106,7 @@ local function move(j, to, fields, note)
 	fields = fields or {}
 	if j.ended_attempt then
 		if rawget(j, 'la') then
-			redis.call('RPUSH', P .. 'at:' .. j.id, j.la)
+			call('RPUSH', P .. 'at:' .. j.id, j.la)
 		end
 		fields[#fields + 1] = 'la'
 		fields[#fields + 1] = j.ended_attempt
@@ -240,7 +118,7 @@ local function move(j, to, fields, note)
 		fields[#fields + 1] = 'la'
 		fields[#fields + 1] = j.la
 	end
-	redis.call('HSET', P .. 'j:' .. j.id, 'state', to, unpack(fields))
+	call('HSET', JOB .. j.id, 'state', to, unpack(fields))
 	j.state = to
 	if to == 'ready' then
 		ready_in(j)
@@ -263,11 +141,11 @@ local function release(j, ok)
 	while #work > 0 do
 		local it = table.remove(work)
 		for _, child in ipairs(children_of(it[1])) do
-			local key = P .. 'j:' .. child
+			local key = JOB .. child
 			if it[2] then
-				redis.call('HINCRBY', key, 'succ', 1)
+				call('HINCRBY', key, 'succ', 1)
 			end
-			if redis.call('HINCRBY', key, 'left', -1) == 0 then
+			if call('HINCRBY', key, 'left', -1) == 0 then
 				local c = job_load(child)
 				if c.state == 'blocked' and c.succ >= c.need then
 					move(c, 'ready')
@@ -284,7 +162,7 @@ end
 local function recount(j)
 	local left, succ = 0, 0
 	for _, p in ipairs(parents_of(j)) do
-		local s = redis.call('HGET', P .. 'j:' .. p, 'state')
+		local s = call('HGET', JOB .. p, 'state')
 		if s == 'done' then
 			succ = succ + 1
 		elseif not TERMINAL[s] then
@@ -299,7 +177,7 @@ end
 local function back(j, fields, note)
 	local left, succ = recount(j)
 	if left > 0 then
-		redis.call('HSET', P .. 'j:' .. j.id, 'left', left, 'succ', succ)
+		call('HSET', JOB .. j.id, 'left', left, 'succ', succ)
 		move(j, 'blocked', fields, note)
 	else
 		move(j, 'ready', fields, note)
@@ -325,7 +203,7 @@ local function account(j, spent, useful)
 	local function count(field, n)
 		if n > 0 then
 			run_add(r, field, n)
-			redis.call('HINCRBY', M, 'all_' .. field, int(n))
+			call('HINCRBY', M, 'all_' .. field, int(n))
 		end
 	end
 	local function add(kind, ms)
@@ -352,7 +230,7 @@ local function mark(j, kind)
 	text = text .. (text ~= '' and ',' or '') .. '{"at_ms":' .. now_text() .. ',"kind":"' .. kind ..
 		'","done":' .. j.pd .. '}'
 	j.mk, j.mks = text, j.mks + 1
-	redis.call('HSET', P .. 'j:' .. j.id, 'mk', text, 'mks', int(j.mks))
+	call('HSET', JOB .. j.id, 'mk', text, 'mks', int(j.mks))
 end
 
 -- Ended attempts are kept as text, which move() writes; the open one is in the job's fields.
@@ -361,7 +239,7 @@ local function attempt_close(j, how, reason)
 	account(j, spent, useful)
 	if how == 'lease_lost' or how == 'preempted' then
 		run_add(run_of(j.run), 'torn_off', 1)
-		redis.call('HINCRBY', M, 'all_torn_off', 1)
+		call('HINCRBY', M, 'all_torn_off', 1)
 	end
 	j.ended_attempt = '{"n":' .. int(j.starts) .. ',"worker":"' .. j.worker ..
 		'","started_ms":' .. j.ast .. ',"fence":' .. (string.match(j.token, '^%d+') or 'null') ..
@@ -375,9 +253,9 @@ end
 -- What an owner with a quota has used today.
 local function owner_charge(owner, seconds)
 	local own, today = P .. 'own:' .. owner, math.floor(now_ms() / DAY_MS)
-	local use = redis.call('HMGET', own, 'day', 'seconds')
+	local use = call('HMGET', own, 'day', 'seconds')
 	local before = tonumber(use[1]) == today and tonumber(use[2]) or 0
-	redis.call('HSET', own, 'day', today, 'seconds', string.format('%.3f', before + seconds))
+	call('HSET', own, 'day', today, 'seconds', string.format('%.3f', before + seconds))
 end
 
 -- The estimate charged at claim gives way to what the attempt really took.
@@ -409,9 +287,9 @@ local function run_end(r, state, err, digest)
 	run_put(r, 'ending', '')
 	run_put(r, 'error', err)
 	run_put(r, 'digest', digest)
-	redis.call('SREM', P .. 'openruns', r.id)
+	call('SREM', P .. 'openruns', r.id)
 	if r.owner ~= '' then
-		redis.call('SREM', P .. 'orun:' .. r.owner, r.id)
+		call('SREM', P .. 'orun:' .. r.owner, r.id)
 	end
 	run_event(r.id, state, err ~= '' and {error = err} or nil)
 end
@@ -420,7 +298,7 @@ end
 local function run_settle(run)
 	local r = run_of(run)
 	if r.ending ~= '' and open_count(r) == 0 then
-		run_end(r, r.ending, r.error or redis.call('HGET', P .. 'r:' .. run, 'error') or '', '')
+		run_end(r, r.ending, r.error or call('HGET', RUN .. run, 'error') or '', '')
 	end
 end
 
@@ -433,8 +311,8 @@ local function job_cancel(j, why)
 		move(j, 'cancelled', {'ended', now_ms(), 'cancel', '1'}, why)
 		release(j, false)
 	elseif j.cancel ~= '1' then
-		redis.call('HSET', P .. 'j:' .. j.id, 'cancel', '1')
-		redis.call('ZADD', P .. 'grace', lclock() + GRACE_MS, j.id)
+		call('HSET', JOB .. j.id, 'cancel', '1')
+		call('ZADD', P .. 'grace', lclock() + GRACE_MS, j.id)
 		event('job', j.run, j.id, '{"state":"running","cancelling":true,' .. job_place(j) ..
 			',"worker":"' .. j.worker .. '"}')
 	end
@@ -446,6 +324,6 @@ local function audit(verb, run, job, detail)
 	if run ~= '' and job == '' then
 		run_add(run_of(run), 'rev', 1)
 	end
-	redis.call('XADD', P .. 'audit', 'MAXLEN', '~', AUDIT, '*', 'v', verb, 'r', run, 'j', job, 'd',
+	call('XADD', P .. 'audit', 'MAXLEN', '~', AUDIT, '*', 'v', verb, 'r', run, 'j', job, 'd',
 		detail or '')
 end

@@ -2,8 +2,8 @@
 
 -- Why an owner may not add another run, or nil.
 local function owner_refuses(owner)
-	local q = owner ~= '' and redis.call('HGET', P .. 'quota:' .. owner, 'runs')
-	local open = q and redis.call('SCARD', P .. 'orun:' .. owner)
+	local q = owner ~= '' and call('HGET', P .. 'quota:' .. owner, 'runs')
+	local open = q and call('SCARD', P .. 'orun:' .. owner)
 	if q and tonumber(q) > 0 and open >= tonumber(q) then
 		return fail('FULL', owner .. ' has ' .. open .. ' open runs, the quota is ' .. q)
 	end
@@ -13,7 +13,7 @@ end
 register('submit', function(a)
 	local run, idem, digest = a[2], a[8], a[9]
 	if idem ~= '' then
-		local old = redis.call('HGET', P .. 'idem', idem)
+		local old = call('HGET', P .. 'idem', idem)
 		if old then
 			local id, d = string.match(old, '^(%S+) (.*)$')
 			if d ~= digest then
@@ -22,7 +22,7 @@ register('submit', function(a)
 			return {1, id}
 		end
 	end
-	if redis.call('EXISTS', P .. 'r:' .. run) == 1 then
+	if call('EXISTS', RUN .. run) == 1 then
 		return {1, run}
 	end
 	local owner = a[10]
@@ -32,21 +32,21 @@ register('submit', function(a)
 	end
 	local now = now_ms()
 	if idem ~= '' then
-		redis.call('HSET', P .. 'idem', idem, run .. ' ' .. digest)
-		redis.call('ZADD', P .. 'idemz', now, idem)
+		call('HSET', P .. 'idem', idem, run .. ' ' .. digest)
+		call('ZADD', P .. 'idemz', now, idem)
 	end
-	redis.call('HSET', P .. 'r:' .. run, 'id', run, 'rec', a[3], 'class', a[4], 'weight', a[5],
+	call('HSET', RUN .. run, 'id', run, 'rec', a[3], 'class', a[4], 'weight', a[5],
 		'lease', a[6], 'name', a[7], 'state', 'active', 'vt', '0', 'hold', '0', 'ending', '',
 		'error', '', 'digest', '', 'created', now, 'ended', '', 'total', 0, 'n:blocked', 0,
 		'n:ready', 0, 'n:running', 0, 'n:done', 0, 'n:delayed', 0, 'n:failed', 0,
 		'n:cancelled', 0, 'n:skipped', 0, 'rev', int(now), 'owner', owner, 'max_running', a[11], 'aged', 0,
-		'since', lclock(), 'limited', (a[11] ~= '0' or owner ~= '' and redis.call('EXISTS',
+		'since', lclock(), 'limited', (a[11] ~= '0' or owner ~= '' and call('EXISTS',
 		P .. 'quota:' .. owner) == 1) and '1' or '0')
 	if owner ~= '' then
-		redis.call('SADD', P .. 'orun:' .. owner, run)
+		call('SADD', P .. 'orun:' .. owner, run)
 	end
-	redis.call('ZADD', P .. 'runs', redis.call('HINCRBY', M, 'seq', 1), run)
-	redis.call('SADD', P .. 'openruns', run)
+	call('ZADD', P .. 'runs', call('HINCRBY', M, 'seq', 1), run)
+	call('SADD', P .. 'openruns', run)
 	run_event(run, 'active', {name = a[7]})
 	return {0, run}
 end)
@@ -67,7 +67,7 @@ local function jobs_parse(a, run)
 		for k = 1, n do
 			local p = a[i + 15 + k]
 			if not new[p] and not states[p] then
-				local s = redis.call('HMGET', P .. 'j:' .. p, 'state', 'run')
+				local s = call('HMGET', JOB .. p, 'state', 'run')
 				if not s[1] or s[2] ~= run then
 					return nil, fail('INVALID', 'job ' .. j.id .. ': unknown parent ' .. p)
 				end
@@ -77,7 +77,7 @@ local function jobs_parse(a, run)
 		end
 		i = i + 16 + n
 		if not new[j.id] and not states[j.id] then
-			states[j.id] = redis.call('HGET', P .. 'j:' .. j.id, 'state') or nil
+			states[j.id] = call('HGET', JOB .. j.id, 'state') or nil
 			new[j.id] = not states[j.id]
 			jobs[#jobs + 1] = new[j.id] and j or nil
 		end
@@ -129,8 +129,8 @@ end
 local function job_make(run, j, seq, now, states)
 	local state = job_first_state(j, states)
 	j.queue = j.pool ~= '' and j.stage .. '@' .. j.pool or j.stage
-	redis.call('HSET', P .. 'j:' .. j.id, unpack(job_words(j, run, seq, now, state)))
-	redis.call('ZADD', P .. 'rj:' .. run, int(seq), j.id)
+	call('HSET', JOB .. j.id, unpack(job_words(j, run, seq, now, state)))
+	call('ZADD', P .. 'rj:' .. run, int(seq), j.id)
 	states[j.id] = state
 	run_add(run_of(run), 'n:' .. state, 1)
 	local made = setmetatable({id = j.id, state = state, run = run, stage = j.stage, queue = j.queue,
@@ -143,10 +143,10 @@ end
 
 -- Children stand in their parent's hash while they are few.
 local function children_add(run, id, new)
-	local key, more = P .. 'j:' .. id, {}
-	local was = redis.call('HGET', key, 'ch')
+	local key, more = JOB .. id, {}
+	local was = call('HGET', key, 'ch')
 	if not was then
-		redis.call('SADD', P .. 'ch:' .. id, unpack(ids_of(run, table.concat(new, ' '), {})))
+		call('SADD', P .. 'ch:' .. id, unpack(ids_of(run, table.concat(new, ' '), {})))
 		return
 	end
 	local ch = was
@@ -158,11 +158,11 @@ local function children_add(run, id, new)
 		end
 	end
 	if more[1] then
-		redis.call('RPUSH', P .. 'cl:' .. id, unpack(more))
+		call('RPUSH', P .. 'cl:' .. id, unpack(more))
 		ch = string.sub(ch, 1, 1) == '+' and ch or '+' .. ch
 	end
 	if ch ~= was then
-		redis.call('HSET', key, 'ch', ch)
+		call('HSET', key, 'ch', ch)
 	end
 end
 
@@ -209,7 +209,7 @@ register('add_jobs', function(a)
 	if #jobs == 0 then
 		return 0
 	end
-	jobs_make(run, jobs, redis.call('HINCRBY', M, 'seq', #jobs) - #jobs, states)
+	jobs_make(run, jobs, call('HINCRBY', M, 'seq', #jobs) - #jobs, states)
 	run_add(r, 'total', #jobs)
 	return #jobs
 end)
@@ -217,8 +217,8 @@ end)
 -- Jobs that ended badly and are not optional.
 local function bad_count(run)
 	local n = 0
-	for _, id in ipairs(redis.call('ZRANGE', P .. 'rj:' .. run, 0, -1)) do
-		local v = redis.call('HMGET', P .. 'j:' .. id, 'state', 'opt')
+	for _, id in ipairs(call('ZRANGE', P .. 'rj:' .. run, 0, -1)) do
+		local v = call('HMGET', JOB .. id, 'state', 'opt')
 		if v[1] ~= 'done' and v[2] ~= '1' then
 			n = n + 1
 		end
@@ -255,7 +255,7 @@ local function run_stop(run, ending, err)
 	run_put(r, 'ending', ending)
 	run_put(r, 'error', err)
 	-- Children first, so that they end as cancelled and not as skipped.
-	for _, id in ipairs(redis.call('ZREVRANGE', P .. 'rj:' .. run, 0, -1)) do
+	for _, id in ipairs(call('ZREVRANGE', P .. 'rj:' .. run, 0, -1)) do
 		local j = job_load(id)
 		if not TERMINAL[j.state] then
 			job_cancel(j, 'the run was stopped')
@@ -345,18 +345,18 @@ register('quota_set', function(a)
 	local owner, none = a[2], tonumber(a[3]) + tonumber(a[4]) + tonumber(a[5]) == 0
 	local running = 0
 	if none then
-		redis.call('DEL', P .. 'quota:' .. owner)
-		redis.call('SREM', P .. 'quotas', owner)
+		call('DEL', P .. 'quota:' .. owner)
+		call('SREM', P .. 'quotas', owner)
 	else
-		redis.call('HSET', P .. 'quota:' .. owner, 'runs', a[3], 'running', a[4], 'gpu_hours', a[5])
-		redis.call('SADD', P .. 'quotas', owner)
+		call('HSET', P .. 'quota:' .. owner, 'runs', a[3], 'running', a[4], 'gpu_hours', a[5])
+		call('SADD', P .. 'quotas', owner)
 	end
-	for _, run in ipairs(redis.call('SMEMBERS', P .. 'orun:' .. owner)) do
+	for _, run in ipairs(call('SMEMBERS', P .. 'orun:' .. owner)) do
 		local r = run_of(run)
 		run_limit(r)
 		running = running + run_count(r, 'n:running')
 	end
-	redis.call('HSET', P .. 'own:' .. owner, 'running', running)
+	call('HSET', P .. 'own:' .. owner, 'running', running)
 	owner_sync(owner)
 	audit('quota', '', '', owner)
 	return 1
@@ -376,10 +376,10 @@ end)
 
 -- checkpoint_job job: the next beat asks for one
 register('checkpoint_job', function(a)
-	if redis.call('HGET', P .. 'j:' .. a[2], 'state') ~= 'running' then
+	if call('HGET', JOB .. a[2], 'state') ~= 'running' then
 		return fail('CONFLICT', 'job ' .. a[2] .. ' does not run')
 	end
-	redis.call('HSET', P .. 'j:' .. a[2], 'cknow', '1')
+	call('HSET', JOB .. a[2], 'cknow', '1')
 	return 1
 end)
 
@@ -392,9 +392,9 @@ register('job_prio', function(a)
 	if TERMINAL[j.state] then
 		return fail('CONFLICT', 'job ' .. j.id .. ' is ' .. j.state)
 	end
-	redis.call('HSET', P .. 'j:' .. j.id, 'prio', a[3])
+	call('HSET', JOB .. j.id, 'prio', a[3])
 	if j.state == 'ready' then
-		redis.call('ZADD', P .. 'rq:' .. j.queue .. ':' .. j.run, 'XX',
+		call('ZADD', P .. 'rq:' .. j.queue .. ':' .. j.run, 'XX',
 			j.seq - tonumber(a[3]) * PRIORITY, j.id)
 	end
 	audit('priority', j.run, j.id, a[3])

@@ -8,64 +8,10 @@ local function worker_seen(worker)
 	end
 	worker_put(worker, 'lc', lc)
 	-- Only those that were given up, or said good-bye, are not in wz.
-	if redis.call('ZADD', P .. 'wz', lc, worker) == 1 and w.lost == '1' then
+	if call('ZADD', P .. 'wz', lc, worker) == 1 and w.lost == '1' then
 		worker_put(worker, 'lost', '0')
 		event('worker', '', '', cjson.encode({id = worker, state = 'idle'}))
 	end
-end
-
--- A worker names the same queues every time.
-local queue_lists, n_queue_lists = {}, 0
-local function queue_places(text)
-	local places, n = queue_lists[text], 0
-	if not places then
-		if n_queue_lists > 1000 then
-			queue_lists, n_queue_lists = {}, 0
-		end
-		places = {}
-		for q in string.gmatch(text, '[^,]+') do
-			n = n + 1
-			places[q] = n
-		end
-		queue_lists[text] = places
-		n_queue_lists = n_queue_lists + 1
-	end
-	return places
-end
-
--- Those of its queues that have work, in its order.
-local function queues_live(text)
-	local places, out = queue_places(text), {}
-	live_memo = redis.call('SMEMBERS', P .. 'aq')
-	for i = 1, #live_memo do
-		if places[live_memo[i]] then
-			out[#out + 1] = live_memo[i]
-		end
-	end
-	if out[2] then
-		table.sort(out, function(a, b) return places[a] < places[b] end)
-	end
-	return out
-end
-
--- The run with the least score over the queues this worker takes, of equal ones the first by name as in
--- every pool, so that it is on top wherever it waits; within it the first job, and whether others wait
--- behind it.
-local function pick(queues)
-	local names, run, score, id, first, others = queues_live(queues), nil, nil, nil, nil, nil
-	for i = 1, #names do
-		local top = redis.call('ZRANGE', P .. 'pool:' .. names[i], '0', '0', 'WITHSCORES')
-		local sc = tonumber(top[2])
-		if not run or sc < score or sc == score and top[1] <= run then
-			local head = redis.call('ZRANGE', P .. 'rq:' .. names[i] .. ':' .. top[1], '0', '1',
-				'WITHSCORES')
-			local at = tonumber(head[2])
-			if top[1] ~= run or at < first then
-				run, score, id, first, others = top[1], sc, head[1], at, head[3] ~= nil
-			end
-		end
-	end
-	return id, others
 end
 
 -- What the jobs have made whose outputs are taken in: id, outputs, id, outputs…
@@ -80,7 +26,7 @@ local function sources_of(j)
 	end
 	for _, id in ipairs(ids) do
 		out[#out + 1] = id
-		out[#out + 1] = redis.call('HGET', P .. 'j:' .. id, 'outputs') or ''
+		out[#out + 1] = call('HGET', JOB .. id, 'outputs') or ''
 	end
 	return out
 end
@@ -110,10 +56,9 @@ local function lease_to(j, worker, nonce, ttl, price)
 	run_put(r, 'since', clock)
 	run_put(r, 'aged', 0)
 	j.token, j.worker, j.starts = int(fence_next()) .. '.' .. nonce, worker, j.starts + 1
-	redis.call('ZADD', P .. 'lease', int(lc + ttl), j.id)
-	redis.call('SADD', P .. 'wj:' .. worker, j.id)
+	lease_put(j.id, worker, int(lc + ttl))
 	if j.stall > 0 then
-		redis.call('ZADD', P .. 'stall', int(lc + j.stall), j.id)
+		call('ZADD', P .. 'stall', int(lc + j.stall), j.id)
 	end
 	local fields = {'token', j.token, 'worker', worker, 'starts', int(j.starts), 'slc', clock, 'ttl', int(ttl),
 		'lb', now, 'ast', now}
@@ -151,13 +96,11 @@ local function grant(worker, nonce, ttl, queues, seen)
 	if w.drain == '1' or w.drain == '2' or (w.ill or '') ~= '' then
 		return false
 	end
-	local id, others = pick(queues)
+	local id = pick(queues)
 	if not id then
 		return false
 	end
-	local j = job_load(id)
-	j.others = others
-	return lease_to(j, worker, nonce, ttl, w.price)
+	return lease_to(job_load(id), worker, nonce, ttl, w.price)
 end
 
 -- claim worker nonce ttl queues -> what grant() gives, or nil
@@ -186,7 +129,7 @@ end, {'no-writes'})
 -- A worker is told to stop at each beat until it has; the first time is kept.
 local function stop_told(j, what)
 	if j.told ~= j.token .. what then
-		redis.call('HSET', P .. 'j:' .. j.id, 'told', j.token .. what)
+		call('HSET', JOB .. j.id, 'told', j.token .. what)
 		mark(j, what)
 	end
 	return what
@@ -203,7 +146,7 @@ local function beat_action(j)
 		return stop_told(j, 'drain')
 	end
 	if j.cknow == '1' then
-		redis.call('HDEL', P .. 'j:' .. j.id, 'cknow')
+		call('HDEL', JOB .. j.id, 'cknow')
 		return 'checkpoint_now'
 	end
 	return 'continue'
@@ -216,7 +159,7 @@ register('beat', function(a)
 	if err then
 		return err
 	end
-	local key, set, d = P .. 'j:' .. j.id, {'lb', now_text()}, nil
+	local key, set, d = JOB .. j.id, {'lb', now_text()}, nil
 	local function put(field, value)
 		set[#set + 1] = field
 		set[#set + 1] = value
@@ -237,19 +180,19 @@ register('beat', function(a)
 		put('lost', '0')
 	end
 	if (d or saved) and j.stall > 0 then
-		redis.call('ZADD', P .. 'stall', 'XX', int(lclock() + j.stall), j.id)
+		call('ZADD', P .. 'stall', 'XX', int(lclock() + j.stall), j.id)
 		put('stuck', '')
 		j.stuck = ''
 	end
 	if a[8] ~= '' then
 		put('logsz', a[8])
 	end
-	redis.call('HSET', key, unpack(set))
+	call('HSET', key, unpack(set))
 	if saved then
 		j.pd = a[4] ~= '' and a[4] or j.pd
 		mark(j, 'checkpoint')
 	end
-	redis.call('ZADD', P .. 'lease', 'XX', int(lclock() + j.ttl), j.id)
+	lease_memo[j.id] = int(lclock() + j.ttl)
 	worker_seen(j.worker)
 	if d or saved then
 		event('job', j.run, j.id, '{"state":"running",' .. job_place(j) .. ',"worker":"' .. j.worker ..
@@ -257,7 +200,7 @@ register('beat', function(a)
 			(saved and ',"checkpoint":true' or '') .. '}')
 	end
 	for i = 10, #a, 2 do
-		redis.call('HSET', P .. 'mx:' .. j.id, a[i], a[i + 1])
+		call('HSET', P .. 'mx:' .. j.id, a[i], a[i + 1])
 	end
 	if #a >= 10 then
 		event('metric', j.run, j.id, '{"stage":"' .. j.stage .. '","iter":' .. j.iter ..
@@ -272,9 +215,9 @@ register('notice', function(a)
 	if err then
 		return err
 	end
-	local key = P .. 'j:' .. j.id
-	if redis.call('HGET', key, 'noted') ~= j.token then
-		redis.call('HSET', key, 'noted', j.token)
+	local key = JOB .. j.id
+	if call('HGET', key, 'noted') ~= j.token then
+		call('HSET', key, 'noted', j.token)
 		mark(j, 'notice')
 		event('job', j.run, j.id, '{"state":"running","notice":true,' .. job_place(j) .. ',"worker":"' ..
 			j.worker .. '"}')
@@ -358,7 +301,7 @@ register('fail', function(a)
 		attempt_close(j, 'failed', a[5])
 		j.att = j.att + 1
 		local due = lclock() + backoff_ms(j)
-		redis.call('ZADD', P .. 'delayed', due, j.id)
+		call('ZADD', P .. 'delayed', due, j.id)
 		move(j, 'delayed', with('att', j.att, 'due', due, 'err', a[5]), a[6])
 	else
 		attempt_close(j, 'failed', a[5])
@@ -382,8 +325,9 @@ register('many', function(a)
 		i = i + 2 + n
 	end
 	for k = 1, #calls do
+		to_come = #calls - k + 1
 		local ok, answer = pcall(calls[k][1], calls[k][2])
-		pools_flush()
+		places_settle()
 		if ok then
 			out[k] = answer or false
 		else

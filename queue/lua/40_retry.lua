@@ -1,5 +1,7 @@
 -- retry and invalidate: an operator brings terminal jobs back.
 
+do
+
 local RETRY = {failed = 1, cancelled = 1, skipped = 1}
 
 -- The roots, and the children of what is in the set that `follow` says yes to. Sorted by seq, so parents
@@ -31,7 +33,7 @@ local function hold_back(j, seen)
 		local cj = not seen[c] and job_load(c)
 		if cj and not TERMINAL[cj.state] and cj.state ~= 'running' then
 			local left, succ = recount(cj)
-			redis.call('HSET', P .. 'j:' .. c, 'left', left, 'succ', succ)
+			call('HSET', JOB .. c, 'left', left, 'succ', succ)
 			if cj.state ~= 'blocked' and left > 0 then
 				move(cj, 'blocked')
 			end
@@ -47,9 +49,9 @@ local function run_reopen(run)
 		for _, field in ipairs({'ended', 'error', 'digest'}) do
 			run_put(r, field, '')
 		end
-		redis.call('SADD', P .. 'openruns', run)
+		call('SADD', P .. 'openruns', run)
 		if r.owner ~= '' then
-			redis.call('SADD', P .. 'orun:' .. r.owner, run)
+			call('SADD', P .. 'orun:' .. r.owner, run)
 		end
 		run_limit(r) -- quotas may have come and gone since it ended
 		run_event(run, state)
@@ -119,7 +121,7 @@ register('retry_run', function(a)
 		return err
 	end
 	local roots = {}
-	for _, id in ipairs(redis.call('ZRANGE', P .. 'rj:' .. a[2], 0, -1)) do
+	for _, id in ipairs(call('ZRANGE', P .. 'rj:' .. a[2], 0, -1)) do
 		local j = job_load(id)
 		if RETRY[j.state] then
 			roots[#roots + 1] = j
@@ -143,7 +145,7 @@ local function again(j)
 		settle_charge(j)
 	end
 	if j.state == to then
-		redis.call('HSET', P .. 'j:' .. j.id, unpack(fields))
+		call('HSET', JOB .. j.id, unpack(fields))
 	else
 		move(j, to, fields, 'invalidated')
 	end
@@ -166,3 +168,5 @@ register('invalidate', function(a)
 	audit('invalidate', j.run, j.id)
 	return #set
 end)
+
+end

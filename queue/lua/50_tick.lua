@@ -1,7 +1,10 @@
 -- tick: the lease clock, and what falls due on it.
 
+do
+
 local function due(zset, lc)
-	return redis.call('ZRANGEBYSCORE', P .. zset, '-inf', lc, 'LIMIT', 0, BATCH)
+	leases_flush()
+	return call('ZRANGEBYSCORE', P .. zset, '-inf', lc, 'LIMIT', 0, BATCH)
 end
 
 -- A lost lease burns nothing, until POISON of them without a new checkpoint burn one attempt.
@@ -65,8 +68,8 @@ local function stalled(lc)
 	for _, id in ipairs(ids) do
 		local j = job_load(id)
 		local level = (j.stuck == '1' and j.requeue == '1') and '2' or '1'
-		redis.call('ZADD', P .. 'stall', lc + j.stall, id)
-		redis.call('HSET', P .. 'j:' .. id, 'stuck', level)
+		call('ZADD', P .. 'stall', lc + j.stall, id)
+		call('HSET', JOB .. id, 'stuck', level)
 		mark(j, 'stuck')
 		event('job', j.run, id, '{"state":"running","stuck":true,' .. job_place(j) .. ',"worker":"' ..
 			j.worker .. '","note":"no progress for ' .. int(j.stall / 1000) .. ' s"}')
@@ -80,16 +83,16 @@ end
 
 -- Waiting improves a run's class, one for every AGE_MS without a claim.
 local function age(lc)
-	local last = tonumber(redis.call('HGET', M, 'aged') or '0')
+	local last = tonumber(call('HGET', M, 'aged') or '0')
 	if lc - last < AGE_LOOK_MS then
 		return
 	end
-	redis.call('HSET', M, 'aged', int(lc))
-	for _, run in ipairs(redis.call('SMEMBERS', P .. 'openruns')) do
+	call('HSET', M, 'aged', int(lc))
+	for _, run in ipairs(call('SMEMBERS', P .. 'openruns')) do
 		local r = run_of(run)
-		local since = tonumber(redis.call('HGET', P .. 'r:' .. run, 'since')) or lc
+		local since = tonumber(call('HGET', RUN .. run, 'since')) or lc
 		local aged = math.min(math.floor((lc - since) / AGE_MS), 9)
-		if redis.call('EXISTS', P .. 'rs:' .. run) == 1 and aged ~= r.aged then
+		if call('EXISTS', P .. 'rs:' .. run) == 1 and aged ~= r.aged then
 			run_put(r, 'aged', aged)
 		end
 	end
@@ -98,11 +101,11 @@ end
 -- A new day gives owners their GPU-hours back.
 local function new_day(now)
 	local day = int(math.floor(now / DAY_MS))
-	if redis.call('HGET', M, 'day') == day then
+	if call('HGET', M, 'day') == day then
 		return
 	end
-	redis.call('HSET', M, 'day', day)
-	for _, owner in ipairs(redis.call('SMEMBERS', P .. 'quotas')) do
+	call('HSET', M, 'day', day)
+	for _, owner in ipairs(call('SMEMBERS', P .. 'quotas')) do
 		owner_sync(owner)
 	end
 end
@@ -118,18 +121,18 @@ end
 local function workers_lost(before)
 	local ids = due('wz', before)
 	for _, id in ipairs(ids) do
-		redis.call('ZREM', P .. 'wz', id)
-		redis.call('HSET', P .. 'w:' .. id, 'lost', '1')
+		call('ZREM', P .. 'wz', id)
+		call('HSET', WORKER .. id, 'lost', '1')
 		event('worker', '', '', cjson.encode({id = id, state = 'lost'}))
 	end
 	return #ids
 end
 
 local function idem_trim(now)
-	for _, k in ipairs(redis.call('ZRANGEBYSCORE', P .. 'idemz', '-inf', now - IDEM_MS, 'LIMIT', 0,
+	for _, k in ipairs(call('ZRANGEBYSCORE', P .. 'idemz', '-inf', now - IDEM_MS, 'LIMIT', 0,
 		100)) do
-		redis.call('HDEL', P .. 'idem', k)
-		redis.call('ZREM', P .. 'idemz', k)
+		call('HDEL', P .. 'idem', k)
+		call('ZREM', P .. 'idemz', k)
 	end
 end
 
@@ -141,7 +144,7 @@ register('tick', function(a)
 	if behind then
 		return {lclock(), 0, 0, 0, 0, 0, 0, 1}
 	end
-	local v = redis.call('HMGET', M, 'lclock', 'lasttick', 'frozen', 'run_id')
+	local v = call('HMGET', M, 'lclock', 'lasttick', 'frozen', 'run_id')
 	local now = tonumber(a[4]) or now_ms()
 	local lc, frozen = tonumber(v[1]) or 0, tonumber(v[3]) or 0
 	local adv = math.min(math.max(now - (tonumber(v[2]) or now), 0), ADVANCE_MS)
@@ -154,17 +157,19 @@ register('tick', function(a)
 	end
 	lc = lc + step
 	lc_memo = lc
-	redis.call('HSET', M, 'lclock', int(lc), 'lasttick', int(now), 'frozen', int(frozen), 'run_id', a[2])
+	call('HSET', M, 'lclock', int(lc), 'lasttick', int(now), 'frozen', int(frozen), 'run_id', a[2])
 	idem_trim(now)
 	new_day(now_ms())
 	age(lc)
 	stalled(lc)
 	local cancelled = grace_over(lc)
 	local out = {lc, step, frozen, expire(lc), wake(lc), cancelled, workers_lost(lc - a[3]), 0}
-	local all = redis.call('HMGET', M, 'all_useful_ms', 'all_lost_ms', 'all_useful_cost', 'all_lost_cost',
+	local all = call('HMGET', M, 'all_useful_ms', 'all_lost_ms', 'all_useful_cost', 'all_lost_cost',
 		'all_torn_off')
 	for i = 1, 5 do
 		out[8 + i] = tonumber(all[i]) or 0
 	end
 	return out
 end, nil, true)
+
+end

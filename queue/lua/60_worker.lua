@@ -10,30 +10,30 @@ local WORKER_DRAIN = {drain = '1', cordon = '2', take = '0'}
 
 -- The oldest workers that said good-bye are forgotten beyond `keep`.
 local function workers_trim(keep)
-	local over = redis.call('ZCARD', P .. 'wa') - keep
+	local over = call('ZCARD', P .. 'wa') - keep
 	if over <= 0 then
 		return
 	end
-	for _, id in ipairs(redis.call('ZRANGE', P .. 'wa', 0, over + 50)) do
-		local v = redis.call('HMGET', P .. 'w:' .. id, 'gone', 'lost')
-		if (v[1] == '1' or v[2] == '1') and redis.call('EXISTS', P .. 'wj:' .. id) == 0 then
-			redis.call('DEL', P .. 'w:' .. id)
-			redis.call('ZREM', P .. 'wa', id)
+	for _, id in ipairs(call('ZRANGE', P .. 'wa', 0, over + 50)) do
+		local v = call('HMGET', WORKER .. id, 'gone', 'lost')
+		if (v[1] == '1' or v[2] == '1') and call('EXISTS', P .. 'wj:' .. id) == 0 then
+			call('DEL', WORKER .. id)
+			call('ZREM', P .. 'wa', id)
 		end
 	end
 end
 
 -- worker_register id info name keep price_per_hour -> 1
 register('worker_register', function(a)
-	local now, w = now_ms(), P .. 'w:' .. a[2]
+	local now, w = now_ms(), WORKER .. a[2]
 	workers_trim(tonumber(a[5]))
-	redis.call('HSET', w, 'info', a[3], 'name', a[4], 'lb', now, 'drain', '0', 'gone', '0', 'lost', '0',
+	call('HSET', w, 'info', a[3], 'name', a[4], 'lb', now, 'drain', '0', 'gone', '0', 'lost', '0',
 		'price', a[6], 'lc', int(lclock()))
-	if redis.call('HSETNX', w, 'started', now) == 1 then
-		redis.call('HSET', w, 'done', 0, 'pre', 0)
-		redis.call('ZADD', P .. 'wa', redis.call('HINCRBY', M, 'seq', 1), a[2])
+	if call('HSETNX', w, 'started', now) == 1 then
+		call('HSET', w, 'done', 0, 'pre', 0)
+		call('ZADD', P .. 'wa', call('HINCRBY', M, 'seq', 1), a[2])
 	end
-	redis.call('ZADD', P .. 'wz', lclock(), a[2])
+	call('ZADD', P .. 'wz', lclock(), a[2])
 	worker_event(a[2], 'idle')
 	return 1
 end)
@@ -51,12 +51,12 @@ end)
 -- worker_status id gpus unhealthy -> 1: what the driver says of its GPUs (JSON), and why it takes no job, ''
 -- while it is well
 register('worker_status', function(a)
-	local w = P .. 'w:' .. a[2]
-	local v = redis.call('HMGET', w, 'info', 'gone', 'ill')
+	local w = WORKER .. a[2]
+	local v = call('HMGET', w, 'info', 'gone', 'ill')
 	if not v[1] or v[2] == '1' then
 		return fail('NOTFOUND', 'no worker ' .. a[2] .. ', register first')
 	end
-	redis.call('HSET', w, 'gpus', a[3], 'ill', a[4])
+	call('HSET', w, 'gpus', a[3], 'ill', a[4])
 	if (v[3] or '') ~= a[4] then
 		worker_event(a[2], a[4] == '' and 'idle' or 'unhealthy')
 	end
@@ -65,16 +65,16 @@ end)
 
 -- worker_set id drain|cordon|gone|take -> 1; take ends both
 register('worker_set', function(a)
-	if redis.call('EXISTS', P .. 'w:' .. a[2]) == 0 then
+	if call('EXISTS', WORKER .. a[2]) == 0 then
 		return fail('NOTFOUND', 'no worker ' .. a[2])
 	end
 	if a[3] == 'gone' then
-		redis.call('HSET', P .. 'w:' .. a[2], 'gone', '1')
+		call('HSET', WORKER .. a[2], 'gone', '1')
 	else
-		redis.call('HSET', P .. 'w:' .. a[2], 'drain', WORKER_DRAIN[a[3]])
+		call('HSET', WORKER .. a[2], 'drain', WORKER_DRAIN[a[3]])
 	end
 	if a[3] == 'gone' then
-		redis.call('ZREM', P .. 'wz', a[2])
+		call('ZREM', P .. 'wz', a[2])
 	else
 		audit('worker', '', '', a[2] .. ' ' .. a[3])
 	end
@@ -92,13 +92,13 @@ end)
 register('kv_put', function(a)
 	local key, index, now = P .. 'kv:' .. a[2] .. ':' .. a[3], P .. 'kvn:' .. a[2], now_ms()
 	local ttl = tonumber(a[5])
-	redis.call('ZREMRANGEBYSCORE', index, '-inf', now)
+	call('ZREMRANGEBYSCORE', index, '-inf', now)
 	if ttl > 0 then
-		redis.call('SET', key, a[4], 'EX', ttl)
-		redis.call('ZADD', index, now + ttl * 1000, a[3])
+		call('SET', key, a[4], 'EX', ttl)
+		call('ZADD', index, now + ttl * 1000, a[3])
 	else
-		redis.call('SET', key, a[4])
-		redis.call('ZADD', index, '+inf', a[3])
+		call('SET', key, a[4])
+		call('ZADD', index, '+inf', a[3])
 	end
 	return 1
 end)
@@ -106,17 +106,17 @@ end)
 -- kv_take ns key -> value, which is gone now, or nil
 register('kv_take', function(a)
 	local key = P .. 'kv:' .. a[2] .. ':' .. a[3]
-	local v = redis.call('GET', key)
-	redis.call('DEL', key)
-	redis.call('ZREM', P .. 'kvn:' .. a[2], a[3])
+	local v = call('GET', key)
+	call('DEL', key)
+	call('ZREM', P .. 'kvn:' .. a[2], a[3])
 	return v
 end)
 
 -- kv_list ns -> key, value, key, value…
 register('kv_list', function(a)
 	local out = {}
-	for _, k in ipairs(redis.call('ZRANGE', P .. 'kvn:' .. a[2], 0, -1)) do
-		local v = redis.call('GET', P .. 'kv:' .. a[2] .. ':' .. k)
+	for _, k in ipairs(call('ZRANGE', P .. 'kvn:' .. a[2], 0, -1)) do
+		local v = call('GET', P .. 'kv:' .. a[2] .. ':' .. k)
 		if v then
 			out[#out + 1] = k
 			out[#out + 1] = v
@@ -129,17 +129,17 @@ end, {'no-writes'})
 -- longer when asked again in time; 0 otherwise. ttl 0 gives it back.
 register('turn', function(a)
 	local key, ttl = P .. 'turn:' .. a[2], tonumber(a[4])
-	local has = redis.call('GET', key)
+	local has = call('GET', key)
 	if has and has ~= a[3] then
 		return 0
 	end
-	if has and ttl > 0 and redis.call('PTTL', key) > ttl / 2 then
+	if has and ttl > 0 and call('PTTL', key) > ttl / 2 then
 		return 1 -- Nothing to write down: it is far from its end.
 	end
 	if ttl > 0 then
-		redis.call('SET', key, a[3], 'PX', ttl)
+		call('SET', key, a[3], 'PX', ttl)
 	else
-		redis.call('DEL', key)
+		call('DEL', key)
 	end
 	return 1
 end)

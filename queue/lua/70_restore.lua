@@ -3,8 +3,8 @@
 -- restore_open run -> ids of jobs that are ready, running or delayed: what may be given a result
 register('restore_open', function(a)
 	local out = {}
-	for _, id in ipairs(redis.call('ZRANGE', P .. 'rj:' .. a[2], 0, -1)) do
-		local state = redis.call('HGET', P .. 'j:' .. id, 'state')
+	for _, id in ipairs(call('ZRANGE', P .. 'rj:' .. a[2], 0, -1)) do
+		local state = call('HGET', JOB .. id, 'state')
 		if state == 'ready' or state == 'running' or state == 'delayed' then
 			out[#out + 1] = id
 		end
@@ -42,8 +42,8 @@ end)
 -- restore_trust nonce fence -> 1: this Redis knows what the store knows. Tokens go on well above any that
 -- was given out since: a lost tail does not hold a million claims.
 register('restore_trust', function(a)
-	local fence = math.max(tonumber(redis.call('HGET', M, 'fence') or '0'), tonumber(a[3]))
-	redis.call('HSET', M, 'trust', a[2], 'fence', int(fence + FENCE_GAP))
+	local fence = math.max(tonumber(call('HGET', M, 'fence') or '0'), tonumber(a[3]))
+	call('HSET', M, 'trust', a[2], 'fence', int(fence + FENCE_GAP))
 	trusted = a[2]
 	return 1
 end)

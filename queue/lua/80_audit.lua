@@ -1,9 +1,11 @@
 -- audit: derives every index afresh from the job hashes and compares. Shares no code with the verbs
 -- above beyond key names. Returns sentences; none means all is well.
 
+do
+
 local function members(key, cmd)
 	local set, n = {}, 0
-	local list = cmd == 'set' and redis.call('SMEMBERS', key) or redis.call('ZRANGE', key, 0, -1)
+	local list = cmd == 'set' and call('SMEMBERS', key) or call('ZRANGE', key, 0, -1)
 	for _, m in ipairs(list) do
 		set[m] = true
 		n = n + 1
@@ -61,9 +63,9 @@ end
 
 local function load_all(say)
 	local all = {}
-	for _, run in ipairs(redis.call('ZRANGE', P .. 'runs', 0, -1)) do
-		for _, id in ipairs(redis.call('ZRANGE', P .. 'rj:' .. run, 0, -1)) do
-			local flat, h = redis.call('HGETALL', P .. 'j:' .. id), {}
+	for _, run in ipairs(call('ZRANGE', P .. 'runs', 0, -1)) do
+		for _, id in ipairs(call('ZRANGE', P .. 'rj:' .. run, 0, -1)) do
+			local flat, h = call('HGETALL', P .. 'j:' .. id), {}
 			for i = 1, #flat, 2 do
 				h[flat[i]] = flat[i + 1]
 			end
@@ -121,17 +123,17 @@ end
 
 -- A limited run stands in no pool while it, or its owner, has all that may run.
 local function at_limit(run, d)
-	local v = redis.call('HMGET', P .. 'r:' .. run, 'max_running', 'owner')
+	local v = call('HMGET', P .. 'r:' .. run, 'max_running', 'owner')
 	local most, n = tonumber(v[1]), d.n[run] or {}
 	if most > 0 and (n.running or 0) >= most then
 		return true
 	end
-	local q = redis.call('HMGET', P .. 'quota:' .. v[2], 'running', 'gpu_hours')
-	local use = redis.call('HMGET', P .. 'own:' .. v[2], 'running', 'day', 'seconds')
+	local q = call('HMGET', P .. 'quota:' .. v[2], 'running', 'gpu_hours')
+	local use = call('HMGET', P .. 'own:' .. v[2], 'running', 'day', 'seconds')
 	if not q[1] then
 		return false
 	end
-	local t = redis.call('TIME')
+	local t = call('TIME')
 	local spent = tonumber(use[2]) == math.floor(t[1] / 86400) and tonumber(use[3]) or 0
 	return tonumber(q[1]) > 0 and tonumber(use[1] or '0') >= tonumber(q[1]) or
 		tonumber(q[2]) > 0 and spent >= 3600 * tonumber(q[2])
@@ -154,10 +156,10 @@ end
 -- Every pool there is, with its runs.
 local function pools_all(say)
 	local pools = {}
-	for _, key in ipairs(redis.call('KEYS', P .. 'pool:*')) do
+	for _, key in ipairs(call('KEYS', P .. 'pool:*')) do
 		local q = string.sub(key, #P + 6)
 		pools[q] = members(key)
-		if redis.call('SISMEMBER', P .. 'aq', q) == 0 then
+		if call('SISMEMBER', P .. 'aq', q) == 0 then
 			say('aq lacks ' .. q)
 		end
 	end
@@ -168,13 +170,13 @@ end
 local function audit_owners(say, all)
 	local running = {}
 	for _, h in pairs(all) do
-		local owner = redis.call('HGET', P .. 'r:' .. h.run, 'owner')
+		local owner = call('HGET', P .. 'r:' .. h.run, 'owner')
 		if h.state == 'running' then
 			running[owner] = (running[owner] or 0) + 1
 		end
 	end
-	for _, owner in ipairs(redis.call('SMEMBERS', P .. 'quotas')) do
-		local got = tonumber(redis.call('HGET', P .. 'own:' .. owner, 'running') or '0')
+	for _, owner in ipairs(call('SMEMBERS', P .. 'quotas')) do
+		local got = tonumber(call('HGET', P .. 'own:' .. owner, 'running') or '0')
 		if got ~= (running[owner] or 0) then
 			say(owner .. ' counts ' .. got .. ' running jobs, there are ' .. (running[owner] or 0))
 		end
@@ -183,26 +185,26 @@ end
 
 local function audit_runs(say, d)
 	local pools = pools_all(say)
-	for _, run in ipairs(redis.call('ZRANGE', P .. 'runs', 0, -1)) do
+	for _, run in ipairs(call('ZRANGE', P .. 'runs', 0, -1)) do
 		local n, total, open = d.n[run] or {}, 0, 0
-		local state = redis.call('HGET', P .. 'r:' .. run, 'state')
-		local hold = redis.call('HGET', P .. 'r:' .. run, 'hold')
+		local state = call('HGET', P .. 'r:' .. run, 'state')
+		local hold = call('HGET', P .. 'r:' .. run, 'hold')
 		for s in pairs(MOVES) do
 			local want = n[s] or 0
-			local got = tonumber(redis.call('HGET', P .. 'r:' .. run, 'n:' .. s))
+			local got = tonumber(call('HGET', P .. 'r:' .. run, 'n:' .. s))
 			total = total + want
 			open = open + (TERMINAL[s] and 0 or want)
 			if got ~= want then
 				say(run .. ' counts ' .. tostring(got) .. ' ' .. s .. ' jobs, there are ' .. want)
 			end
 		end
-		if tonumber(redis.call('HGET', P .. 'r:' .. run, 'total')) ~= total then
+		if tonumber(call('HGET', P .. 'r:' .. run, 'total')) ~= total then
 			say(run .. ' has a wrong total')
 		end
 		if RUN_TERMINAL[state] and open > 0 then
 			say(run .. ' is ' .. state .. ' with ' .. open .. ' open jobs')
 		end
-		if (redis.call('SISMEMBER', P .. 'openruns', run) == 0) ~= (RUN_TERMINAL[state] == 1) then
+		if (call('SISMEMBER', P .. 'openruns', run) == 0) ~= (RUN_TERMINAL[state] == 1) then
 			say(run .. ' is ' .. state .. ', openruns disagrees')
 		end
 		audit_pools(say, run, d.rs[run] or {}, hold == '0' and not at_limit(run, d), pools)
@@ -211,7 +213,7 @@ end
 
 local function audit_keys(say, prefix, cmd, want)
 	local seen = {}
-	for _, key in ipairs(redis.call('KEYS', P .. prefix .. ':*')) do
+	for _, key in ipairs(call('KEYS', P .. prefix .. ':*')) do
 		local name = string.sub(key, #P + #prefix + 2)
 		seen[name] = true
 		same(say, prefix .. ':' .. name, members(key, cmd), want[name] or {})
@@ -236,8 +238,8 @@ register('audit', function()
 	audit_tokens(say, all)
 	audit_runs(say, d)
 	audit_owners(say, all)
-	for _, q in ipairs(redis.call('SMEMBERS', P .. 'aq')) do
-		if redis.call('EXISTS', P .. 'pool:' .. q) == 0 then
+	for _, q in ipairs(call('SMEMBERS', P .. 'aq')) do
+		if call('EXISTS', P .. 'pool:' .. q) == 0 then
 			say('aq holds ' .. q .. ' wrongly')
 		end
 	end
@@ -248,3 +250,5 @@ register('audit', function()
 	audit_keys(say, 'wj', 'set', d.wj)
 	return problems
 end, {'no-writes'})
+
+end
