@@ -18,12 +18,12 @@ const tests = {
 			scrollTo(0, 600);
 		});
 		const y = await page.evaluate(() => scrollY);
-		const before = await page.textContent(".facts, .pipe");
-		for (let i = 0; i < 60; i++) {
-			mock.advance();
-			await page.waitForTimeout(30);
+		const before = await page.textContent(".pipe");
+		for (const until of [20, 40]) {
+			const seen = await page.textContent(".pipe");
+			for (let i = 0; i < until; i++) mock.advance();
+			await page.waitForFunction((b) => document.querySelector(".pipe").textContent !== b, seen);
 		}
-		await page.waitForTimeout(2500);
 		const after = await page.evaluate(() => ({ y: scrollY, focus: document.activeElement?.closest("tr")?.dataset.mine, same: !!document.querySelector("tr[data-mine]") }));
 		ok(after.y === y, "scroll stays", `${y} → ${after.y}`);
 		ok(after.focus === "1" && after.same, "the focused row is the same element");
@@ -42,12 +42,13 @@ const tests = {
 		await page.waitForSelector(".pill-paused");
 		const before = await page.textContent(".pipe");
 		for (let i = 0; i < 10; i++) mock.advance();
-		await page.waitForTimeout(1500);
+		await page.waitForFunction(() => /\d+ new/.test(document.querySelector(".pill").textContent));
+		ok(true, "it says how much is new");
+		await page.waitForTimeout(1200); // longer than a live page would have taken
 		ok((await page.textContent(".pipe")) === before, "paused page stands still");
-		ok(/\d+ new/.test(await page.textContent(".pill")), "it says how much is new", await page.textContent(".pill"));
 		await page.click(".pill");
-		await page.waitForTimeout(1500);
-		ok((await page.textContent(".pipe")) !== before, "it catches up");
+		await page.waitForFunction((b) => document.querySelector(".pipe").textContent !== b, before);
+		ok(true, "it catches up");
 		await quiet(page, "pause");
 		await context.close();
 		mock.close();
@@ -62,7 +63,8 @@ const tests = {
 		await page.waitForSelector("dialog[open]");
 		ok((await page.evaluate(() => document.activeElement.textContent)) === "Keep it running", "the safe button has the focus");
 		ok(/longer answers/.test(await page.textContent("dialog h2")), "the dialog names the run");
-		await page.waitForTimeout(600);
+		const events = mock.seq;
+		while (mock.seq < events + 20) await page.waitForTimeout(50);
 		await page.keyboard.press("Escape");
 		await page.waitForSelector("dialog[open]", { state: "detached" });
 		ok(await page.evaluate(() => /Cancel/.test(document.activeElement.textContent)), "the focus returns");
@@ -96,8 +98,9 @@ const tests = {
 		await page.keyboard.press("k");
 		await page.keyboard.press("X");
 		ok((await picked()) === 5 || (await picked()) === 8, "X goes on to it", await picked());
-		mock.advance();
-		await page.waitForTimeout(1300);
+		const pipe = await page.textContent(".pipe");
+		for (let i = 0; i < 10; i++) mock.advance();
+		await page.waitForFunction((b) => document.querySelector(".pipe").textContent !== b, pipe);
 		const kept = await picked();
 		ok(kept >= 5, "a live update keeps what is picked", kept);
 		await page.keyboard.press("Escape");
@@ -119,6 +122,7 @@ const tests = {
 		await page.fill("dialog input[type=number]", "7");
 		await page.getByRole("button", { name: `Move ${blocked}` }).click();
 		await page.waitForSelector("dialog[open]", { state: "detached" });
+		await page.getByRole("region", { name: `Move ${blocked} jobs` }).getByRole("button", { name: "Close" }).click();
 		ok(mock.bulks.every((b) => b.action === "priority" && b.priority === 7) && mock.bulks.reduce((n, b) => n + b.ids.length, 0) === blocked, "every one is moved", JSON.stringify(mock.bulks).slice(0, 90));
 		await quiet(page, "many jobs");
 		await page.goto(mock.url + "/runs");
@@ -141,9 +145,11 @@ const tests = {
 		await page.waitForSelector("dialog[open]");
 		for (const r of mock.world.runs) for (const j of r.jobs) if (j.id === "r7k2f9.1.generate.0.0") j.state = "done";
 		await page.getByRole("button", { name: "Cancel 1", exact: true }).click();
-		await page.waitForFunction(() => /1 job refused/.test(document.querySelector("dialog h2")?.textContent ?? ""));
-		ok(/it has ended/.test(await page.textContent("dialog")), "with its reason");
-		await page.keyboard.press("Escape");
+		const card = page.getByRole("region", { name: "Cancel 1 job" });
+		await card.getByText("1 refused").waitFor();
+		await card.getByText("What was refused, and why").click();
+		ok(/r7k2f9\.1\.generate\.0\.0: it has ended/.test(await card.textContent()), "with its reason", await card.textContent());
+		await card.getByRole("button", { name: "Close" }).click();
 		await quiet(page, "many runs");
 		await context.close();
 		mock.role = "viewer";
@@ -247,6 +253,8 @@ const tests = {
 	async "webhooks: added with a secret shown once, tested, paused, removed after asking"() {
 		const mock = await startMock({ tickMs: 0 });
 		const { context, page } = await open(mock, { path: "/settings" });
+		mock.world.hooks = [];
+		await page.reload();
 		const card = page.locator(".card", { has: page.getByRole("heading", { name: "Webhooks" }) });
 		await card.getByLabel("name").fill("chat");
 		await card.getByLabel("address").fill("https://example.org/pawl");
@@ -323,7 +331,7 @@ const tests = {
 			await t.waitForSelector("tbody tr", { timeout: 60000 });
 			tabs.push(t);
 		}
-		await page.waitForTimeout(500);
+		await page.waitForSelector(".pill-live");
 		ok(mock.streams.size === 1, "one stream for eight tabs", mock.streams.size);
 		await context.close();
 		mock.close();

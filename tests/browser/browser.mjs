@@ -1,4 +1,5 @@
 // Starts the headless Chromium of the distribution and watches its pages for trouble.
+import { AsyncLocalStorage } from "node:async_hooks";
 import { appendFileSync, existsSync } from "node:fs";
 import { chromium } from "playwright-core";
 
@@ -9,7 +10,7 @@ export function chromiumPath() {
 }
 
 export async function launch(extra = []) {
-	return chromium.launch({ executablePath: chromiumPath(), args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--force-color-profile=srgb", ...extra] });
+	return chromium.launch({ executablePath: chromiumPath(), timeout: 300_000, args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--force-color-profile=srgb", ...extra] });
 }
 
 /**
@@ -52,9 +53,21 @@ export async function watched(context, base) {
 	return page;
 }
 
+/** How many tests go on side by side in one browser. */
+const LANES = Number(process.env.PAWL_BROWSER_LANES ?? 2);
+
+/** Takes the items one after the other, several at a time. */
+export async function inLanes(items, work, lanes = LANES) {
+	const queue = [...items];
+	await Promise.all(Array.from({ length: lanes }, async (_, lane) => {
+		while (queue.length) await work(queue.shift(), lane);
+	}));
+}
+
 /** Collects checks under a name; every name is one `ok` or `not ok` line of `make check`. */
 export class Report {
 	passed = 0;
+	scope = new AsyncLocalStorage();
 	groups = new Map();
 	constructor(suite) {
 		this.suite = suite;
@@ -63,7 +76,12 @@ export class Report {
 		this.now = name;
 		if (!this.groups.has(name)) this.groups.set(name, []);
 	}
-	check(ok, what, more = "", group = this.now) {
+	/** Checks made in `f`, and in what it awaits, belong to the name. */
+	within(name, f) {
+		if (!this.groups.has(name)) this.groups.set(name, []);
+		return this.scope.run(name, f);
+	}
+	check(ok, what, more = "", group = this.scope.getStore() ?? this.now) {
 		if (ok) this.passed++;
 		else this.groups.get(group).push(what + (more ? ": " + more : ""));
 		return !!ok;

@@ -5,7 +5,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { dirname, extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import { check, defaults } from "./mock_defaults.mjs";
-import { attemptsJson, hex, jobJson, makeWorld, metricPoint, modelsJson, runJson, seriesJson, XSS } from "./mock_data.mjs";
+import { answerMore } from "./mock_more.mjs";
+import { attemptsJson, hex, jobJson, makeWorld, waitingJson, metricPoint, modelsJson, runJson, seriesJson, XSS } from "./mock_data.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const DIST = join(here, "../../web/dist");
@@ -13,7 +14,7 @@ const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 's
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8" };
 
 export async function startMock({ port = 0, empty = false, role = "admin", tickMs = 700, auth = true, streamsMost = Infinity, endless = false } = {}) {
-	const m = { world: makeWorld({ empty }), posts: [], bulks: [], streams: new Set(), seq: 0, down: false, role, logs: new Map(), logReads: [], events: [], resumed: [], refused: 0, streamsMost, endless, keys: new Map(), sessions: new Set() };
+	const m = { world: makeWorld({ empty }), posts: [], bulks: [], streams: new Set(), seq: 0, down: false, role, logs: new Map(), logReads: [], events: [], resumed: [], refused: 0, streamsMost, endless, keys: new Map(), sessions: new Set(), operations: [], opSteps: 4 };
 	const server = createServer((req, res) => handle(m, auth, req, res).catch((e) => {
 		console.error(e);
 		res.writeHead(500).end();
@@ -316,21 +317,6 @@ function eventPage(m, run, q) {
 	return { items, next_cursor: from + limit < all.length ? items.at(-1).id : null };
 }
 
-/** One decision for many; a job that has ended refuses, as the server's does. */
-function bulk(m, kind, b, findJob) {
-	const ids = b.ids ?? m.world.runs.find((r) => r.id === b.filter.run).jobs.filter((j) => !b.filter.state || j.state === b.filter.state).map((j) => j.id);
-	const failures = [];
-	for (const id of b.dry_run ? [] : ids) {
-		const x = kind === "runs" ? m.world.runs.find((r) => r.id === id) : findJob(id);
-		if (b.action === "cancel" && x.state === "done") failures.push({ id, detail: "it has ended" });
-		else if (kind === "runs") x.state = { cancel: "cancelled", pause: "paused", drain: "draining", resume: "active", retry: "active" }[b.action];
-		else if (b.action === "priority") x.priority = b.priority;
-		else x.state = { cancel: "cancelled", retry: "ready", invalidate: "ready" }[b.action];
-	}
-	m.bulks.push({ kind, ...b });
-	return { dry_run: !!b.dry_run, matched: ids.length, done: b.dry_run ? 0 : ids.length - failures.length, failed: failures.length, failures };
-}
-
 function answer(m, { url, path, b, json, problem, res, req }) {
 	const w = m.world;
 	const seg = path.split("/").slice(1).map(decodeURIComponent);
@@ -371,7 +357,8 @@ function answer(m, { url, path, b, json, problem, res, req }) {
 		if (!m.keys.has(key)) m.keys.set(key, "r9m4q2");
 		return json(201, runJson(w.runs.find((r) => r.id === "r9m4q2"), true));
 	}
-	if (seg[1] === "bulk") return json(200, bulk(m, seg[0], b, findJob));
+	const more = answerMore(m, { seg, q, b, json, problem, res, req, findJob });
+	if (more) return;
 	if (path === "/runs") {
 		const list = newest.filter((r) => (!q.get("starred") || r.starred) && (!q.get("tag") || q.get("tag").split(",").every((x) => (r.tags ?? []).includes(x))) && (!q.get("state") || r.state === q.get("state")) && (!q.get("q") || (r.name + r.id).includes(q.get("q"))));
 		return json(200, page(list.map((r) => runJson(r)), url));
@@ -390,6 +377,7 @@ function answer(m, { url, path, b, json, problem, res, req }) {
 		if (part === "jobs") return json(200, page(run.jobs.filter((j) => (!q.get("stage") || j.stage === q.get("stage")) && (!q.get("iter") || j.iter === Number(q.get("iter"))) && (!q.get("state") || j.state === q.get("state"))).map(jobJson), url, 20));
 		if (part === "attempts") return json(200, { items: attemptsJson(run.jobs), next_cursor: null });
 		if (part === "metrics") return json(200, seriesJson(run));
+		if (part === "log" && seg[3]) return res.writeHead(200, { "Content-Type": "text/plain; charset=utf-8", "Content-Disposition": "attachment; filename=run.log" }).end(mergedLog(m, run, q).items.map((l) => l.text).join("\n"));
 		if (part === "log") return json(200, mergedLog(m, run, q));
 		if (part === "events") return json(200, eventPage(m, run, q));
 		if (part === "reviews") return json(200, { iterations: [], summary: reviewSummary({ rows: [], reviews: [], ...run.datasets.map((d) => w.datasets.get(d.digest)).find((d) => d.reviews) }) });
@@ -399,7 +387,7 @@ function answer(m, { url, path, b, json, problem, res, req }) {
 		const j = findJob(seg[1]);
 		if (!j) return problem(404, "Not found", `there is no job "${seg[1]}"`);
 		if (req.method === "POST") return json(202, jobJson(j));
-		if (!seg[2]) return json(200, jobJson(j));
+		if (!seg[2]) return json(200, { ...jobJson(j), waiting: waitingJson(j) });
 		if (seg[2] === "metrics") return json(200, { job: j.id, stage: j.stage, items: seriesJson(w.runs.find((r) => r.id === j.run)).items.find((s) => s.job === j.id)?.points ?? [], final: j.metrics ?? {} });
 		if (seg[5] === "search") return json(200, logSearch(m, j.id, url));
 		if (seg[5] === "content") return res.writeHead(200, { "Content-Type": "text/plain", "Content-Disposition": "attachment; filename=job.log" }).end("log");

@@ -234,7 +234,7 @@ function outputs(world, run, j) {
 }
 
 export function makeWorld({ empty = false, now = Date.now() } = {}) {
-	const world = { now, runs: [], datasets: new Map(), workers: [], tokens: [], users: [], audit: [], hooks: [] };
+	const world = { now, runs: [], datasets: new Map(), workers: [], tokens: [], users: [], audit: [], hooks: [], filters: [], notices: [], quotas: [] };
 	if (empty) return world;
 	const day = 86_400e3;
 	makeRun(world, { id: "r7k2f9", name: "world 135M, two iterations", seed: 1, iterations: 2, shards: 4, state: "done", start: now - 1.2 * day, gap: true });
@@ -257,6 +257,16 @@ export function makeWorld({ empty = false, now = Date.now() } = {}) {
 	world.users = [{ name: "ada", revision: "1", role: "admin", created_at: iso(now - 9 * day), changed_at: iso(now - 9 * day) }, { name: "grace", revision: "1", role: "operator", created_at: iso(now - 3 * day), changed_at: iso(now - day) }];
 	const did = [["ada", "POST", "/runs", 201], ["grace", "POST", "/runs/r2c8d0/cancel", 202], ["grace", "DELETE", "/tokens/c3d4", 403], ["ada", "POST", `/workers/w1/drain`, 202], ["ada", "PUT", "/users/grace", 201]];
 	world.audit = did.map(([who, method, path, status], i) => ({ at: iso(now - i * 4000e3), who, identity: "", role: who === "ada" ? "admin" : "operator", method, path: "/api/v1" + path, status, from: "10.0.0." + (4 + i), request: "req" + i }));
+	const notice = (i, age, kind, text, more) => ({ id: `${now - age}-${i}`, kind, at: iso(now - age), text, url: "https://pawl.example/", ...more });
+	world.notices = [
+		notice(0, 400e3, "worker.lost", "Worker w1 no longer answers", { worker: "w1" }), notice(1, 1100e3, "attention.disk", "The disk of the store is 93 % full", {}),
+		notice(2, 0.2 * day, "job.failed", `Job r3xss1.1.judge.1.2 has failed: out of memory ${XSS}`, { run: "r3xss1", job: "r3xss1.1.judge.1.2" }), notice(3, 0.21 * day, "run.failed", "Run r3xss1 is failed", { run: "r3xss1" }),
+		notice(4, 0.9 * day, "run.done", "Run world 135M, two iterations (r7k2f9) is done", { run: "r7k2f9" }), notice(5, 2.9 * day, "run.cancelled", "Run first try (r2c8d0) is cancelled", { run: "r2c8d0" }),
+	];
+	world.quotas = [{ owner: "nightly", runs: 4, running: 8, gpu_hours: 48, used_runs: 1, used_running: 8, used_gpu_hours: 12.25, revision: "1" }];
+	world.hooks = [{ name: "chat", url: "https://chat.example/hooks/pawl", events: ["run.done", "run.failed", "job.failed"], enabled: true, file: false, waiting: 0, revision: "1", changed_at: iso(now - day), sent: [{ id: "n1", kind: "run.done", at: iso(now - 0.9 * day), status: 200, error: null, tries: 1, ms: 84 }] },
+		{ name: "pager", url: "https://pager.example/v2/enqueue", events: ["*"], enabled: false, file: true, waiting: 3, revision: "1", changed_at: iso(now - 3 * day), sent: [] }].map((h) => Object.defineProperty({ ...h }, "sent", { value: h.sent, enumerable: false }));
+	world.filters = [{ name: "failed judges", page: "jobs", query: "stage=judge&state=failed", changed_at: iso(now - day) }, { name: "for the paper", page: "runs", query: "starred=1&tag=paper", changed_at: iso(now - day) }, { name: "ties", page: "data", query: "flag=tie", changed_at: iso(now - day) }];
 	world.tokens = [{ id: "a1b2", name: "first admin", role: "admin", created_at: iso(now - 9 * day), expires_at: null, last_used_at: iso(now - 60e3) }, { id: "c3d4", name: "workers", role: "worker", created_at: iso(now - 9 * day), expires_at: null, last_used_at: null }];
 	return world;
 }
@@ -271,6 +281,15 @@ export function jobJson(j) {
 		created_at: iso(j.created), started_at: j.started ? iso(j.started) : null, ended_at: j.ended ? iso(j.ended) : null, last_beat_at: j.state === "running" ? iso(Date.now() - 2000) : null, error: j.error ?? null, parents: [],
 		inputs: MODEL_IN(j), outputs: j.outputs ?? [], params: j.params, metrics: j.metrics ?? {}, checkpoint: null, log_size: 21_000, optional: false, info: null,
 	};
+}
+
+/** Why it waits and waited: those that waited for a worker once say so, a preempted one waited again. */
+export function waitingJson(j) {
+	const from = iso(j.created);
+	const again = j.attempts.slice(1).map((a, i) => ({ reason: "waits for one of 3 workers", from_at: iso(j.attempts[i].ended_at), to_at: iso(a.started_at) }));
+	const first = { reason: j.state === "blocked" ? j.wait_reason : "waits for 1 of 2 earlier jobs", from_at: from, to_at: j.attempts[0] ? iso(j.attempts[0].started_at) : null };
+	const open = j.state === "blocked" || j.state === "ready";
+	return { reason: open ? j.wait_reason ?? "waits for one of 3 workers" : null, position: j.state === "ready" ? 2 : null, queue_length: j.state === "ready" ? 5 : null, runs_ahead: j.state === "ready" ? 1 : null, since_at: open ? from : null, history: [first, ...again] };
 }
 
 /** Trainings keep a checkpoint every twenty seconds; who is preempted was told before. */

@@ -28,6 +28,7 @@ node -e 'import("./browser.mjs").then(b => process.exit(b.chromiumPath() ? 0 : 1
 	skip "no Chromium (apt-get install chromium-headless-shell)"
 node shots.mjs || failed=1
 node acts.mjs || failed=1
+node lists.mjs || failed=1
 node review.mjs || failed=1
 node live.mjs || failed=1
 node hostile.mjs || failed=1

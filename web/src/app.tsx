@@ -16,6 +16,7 @@ import { DataPage } from "./pages/data";
 import { Checkpoints } from "./pages/checkpoints";
 import { Compare } from "./pages/compare";
 import { Submit } from "./pages/submit";
+import { Notices } from "./pages/notices";
 import { Settings } from "./pages/settings";
 
 const PAGES: [RegExp, string, (...parts: string[]) => JSX.Element][] = [
@@ -29,6 +30,7 @@ const PAGES: [RegExp, string, (...parts: string[]) => JSX.Element][] = [
 	[/^\/data\/([^/]+)$/, "Samples", (digest) => <DataPage key={digest} digest={digest!} />],
 	[/^\/checkpoints(?:\/([^/]+))?$/, "Checkpoints", (digest) => <Checkpoints digest={digest} />],
 	[/^\/compare$/, "Compare", () => <Compare />],
+	[/^\/notices$/, "Notices", () => <Notices />],
 	[/^\/settings$/, "Settings", () => <Settings />],
 ];
 

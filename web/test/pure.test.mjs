@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { build } from "esbuild";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { generate } from "../types.mjs";
 
@@ -23,7 +24,7 @@ globalThis.location ??= { pathname: "/", search: "" };
 const keepAlive = setInterval;
 globalThis.setInterval = (f, t) => { const h = keepAlive(f, t); h.unref?.(); return h; };
 
-const m = await load("chart/gantt_layout.ts", "chart/series.ts", "chart/scale.ts", "lib/winrate.ts", "lib/diff.ts", "lib/form.ts", "lib/log_text.ts", "lib/sample.ts", "lib/review.ts", "lib/wire.ts", "lib/curves.ts", "lib/lineage.ts", "lib/bulk.ts", "lib/merged.ts", "lib/tags.ts", "lib/eta.ts", "lib/fmt.ts", "lib/duels.ts", "lib/estimate.ts", "lib/gpu.ts", "lib/archives.ts");
+const m = await load("chart/gantt_layout.ts", "chart/series.ts", "chart/scale.ts", "lib/winrate.ts", "lib/diff.ts", "lib/form.ts", "lib/log_text.ts", "lib/sample.ts", "lib/review.ts", "lib/wire.ts", "lib/curves.ts", "lib/lineage.ts", "lib/bulk.ts", "lib/merged.ts", "lib/tags.ts", "lib/eta.ts", "lib/fmt.ts", "lib/duels.ts", "lib/estimate.ts", "lib/gpu.ts", "lib/archives.ts", "lib/commands.ts", "lib/filters.ts", "lib/feed.ts", "lib/effort.ts", "lib/report.ts");
 
 const attempt = (job, start, end, n = 1) => ({ n, job, iter: 1, stage: "judge", shard: 0, pass: 0, worker: "w", start, end, how: end ? "completed" : null, reason: "", exit: "", from: "", to: "", marks: [] });
 
@@ -109,10 +110,72 @@ test("lineage: step checkpoints are folded, the reference is no second parent, d
 	assert.equal(loop.models.length, 2, "nonsense ends too");
 });
 
-test("bulk: a stretch in either direction, pieces the server takes", () => {
+test("bulk: a stretch in either direction", () => {
 	assert.deepEqual(m.stretch(["a", "b", "c", "d"], "d", "b"), ["b", "c", "d"]);
 	assert.deepEqual(m.stretch(["a", "b"], "gone", "b"), ["b"]);
-	assert.deepEqual(m.pieces([1, 2, 3, 4, 5], 2), [[1, 2], [3, 4], [5]]);
+});
+
+test("bulk: how far an operation is, whatever its result lags", () => {
+	const op = (more) => ({ id: "1-a", kind: "bulk.jobs", by: "ada", error: null, result: null, ...more });
+	assert.deepEqual([m.standing(op({ state: "queued", done: 0, total: 9 })).text, m.standing(op({ state: "queued", done: 0, total: 9 })).open], ["waits for its turn", true]);
+	const on = m.standing(op({ state: "running", done: 6, total: 9, result: { matched: 9, done: 3, failed: 1, failures: [{ id: "x", detail: "no" }] } }));
+	assert.deepEqual([on.text, on.done, on.failed, on.failures.length], ["6 of 9", 5, 1, 1]);
+	assert.equal(m.standing(op({ state: "done", done: 9, total: 9, result: { matched: 9, done: 8, failed: 1, failures: [] } })).text, "8 of 9");
+	assert.equal(m.standing(op({ state: "cancelled", done: 4, total: 9 })).text, "stopped after 4 of 9");
+	assert.equal(m.standing(op({ state: "failed", done: 0, total: 0, error: "Redis is gone" })).text, "Redis is gone");
+});
+
+test("commands: a shell gives back every word as it was", () => {
+	const odd = ["plain", "", "it's", "a b", "$(rm -rf /)", "`x`", "\"", "\\", "a\nb", "*", "–é", "-n", "a;b&c|d", "'", "''", "!x", "~"];
+	for (const t of odd) assert.equal(execFileSync("sh", ["-c", `printf '%s' ${m.quoted(t)}`], { encoding: "utf8" }), t, JSON.stringify(t));
+	const body = { name: "it's \"so\"", list: ["$HOME"] };
+	const line = m.curlOf({ method: "PUT", path: "/users/a%20b", body, match: "7" }, "http://x:1");
+	const words = execFileSync("sh", ["-c", `curl() { printf '%s\\0' "$@"; }; cat() { echo TOKEN; }; ${line}`], { encoding: "utf8" }).split("\0").slice(0, -1);
+	assert.deepEqual(words, ["-X", "PUT", "-H", "Authorization: Bearer TOKEN", "-H", "Content-Type: application/json", "-H", 'If-Match: "7"', "-d", JSON.stringify(body), "http://x:1/api/v1/users/a%20b"]);
+	assert.equal(m.curlOf({ method: "POST", path: "/runs/r1/pause" }, "http://x:1"), 'curl -X POST -H "Authorization: Bearer $(cat token)" http://x:1/api/v1/runs/r1/pause');
+	assert.equal(m.cliOf("run", "pause", undefined, "r 1"), "pawl run pause 'r 1'");
+});
+
+test("saved filters: equal addresses are equal filters, and where one stands is no filter", () => {
+	assert.equal(m.filterOf(new URLSearchParams("tag=a&cursor=x&starred=1&at=4&q=")), "starred=1&tag=a");
+	assert.equal(m.filterOf(new URLSearchParams("starred=1&tag=a")), m.filterOf(new URLSearchParams("tag=a&starred=1")));
+	assert.equal(m.filterOf(new URLSearchParams("at=3&view=diff")), "");
+});
+
+test("notices: new is what came after the newest that was seen; each leads somewhere here", () => {
+	const n = (at, kind, more) => ({ id: String(at), at: new Date(at).toISOString(), kind, text: "", url: "https://elsewhere/", ...more });
+	assert.equal(m.unread([n(3000, "run.done"), n(2000, "test"), n(1000, "test")], 2000), 1);
+	assert.equal(m.unread(undefined, 0), 0);
+	assert.deepEqual([n(1, "job.failed", { run: "r1", job: "r1.1.dpo.0.0" }), n(1, "run.done", { run: "r1" }), n(1, "worker.lost", { worker: "w" }), n(1, "attention.disk"), n(1, "new.kind")].map(m.hrefOf), ["/jobs/r1.1.dpo.0.0", "/runs/r1", "/workers", "/checkpoints", "/notices"]);
+	assert.equal(m.lookOfNotice(n(1, "new.kind")).word, "new.kind", "kinds to come are shown");
+});
+
+test("timeline: only what failed, was cut short or took twice what is usual, with all its attempts", () => {
+	const a = (job, took, how = "completed", n = 1) => ({ ...attempt(job, 0, took, n), how });
+	const usual = ["a", "b", "c", "d", "e"].map((j) => a(j, 100));
+	const odd = m.troubled([...usual, a("slow", 250), a("cut", 20, "preempted"), a("cut", 90, "completed", 2), a("bad", 5, "failed")], 1000);
+	assert.deepEqual(odd.map((x) => x.job), ["slow", "cut", "cut", "bad"]);
+	assert.deepEqual(m.troubled([a("one", 1), a("two", 900)], 1000), [], "two are no measure of what is usual");
+});
+
+test("what a model took: its iteration's seconds at its run's price; the last of an iteration has it", () => {
+	const run = { id: "r1", stages: [{ iter: 0, stage: "sft", seconds: 60 }, { iter: 1, stage: "dpo", seconds: 100 }, { iter: 1, stage: "eval", seconds: 20 }], useful_s: 170, lost_s: 10, useful_cost: 17, lost_cost: 1 };
+	const models = [{ name: "SFT", run: "r1", iter: 0 }, { name: "M1", run: "r1", iter: 0 }, { name: "M2", run: "r1", iter: 1 }];
+	assert.deepEqual(models.map((x) => m.effort(run, x, models)), [null, { seconds: 60, cost: 6 }, { seconds: 120, cost: 12 }]);
+	assert.equal(m.effort(undefined, models[1], models), null);
+	assert.equal(m.effort({ ...run, useful_cost: 0, lost_cost: 0 }, models[2], models).cost, null, "an unknown price is not nought");
+});
+
+test("report: a run in Markdown, whatever its name holds", () => {
+	const run = { id: "r1", name: "a|b", state: "done", created_at: "2026-10-01T00:00:00Z", ended_at: "2026-10-01T01:00:00Z", progress: { jobs_done: 3, jobs_total: 3 }, useful_s: 90, lost_s: 10, useful_cost: 9, lost_cost: 1, final_digest: "abc", notes: "one\ntwo",
+		models: [{ name: "M1|x", metrics: { "truth.greedy_accuracy": 0.5, "length.greedy": 120 } }, { name: "M2", metrics: { "truth.greedy_accuracy": 0.75 } }] };
+	const text = m.report(run, 0, "http://x/runs/r1");
+	for (const line of ["## a|b: done", "- 3 of 3 jobs done", "- 1 m 40 s of work, 90.0 % of it useful", "- $10.00, $1.00 of it lost to preemption", "> two", "| model | answers right | tokens |", "| M1\\|x | 50.0 % | 120 |", "| M2 | 75.0 % | – |"]) assert.ok(text.split("\n").includes(line), `${line}\n${text}`);
+	assert.match(text, /1 h 00 m to its end/);
+});
+
+test("names: jobs as people say them", () => {
+	assert.deepEqual(["r1.2.eval.0.0", "r1.1.judge.3.2", "r1.0.sft.1.0"].map(m.jobWords), ["Eval 0, iteration 2", "Judge 3 pass 2, iteration 1", "SFT 1, seed"]);
 });
 
 test("win rates: Wilson interval of 50 in 100, and the length warning", () => {
@@ -285,6 +348,8 @@ test("duels: each order by itself, and how often they agree", () => {
 	assert.deepEqual(d.second, { win: 1, tie: 1, loss: 2, n: 4 });
 	assert.deepEqual([d.both, d.same], [4, 3]);
 	assert.equal(m.duelsOf([{ text: "no comparison" }]), null);
+	assert.deepEqual(m.duelList([{ row: { id: "t1", verdict: "win", forward: "a", backward: "b" } }, { id: "t2", verdict: "tie", forward: "a", backward: "a" }, { id: "t3", verdict: null, forward: "a", backward: null }, {}]),
+		[{ id: "t1", verdict: "win", flipped: false }, { id: "t2", verdict: "tie", flipped: true }, { id: "t3", verdict: "", flipped: false }]);
 	assert.equal(m.grown([{ name: "a", metrics: { "length.sampled": 120 } }, { name: "b", metrics: { "length.sampled": 100 } }], "a", "b").toFixed(2), "0.20");
 });
 
@@ -303,6 +368,7 @@ test("fmt: durations, bytes, numbers", () => {
 	assert.equal(m.fmtInt(61440), "61\u202f440");
 	assert.deepEqual([7, 940, 999.7, 4234, 99960, 999600, 1.26e6].map(m.fmtCount), ["7", "940", "1.0 k", "4.2 k", "100 k", "1.0 M", "1.3 M"]);
 	assert.equal(m.fmtNum(0.000001), "1.00 e-6");
+	assert.deepEqual([m.fmtNum(-0.25), m.yText(-74), m.yText(-1e-6)], ["−0.2500", "−74", "−1e-6"], "a minus is a minus");
 	assert.equal(m.fmtPct(0.1234), "12.3 %");
 });
 

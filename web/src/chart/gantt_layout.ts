@@ -2,6 +2,7 @@
  * Timeline layout: pure, tested without a browser. Attempts → rows of bars on a time axis whose idle
  * stretches are folded, so a run that waited a night for a machine can still be read.
  */
+import { stageWord } from "../lib/states";
 import type { Attempt } from "../lib/wire";
 
 export interface Bar {
@@ -103,8 +104,8 @@ function axis(list: Attempt[], now: number, fold: boolean): { spans: Span[]; fol
 export function rowKey(a: Attempt, by: Grouping): { key: string; label: string; group: string } {
 	const iter = a.iter === 0 ? "Seed" : `Iteration ${a.iter}`;
 	if (by === "worker") return { key: a.worker, label: a.worker || "unknown", group: "Workers" };
-	if (by === "stage") return { key: `${a.iter}.${a.stage}`, label: a.stage, group: iter };
-	const parts = [a.stage, String(a.shard)];
+	if (by === "stage") return { key: `${a.iter}.${a.stage}`, label: stageWord(a.stage), group: iter };
+	const parts = [stageWord(a.stage), String(a.shard)];
 	if (a.stage === "judge") parts.push(`pass ${a.pass}`);
 	return { key: a.job, label: parts.join(" "), group: iter };
 }
@@ -134,6 +135,21 @@ export function layout(list: Attempt[], by: Grouping, now: number, fold: boolean
 		row.bars.push({ a, x0: posOf(a.start), x1: posOf(a.end ?? now), running: a.end === null, lost: a.lost && a.useful !== null ? posOf(a.start + a.useful) : null, saves: savesOf(a).map(posOf), warned: a.marks.filter((m) => m.kind === "notice" || m.kind === "stuck").map((m) => posOf(m.at)) });
 	}
 	return { rows: [...rows.values()], folds, start: sorted[0]?.start ?? now, length, timeAt, posOf };
+}
+
+const SLOW = 2;
+const SLOW_LEAST = 5;
+
+/** Every attempt of the jobs that were cut short or failed, or took twice what is usual in their stage. */
+export function troubled(list: Attempt[], now: number): Attempt[] {
+	const took = (a: Attempt): number => (a.end ?? now) - a.start;
+	const usual = new Map<string, number>();
+	for (const stage of new Set(list.map((a) => a.stage))) {
+		const all = list.filter((a) => a.stage === stage && a.how === "completed").map(took).sort((a, b) => a - b);
+		if (all.length >= SLOW_LEAST) usual.set(stage, all[all.length >> 1]!);
+	}
+	const odd = new Set(list.filter((a) => a.how === "failed" || a.how === "preempted" || a.how === "lease_lost" || took(a) > SLOW * (usual.get(a.stage) ?? Infinity)).map((a) => a.job));
+	return list.filter((a) => odd.has(a.job));
 }
 
 /** Round time steps for about `want` ticks over `length` ms. */

@@ -1,7 +1,7 @@
 /** What the timeline is drawn of: bars, marks, the axis and its key. */
 import { fmtClock, fmtDuration, fmtTime, serverNow } from "../lib/fmt";
 import { lookOf } from "../lib/states";
-import type { Attempt } from "../lib/wire";
+import { jobWords, type Attempt } from "../lib/wire";
 import { tickStep, type Bar, type Layout } from "./gantt_layout";
 
 export const HEAD = 36;
@@ -16,7 +16,7 @@ export function barWords(a: Attempt): string {
 	const dur = fmtDuration(((a.end ?? serverNow()) - a.start) / 1000);
 	const lost = a.lost ? `, ${fmtDuration(a.lost / 1000)} of it lost` : "";
 	const marks = markWords(a);
-	return `${a.job} attempt ${a.n}, ${how}\n${fmtTime(a.start)} → ${end}, ${dur}${lost}${marks ? ", " + marks : ""}\n${a.worker}${a.reason ? "\n" + a.reason : ""}`;
+	return `${jobWords(a.job)}, attempt ${a.n}, ${how}\n${fmtTime(a.start)} → ${end}, ${dur}${lost}${marks ? ", " + marks : ""}\n${a.worker}${a.reason ? "\n" + a.reason : ""}`;
 }
 
 interface Placed { b: Bar; y: number; h: number; px: Scale }

@@ -1,4 +1,5 @@
 /** Histogram whose bars are filters. SVG-free: real buttons, so keyboard and readers work. */
+import { useRef } from "preact/hooks";
 import { fmtInt } from "../lib/fmt";
 
 export interface Bin {
@@ -41,6 +42,11 @@ export function Histogram({ bins, from, to, pick, name }: { bins: Bin[]; from: n
 		else if (filtered && from === b.lo && to === b.hi) pick(null, null);
 		else pick(b.lo, b.hi);
 	};
+	const began = useRef<Bin | null>(null);
+	const over = (b: Bin, e: PointerEvent): void => {
+		const a = began.current;
+		if (e.buttons === 1 && a && a !== b) pick(Math.min(a.lo, b.lo), Math.max(a.hi, b.hi));
+	};
 	const every = Math.ceil(bins.length / 11);
 	return (
 		<div class="hist" role="group" aria-label={name}>
@@ -50,7 +56,9 @@ export function Histogram({ bins, from, to, pick, name }: { bins: Bin[]; from: n
 					class={`hist-col ${inside(b) ? "" : "off"}`}
 					aria-pressed={filtered && inside(b)}
 					aria-label={`${b.label}: ${b.n}`}
-					title={`${b.label}: ${fmtInt(b.n)}. Click to filter, Shift+click to widen`}
+					title={`${b.label}: ${fmtInt(b.n)}. Click or drag to filter, Shift+click to widen`}
+					onPointerDown={(e) => { began.current = b; e.currentTarget.releasePointerCapture?.(e.pointerId); }}
+					onPointerEnter={(e) => over(b, e)}
 					onClick={(e) => click(b, e)}
 				>
 					<span class="hist-room"><i style={{ height: `${(100 * b.n) / most}%` }} class={b.n ? "" : "none"} /></span>

@@ -31,11 +31,27 @@ function stageLine(s: StageInfo): string {
 	return n === 1 ? "1 job" : s.planned ? `≈ ${s.planned} ${s.planned === 1 ? "job" : "jobs"}` : "planned later";
 }
 
+/** The arrow keys walk the steps: along a line, and to the same place of the next. */
+function walk(e: KeyboardEvent): void {
+	const here = (e.target as Element).closest<HTMLElement>("a.step");
+	const lines = [...(e.currentTarget as Element).querySelectorAll(".pipe-line")].map((l) => [...l.querySelectorAll<HTMLElement>("a.step")]);
+	const y = lines.findIndex((l) => here && l.includes(here));
+	const x = lines[y]?.indexOf(here!) ?? -1;
+	const step: Record<string, [number, number]> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+	const by = step[e.key];
+	if (!by || x < 0) return;
+	const line = lines[y + by[1]];
+	const to = line?.[by[1] ? Math.min(x, line.length - 1) : x + by[0]];
+	if (!to) return;
+	e.preventDefault();
+	to.focus();
+}
+
 export function Pipeline({ stages, href }: { stages: StageInfo[] | undefined; href: (iter: number, stage: string) => string }) {
 	const lines = byIteration(stages);
 	if (!lines.length) return <p class="dim">The plan has not been made yet.</p>;
 	return (
-		<div class="pipe">
+		<div class="pipe" onKeyDown={walk}>
 			{lines.map(([iter, list]) => (
 				<div class="pipe-line" key={iter}>
 					<h3>{iter === 0 ? "Seed" : <><span class="dim">M{iter} → </span>M{iter + 1}</>}</h3>

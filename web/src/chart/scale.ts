@@ -77,6 +77,7 @@ export function unitText(unit: Unit, v: number): string {
 /** A figure on the y axis in as few characters as tell it from its neighbours. */
 export function yText(v: number): string {
 	if (v === 0) return "0";
-	const a = Math.abs(v);
+	if (v < 0) return "−" + yText(-v);
+	const a = v;
 	return a >= 1e5 || a < 1e-3 ? Number(v.toPrecision(3)).toExponential().replace("+", "") : String(Number(v.toPrecision(4)));
 }

@@ -1,5 +1,7 @@
 /** Length against score, one dot a candidate; clicking a dot opens its row. */
 import { useMemo } from "preact/hooks";
+import { fmtInt } from "../lib/fmt";
+import { ticks } from "./scale";
 
 export interface Dot {
 	x: number;
@@ -43,7 +45,9 @@ export function spearman(dots: { x: number; y: number }[]): number | null {
 /** More dots than this say no more, and make the page slow. */
 const DOTS_MOST = 1000;
 
-export function Scatter({ dots: all, xName, yName, open }: { dots: Dot[]; xName: string; yName: string; open: (key: string) => void }) {
+/** `total`: how many there are, when these are a sample of them. */
+export function Scatter({ dots: all, xName, yName, open, total }: { dots: Dot[]; xName: string; yName: string; open: (key: string) => void; total?: number }) {
+	const of = Math.max(all.length, total ?? 0);
 	const dots = useMemo(() => {
 		const every = Math.ceil(all.length / DOTS_MOST);
 		return every > 1 ? all.filter((_, i) => i % every === 0) : all;
@@ -59,22 +63,22 @@ export function Scatter({ dots: all, xName, yName, open }: { dots: Dot[]; xName:
 		return { x1, y0, y1, px, py };
 	}, [dots]);
 	const rho = useMemo(() => spearman(all), [all]);
-	const half = Math.round(s.x1 / 2);
+	const rank = rho === null ? "–" : (rho < 0 ? "−" : "") + Math.abs(rho).toFixed(2);
 	return (
 		<figure class="chart">
 			<figcaption>
 				<span class="chart-title">{yName} by {xName}</span>
-				<span class="dim num">ρ {rho === null ? "–" : rho.toFixed(2)} · {dots.length < all.length ? `${dots.length} of ${all.length}` : dots.length} shown</span>
+				<span class="dim num">ρ {rank} · {dots.length < of ? `${fmtInt(dots.length)} of ${fmtInt(of)}` : fmtInt(of)} shown</span>
 			</figcaption>
 			<svg class="scatter" viewBox={`0 0 ${W} ${H}`} role="img" aria-label={`${dots.length} candidates; rank correlation of ${xName} and ${yName} is ${rho === null ? "unknown" : rho.toFixed(2)}`}>
 				<line class="axis" x1={PAD.l} x2={W - PAD.r} y1={H - PAD.b} y2={H - PAD.b} />
-				{[s.y0, (s.y0 + s.y1) / 2, s.y1].map((y) => (
+				{ticks(s.y0, s.y1, 5).map((y) => (
 					<g key={y}>
 						<line class="gridline" x1={PAD.l} x2={W - PAD.r} y1={s.py(y)} y2={s.py(y)} />
 						<text x={PAD.l - 6} y={s.py(y) + 3.5} text-anchor="end">{Number(y.toFixed(2))}</text>
 					</g>
 				))}
-				{[0, half, s.x1].map((x) => <text key={x} x={s.px(x)} y={H - 7} text-anchor={x === 0 ? "start" : x === s.x1 ? "end" : "middle"}>{x}</text>)}
+				{ticks(0, s.x1, 6, 1).map((x) => <text key={x} x={s.px(x)} y={H - 7} text-anchor={s.px(x) > W - 24 ? "end" : "middle"}>{x}</text>)}
 				{dots.map((d, i) => (
 					<circle key={i} class={`dot ${d.mark ?? ""} ${d.key ? "" : "faint"}`} cx={s.px(d.x)} cy={s.py(d.y)} r={d.mark ? 3.4 : 2.6} onClick={() => d.key && open(d.key)}>
 						<title>{`${xName} ${d.x}, ${yName} ${Number(d.y.toFixed(2))}${d.mark ? ", " + d.mark : ""}`}</title>

@@ -56,6 +56,8 @@ export interface CallOptions {
 	idempotent?: string;
 	/** The revision of what was read: If-Match. */
 	match?: string;
+	/** The server may answer at once and go on with it: Prefer. */
+	later?: boolean;
 	raw?: boolean;
 }
 
@@ -65,6 +67,7 @@ export async function call(path: string, o: CallOptions = {}): Promise<Response>
 	else if (o.method && o.method !== "GET") headers["Content-Type"] = "application/json";
 	if (o.idempotent) headers["Idempotency-Key"] = o.idempotent;
 	if (o.match) headers["If-Match"] = `"${o.match}"`;
+	if (o.later) headers.Prefer = "respond-async";
 	let r: Response;
 	try {
 		r = await fetch(BASE + path, {

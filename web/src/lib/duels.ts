@@ -35,3 +35,15 @@ export function duelsOf(rows: unknown[]): Duels | null {
 		same: readable.filter((r) => FLIPPED[String(r.forward)] === r.backward).length,
 	};
 }
+
+/** One prompt: the verdict of both orders together, and whether they differ. */
+export interface Duel { id: string; verdict: string; flipped: boolean }
+
+export function duelList(rows: unknown[]): Duel[] {
+	return rows.flatMap((r) => {
+		const o = (((r as { row?: unknown }).row ?? r) ?? {}) as { id?: unknown; verdict?: unknown; forward?: unknown; backward?: unknown };
+		if (typeof o.id !== "string") return [];
+		const back = FLIPPED[String(o.backward)];
+		return [{ id: o.id, verdict: typeof o.verdict === "string" ? o.verdict : "", flipped: back !== undefined && FLIPPED[String(o.forward)] !== undefined && back !== o.forward }];
+	});
+}

@@ -97,7 +97,8 @@ export function fmtInt(n: number | null | undefined): string {
 export function fmtNum(n: number | null | undefined, digits = 4): string {
 	if (n === null || n === undefined || !Number.isFinite(n)) return "–";
 	if (n === 0) return "0";
-	const a = Math.abs(n);
+	if (n < 0) return "−" + fmtNum(-n, digits);
+	const a = n;
 	if (a >= 1e6 || a < 1e-3) return n.toExponential(2).replace("e", " e").replace("+", "");
 	if (Number.isInteger(n)) return fmtInt(n);
 	return n.toFixed(Math.max(0, Math.min(4, digits - 1 - Math.floor(Math.log10(a)))));

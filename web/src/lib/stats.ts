@@ -105,7 +105,7 @@ export function health(stats: Obj | undefined, rows: Row[]): Fact[] {
 	const sd = spread(rows);
 	if (sd !== null) out.push(["judge spread (SD)", sd.toFixed(2), false]);
 	const d = lengthGap(rows);
-	if (d !== null) out.push(["chosen − rejected length", `${d > 0 ? "+" : ""}${d} tokens`, Math.abs(d) > 50]);
+	if (d !== null) out.push(["chosen − rejected length", `${d > 0 ? "+" : d < 0 ? "−" : ""}${Math.abs(d)} tokens`, Math.abs(d) > 50]);
 	return out;
 }
 

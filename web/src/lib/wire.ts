@@ -1,5 +1,6 @@
 /** Wire types → the shapes the pages draw. All tolerance for absent fields lives here. */
 import { ms } from "./fmt";
+import { stageWord } from "./states";
 import type { ArtifactRef, Job, WireAttempt } from "./types";
 
 export interface Attempt {
@@ -32,6 +33,12 @@ export interface Attempt {
 export function splitJob(id: string): { run: string; iter: number; stage: string; shard: number; pass: number } {
 	const [run = "", iter = "0", stage = "", shard = "0", pass = "0"] = id.split(".");
 	return { run, iter: Number(iter), stage, shard: Number(shard), pass: Number(pass) };
+}
+
+/** What people call it: "Judge 2 pass 0, iteration 1". */
+export function jobWords(id: string): string {
+	const w = splitJob(id);
+	return `${stageWord(w.stage)} ${w.shard}${w.stage === "judge" ? ` pass ${w.pass}` : ""}, ${w.iter ? `iteration ${w.iter}` : "seed"}`;
 }
 
 /** A reason may be a sentence or an object with one inside. */

@@ -11,7 +11,7 @@ export interface StreamEvent {
 	data: Record<string, unknown>;
 }
 
-const TYPES = ["run", "job", "stage", "worker", "metric", "log", "sample", "reset", "bye"];
+const TYPES = ["run", "job", "stage", "worker", "metric", "log", "sample", "notice", "reset", "bye"];
 const RETRY_MS = 10_000;
 /** The server takes so many topics in one stream; with more we ask for everything. */
 const TOPICS_MAX = 16;

@@ -3,7 +3,7 @@ import { useMemo } from "preact/hooks";
 import { Copy, Hash, Time } from "../ui/bits";
 import { LineageGraph } from "../chart/lineage";
 import { archivesOf } from "../lib/archives";
-import { fmtBytes } from "../lib/fmt";
+import { fmtBytes, fmtPct } from "../lib/fmt";
 import { lineage } from "../lib/lineage";
 import { useQuery } from "../lib/query";
 import { stageWord } from "../lib/states";
@@ -23,17 +23,27 @@ export function RunLineage({ run, items }: { run: string; items: Checkpoint[] })
 	return <LineageGraph l={l} />;
 }
 
+/** What its evaluation found, in a word. */
+function headline(c: Checkpoint): string {
+	const num = (k: string): number | null => (typeof c.metrics?.[k] === "number" ? (c.metrics[k] as number) : null);
+	const right = num("truth.greedy_accuracy");
+	const pairs = num("rm.pairwise_accuracy");
+	return right !== null ? `${fmtPct(right, 0)} right` : pairs !== null ? `judges ${fmtPct(pairs, 0)} right` : "";
+}
+
 export function CheckpointTable({ items, showRun }: { items: Checkpoint[]; showRun?: boolean }) {
+	const told = items.some((c) => headline(c));
 	return (
 		<div class="card">
 			<table class="cards">
-				<thead><tr><th>Checkpoint</th>{showRun && <th>Run</th>}<th>Made by</th><th class="r">Size</th><th>sha256</th><th>Written</th><th><span class="sr">Actions</span></th></tr></thead>
+				<thead><tr><th>Checkpoint</th>{showRun && <th>Run</th>}<th>Made by</th>{told && <th class="r">Result</th>}<th class="r">Size</th><th>sha256</th><th>Written</th><th><span class="sr">Actions</span></th></tr></thead>
 				<tbody>
 					{items.map((c) => (
 						<tr key={c.digest + c.job} data-row class={/^(M\d+|SFT)$/.test(c.name) ? "strong-row" : ""}>
 							<td data-label="Checkpoint"><a href={`/checkpoints/${c.digest}`}>{c.name || "checkpoint"}</a>{!isModel(c) && <span class="dim small"> training state</span>}</td>
 							{showRun && <td data-label="Run"><a class="quiet" href={`/runs/${c.run}/checkpoints`}>{c.run}</a></td>}
 							<td data-label="Made by"><a class="quiet" href={`/jobs/${encodeURIComponent(c.job)}`}>{c.iter ? `iteration ${c.iter}, ` : ""}{stageWord(c.stage)} {c.job.split(".")[3]}</a></td>
+							{told && <td data-label="Result" class="r num">{headline(c) || <span class="dim">–</span>}</td>}
 							<td data-label="Size" class="r num">{fmtBytes(c.size_bytes)}</td>
 							<td data-label="sha256"><Hash digest={c.digest} /></td>
 							<td data-label="Written"><Time t={c.created_at} /></td>

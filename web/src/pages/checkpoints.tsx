@@ -4,6 +4,7 @@ import { Card, Command, Empty, ErrorCard, Fact, Hash, Skeleton, Time } from "../
 import { ask } from "../ui/dialog";
 import { say } from "../ui/toast";
 import { may, send } from "../lib/api";
+import { cliOf } from "../lib/commands";
 import { archivesOf } from "../lib/archives";
 import { fmtBytes, fmtNum, plural } from "../lib/fmt";
 import { useQuery } from "../lib/query";
@@ -35,7 +36,7 @@ function Detail({ digest }: { digest: string }) {
 	return (
 		<>
 			<nav class="crumbs" aria-label="Breadcrumb"><a href="/checkpoints">Checkpoints</a><span aria-hidden="true">/</span><a href={`/checkpoints?run=${c.run}`}>{c.run}</a></nav>
-			<div class="page-head"><h1>{c.name || "Checkpoint"}</h1><div class="actions">{files.length === 1 && <a class="btn primary" href={files[0]!.href} download={files[0]!.file}>Download {fmtBytes(c.size_bytes)}</a>}</div></div>
+			<div class="page-head"><h1>{c.name || "Checkpoint"}</h1><div class="actions">{isModel(c) && <a class="btn" href={`/runs/new?base=${encodeURIComponent(`/models/${folder}`)}`} title="A new run that starts from it: unpack it where the workers can read it, and name that folder">Use as base…</a>}{files.length === 1 && <a class="btn primary" href={files[0]!.href} download={files[0]!.file}>Download {fmtBytes(c.size_bytes)}</a>}</div></div>
 			<dl class="facts">
 				<Fact name="sha256"><Hash digest={c.digest} n={16} /></Fact>
 				<Fact name="Made by"><a href={`/jobs/${encodeURIComponent(c.job)}`}>{stageWord(c.stage)}, {c.iter ? `iteration ${c.iter}` : "seed"}</a></Fact>
@@ -81,7 +82,7 @@ function Retention() {
 	const gone = g ? g.trashed.blobs + g.dropped.blobs : 0;
 	const collect = (): void =>
 		ask({
-			title: `Let go of ${plural(gone, "archive")}?`, yes: "Let go", no: "Keep all", danger: true,
+			title: `Let go of ${plural(gone, "archive")}?`, yes: "Let go", no: "Keep all", danger: true, cli: true, form: () => ({ method: "POST", path: "/store/garbage", cli: cliOf("ckpt", "gc") }),
 			body: <p>{fmtBytes((g?.trashed.bytes ?? 0) + (g?.dropped.bytes ?? 0))} that no run, manifest or job names. What goes to the trash comes back by itself if asked for within three days; what was there longer is gone for good.</p>,
 			act: async () => {
 				await send("POST", "/store/garbage");

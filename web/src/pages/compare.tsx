@@ -3,7 +3,8 @@ import { Card, Copy, Empty, ErrorCard, Skeleton } from "../ui/bits";
 import { Lines } from "../chart/lines";
 import { curves, over } from "../lib/curves";
 import { differing } from "../lib/diff";
-import { fmtPct } from "../lib/fmt";
+import { effort } from "../lib/effort";
+import { fmtDuration, fmtMoney, fmtPct } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { hrefWith, query, setQuery } from "../lib/router";
 import type { Json, List, ModelInfo, Run } from "../lib/types";
@@ -31,12 +32,26 @@ const ROWS: { title: string; rows: [string, string, "pct" | "num", "up" | "down"
 function figure(v: number | null): string {
 	if (v === null) return "–";
 	const a = Math.abs(v);
-	return v.toFixed(a >= 100 ? 0 : a >= 10 ? 1 : 2);
+	return (v < 0 ? "−" : "") + a.toFixed(a >= 100 ? 0 : a >= 10 ? 1 : 2);
 }
 
 const val = (m: ModelInfo, k: string): number | null => (typeof m.metrics?.[k] === "number" ? (m.metrics[k] as number) : null);
 
-function Matrix({ models }: { models: ModelInfo[] }) {
+/** What making a model took: the stages of its iteration, at what its run paid for an hour of work. */
+function Took({ models, runs }: { models: ModelInfo[]; runs: Run[] }) {
+	const all = models.map((m) => effort(runs.find((r) => r.id === m.run), m, models));
+	if (!all.some((x) => x)) return null;
+	const priced = all.some((x) => x?.cost);
+	return (
+		<tbody>
+			<tr class="group"><th colSpan={models.length + 1} scope="rowgroup">What it took, with the stages before it in its iteration</th></tr>
+			<tr><th scope="row">worker time</th>{all.map((x, i) => <td key={models[i]!.name} class="r num">{x ? fmtDuration(x.seconds) : "–"}</td>)}</tr>
+			{priced && <tr><th scope="row">cost</th>{all.map((x, i) => <td key={models[i]!.name} class="r num">{x?.cost ? fmtMoney(x.cost) : "–"}</td>)}</tr>}
+		</tbody>
+	);
+}
+
+function Matrix({ models, runs }: { models: ModelInfo[]; runs: Run[] }) {
 	return (
 		<div class="table-scroll" tabIndex={0}>
 			<table class="matrix">
@@ -66,6 +81,7 @@ function Matrix({ models }: { models: ModelInfo[] }) {
 						</tbody>
 					);
 				})}
+				<Took models={models} runs={runs} />
 			</table>
 		</div>
 	);
@@ -109,9 +125,11 @@ const DRIFT: { title?: string; bounds?: [number, number]; lines: [string, string
 	{ title: "Tokens", lines: [["pair.chosen_len", "chosen"], ["pair.rejected_len", "rejected"], ["length.sampled", "sampled"]] },
 ];
 
-function Progress({ models }: { models: ModelInfo[] }) {
-	const drawn = DRIFT.map((g) => ({ ...g, lines: g.lines.map(([k, label]) => ({ label, points: models.map((m, i): [number, number | null] => [i, val(m, k)]).filter((p): p is [number, number] => p[1] !== null) })).filter((l) => l.points.length > 1) })).filter((g) => g.lines.length);
-	return <>{drawn.map((g) => <div key={g.title} class="card pad"><Lines title={g.title ?? `From ${models[0]!.name} to ${models[models.length - 1]!.name}`} lines={g.lines} bounds={g.bounds} names={models.map((m) => m.name)} height={g.title ? 120 : 180} /></div>)}</>;
+function Progress({ models, rest }: { models: ModelInfo[]; rest?: boolean }) {
+	const drawn = DRIFT.filter((g) => !g.title === !rest).map((g) => ({ ...g, lines: g.lines.map(([k, label]) => ({ label, points: models.map((m, i): [number, number | null] => [i, val(m, k)]).filter((p): p is [number, number] => p[1] !== null) })).filter((l) => l.points.length > 1) })).filter((g) => g.lines.length);
+	if (!drawn.length) return null;
+	const charts = drawn.map((g) => <Lines key={g.title} title={g.title ?? `From ${models[0]!.name} to ${models[models.length - 1]!.name}`} lines={g.lines} bounds={g.bounds} names={models.map((m) => m.name)} height={rest ? 140 : 180} />);
+	return rest ? <div class="charts drift">{charts}</div> : <div class="card pad">{charts}</div>;
 }
 
 function Overlaid({ run }: { run: Run }) {
@@ -187,12 +205,13 @@ export function Compare() {
 				<>
 					{warnings.map((w) => <p key={w} class="note warn" role="note">{w}</p>)}
 					<div class="two uneven">
-						<Card title="Figures"><Matrix models={models} /></Card>
+						<Card title="Figures"><Matrix models={models} runs={list} /></Card>
 						<div>
 							<Progress models={models} />
 							{pairs.length > 0 && <Card title="Head to head" class="pad-body"><HeadToHead pairs={pairs} models={models} run={id} /></Card>}
 						</div>
 					</div>
+					<Progress models={models} rest />
 					<SamePrompt run={id} models={models} />
 					{run && <Overlaid key={run.id} run={run} />}
 				</>

@@ -40,6 +40,15 @@ function Orders({ set }: { set: Dataset }) {
 	);
 }
 
+/** The win rate that would be at equal length, where the evaluation could tell. */
+function Controlled({ m, against }: { m: ModelInfo | undefined; against: string }) {
+	const rate = m?.metrics?.["h2h.lc_rate"];
+	const why = m?.metrics?.["h2h.lc_refused"];
+	if (m?.metrics?.["h2h.opponent"] !== undefined && !against.startsWith(String(m.metrics["h2h.opponent"]))) return null;
+	if (typeof rate === "number") return <p class="small num" title="A logistic model of the verdict with the difference of lengths taken out">{fmtPct(rate)} <span class="dim">at equal length</span></p>;
+	return typeof why === "string" && why ? <p class="dim small">No rate at equal length: {why}</p> : null;
+}
+
 export function HeadToHead({ pairs, models, run }: { pairs: PairFigure[]; models: ModelInfo[]; run: string }) {
 	const q = useQuery<List<Dataset>>(`/datasets?run=${encodeURIComponent(run)}&stage=eval&limit=200`, { every: 0 });
 	const setOf = (p: PairFigure): Dataset | undefined => {
@@ -59,6 +68,7 @@ export function HeadToHead({ pairs, models, run }: { pairs: PairFigure[]; models
 						<div class="h2h-head"><b>{p.a}</b> against <b>{p.b}</b><span class="num grow-right">{fmtPct(rate)} <span class="dim">[{fmtPct(lo, 0)}, {fmtPct(hi, 0)}] · n = {fmtInt(n)}</span></span></div>
 						<Bars o={{ win: p.win, tie: p.tie, loss: p.loss, n }} label={p.a} />
 						<div class="dim small num h2h-foot"><span>win {fmtInt(p.win)}</span><span>tie {fmtInt(p.tie)}</span><span>loss {fmtInt(p.loss)}</span>{grew !== null && <span class={rate > 0.5 && grew > 0.15 ? "warn" : ""}>{rate > 0.5 && grew > 0.15 ? "▲ " : ""}length {grew >= 0 ? "+" : "−"}{fmtPct(Math.abs(grew), 0)}</span>}</div>
+						<Controlled m={models.find((x) => x.name === p.a)} against={p.b} />
 						{set && <Orders set={set} />}
 					</li>
 				);

@@ -3,6 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Empty, ErrorCard, Hash, Skeleton } from "../ui/bits";
 import { Field } from "../ui/field";
 import { useKeys } from "../ui/keys";
+import { SavedFilters } from "../ui/saved";
 import { Virtual } from "../ui/virtual";
 import { Histogram, type Bin } from "../chart/hist";
 import { Scatter, type Dot } from "../chart/scatter";
@@ -73,7 +74,7 @@ function dots(rows: Row[]): Dot[] {
 	return rows.flatMap((r) => r.view.cards.filter((c) => c.score !== null).map((c) => ({ x: c.tokens ?? c.text.length, y: c.score!, key: String(r.n), mark: c.mark })));
 }
 
-function Filters({ bins, digest, filter }: { bins: Bin[]; digest: string; filter: string }) {
+function Filters({ bins }: { bins: Bin[] }) {
 	const flag = query("flag");
 	const any = FILTERS.some((k) => query(k));
 	return (
@@ -81,11 +82,9 @@ function Filters({ bins, digest, filter }: { bins: Bin[]; digest: string; filter
 			<Field name="q" label="Search prompt and answers" wide />
 			{bins.length > 0 && (
 				<>
-					<Field name="min_score" label="score ≥" />
-					<Field name="max_score" label="≤" />
+					<span class="row tight"><Field name="min_score" label="score ≥" /><Field name="max_score" label="≤" /></span>
 					<Field name="min_margin" label="margin ≥" />
-					<Field name="min_length" label="tokens ≥" />
-					<Field name="max_length" label="≤" />
+					<span class="row tight"><Field name="min_length" label="tokens ≥" /><Field name="max_length" label="≤" /></span>
 					<label class="inline">flag <select value={flag} onChange={(e) => setQuery({ flag: e.currentTarget.value, at: null })}>
 						<option value="">any</option>{FLAGS.map(([k, w]) => <option key={k} value={k}>{w}</option>)}
 					</select></label>
@@ -95,7 +94,6 @@ function Filters({ bins, digest, filter }: { bins: Bin[]; digest: string; filter
 				</>
 			)}
 			{any && <a class="btn small" href={place.value.path}>Clear</a>}
-			<a class="btn small" href={`/api/v1/datasets/${digest}/export${filter}`} download>{any ? "Export these" : "Export JSONL"}</a>
 		</div>
 	);
 }
@@ -135,18 +133,19 @@ export function DataPage({ digest }: { digest: string }) {
 			<div class="page-head">
 				<h1>{d ? d.role : "Dataset"}</h1>
 				{d && <p class="dim num">{fmtInt(d.rows)} rows · {fmtBytes(d.size_bytes)} · made by <a class="quiet" href={`/jobs/${encodeURIComponent(d.job)}`}>{d.job}</a> · <Hash digest={d.digest} /></p>}
+				<div class="actions"><SavedFilters page="data" /><a class="btn small" href={`/api/v1/datasets/${digest}/export${filter}`} download>{filtered ? "Export these" : "Export JSONL"}</a></div>
 			</div>
 			<Health facts={facts} />
 			{bins.length > 0 && (
 				<div class="two charts-2">
 					<figure class="card pad chart">
-						<figcaption><span class="chart-title">Mean score of candidates</span><span class="dim">click to filter</span></figcaption>
+						<figcaption><span class="chart-title">Mean score of candidates</span><span class="dim">click or drag to filter</span></figcaption>
 						<Histogram bins={bins} from={queryNum("min_score")} to={queryNum("max_score")} name="Histogram of scores" pick={(lo, hi) => setQuery({ min_score: lo === null ? null : Number((lo - 0.001).toFixed(3)), max_score: hi === null ? null : Number((hi + 0.001).toFixed(3)), at: null })} />
 					</figure>
-					<div class="card pad"><Scatter dots={points} xName="tokens" yName="score" open={(k) => setQuery({ at: k }, true)} /></div>
+					<div class="card pad"><Scatter dots={points} xName="tokens" yName="score" total={filtered ? undefined : Number(stats.data?.n_points) || undefined} open={(k) => setQuery({ at: k }, true)} /></div>
 				</div>
 			)}
-			<Filters bins={bins} digest={digest} filter={filter} />
+			<Filters bins={bins} />
 			{rv && <ReviewLine digest={digest} r={rv} />}
 			{error !== undefined && <p class="field-error" role="alert">{problemText(error)}</p>}
 			{loading ? <Skeleton lines={8} /> : !rows.length ? <Empty title="No row fits the filter"><p><a href={place.value.path}>Clear the filter</a></p></Empty> : (

@@ -9,9 +9,10 @@ import type { Dataset, List, Run } from "../lib/types";
 /** What people look for first: whole samples, then pairs, then what the models answered. */
 const FIRST = ["samples", "pairs", "generations", "rm", "eft", "prompts"];
 
-function order(a: Dataset, b: Dataset): number {
+/** Runs stay together, in the order they came in. */
+function order(runs: string[]): (a: Dataset, b: Dataset) => number {
 	const f = (d: Dataset): number => (FIRST.indexOf(d.role) + 100) % 100;
-	return b.iter - a.iter || f(a) - f(b) || STAGES.indexOf(a.stage) - STAGES.indexOf(b.stage) || a.job.localeCompare(b.job, undefined, { numeric: true });
+	return (a, b) => runs.indexOf(a.run) - runs.indexOf(b.run) || b.iter - a.iter || f(a) - f(b) || STAGES.indexOf(a.stage) - STAGES.indexOf(b.stage) || a.job.localeCompare(b.job, undefined, { numeric: true });
 }
 
 const ABOUT: Record<string, string> = {
@@ -29,18 +30,21 @@ function madeBy(d: Dataset): string {
 	return `${stageWord(d.stage)} ${shard ?? ""}${d.stage === "judge" ? ` pass ${pass}` : ""}`;
 }
 
-export function DatasetTable({ items: all }: { items: Dataset[] }) {
+/** `names`: of runs, when the sets of several stand here. */
+export function DatasetTable({ items: all, names }: { items: Dataset[]; names?: Map<string, string> }) {
 	const whole = query("all") === "1";
 	const hidden = all.filter((d) => BETWEEN.has(d.role)).length;
 	const items = whole || hidden === all.length ? all : all.filter((d) => !BETWEEN.has(d.role));
+	const runs = [...new Set(items.map((d) => d.run))];
 	return (
 		<div class="card">
 			<table class="cards">
-				<thead><tr><th>Dataset</th><th>Iteration</th><th>Made by</th><th class="r">Rows</th><th class="r">Size</th><th>Digest</th><th>Written</th></tr></thead>
+				<thead><tr><th>Dataset</th>{names && <th>Run</th>}<th>Iteration</th><th>Made by</th><th class="r">Rows</th><th class="r">Size</th><th>Digest</th><th>Written</th></tr></thead>
 				<tbody>
-					{[...items].sort(order).map((d) => (
+					{[...items].sort(order(runs)).map((d) => (
 						<tr key={d.digest + d.job + d.role} data-row class={FIRST.indexOf(d.role) < 2 && FIRST.includes(d.role) ? "strong-row" : ""}>
 							<td data-label="Dataset"><a href={`/data/${d.digest}`}>{d.role}</a> <span class="dim small">{ABOUT[d.role] ?? ""}</span></td>
+							{names && <td data-label="Run"><a class="quiet" href={`/runs/${d.run}/data`}>{names.get(d.run) || d.run}</a></td>}
 							<td data-label="Iteration" class="num">{d.iter === 0 ? "seed" : d.iter}</td>
 							<td data-label="Made by"><a class="quiet" href={`/jobs/${encodeURIComponent(d.job)}`}>{madeBy(d)}</a></td>
 							<td data-label="Rows" class="r num">{fmtInt(d.rows)}</td>
@@ -79,7 +83,7 @@ export function DataList() {
 			{q.error !== undefined && !q.data && <ErrorCard error={q.error} retry={q.reload} />}
 			{q.loading ? <Skeleton lines={6} /> : q.data && !q.data.items.length ? (
 				<Empty title="No data here yet"><p>Each stage writes what it made: prompts, answers, judgements, pairs. They appear when the first job is done.</p></Empty>
-			) : q.data && <div class={q.previous ? "fading" : ""}><DatasetTable items={q.data.items} /></div>}
+			) : q.data && <div class={q.previous ? "fading" : ""}><DatasetTable items={q.data.items} names={run ? undefined : new Map((runs.data?.items ?? []).map((r) => [r.id, r.name]))} /></div>}
 			<div class="row end">
 				{cursor && <a class="btn small" href={hrefWith({ cursor: null })}>Newest</a>}
 				{q.data?.next_cursor && <a class="btn small" href={hrefWith({ cursor: q.data.next_cursor })}>More</a>}

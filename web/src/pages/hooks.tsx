@@ -1,9 +1,11 @@
 /** Webhooks: who is told of what, whether it arrived; the administrator's part of the settings. */
 import { useState } from "preact/hooks";
 import { Command, ErrorCard, Skeleton, Time } from "../ui/bits";
+import { CopyAs } from "../ui/copy_as";
 import { ask } from "../ui/dialog";
 import { say } from "../ui/toast";
 import { problemText, send } from "../lib/api";
+import { cliOf } from "../lib/commands";
 import { fmtDuration, plural } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import type { Delivery, Hook } from "../lib/schema";
@@ -41,6 +43,7 @@ function NewHook({ done }: { done: () => void }) {
 					<label class="inline">name <input required value={name} maxLength={31} autocomplete="off" onInput={(e) => setName(e.currentTarget.value)} /></label>
 					<label class="inline grow">address <input required type="url" class="grow" placeholder="https://example.org/pawl" value={url} maxLength={1023} onInput={(e) => setUrl(e.currentTarget.value)} /></label>
 					<button class="btn primary" disabled={!events.length}>Add</button>
+					<CopyAs cli form={() => ({ method: "PUT", path: path(name || "NAME"), body: { url, events }, cli: cliOf("hook", "set", name || "NAME", "--url", url, ...events.flatMap((k) => ["--event", k])) })} />
 				</div>
 				<fieldset class="row wrap kinds">
 					<legend class="dim small">Tell it of</legend>
@@ -71,7 +74,8 @@ function One({ h, done }: { h: Hook; done: () => void }) {
 	};
 	const remove = (): void =>
 		ask({
-			title: `Remove the webhook “${h.name}”?`, yes: "Remove", no: "Keep", danger: true,
+			title: `Remove the webhook “${h.name}”?`, yes: "Remove", no: "Keep", danger: true, cli: true,
+			form: () => ({ method: "DELETE", path: path(h.name), match: h.revision, cli: cliOf("hook", "delete", h.name) }),
 			body: <p>{h.url} is told nothing more{h.waiting ? `; ${plural(h.waiting, "notice")} that wait for it are dropped` : ""}.</p>,
 			act: async () => {
 				await send("DELETE", path(h.name), undefined, { match: h.revision });

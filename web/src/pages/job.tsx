@@ -5,9 +5,10 @@ import { ask } from "../ui/dialog";
 import { say } from "../ui/toast";
 import { Lines } from "../chart/lines";
 import { may, send } from "../lib/api";
+import { cliOf } from "../lib/commands";
 import { over } from "../lib/curves";
 import { flatten, show } from "../lib/diff";
-import { fmtBytes, fmtDuration, fmtInt, fmtNum, serverNow, tick } from "../lib/fmt";
+import { fmtBytes, fmtDuration, fmtInt, fmtNum, ms, serverNow, tick } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { hrefWith, queryNum } from "../lib/router";
 import { jobEnded, lookOf } from "../lib/states";
@@ -18,10 +19,43 @@ import { LogView } from "./log";
 import { unitNow, UnitChips } from "./run_charts";
 import { jobName } from "./run_jobs";
 
-function Sentence({ j, n }: { j: Job; n: number }) {
-	const tries = n ? `, attempt ${n}` : "";
+/** What keeps it now, its place in the queue, and what kept it before. */
+function Waiting({ w, open }: { w: Wait; open: boolean }) {
+	const past = [...w.history].reverse();
+	void tick.value;
+	const took = (h: Wait["history"][number]): string => fmtDuration(((ms(h.to_at) ?? serverNow()) - (ms(h.from_at) ?? serverNow())) / 1000);
+	return (
+		<Card title="Waiting" class="pad-body">
+			{open && (
+				<dl class="facts">
+					{w.position !== null && w.position !== undefined && <Fact name="Place in its queue" title="Among the ready jobs of its run and stage"><span class="num">{fmtInt(w.position)}{w.queue_length ? ` of ${fmtInt(w.queue_length)}` : ""}</span></Fact>}
+					{w.runs_ahead !== null && w.runs_ahead !== undefined && <Fact name="Runs before its own" title="They are served first when a worker asks now"><span class="num">{fmtInt(w.runs_ahead)}</span></Fact>}
+					{w.since_at && <Fact name="So since"><Time t={w.since_at} age /></Fact>}
+				</dl>
+			)}
+			{past.length > 0 && (
+				<table class="kv waits"><caption class="sr">Why it waited, newest first</caption>
+					<tbody>{past.map((h, i) => <tr key={i}><th scope="row"><Time t={h.from_at} /> <span class="num">{took(h)}</span></th><td>{h.reason || "waiting"}</td></tr>)}</tbody>
+				</table>
+			)}
+		</Card>
+	);
+}
+
+/** Failures count towards the limit; preemptions and losses never do. */
+function burnt(j: Job): string {
+	return j.failures ? `, ${j.failures} of ${j.max_attempts} failures used up` : "";
+}
+
+function Saved({ last }: { last: Attempt | undefined }) {
+	const save = last?.marks.filter((m) => m.kind === "checkpoint").at(-1);
+	return save ? <>; last checkpoint <Age t={save.at} /></> : null;
+}
+
+function Sentence({ j, n, last }: { j: Job; n: number; last: Attempt | undefined }) {
+	const tries = n ? `, attempt ${n}${burnt(j)}` : "";
 	if (j.state === "running")
-		return <p class="lead">Running on <b>{j.worker}</b> since <Time t={j.started_at} />{tries}; last heard <Age t={j.last_beat_at} />.</p>;
+		return <p class="lead">Running on <b>{j.worker}</b> since <Time t={j.started_at} />{tries}; last heard <Age t={j.last_beat_at} /><Saved last={last} />{j.stuck ? <b class="warn">; it makes no progress</b> : null}.</p>;
 	if (j.state === "done") return <p class="lead">Done <Time t={j.ended_at} age />{j.worker ? <> on <b>{j.worker}</b></> : null}.</p>;
 	if (j.state === "failed") return <p class="lead">Failed and parked for a person: {sentence(j.error) || "no reason was given"}.</p>;
 	if (j.state === "delayed") return <p class="lead">Will be tried again: {j.wait_reason || sentence(j.error) || "backing off"}.</p>;
@@ -29,6 +63,8 @@ function Sentence({ j, n }: { j: Job; n: number }) {
 	if (j.state === "blocked") return <p class="lead">Blocked{j.wait_reason ? `: ${j.wait_reason}` : " by jobs that come before it"}.</p>;
 	return <p class="lead">This job was {j.state}{j.wait_reason ? `: ${j.wait_reason}` : ""}.</p>;
 }
+
+type Wait = NonNullable<Job["waiting"]>;
 
 function Attempts({ list, at }: { list: Attempt[]; at: number | null }) {
 	void tick.value;
@@ -116,7 +152,7 @@ function Actions({ job, done }: { job: Job; done: () => void }) {
 	const why = allowed ? undefined : "Needs the operator role";
 	const path = `/jobs/${encodeURIComponent(job.id)}`;
 	const act = (verb: string, title: string, body: string, yes: string, danger: boolean) => (): void =>
-		ask({ title, body: <p>{body}</p>, yes, no: danger ? "Keep it" : undefined, danger, act: async () => { await send("POST", `${path}/${verb}`); say("Sent"); done(); } });
+		ask({ title, body: <p>{body}</p>, yes, no: danger ? "Keep it" : undefined, danger, cli: true, form: () => ({ method: "POST", path: `${path}/${verb}`, cli: cliOf("job", verb, job.id) }), act: async () => { await send("POST", `${path}/${verb}`); say("Sent"); done(); } });
 	return (
 		<div class="actions">
 			{(job.state === "failed" || job.state === "cancelled") && <button class="btn primary" disabled={!allowed} title={why} onClick={act("retry", `Retry ${job.id}?`, "It starts again from its last checkpoint, with its attempts counted from zero. Jobs that waited for it follow.", "Retry", false)}>Retry…</button>}
@@ -124,6 +160,8 @@ function Actions({ job, done }: { job: Job; done: () => void }) {
 		</div>
 	);
 }
+
+const waits = (j: Job): boolean => j.state === "ready" || j.state === "blocked" || j.state === "delayed";
 
 export function JobPage({ id }: { id: string }) {
 	const path = `/jobs/${encodeURIComponent(id)}`;
@@ -148,7 +186,7 @@ export function JobPage({ id }: { id: string }) {
 				<a href={`/runs/${run}/jobs?iter=${job.iter}&stage=${job.stage}`}>{job.iter ? `iteration ${job.iter}` : "seed"}</a><span aria-hidden="true">/</span><span class="num">{id}</span><Copy text={id} what="job id" />
 			</nav>
 			<div class="page-head"><h1>{jobName(job)}</h1><StateTag state={job.state} /><Actions job={job} done={q.reload} /></div>
-			<Sentence j={job} n={last ?? 0} />
+			<Sentence j={job} n={last ?? 0} last={list[list.length - 1]} />
 			<dl class="facts">
 				{p && p.total > 0 && <Fact name="Progress"><span class="num">{fmtInt(p.done)} / {fmtInt(p.total)} {p.unit ?? ""}</span><Bar value={p.done / p.total} tone={lookOf(job.state).tone} label="progress" /></Fact>}
 				<Fact name="Started" title="How often a worker took it"><span class="num">{job.attempts ?? 0} ×</span></Fact>
@@ -157,6 +195,7 @@ export function JobPage({ id }: { id: string }) {
 				<Fact name="Losses" title="Five losses without a new checkpoint count as one attempt"><span class="num">{job.losses ?? 0}</span></Fact>
 				{typeof job.metrics?.tokens_per_s === "number" && <Fact name="Tokens per second"><span class="num">{fmtNum(job.metrics.tokens_per_s)}</span></Fact>}
 			</dl>
+			{job.waiting && (waits(job) || job.waiting.history.length > 0) && <Waiting w={job.waiting} open={waits(job)} />}
 			{list.length > 0 && <Card title="Attempts" more={<a href={`/runs/${run}/log?job=${encodeURIComponent(id)}`}>All their logs as one</a>}><Attempts list={list} at={shown} /></Card>}
 			{shown !== null && <LogView key={shown} job={id} attempt={shown} live={job.state === "running" && shown === last} />}
 			<div class="two">

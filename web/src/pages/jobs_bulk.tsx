@@ -36,7 +36,7 @@ export function JobBulk({ picks, jobs, done }: { picks: Picks; jobs: Job[]; done
 			{ACTIONS.map((make) => {
 				const a = make();
 				const fit = mine.filter(a.fits);
-				const go = (): void => decide({ ...a, noun: "job", path: "/jobs/bulk", ids: fit.map((j) => j.id), left: mine.length - fit.length, leftWhy: a.why, done });
+				const go = (): void => decide({ ...a, noun: "job", path: "/jobs/bulk", target: { ids: fit.map((j) => j.id) }, left: mine.length - fit.length, leftWhy: a.why, done });
 				return <button key={a.verb} class={`btn small ${a.danger ? "danger-quiet" : ""}`} disabled={!fit.length} title={fit.length ? undefined : a.why} onClick={go}>{a.verb}…</button>;
 			})}
 		</>

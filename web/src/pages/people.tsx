@@ -1,9 +1,11 @@
 /** Users with their roles, and who changed what: the administrator's part of the settings. */
 import { useState } from "preact/hooks";
 import { Empty, ErrorCard, Skeleton, Time } from "../ui/bits";
+import { CopyAs } from "../ui/copy_as";
 import { ask } from "../ui/dialog";
 import { say } from "../ui/toast";
 import { problemText, send, session } from "../lib/api";
+import { cliOf } from "../lib/commands";
 import { useQuery } from "../lib/query";
 import { hrefWith, qs, query, setQuery } from "../lib/router";
 import type { AuditEntry, List, User } from "../lib/types";
@@ -35,6 +37,7 @@ function NewUser({ done }: { done: () => void }) {
 				<label class="inline">password <input required type="password" autocomplete="new-password" value={password} onInput={(e) => setPassword(e.currentTarget.value)} /></label>
 				<label class="inline">role <select value={role} onChange={(e) => setRole(e.currentTarget.value)}>{ROLES.map((r) => <option key={r}>{r}</option>)}</select></label>
 				<button class="btn primary">Add</button>
+				<CopyAs cli form={() => ({ method: "PUT", path: `/users/${encodeURIComponent(name || "NAME")}`, body: { role, password: "…" }, cli: cliOf("user", "set", name || "NAME", "--role", role, "--password-file", "-") })} />
 			</form>
 			{error && <p class="field-error" role="alert">{error}</p>}
 		</>
@@ -49,7 +52,8 @@ export function Users() {
 	};
 	const remove = (u: User): void =>
 		ask({
-			title: `Remove the user “${u.name}”?`, yes: "Remove", no: "Keep", danger: true,
+			title: `Remove the user “${u.name}”?`, yes: "Remove", no: "Keep", danger: true, cli: true,
+			form: () => ({ method: "DELETE", path: `/users/${encodeURIComponent(u.name)}`, match: u.revision, cli: cliOf("user", "delete", u.name) }),
 			body: <p>Their sessions end at once. What they did stays in the audit log, their runs go on.</p>,
 			act: async () => {
 				await send("DELETE", `/users/${encodeURIComponent(u.name)}`, undefined, { match: u.revision });

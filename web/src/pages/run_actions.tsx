@@ -1,8 +1,11 @@
 /** Pause, resume, cancel, retry, clone: each says beforehand what it will do. */
+import { Copy } from "../ui/bits";
 import { ask } from "../ui/dialog";
 import { say } from "../ui/toast";
 import { may, problemText, send } from "../lib/api";
-import { plural } from "../lib/fmt";
+import { cliOf, type FormRequest } from "../lib/commands";
+import { plural, serverNow } from "../lib/fmt";
+import { report } from "../lib/report";
 import { runEnded } from "../lib/states";
 import type { Run } from "../lib/types";
 
@@ -19,6 +22,7 @@ export function RunActions({ run, done }: { run: Run; done: () => void }) {
 		say(said);
 		done();
 	};
+	const as = (verb: string) => ({ cli: true, form: (): FormRequest => ({ method: "POST", path: `${path}/${verb}`, cli: cliOf("run", verb, run.id) }) });
 	const direct = (verb: string, said: string) => (): void => {
 		now(verb, said).catch((e: unknown) => say(problemText(e)));
 	};
@@ -37,6 +41,7 @@ export function RunActions({ run, done }: { run: Run; done: () => void }) {
 			yes: "Cancel the run",
 			no: "Keep it running",
 			danger: true,
+			...as("cancel"),
 			act: () => now("cancel", "Cancelling the run"),
 		});
 	const pause = (): void =>
@@ -44,6 +49,7 @@ export function RunActions({ run, done }: { run: Run; done: () => void }) {
 			title: `Pause “${run.name || run.id}”?`,
 			body: <p>{running ? `${plural(running, "running job")} will checkpoint and hand back; ` : ""}no new job starts until you resume. Nothing is lost.</p>,
 			yes: "Pause",
+			...as("pause"),
 			act: () => now("pause", "Pausing the run"),
 		});
 	const retry = (): void =>
@@ -51,6 +57,7 @@ export function RunActions({ run, done }: { run: Run; done: () => void }) {
 			title: `Retry ${plural(failed, "failed job")}?`,
 			body: <p>Their attempts start from zero and from their last checkpoint; the jobs that waited for them follow.</p>,
 			yes: "Retry",
+			...as("retry"),
 			act: () => now("retry", "Retrying"),
 		});
 	return (
@@ -58,6 +65,7 @@ export function RunActions({ run, done }: { run: Run; done: () => void }) {
 			{failed > 0 && run.state !== "cancelled" && <button class="btn primary" disabled={!allowed} title={why} onClick={retry}>Retry failed…</button>}
 			{(run.state === "paused" || run.state === "draining") && <button class="btn primary" disabled={!allowed} title={why} onClick={direct("resume", "The run goes on")}>Resume</button>}
 			{run.state === "active" && <button class="btn" disabled={!allowed} title={why} onClick={pause}>Pause…</button>}
+			<Copy class="big" text={() => report(run, serverNow(), `${location.origin}/runs/${run.id}`)} label="Report" what="a report in Markdown" />
 			<a class="btn" href={`/runs/new?from=${encodeURIComponent(run.id)}`}>Clone</a>
 			{!runEnded(run.state) && <button class="btn danger-quiet" disabled={!allowed} title={why} onClick={cancel}>Cancel…</button>}
 		</div>

@@ -8,7 +8,7 @@ import { qs, query, setQuery } from "../lib/router";
 import type { Event } from "../lib/schema";
 import { lookOf } from "../lib/states";
 import type { List, Run } from "../lib/types";
-import { sentence } from "../lib/wire";
+import { jobWords, sentence } from "../lib/wire";
 import { eventJob, eventRun, listen } from "../live/client";
 import type { StreamEvent } from "../live/stream";
 
@@ -27,7 +27,7 @@ export function lineOf(e: StreamEvent): Line {
 		sentence(d.reason),
 	];
 	const stamp = /^(\d{13})-/.exec(e.id)?.[1];
-	return { key: e.id || String(Math.random()), at: stamp ? Number(stamp) : Date.now(), type: e.type, what: job ? job.split(".").slice(1).join(" ") : "", text: parts.filter(Boolean).join(" · "), state, job };
+	return { key: e.id || String(Math.random()), at: stamp ? Number(stamp) : Date.now(), type: e.type, what: job ? jobWords(job) : "", text: parts.filter(Boolean).join(" · "), state, job };
 }
 
 const PAGE = 100;

@@ -2,6 +2,7 @@
 import { useState } from "preact/hooks";
 import { Bar, Empty, ErrorCard, Skeleton, StateTag } from "../ui/bits";
 import { PickBar, PickCell, PickHead, usePicks } from "../ui/pick";
+import { SavedFilters } from "../ui/saved";
 import { may } from "../lib/api";
 import { fmtDuration, fmtInt, ms, serverNow, tick } from "../lib/fmt";
 import { useQuery } from "../lib/query";
@@ -75,6 +76,7 @@ export function JobsTab({ run }: { run: Run }) {
 				<div class="chips" role="group" aria-label="Iteration">{chip("iter", iter, "", "every iteration")}{iters.map((i) => chip("iter", iter, String(i), i === 0 ? "seed" : String(i)))}</div>
 				<div class="chips" role="group" aria-label="Stage">{chip("stage", stage, "", "every stage")}{stages.map((s) => chip("stage", stage, s, stageWord(s)))}</div>
 				<div class="chips" role="group" aria-label="State">{chip("state", state, "", "any state")}{JOB_STATES.slice(0, 6).map((s) => chip("state", state, s, lookOf(s).word))}</div>
+				<SavedFilters page="jobs" />
 			</div>
 			{q.error !== undefined && !q.data && <ErrorCard error={q.error} retry={q.reload} />}
 			{q.loading ? <Skeleton lines={8} /> : !jobs.length ? <Empty title="No job fits the filter"><p>Jobs of later stages appear when the stage before them is done.</p></Empty> : (

@@ -91,6 +91,7 @@ export function LogTab({ run }: { run: Run }) {
 				</div>
 				<Field name="find" label="Only lines with" wide />
 				{page && <span class="dim num grow-right">{plural(page.sources, "log")}, {fmtBytes(page.bytes)}</span>}
+				<a class="btn small" href={`/api/v1/runs/${encodeURIComponent(run.id)}/log/content` + qs({ stage, job, q: find })} download={`${run.id}.log`}>{find || stage || job ? "Download these" : "Download"}</a>
 			</div>
 			{error !== undefined && <ErrorCard error={error} retry={reload} />}
 			{!page ? error === undefined && <Skeleton lines={10} /> : !lines.length ? (

@@ -1,8 +1,10 @@
 /** What people wrote about a run: a star, tags, notes. Changed only as it was read: the server compares revisions. */
 import { useState } from "preact/hooks";
 import { Glyph } from "../ui/bits";
+import { CopyAs } from "../ui/copy_as";
 import { say } from "../ui/toast";
 import { ApiError, may, problemText, send } from "../lib/api";
+import { cliOf } from "../lib/commands";
 import { tagsOf, wrongTags } from "../lib/tags";
 import type { Run } from "../lib/types";
 
@@ -48,7 +50,7 @@ function Editor({ run, close }: { run: Run; close: (changed: boolean) => void })
 			<label>Notes <textarea rows={4} maxLength={NOTES_BYTES} value={notes} onInput={(e) => setNotes(e.currentTarget.value)} /></label>
 			<label>Tags, with commas between <input value={tags} onInput={(e) => setTags(e.currentTarget.value)} /></label>
 			{error && <p class="field-error" role="alert">{error}</p>}
-			<div class="row end"><button type="button" class="btn" onClick={() => close(false)}>Go back</button><button class="btn primary">Save</button></div>
+			<div class="row end wrap"><CopyAs cli form={() => ({ method: "PATCH", path: `/runs/${encodeURIComponent(run.id)}`, body: { notes, tags: tagsOf(tags) }, match: read, cli: [cliOf("run", "note", run.id, notes), ...(tags ? [cliOf("run", "tag", run.id, ...tagsOf(tags).flatMap((t) => ["--add", t]))] : [])].join("\n") })} /><button type="button" class="btn" onClick={() => close(false)}>Go back</button><button class="btn primary">Save</button></div>
 		</form>
 	);
 }

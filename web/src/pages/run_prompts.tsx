@@ -1,10 +1,14 @@
 /** What a search for a better judge prompt tried: share of pairs in the right order, and the words changed. */
+import { useState } from "preact/hooks";
 import { Card } from "../ui/bits";
 import { wordDiff } from "../lib/diff";
 import { fmtInt, fmtPct } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { hrefWith, query } from "../lib/router";
 import type { Dataset, List, Run } from "../lib/types";
+
+/** Each shows its text against the start's; more on request. */
+const SHOWN = 100;
 
 interface Candidate { id: string; parent: string | null; how: string; state: string; why: string | null; reason: string | null; text: string; trials: number; score: number | null; held_out: number | null }
 
@@ -17,12 +21,14 @@ export function PromptSearch({ run }: { run: Run }) {
 	const sought = run.stages?.some((s) => s.stage === "protegi");
 	const sets = useQuery<List<Dataset>>(sought ? `/datasets?run=${encodeURIComponent(run.id)}&stage=protegi` : null, { every: 0 });
 	const set = sets.data?.items.find((d) => d.role === "candidates");
-	const q = useQuery<List<{ row?: Candidate }>>(set ? `/datasets/${set.digest}/rows?limit=500` : null, { every: 0 });
+	const q = useQuery<List<{ row?: Candidate }>>(set ? `/datasets/${set.digest}/rows?limit=500` : null, { every: 0, all: true });
+	const [most, setMost] = useState(SHOWN);
 	const all = (q.data?.items ?? []).map((x) => (x.row ?? x) as Candidate);
 	const start = all[0];
 	if (!start) return null;
 	const whole = query("tried") === "1";
-	const shown = all.filter((c) => whole || c === start || c.state === "winner" || c.state === "beam").sort((a, b) => (b.score ?? -1) - (a.score ?? -1));
+	const fit = all.filter((c) => whole || c === start || c.state === "winner" || c.state === "beam").sort((a, b) => (b.score ?? -1) - (a.score ?? -1));
+	const shown = fit.slice(0, most);
 	return (
 		<Card title="Judge prompts tried">
 			<table class="cards">
@@ -39,7 +45,10 @@ export function PromptSearch({ run }: { run: Run }) {
 					))}
 				</tbody>
 			</table>
-			<p class="pad"><a class="btn small" href={hrefWith({ tried: whole ? null : "1" })}>{whole ? "Only what stayed" : `All ${all.length} tried`}</a></p>
+			<p class="pad row wrap">
+				{fit.length > shown.length && <button class="btn small" onClick={() => setMost(most + SHOWN)}>{fmtInt(shown.length)} of {fmtInt(fit.length)}; show more</button>}
+				<a class="btn small" href={hrefWith({ tried: whole ? null : "1" })}>{whole ? "Only what stayed" : `All ${fmtInt(all.length)} tried`}</a>
+			</p>
 		</Card>
 	);
 }

@@ -5,6 +5,8 @@ import { DatasetTable } from "./data_list";
 import { Agreement } from "./review";
 import type { ReviewSummary } from "../lib/schema";
 import { PromptSearch } from "./run_prompts";
+import { newKey } from "../lib/api";
+import { curlOf, submitCli } from "../lib/commands";
 import { flatten } from "../lib/diff";
 import { useQuery } from "../lib/query";
 import type { Checkpoint, Dataset, List, Run } from "../lib/types";
@@ -36,6 +38,8 @@ export function ConfigTab({ run }: { run: Run }) {
 		<>
 			<div class="row wrap tools">
 				<Copy text={text} label="Copy JSON" what="the configuration" />
+				<Copy text={() => submitCli(text)} label="CLI" what="the command that submits it again" />
+				<Copy text={() => curlOf({ method: "POST", path: "/runs", body: run.spec ?? {}, key: newKey() }, location.origin)} label="curl" what="the curl command that submits it again" />
 				<a class="btn small" href={`/runs/new?from=${encodeURIComponent(run.id)}`}>Open in the form</a>
 				<a class="btn small" href={`/compare?diff=${encodeURIComponent(run.id)}`}>Compare with another run</a>
 			</div>

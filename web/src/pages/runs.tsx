@@ -2,17 +2,24 @@
 import { useEffect, useState } from "preact/hooks";
 import { Bar, Empty, ErrorCard, Skeleton, StateTag, Time } from "../ui/bits";
 import { PickBar, PickCell, PickHead, usePicks } from "../ui/pick";
+import { SavedFilters } from "../ui/saved";
 import { say } from "../ui/toast";
 import { Strip } from "../chart/pipeline";
-import { may, problemText } from "../lib/api";
+import { may, problemText, send } from "../lib/api";
 import { fmtInt } from "../lib/fmt";
-import { getAll, useQuery } from "../lib/query";
+import { useQuery } from "../lib/query";
 import { hrefWith, qs, query, setQuery } from "../lib/router";
 import { lookOf, RUN_STATES } from "../lib/states";
+import type { BulkResult } from "../lib/schema";
 import type { List, Run } from "../lib/types";
 import { FirstSteps, share } from "./overview";
 import { Star, Tags } from "./run_notes";
 import { RunBulk } from "./runs_bulk";
+
+/** What of the list's filter is set, as a bulk request takes it. */
+function runFilter(f: Record<string, string>): Record<string, unknown> {
+	return Object.fromEntries(Object.entries(f).filter(([, v]) => v).map(([k, v]) => [k, k === "starred" ? true : v]));
+}
 
 export function Runs() {
 	const state = query("state");
@@ -23,17 +30,19 @@ export function Runs() {
 	const filter = { state, q, tag, starred };
 	const runs = useQuery<List<Run>>("/runs" + qs({ limit: 50, ...filter, cursor }), { topics: ["runs", "jobs"], on: (e) => e.type === "run" || e.type === "job" });
 	const list = runs.data?.items ?? [];
-	const [beyond, setBeyond] = useState<Run[] | null>(null);
-	useEffect(() => setBeyond(null), [state, q, tag, starred]);
-	const known = [...list, ...(beyond ?? []).filter((r) => !list.some((x) => x.id === r.id))];
 	const acts = may("operator");
-	const picks = usePicks(known.map((r) => r.id), acts);
+	const picks = usePicks(list.map((r) => r.id), acts);
+	const alone = !cursor && !runs.data?.next_cursor;
+	// All that fit the filter, also those on other pages: the server counts and acts, no list of them is sent.
+	const [whole, setWhole] = useState<{ filter: Record<string, unknown>; matched: number } | null>(null);
+	useEffect(() => setWhole(null), [state, q, tag, starred, picks.ids.join()]);
 	const all = (): void => {
-		getAll<List<Run>>("/runs" + qs({ limit: 200, ...filter }))
-			.then((d) => { setBeyond(d.items); picks.set(d.items.map((r) => r.id)); })
+		if (alone) return picks.set(list.map((r) => r.id));
+		const body = runFilter(filter);
+		send<BulkResult>("POST", "/runs/bulk", { action: "pause", filter: body, dry_run: true })
+			.then((r) => setWhole({ filter: body, matched: r.matched }))
 			.catch((e: unknown) => say(problemText(e)));
 	};
-	const whole = !cursor && !runs.data?.next_cursor;
 	const done = (): void => { picks.set([]); runs.reload(); };
 	return (
 		<>
@@ -51,6 +60,7 @@ export function Runs() {
 					<a class="chip" aria-current={starred ? "true" : undefined} href={hrefWith({ starred: starred ? null : "1", cursor: null })}>starred</a>
 					{tag && <a class="chip" aria-current="true" title="Runs with any tag" href={hrefWith({ tag: null, cursor: null })}>tag: {tag} ✕</a>}
 				</div>
+				<SavedFilters page="runs" />
 			</div>
 			{runs.error !== undefined && !runs.data && <ErrorCard error={runs.error} retry={runs.reload} />}
 			{runs.loading ? <Skeleton lines={8} /> : list.length === 0 ? (
@@ -74,7 +84,7 @@ export function Runs() {
 					</table>
 				</div>
 			)}
-			<PickBar picks={picks} noun="run" matching={whole ? list.length : beyond && beyond.length} all={all}><RunBulk picks={picks} runs={known} done={done} /></PickBar>
+			<PickBar picks={picks} noun="run" matching={alone ? list.length : null} all={all} whole={whole?.matched}><RunBulk picks={picks} runs={list} all={whole} done={done} /></PickBar>
 			<div class="row end">
 				{cursor && <a class="btn small" href={hrefWith({ cursor: null })}>Newest</a>}
 				{runs.data?.next_cursor && <a class="btn small" href={hrefWith({ cursor: runs.data.next_cursor })}>Older</a>}

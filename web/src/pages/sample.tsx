@@ -1,7 +1,8 @@
 /** One sample: the prompt, its candidates side by side, every judgement raw beside its score. */
 import { useState } from "preact/hooks";
-import { Copy } from "../ui/bits";
+import { Copy, copyText } from "../ui/bits";
 import { useKeys } from "../ui/keys";
+import { say } from "../ui/toast";
 import { wordDiff } from "../lib/diff";
 import { fmtInt, fmtNum } from "../lib/fmt";
 import { blind } from "../lib/review";
@@ -98,6 +99,7 @@ export function Sample({ row, step, rv }: { row: Row; step: (by: number) => void
 	useKeys({
 		d: () => a && b && toggle("diff"),
 		r: () => hidden || toggle("raw"),
+		c: () => void copyText(location.href).then((ok) => say(ok ? "Copied the link to this row" : "The browser refused to copy")),
 		...Object.fromEntries(Array.from({ length: 9 }, (_, i) => [String(i + 1), focus(i)])),
 		...reviewKeys(rv, row, step),
 	});

@@ -1,9 +1,11 @@
 /** This browser's preferences, access tokens, and what is running here. */
 import { useState } from "preact/hooks";
 import { Card, Command, Copy, ErrorCard, Fact, Skeleton, Time } from "../ui/bits";
+import { CopyAs } from "../ui/copy_as";
 import { ask } from "../ui/dialog";
 import { say } from "../ui/toast";
 import { may, problemText, send, session } from "../lib/api";
+import { cliOf } from "../lib/commands";
 import { fmtTime, zoneLabel } from "../lib/fmt";
 import { askNotices, cannotNotify } from "../lib/notify";
 import { notices, shortcuts, theme, zone, type Theme, type Zone } from "../lib/prefs";
@@ -11,6 +13,7 @@ import { useQuery } from "../lib/query";
 import type { List } from "../lib/types";
 import { Hooks } from "./hooks";
 import { Audit, Users } from "./people";
+import { Quotas } from "./quotas";
 
 interface Token { id: string; name: string; role: string; created_at?: string; expires_at?: string | null; last_used_at?: string | null }
 
@@ -55,6 +58,7 @@ function NewToken({ done }: { done: () => void }) {
 				<label class="inline">role <select value={role} onChange={(e) => setRole(e.currentTarget.value)}>{["viewer", "operator", "admin", "worker"].map((r) => <option key={r}>{r}</option>)}</select></label>
 				<label class="inline">expires after <select value={expires} onChange={(e) => setExpires(Number(e.currentTarget.value))}>{EXPIRY.map(([v, w]) => <option key={v} value={v}>{w}</option>)}</select></label>
 				<button class="btn primary">Create</button>
+				<CopyAs cli form={() => ({ method: "POST", path: "/tokens", body: { name, role, expires_s: expires }, cli: cliOf("token", "create", name || "NAME", "--role", role, ...(expires ? ["--expires", String(expires)] : [])) })} />
 			</form>
 			{error && <p class="field-error" role="alert">{error}</p>}
 			{secret && <div class="note"><p><b>Copy it now.</b> It is shown once and stored only as a hash.</p><Command text={secret} what="token" /></div>}
@@ -69,6 +73,8 @@ function Tokens() {
 			title: `Revoke “${t.name}”?`,
 			body: <p>Whoever uses it is refused from now on{t.role === "worker" ? "; workers with it stop getting jobs and their leases run out" : ""}. This cannot be undone.</p>,
 			yes: "Revoke",
+			cli: true,
+			form: () => ({ method: "DELETE", path: `/tokens/${encodeURIComponent(t.id)}`, cli: cliOf("token", "revoke", t.id) }),
 			no: "Keep it",
 			danger: true,
 			act: async () => {
@@ -119,6 +125,7 @@ export function Settings() {
 				{may("admin") ? <Tokens /> : <p class="dim">Creating and revoking tokens needs the admin role; you are {s ? s.role : "not logged in"}.</p>}
 			</Card>
 			{may("admin") && <Card title="Users" class="pad-body"><Users /></Card>}
+			<Card title="Quotas" class="pad-body"><Quotas /></Card>
 			{may("admin") && <Card title="Webhooks" class="pad-body"><Hooks /></Card>}
 			{may("admin") && <Card title="Audit log" class="pad-body"><Audit /></Card>}
 			<Card title="About" class="pad-body">
@@ -127,6 +134,7 @@ export function Settings() {
 					<Fact name="You">{s ? `${s.user}, ${s.role}` : "–"}</Fact>
 					<Fact name="Address"><code>{location.origin}</code> <Copy text={location.origin} what="address" /></Fact>
 					<Fact name="API"><a href="/api/v1/openapi.json" target="_blank" rel="noreferrer">openapi.json</a></Fact>
+					<Fact name="Health"><a href="/api/v1/health" target="_blank" rel="noreferrer">health</a></Fact>
 				</dl>
 				<p class="dim">The page is made with Preact and @preact/signals (MIT). It loads nothing from elsewhere.</p>
 			</Card>

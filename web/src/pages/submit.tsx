@@ -3,6 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Copy, ErrorCard, Skeleton } from "../ui/bits";
 import { say } from "../ui/toast";
 import { ApiError, may, newKey, problemText, send, type FieldError } from "../lib/api";
+import { curlOf, submitCli } from "../lib/commands";
 import { build, changed, everyday, fieldFor, label, sections, textsOf, type FormInfo, type Section, type Texts } from "../lib/form";
 import { useQuery } from "../lib/query";
 import { go, query } from "../lib/router";
@@ -84,12 +85,7 @@ function SectionCard({ s, form }: { s: Section; form: Shown }) {
 
 function commands(spec: Json): { json: string; cli: string; curl: string } {
 	const json = JSON.stringify(spec, null, 2);
-	const quoted = json.replaceAll("'", "'\\''");
-	return {
-		json,
-		cli: `pawl run submit -f - <<'JSON'\n${json}\nJSON`,
-		curl: `curl -H "Authorization: Bearer $(cat token)" -H "Content-Type: application/json" \\\n  -H "Idempotency-Key: ${newKey()}" -d '${quoted}' ${location.origin}/api/v1/runs`,
-	};
+	return { json, cli: submitCli(json), curl: curlOf({ method: "POST", path: "/runs", body: spec, key: newKey() }, location.origin) };
 }
 
 function Loaded({ form, start, draftKey, from }: { form: FormInfo; start: Texts; draftKey: string; from: string }) {
@@ -184,7 +180,7 @@ export function Submit() {
 			<nav class="crumbs" aria-label="Breadcrumb"><a href="/runs">Runs</a><span aria-hidden="true">/</span><span>new</span></nav>
 			<div class="page-head"><h1>{from ? `Clone ${base.data?.name || from}` : "New run"}</h1></div>
 			{error !== undefined && !ready ? <ErrorCard error={error} retry={form.reload} /> : !ready ? <Skeleton lines={10} /> : (
-				<Loaded key={from} from={from} form={form.data!} draftKey={`${DRAFT}.${from}`} start={from ? textsOf(form.data!, (base.data!.spec ?? {}) as Json) : {}} />
+				<Loaded key={from} from={from} form={form.data!} draftKey={`${DRAFT}.${from || query("base")}`} start={from ? textsOf(form.data!, (base.data!.spec ?? {}) as Json) : query("base") ? { "/base_model": query("base") } : {}} />
 			)}
 		</>
 	);

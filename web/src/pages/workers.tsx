@@ -1,8 +1,11 @@
 /** The fleet: who is here, what each does, how long since it was heard; drain. */
+import { useState } from "preact/hooks";
 import { Age, Command, Empty, ErrorCard, Skeleton, StateTag } from "../ui/bits";
+import { CopyAs } from "../ui/copy_as";
 import { ask } from "../ui/dialog";
 import { say } from "../ui/toast";
 import { may, problemText, send, session } from "../lib/api";
+import { cliOf } from "../lib/commands";
 import { fmtBytes, fmtDuration, fmtInt, fmtMoney, fmtTime, ms, serverNow } from "../lib/fmt";
 import { useQuery } from "../lib/query";
 import { splitJob } from "../lib/wire";
@@ -18,12 +21,31 @@ function labels(w: Worker): string {
 	return Object.entries(l).map(([k, v]) => `${k}=${v}`).join(", ");
 }
 
+/** A token that a worker may be started with, made on the spot. */
+function JoinToken() {
+	const [secret, setSecret] = useState("");
+	if (!may("admin")) return null;
+	if (secret) return <div class="note"><p><b>Copy it now.</b> It is shown once; put it into <code>worker.token</code>. Settings revoke it.</p><Command text={secret} what="token" /></div>;
+	const body = { name: "worker", role: "worker", expires_s: 0 };
+	const make = (): void => {
+		send<{ token?: string; secret?: string }>("POST", "/tokens", body).then((r) => setSecret(r.token ?? r.secret ?? ""), (e: unknown) => say(problemText(e)));
+	};
+	return <p class="row wrap"><button class="btn small" onClick={make}>Make a worker token</button><CopyAs cli form={() => ({ method: "POST", path: "/tokens", body, cli: cliOf("token", "create", "worker", "--role", "worker") })} /></p>;
+}
+
+const sky = (): string => `# sky jobs launch -n worker worker.yaml   (once for each worker)
+resources: {accelerators: H100:1, use_spot: true}
+file_mounts: {~/worker.token: ./worker.token}
+run: pawl-worker --server ${location.origin} --token-file ~/worker.token`;
+
 function Join() {
 	return (
 		<>
 			<p>A worker needs this address and the worker token (<code>tokens/worker</code> in the server's data folder). It may vanish at any second: the job goes to the next worker.</p>
 			<Command text={`pawl-worker --server ${location.origin} --token-file worker.token`} />
 			<Command text={`docker run --gpus all -v $PWD/worker.token:/run/token:ro pawl-worker --server ${location.origin} --token-file /run/token`} />
+			<Command text={sky()} what="SkyPilot task" />
+			<JoinToken />
 			<p class="dim">With <code>--price-per-hour</code> runs know what they cost, and what preemption cost them.</p>
 		</>
 	);
@@ -38,6 +60,8 @@ export function Workers() {
 			title: `Drain ${w.name}?`,
 			body: <p>It finishes {w.job ? <>the job it has (<code>{w.job}</code>)</> : "nothing, as it has no job"}, then takes no more. Nothing is lost, and it can take jobs again later.</p>,
 			yes: "Drain",
+			cli: true,
+			form: () => ({ method: "POST", path: `/workers/${encodeURIComponent(w.id)}/drain`, cli: cliOf("worker", "drain", w.id) }),
 			act: async () => {
 				await send("POST", `/workers/${encodeURIComponent(w.id)}/drain`);
 				say(`${w.name} is draining`);
@@ -73,7 +97,7 @@ export function Workers() {
 									<tr key={w.id} data-row>
 										<td data-label="Worker"><b tabIndex={-1}>{w.name || w.id}</b><br /><span class="dim small">{[w.host, labels(w)].filter(Boolean).join(" · ")}</span></td>
 										<td data-label="State"><StateTag state={w.state} />{w.unhealthy && <><br /><span class="small bad">{w.unhealthy}</span></>}</td>
-										<td data-label="Job">{w.job ? <a href={`/jobs/${encodeURIComponent(w.job)}`}>{jobName(splitJob(w.job))}</a> : <span class="dim">–</span>}</td>
+										<td data-label="Job" class="nowrap">{w.job ? <a href={`/jobs/${encodeURIComponent(w.job)}`}>{jobName(splitJob(w.job))}</a> : <span class="dim">–</span>}</td>
 										<td data-label="Engine"><span class="num">{w.engine ?? "–"}</span><br /><span class="dim small num">{[w.threads ? `${w.threads} threads` : "", w.memory_bytes ? fmtBytes(w.memory_bytes) : "", w.price_per_hour ? `${fmtMoney(w.price_per_hour)} an hour` : ""].filter(Boolean).join(" · ")} <span class={old(w) ? "warn" : ""} title={old(w) ? `The server is ${s && s.version}` : undefined}>{old(w) ? "▲ " : ""}{w.code}</span></span></td>
 										<td data-label="GPU"><Gpus key={w.job} worker={w} /></td>
 										<td data-label="Done" class="r num">{fmtInt(w.jobs_done ?? 0)}</td>

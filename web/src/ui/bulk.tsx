@@ -1,9 +1,8 @@
-/** Asks before a decision for many, sends it in pieces with its progress, and says what was refused and why. */
-import { signal } from "@preact/signals";
+/** Asks before a decision for many and hands it to the server, which goes on by itself; the page shows how far it is. */
 import type { ComponentChildren } from "preact";
-import { sendBulk } from "../lib/bulk";
 import { fmtInt, plural } from "../lib/fmt";
-import { ask, type Question } from "./dialog";
+import { begin } from "../lib/operations";
+import { ask } from "./dialog";
 import { say } from "./toast";
 
 export interface Decision {
@@ -12,8 +11,9 @@ export interface Decision {
 	noun: string;
 	action: string;
 	path: string;
-	/** Those it can be made for, and how many more were picked. */
-	ids: string[];
+	/** Those it can be made for, or all that fit a filter, as the server finds them. */
+	target: { ids: string[] } | { filter: Record<string, unknown>; matched: number };
+	/** Picked, and it cannot be made for them. */
 	left: number;
 	leftWhy: string;
 	body: ComponentChildren;
@@ -22,36 +22,26 @@ export interface Decision {
 	done: () => void;
 }
 
-const sent = signal(0);
-const SHOWN = 8;
-
-function Sent({ of }: { of: number }) {
-	return sent.value > 0 && sent.value < of ? <p class="dim num" role="status">{fmtInt(sent.value)} of {fmtInt(of)}</p> : null;
-}
-
-function refused(d: Decision, failed: number, failures: { id: string; detail: string }[]): Question {
-	return {
-		title: `${plural(failed, d.noun)} refused`,
-		body: <><ul class="plain-list">{failures.slice(0, SHOWN).map((f) => <li key={f.id}><code>{f.id}</code> {f.detail}</li>)}</ul>{failed > SHOWN && <p class="dim">and {fmtInt(failed - SHOWN)} more</p>}</>,
-		no: "Close",
-	};
-}
-
 export function decide(d: Decision): void {
-	const n = d.ids.length;
-	sent.value = 0;
+	const all = "filter" in d.target;
+	const n = "ids" in d.target ? d.target.ids.length : d.target.matched;
+	const what = plural(n, d.noun);
 	if (!n) return say(`Nothing to ${d.verb.toLowerCase()}: ${d.leftWhy}`);
 	ask({
-		title: `${d.verb} ${plural(n, d.noun)}?`,
-		body: <>{d.body}{d.left > 0 && <p class="dim">{plural(d.left, d.noun)} more {d.left === 1 ? "is" : "are"} selected and left alone: {d.leftWhy}.</p>}<Sent of={n} /></>,
+		title: `${d.verb} ${what}?`,
+		body: <>{d.body}{all && <p class="dim">These are all that fit the filter, also those not on this page. The server leaves alone those it cannot do it for, and says which.</p>}{d.left > 0 && <p class="dim">{plural(d.left, d.noun)} more {d.left === 1 ? "is" : "are"} selected and left alone: {d.leftWhy}.</p>}</>,
 		yes: `${d.verb} ${fmtInt(n)}`,
 		no: "Go back",
 		danger: d.danger,
+		form: () => ({ method: "POST", path: d.path, body: request(d) }),
 		act: async () => {
-			const r = await sendBulk(d.path, { action: d.action, ...d.more?.() }, d.ids, (k) => { sent.value = k; });
-			say(`${d.verb}: ${plural(r.done, d.noun)}${r.failed ? `, ${fmtInt(r.failed)} refused` : ""}`);
+			await begin(d.path, request(d), `${d.verb} ${what}`, d.done);
 			d.done();
-			return r.failed ? refused(d, r.failed, r.failures) : undefined;
 		},
 	});
+}
+
+function request(d: Decision): Record<string, unknown> {
+	const which = "ids" in d.target ? { ids: d.target.ids } : { filter: d.target.filter };
+	return { action: d.action, ...d.more?.(), ...which };
 }

@@ -6,6 +6,8 @@ import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import { problemText } from "../lib/api";
+import type { FormRequest } from "../lib/commands";
+import { CopyAs } from "./copy_as";
 
 export interface Question {
 	title: string;
@@ -16,6 +18,10 @@ export interface Question {
 	act?: () => Promise<Question | void>;
 	no?: string;
 	danger?: boolean;
+	/** What the button sends, to be copied instead. */
+	form?: () => FormRequest;
+	/** It has a pawl command too. */
+	cli?: boolean;
 }
 
 const question = signal<Question | null>(null);
@@ -60,7 +66,8 @@ export function Dialogs() {
 			<h2 id="dialog-title">{q.title}</h2>
 			<div class="dialog-body">{q.body}</div>
 			{error && <p class="field-error" role="alert">{error}</p>}
-			<div class="row end">
+			<div class="row end wrap">
+				{q.form && <CopyAs form={q.form} cli={q.cli} />}
 				<button type="button" class="btn" data-safe onClick={close}>{q.no ?? "Go back"}</button>
 				{q.yes && <button type="button" class={`btn ${q.danger ? "danger" : "primary"}`} disabled={busy} onClick={yes}>{busy ? "Sending…" : q.yes}</button>}
 			</div>

@@ -2,14 +2,19 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { lastAnswer, reachable, send, session } from "../lib/api";
+import { seen, unread } from "../lib/feed";
 import { fmtClock, tick, zoneLabel } from "../lib/fmt";
 import { startNotices } from "../lib/notify";
 import { cycleTheme, theme, zone } from "../lib/prefs";
+import { useQuery } from "../lib/query";
 import { go, place, turned } from "../lib/router";
+import type { Notice } from "../lib/schema";
+import type { List } from "../lib/types";
 import { link, listen, paused, pending, setPaused } from "../live/client";
 import { moveRow, useKeys } from "./keys";
 import { Dialogs } from "./dialog";
 import { Help, helpOpen } from "./help";
+import { Operations } from "./operations";
 import { Toast } from "./toast";
 
 const NAV: [string, string, string][] = [
@@ -99,6 +104,18 @@ function Account() {
 	);
 }
 
+/** How many notices this browser has not been shown. */
+function Bell() {
+	const q = useQuery<List<Notice>>("/notices?limit=50", { topics: ["notices"], on: (e) => e.type === "notice", every: 120_000 });
+	const n = unread(q.data?.items, seen.value);
+	return (
+		<a class="icon-btn bell" href="/notices" aria-label={n ? `Notices, ${n} new` : "Notices"} title={n ? `${n} new notices` : "Notices"}>
+			<svg class="glyph" viewBox="0 0 16 16" aria-hidden="true"><path d="M3.5 11.5h9c-1.2-1.2-1.2-2.4-1.2-4.3C11.3 4.8 10 3.3 8 3.3S4.7 4.8 4.7 7.2c0 1.9 0 3.1-1.2 4.3zM6.7 13.5h2.6" /></svg>
+			{n > 0 && <span class="count num" aria-hidden="true">{n > 49 ? "50+" : n}</span>}
+		</a>
+	);
+}
+
 function Search() {
 	const [text, setText] = useState("");
 	const submit = (e: Event): void => {
@@ -119,12 +136,27 @@ function Search() {
 	);
 }
 
+/** All menus but the one that `inside` lies in; whether there was one. The focus goes back to what opened it. */
+function closeMenus(inside?: Element | null): boolean {
+	const open = [...document.querySelectorAll("details.menu[open]")].filter((d) => !inside || !d.contains(inside));
+	for (const d of open) {
+		if (d.contains(document.activeElement)) d.querySelector("summary")?.focus();
+		d.removeAttribute("open");
+	}
+	return open.length > 0;
+}
+
 export function Frame({ children }: { children: ComponentChildren }) {
 	const main = useRef<HTMLElement>(null);
 	useEffect(() => {
 		if (turned.value > 0) main.current?.focus({ preventScroll: true });
-		document.querySelectorAll("details.menu[open]").forEach((d) => d.removeAttribute("open"));
+		closeMenus();
 	}, [turned.value]);
+	useEffect(() => {
+		const outside = (e: Event): void => void closeMenus(e.target as Element);
+		document.addEventListener("pointerdown", outside);
+		return () => document.removeEventListener("pointerdown", outside);
+	}, []);
 	useEffect(() => listen(["runs"], () => undefined), []);
 	useEffect(startNotices, []);
 	useKeys({
@@ -135,7 +167,9 @@ export function Frame({ children }: { children: ComponentChildren }) {
 		p: () => setPaused(!paused.value),
 		t: () => cycleTheme(),
 		n: () => go("/runs/new"),
-		Escape: () => (document.activeElement as HTMLElement | null)?.blur?.(),
+		Escape: () => {
+			if (!closeMenus()) (document.activeElement as HTMLElement | null)?.blur?.();
+		},
 	}, true);
 	return (
 		<>
@@ -156,6 +190,7 @@ export function Frame({ children }: { children: ComponentChildren }) {
 				<div class="top-tools">
 					<Search />
 					<LivePill />
+					<Bell />
 					<button class="text-btn num" onClick={() => { zone.value = zone.value === "utc" ? "local" : "utc"; }} title={`Times are shown in ${zoneLabel()}. Press to switch.`}>
 						{zone.value === "utc" ? "UTC" : "Local"}
 					</button>
@@ -165,6 +200,7 @@ export function Frame({ children }: { children: ComponentChildren }) {
 			</header>
 			<StaleBanner />
 			<main id="main" ref={main} tabIndex={-1}>{children}</main>
+			<Operations />
 			<Dialogs />
 			<Help />
 			<Toast />

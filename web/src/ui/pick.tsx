@@ -58,14 +58,15 @@ export function PickHead({ picks, shown, noun }: { picks: Picks; shown: string[]
 	return <th class="pick"><input ref={box} type="checkbox" aria-label={`Select every ${noun} shown`} checked={n > 0 && n === shown.length} onChange={() => picks.set(n === shown.length ? [] : shown)} /></th>;
 }
 
-/** What is picked and what can be done with it; `all` lists everything that fits the filter. */
-export function PickBar({ picks, noun, matching, all, children }: { picks: Picks; noun: string; matching: number | null; all: () => void; children: ComponentChildren }) {
-	const n = picks.ids.length;
+/** What is picked and what can be done with it; `all` takes everything that fits the filter, which `whole` is the number of. */
+export function PickBar({ picks, noun, matching, all, whole, children }: { picks: Picks; noun: string; matching: number | null; all: () => void; whole?: number | null; children: ComponentChildren }) {
+	const n = whole ?? picks.ids.length;
 	if (!n) return null;
+	const left = whole === undefined || whole === null;
 	return (
 		<div class="pick-bar" role="region" aria-label={`Selected ${noun}s`}>
-			<b class="num" role="status">{fmtInt(n)} {n === 1 ? noun : noun + "s"} selected</b>
-			{(matching === null || n < matching) && <button class="link-btn" onClick={all}>select all {matching === null ? "" : fmtInt(matching) + " "}that fit the filter</button>}
+			<b class="num" role="status">{left ? "" : "all "}{fmtInt(n)} {n === 1 ? noun : noun + "s"} {left ? "selected" : "that fit the filter"}</b>
+			{left && (matching === null || n < matching) && <button class="link-btn" onClick={all}>select all {matching === null ? "" : fmtInt(matching) + " "}that fit the filter</button>}
 			<span class="actions">{children}<button class="btn small" onClick={() => picks.set([])}>Clear</button></span>
 		</div>
 	);
