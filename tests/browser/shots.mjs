@@ -91,7 +91,7 @@ function cutOff(page) {
 	return page.evaluate(() => {
 		const room = document.documentElement.clientWidth;
 		const scrolls = (el) => { for (let p = el; p && p !== document.body; p = p.parentElement) if (/auto|scroll|hidden/.test(getComputedStyle(p).overflowX) || getComputedStyle(p).clipPath !== "none") return true; return false; };
-		return [...document.querySelectorAll("main *, header *")].filter((el) => { const r = el.getBoundingClientRect(); return r.width > 0 && (r.right > room + 1 || r.left < -1) && !scrolls(el); }).slice(0, 3).map((el) => `${el.tagName.toLowerCase()}.${String(el.className?.baseVal ?? el.className)}`).join(", ");
+		return [...document.querySelectorAll("main *, header *")].filter((el) => { const shut = el.parentElement.closest("details:not([open])"); if (shut && !el.closest("summary")) return false; const r = el.getBoundingClientRect(); return r.width > 0 && (r.right > room + 1 || r.left < -1) && !scrolls(el); }).slice(0, 3).map((el) => `${el.tagName.toLowerCase()}.${String(el.className?.baseVal ?? el.className)}`).join(", ");
 	});
 }
 
@@ -136,6 +136,7 @@ async function look(context, url, [name, path, prepare, before]) {
 		await page.still();
 		await prepare?.(page);
 		if (prepare) await page.still();
+		await page.evaluate(() => scrollTo(0, 0));
 		for (const [theme, width, rules] of LOOKS) await shoot(page, name, theme, width, rules);
 		await shoot(page, name, "light", ZOOMED);
 		const trouble = await page.trouble();

@@ -35,8 +35,8 @@ export function CheckpointTable({ items, showRun }: { items: Checkpoint[]; showR
 	const told = items.some((c) => headline(c));
 	return (
 		<div class="card">
-			<table class="cards">
-				<thead><tr><th>Checkpoint</th>{showRun && <th>Run</th>}<th>Made by</th>{told && <th class="r">Result</th>}<th class="r">Size</th><th>sha256</th><th>Written</th><th><span class="sr">Actions</span></th></tr></thead>
+			<table class="cards ckpts">
+				<thead><tr><th>Checkpoint</th>{showRun && <th>Run</th>}<th>Made by</th>{told && <th class="r">Result</th>}<th class="r">Size</th><th class="digest">sha256</th><th>Written</th><th><span class="sr">Actions</span></th></tr></thead>
 				<tbody>
 					{items.map((c) => (
 						<tr key={c.digest + c.job} data-row class={/^(M\d+|SFT)$/.test(c.name) ? "strong-row" : ""}>
@@ -45,9 +45,9 @@ export function CheckpointTable({ items, showRun }: { items: Checkpoint[]; showR
 							<td data-label="Made by"><a class="quiet" href={`/jobs/${encodeURIComponent(c.job)}`}>{c.iter ? `iteration ${c.iter}, ` : ""}{stageWord(c.stage)} {c.job.split(".")[3]}</a></td>
 							{told && <td data-label="Result" class="r num">{headline(c) || <span class="dim">–</span>}</td>}
 							<td data-label="Size" class="r num">{fmtBytes(c.size_bytes)}</td>
-							<td data-label="sha256"><Hash digest={c.digest} /></td>
+							<td data-label="sha256" class="digest"><Hash digest={c.digest} /></td>
 							<td data-label="Written"><Time t={c.created_at} /></td>
-							<td class="r nowrap">{c.volumes ? <a class="btn small" href={`/checkpoints/${c.digest}`}>{c.volumes.length + 1} files</a> : <a class="btn small" href={`/api/v1/checkpoints/${c.digest}/content`} download={`${c.name.replace(/[^A-Za-z0-9._-]/g, "-")}.tar`}>Download</a>} <Copy text={() => curlFor(c)} label="curl" what="the curl command; it resumes a broken download" /></td>
+							<td class="r nowrap">{c.volumes ? <a class="btn small" href={`/checkpoints/${c.digest}`}>{c.volumes.length + 1} files</a> : <a class="btn small" href={`/api/v1/checkpoints/${c.digest}/content`} download={`${c.name.replace(/[^A-Za-z0-9._-]/g, "-")}.tar`}>Download</a>} <Copy class="wide-only" text={() => curlFor(c)} label="curl" what="the curl command; it resumes a broken download" /></td>
 						</tr>
 					))}
 				</tbody>

@@ -38,8 +38,8 @@ export function DatasetTable({ items: all, names }: { items: Dataset[]; names?: 
 	const runs = [...new Set(items.map((d) => d.run))];
 	return (
 		<div class="card">
-			<table class="cards">
-				<thead><tr><th>Dataset</th>{names && <th>Run</th>}<th>Iteration</th><th>Made by</th><th class="r">Rows</th><th class="r">Size</th><th>Digest</th><th>Written</th></tr></thead>
+			<table class="cards sets">
+				<thead><tr><th>Dataset</th>{names && <th>Run</th>}<th>Iteration</th><th>Made by</th><th class="r">Rows</th><th class="r">Size</th><th class="digest">Digest</th><th>Written</th></tr></thead>
 				<tbody>
 					{[...items].sort(order(runs)).map((d) => (
 						<tr key={d.digest + d.job + d.role} data-row class={FIRST.indexOf(d.role) < 2 && FIRST.includes(d.role) ? "strong-row" : ""}>
@@ -49,7 +49,7 @@ export function DatasetTable({ items: all, names }: { items: Dataset[]; names?: 
 							<td data-label="Made by"><a class="quiet" href={`/jobs/${encodeURIComponent(d.job)}`}>{madeBy(d)}</a></td>
 							<td data-label="Rows" class="r num">{fmtInt(d.rows)}</td>
 							<td data-label="Size" class="r num">{fmtBytes(d.size_bytes)}</td>
-							<td data-label="Digest"><Hash digest={d.digest} /></td>
+							<td data-label="Digest" class="digest"><Hash digest={d.digest} /></td>
 							<td data-label="Written"><Time t={d.created_at} /></td>
 						</tr>
 					))}

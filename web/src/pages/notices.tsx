@@ -71,7 +71,7 @@ export function Notices() {
 			<div class="page-head"><h1>Notices</h1><div class="actions"><CopyAs cli form={() => ({ method: "GET", path: "/notices", cli: cliOf("notice", "list") })} /></div></div>
 			<div class="row wrap tools">
 				<div class="chips" role="group" aria-label="Of what">{groups.map(([k, word]) => <button key={k} class="chip" aria-pressed={kind === k} onClick={() => setQuery({ kind: k })}>{word}</button>)}</div>
-				<span class="dim grow-right">The same goes to <a href="/settings">webhooks and desktop notices</a>, if you ask for it.</span>
+				<p class="dim grow-right">The same goes to <a href="/settings">webhooks and desktop notices</a>, if you ask for it.</p>
 			</div>
 			{q.error !== undefined && !q.data && <ErrorCard error={q.error} retry={q.reload} />}
 			{q.loading ? <Skeleton lines={6} /> : q.data && !shown.length ? (
