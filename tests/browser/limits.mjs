@@ -102,7 +102,7 @@ await run({
 			for (const [tab, ready] of Object.entries(parts)) {
 				try {
 					await page.getByRole("navigation", { name: "Parts of the run" }).getByRole("link", { name: tab }).click();
-					await page.waitForSelector(ready);
+					await page.locator(ready).first().waitFor(); // a handle would keep the node, and all it hangs on
 				} catch (e) {
 					if (!/Timeout/.test(e.message) || ++starved > 5) throw e;
 				}
