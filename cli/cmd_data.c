@@ -516,6 +516,31 @@ int cmd_ckpt_gc(struct cli *c, int argc, char **argv)
 	return EXIT_DONE;
 }
 
+int cmd_ckpt_rm(struct cli *c, int argc, char **argv)
+{
+	char digest[SHA256_HEX_SIZE], *path;
+	json_t *answer = NULL;
+	struct err e;
+	int code = opt_parse(NULL, 0, &argc, argv, 1, 1);
+
+	if (code)
+		return code;
+	if (full_digest(c, "checkpoints", argv[0], digest, &e))
+		return fail(&e);
+	if (!confirmed(c, "Give up checkpoint %s for good", digest))
+		return EXIT_FAILED;
+	path = mem_printf("checkpoints/%s", digest);
+	if (api(c, "DELETE", path, NULL, &answer, &e))
+		code = fail(&e);
+	else if (c->json)
+		json_print(answer);
+	else if (!c->quiet)
+		printf("%s given up\n", digest);
+	json_decref(answer);
+	free(path);
+	return code;
+}
+
 int cmd_ckpt_verify(struct cli *c, int argc, char **argv)
 {
 	struct err e;

@@ -95,6 +95,7 @@ void api_run_reviews_export(struct req *r);
 /* api_ckpt.c */
 void api_ckpt_list(struct req *r);
 void api_ckpt_get(struct req *r);
+void api_ckpt_delete(struct req *r); /* api_ckpt_delete.c */
 void api_ckpt_content(struct req *r);
 void api_blob_get(struct req *r);
 /* api_upload.c */

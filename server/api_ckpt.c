@@ -10,6 +10,7 @@
 #include "server/listing.h"
 #include "server/range.h"
 #include "server/reply.h"
+#include "server/retention.h"
 #include "server/server.h"
 #include "server/view.h"
 #include "store/store.h"
@@ -129,6 +130,16 @@ void api_ckpt_list(struct req *r)
 	json_decref(c.items);
 }
 
+/* Whether its run has given it up: it goes when the garbage is next looked through. */
+static json_t *with_fate(struct server *s, json_t *v)
+{
+	json_t *gone = retention_given_up(s, jx_get_str(v, "run", ""));
+
+	json_put(v, "given_up", json_boolean(json_object_get(gone, jx_get_str(v, "digest", "")) != NULL));
+	json_decref(gone);
+	return v;
+}
+
 void api_ckpt_get(struct req *r)
 {
 	struct ckpt_ctx c = {.items = json_array(), .digest = r->args[0]};
@@ -141,7 +152,7 @@ void api_ckpt_get(struct req *r)
 	if (rc)
 		reply_err(r, &e);
 	else if (json_array_size(c.items))
-		reply_json(r, 200, json_incref(json_array_get(c.items, 0)));
+		reply_json(r, 200, with_fate(r->srv, json_incref(json_array_get(c.items, 0))));
 	else /* Known to the store alone. */
 		reply_json(r, 200, listing_checkpoint(entry, entry, "", NULL));
 	json_decref(entry);

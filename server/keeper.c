@@ -33,7 +33,7 @@ struct gathered {
 
 static enum rc add_run(struct gathered *g, const char *run, struct err *e)
 {
-	json_t *info = NULL, *jobs = NULL, *gone;
+	json_t *info = NULL, *jobs = NULL, *gone, *asked;
 	enum rc rc = queue_run(g->s->queue, run, &info, e);
 
 	if (!rc)
@@ -43,6 +43,9 @@ static enum rc add_run(struct gathered *g, const char *run, struct err *e)
 		json_object_set_new(g->used, run, json_pack("[O,O]", info, jobs));
 		if (!g->dry_run)
 			rc = retention_note(g->s, run, gone, e);
+		asked = retention_asked(g->s, run);
+		json_object_update(gone, asked);
+		json_decref(asked);
 		json_object_set_new(g->given_up, run, gone);
 	}
 	json_decref(info);

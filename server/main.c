@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "base/version.h"
 #include "migrations/migrations.h"
+#include "queue/keys.h"
 #include "queue/queue.h"
 #include "queue/restore.h"
 #include "server/admin.h"
@@ -37,6 +38,8 @@ static const char usage[] =
 	"usage: pawl-server [--server-listen HOST:PORT] [--server-redis ADDRESS] "
 	"[--server-data-dir DIR] ...\n"
 	"       pawl-server rebuild ...   recreate every run in an empty Redis from the store\n"
+	"       pawl-server check ...     compare every index of the queue with its jobs\n"
+	"       pawl-server migrate ...   bring the keyspace up to date, as every start does\n"
 	"       pawl-server config ...    print the settings in effect and where they come from\n"
 	"       pawl-server version\n"
 	"Every setting is a flag, a PAWL_* variable or a line of /etc/pawl/pawl.conf; see "
@@ -258,6 +261,33 @@ static int run_rebuild(struct server *s)
 	return rc ? 1 : 0;
 }
 
+/* The keyspace was brought up to date when it was opened. */
+static int run_check(struct server *s, bool audit)
+{
+	json_t *problems = NULL, *p;
+	struct err e = {0};
+	size_t i;
+
+	if (!audit) {
+		printf("keyspace: schema %s\n", QUEUE_SCHEMA);
+		return 0;
+	}
+	if (queue_audit(s->queue, &problems, &e)) {
+		log_error("check", "failed", "error=%s", e.text);
+		return 1;
+	}
+	json_array_foreach(problems, i, p) printf("queue: %s\n", json_string_value(p));
+	printf("queue: %zu problems\n", json_array_size(problems));
+	i = json_array_size(problems);
+	json_decref(problems);
+	return i > 0;
+}
+
+static int run_verb(struct server *s, const char *verb)
+{
+	return strcmp(verb, "rebuild") == 0 ? run_rebuild(s) : run_check(s, strcmp(verb, "check") == 0);
+}
+
 /* Blocked before any thread starts, so that only signalfd sees them. */
 static void block_signals(sigset_t *set)
 {
@@ -292,7 +322,8 @@ int main(int argc, char **argv)
 		printf("pawl-server %s\n", version_text());
 	} else if (strcmp(verb, "config") == 0) {
 		conf_print(c, stdout, true, false);
-	} else if (verb[0] && strcmp(verb, "rebuild") != 0) {
+	} else if (verb[0] && strcmp(verb, "rebuild") != 0 && strcmp(verb, "check") != 0 &&
+		   strcmp(verb, "migrate") != 0) {
 		fputs(usage, stderr);
 		code = 2;
 	} else {
@@ -300,7 +331,7 @@ int main(int argc, char **argv)
 		settings(&s, c);
 		open_state(&s, c);
 		if (verb[0])
-			code = run_rebuild(&s);
+			code = run_verb(&s, verb);
 		else
 			serve(&s, c, &set);
 		close_state(&s);

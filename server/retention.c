@@ -1,10 +1,12 @@
 #include "server/retention.h"
 
+#include "base/clk.h"
 #include "base/conf.h"
 #include "base/jsonx.h"
 #include "base/str.h"
 #include "queue/queue.h"
 #include "queue/states.h"
+#include "server/hold.h"
 #include "server/server.h"
 #include "server/view.h"
 #include "server/volumes.h"
@@ -165,30 +167,92 @@ static void path_of(const char *run, char out[96])
 	str_fmt(out, 96, GC_GIVEN_UP "/%.60s.json", run);
 }
 
-json_t *retention_given_up(struct server *s, const char *run)
+/* {"digests","asked"}, both there. */
+static json_t *document(struct server *s, const char *run)
 {
+	static const char *const parts[] = {"digests", "asked"};
 	char path[96];
-	json_t *doc = NULL, *digests = NULL;
+	json_t *doc = NULL;
 
 	path_of(run, path);
-	if (store_doc_get(s->store, path, &doc, NULL) == RC_OK)
-		digests = json_incref(json_object_get(doc, "digests"));
+	if (store_doc_get(s->store, path, &doc, NULL) != RC_OK)
+		doc = json_object();
+	for (int i = 0; i < 2; i++)
+		if (!json_is_object(json_object_get(doc, parts[i])))
+			json_object_set_new(doc, parts[i], json_object());
+	return doc;
+}
+
+json_t *retention_given_up(struct server *s, const char *run)
+{
+	json_t *doc = document(s, run), *all = json_copy(json_object_get(doc, "digests"));
+
+	json_object_update(all, json_object_get(doc, "asked"));
 	json_decref(doc);
-	return digests ? digests : json_object();
+	return all;
+}
+
+json_t *retention_asked(struct server *s, const char *run)
+{
+	json_t *doc = document(s, run), *asked = json_incref(json_object_get(doc, "asked"));
+
+	json_decref(doc);
+	return asked;
+}
+
+/* Replaces, or adds to, one part of the document. */
+static enum rc change(struct server *s, const char *run, const char *part, json_t *digests, bool add,
+		      struct err *e)
+{
+	struct hold h;
+	json_t *doc, *before;
+	char path[96];
+	enum rc rc = hold_take(s, "given-up", run, &h, e);
+
+	if (rc)
+		return rc;
+	doc = document(s, run);
+	before = json_copy(json_object_get(doc, part));
+	if (add)
+		json_object_update(json_object_get(doc, part), digests);
+	else
+		json_object_set(doc, part, digests);
+	if (!json_equal(before, json_object_get(doc, part))) {
+		path_of(run, path);
+		json_object_set_new(doc, "run", json_string(run));
+		rc = store_doc_put(s->store, path, doc, e);
+	}
+	hold_drop(&h);
+	json_decref(before);
+	json_decref(doc);
+	return rc;
 }
 
 enum rc retention_note(struct server *s, const char *run, json_t *digests, struct err *e)
 {
-	json_t *before = retention_given_up(s, run), *doc;
-	enum rc rc = RC_OK;
-	char path[96];
+	return change(s, run, "digests", digests, false, e);
+}
 
-	if (!json_equal(before, digests)) {
-		path_of(run, path);
-		doc = json_pack("{s:s, s:O}", "run", run, "digests", digests);
-		rc = store_doc_put(s->store, path, doc, e);
-		json_decref(doc);
+enum rc retention_ask(struct server *s, const char *run, const json_t *jobs, const json_t *output,
+		      const char *who, struct err *e)
+{
+	json_t *gone = json_object(), *v, *copy;
+	const char *digest;
+	enum rc rc;
+
+	json_object_set_new(gone, jx_get_str(output, "digest", ""),
+			    json_pack("{s:O?, s:O?, s:O?}", "role", json_object_get(output, "role"), "kind",
+				      json_object_get(output, "kind"), "size",
+				      json_object_get(output, "size")));
+	add_volumes(jobs, gone);
+	json_object_foreach(gone, digest, v)
+	{
+		copy = json_copy(v);
+		json_object_set_new(copy, "by", json_string(who));
+		json_object_set_new(copy, "at_ms", json_integer(clk_now_ms()));
+		json_object_set_new(gone, digest, copy);
 	}
-	json_decref(before);
+	rc = change(s, run, "asked", gone, true, e);
+	json_decref(gone);
 	return rc;
 }

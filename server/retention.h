@@ -2,8 +2,9 @@
  * training would go on from. A run that is not over keeps all it has.
  *
  * The decision is a document, given-up/<run>.json
- * {"digests":{digest:{"job","role","kind","size"}}}: names of those digests among the run's own
- * results count for nothing when garbage is looked for (gc.h), and a rebuild does not miss them.
+ * {"digests":{digest:{"job","role","kind","size"}},"asked":{the same, with "by","at_ms"}}: what the policy gives
+ * up, and what a person did. Names of those digests among the run's own results count for nothing when garbage
+ * is looked for (gc.h), and a rebuild does not miss them.
  * What anybody else names stays: another run that starts from a model, or has the same result.
  */
 #pragma once
@@ -33,5 +34,12 @@ bool retention_on(const struct retention *p);
 json_t *retention_pick(const struct retention *p, const json_t *run, const json_t *jobs);
 /* Writes the document if it says something new. */
 enum rc retention_note(struct server *s, const char *run, json_t *digests, struct err *e);
-/* What the run has given up; an empty object when nothing. New reference. */
+/* A person gives up one output of a run that is over, and its volumes that no other output of the run has.
+ * The document is durable when this returns. `jobs`: of the run. */
+enum rc retention_ask(struct server *s, const char *run, const json_t *jobs, const json_t *output,
+		      const char *who, struct err *e);
+/* Of those what somebody asked for. New reference. */
+json_t *retention_asked(struct server *s, const char *run);
+/* What the run has given up, by policy or because somebody asked; an empty object when nothing. New
+ * reference. */
 json_t *retention_given_up(struct server *s, const char *run);

@@ -112,6 +112,7 @@ static const struct route routes[] = {
 	{"GET",    V1 "checkpoints",              ROLE_VIEWER,   "run limit cursor",
 	 api_ckpt_list, ROUTE_SHARED},
 	{"GET",    V1 "checkpoints/{}",           ROLE_VIEWER,   "", api_ckpt_get, 0},
+	{"DELETE", V1 "checkpoints/{}",           ROLE_ADMIN,    "", api_ckpt_delete, 0},
 	{"GET",    V1 "checkpoints/{}/content",   ROLE_VIEWER,   "", api_ckpt_content, ROUTE_LONG},
 	{"GET",    V1 "store/garbage",            ROLE_OPERATOR,
 	 "keep_last keep_every keep_best keep_states", api_garbage_get, 0},

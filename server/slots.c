@@ -46,7 +46,8 @@ bool slot_take(struct req *r)
 	if (got >= 0)
 		return true;
 	req_add_header(r, "Retry-After", "5");
-	reply_problem(r, 503, "busy", "as many downloads go on as there may be (server.max_downloads), or "
+	reply_problem(r, 503, "busy",
+		      "as many downloads go on as there may be (server.max_downloads), or "
 		      "half of them are yours");
 	return false;
 }

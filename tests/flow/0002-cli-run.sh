@@ -69,5 +69,10 @@ done
 check 'the same bytes of both' "$(cd hf-dir && sha256sum * | sha256sum)" "$(cd hf-tarred && sha256sum * | sha256sum)"
 grep -q '"torch_dtype": "bfloat16"' hf-dir/config.json; check 'that says its type' "$?" 0
 p eval compare "$run" | grep -q M2; check 'compare' "$?" 0
+p run gantt "$run" --jobs | grep -Eq '^1 dpo 0.0 +\|.*='; check 'a chart of its time' "$?" 0
+p run cost "$run" | grep -q 'goodput'; check 'what it cost' "$?" 0
+p run logs "$run" --stage dpo -o all.log; check 'all logs' "$?" 0
+[ "$(grep -c '^1.dpo.0.0#1 ' all.log)" -gt 3 ]; check 'of one stage' "$?" 0
+p db check --deep >/dev/null; check 'all bytes are right' "$?" 0
 p run cancel "$run" 2>/dev/null; check 'a finished run cannot be cancelled' "$?" 5
 exit $fails

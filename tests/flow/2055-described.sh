@@ -71,4 +71,26 @@ import json, sys
 kinds = [v["kind"] for v in json.load(open(sys.argv[1]))["digests"].values()]
 assert "checkpoint" in kinds and "train_state" in kinds and "dataset" not in kinds, kinds
 PY
+
+# And what a person gives up: not while somebody needs it.
+cli() { "$P" "$@" --server "$URL" --token-file "$DATA/tokens/admin"; }
+api GET "/checkpoints?run=$run"
+digest=$(js '[c["digest"] for c in b["items"] if c["kind"] == "checkpoint"][-1]')
+sed "s,/world/base,/$digest,; s,\"described\",\"next\"," "$FLOW_DIR/run.json" >"$FLOW_DIR/next.json"
+next=$(cli run submit -f "$FLOW_DIR/next.json" --quiet)
+[ -n "$next" ] || fail "no next run"
+api DELETE "/checkpoints/$digest"
+want 409 "of a checkpoint that is needed"
+grep -q "run $next names it" <<<"$body" || fail "who needs it: $body"
+cli run cancel "$next" >/dev/null || fail "cancel"
+cli ckpt rm "$digest" >/dev/null || fail "ckpt rm"
+api DELETE "/checkpoints/$digest"
+want 202 "once more"
+api GET "/checkpoints/$digest"
+is "$(js 'b["given_up"]')" true "given up"
+api POST /store/garbage
+want 200 "garbage"
+grep -q "\"asked\":{[^}]*$digest" "$DATA/store/docs/given-up/$run.json" || fail "what was asked for is not kept"
+api DELETE "/checkpoints/$(printf '0%.0s' $(seq 64))"
+want 404 "of none"
 exit 0

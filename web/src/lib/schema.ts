@@ -89,6 +89,8 @@ export interface Checkpoint {
 	metrics: Metrics | null;
 	volumes?: Volumes;
 	meta: Record<string, Json> | null;
+	/** of one alone, not in lists: its run has given it up, and the collector will take it */
+	given_up?: boolean;
 }
 
 export interface Claim {
