@@ -6,14 +6,18 @@
 #include "queue/limits.h"
 
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#define FLIGHTS 2 /* While one is answered Redis has the next to do. */
-#define HEAD 5	  /* FCALL, function, 1, key, schema: then come the verb's own arguments. */
+#define FLIGHTS                                                                                    \
+	2 /* While one is answered Redis has the next to do. Where it waits for the disk: 1. */
+#define LINGER_SHARE 8 /* of what the last journey took */
+#define LINGER_S_MAX 2e-3
+#define HEAD 5 /* FCALL, function, 1, key, schema: then come the verb's own arguments. */
 
 /* A call in the list or on its way; lives on its thread's stack. */
 struct traveller {
@@ -29,9 +33,13 @@ struct traveller {
 struct combine {
 	struct redis *redis; /* borrowed */
 	int64_t timeout_ms;
+	bool synced;	      /* Redis waits for the disk before it answers. */
 	pthread_mutex_t lock; /* guards the rest */
 	struct traveller *first, **last;
 	int n_waiting, n_flying, n_gather;
+	int n_expected;	 /* that were on their way or waiting when the last one landed */
+	double linger_s; /* until when the next one waits for as many */
+	struct traveller *lingers;
 };
 
 /* --- the list, under the lock ------------------------------------------------------------------
@@ -141,21 +149,58 @@ static void fly(struct combine *k, struct traveller *first)
 	reply_free(p);
 }
 
+/* A clock for sem_clockwait(). */
+static struct timespec in_s(double s)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_nsec += (long)(s * 1e9);
+	t.tv_sec += t.tv_nsec / 1000000000L;
+	t.tv_nsec %= 1000000000L;
+	return t;
+}
+
+/* Under the lock, given up meanwhile. One fsync for all is worth a little patience: those that have
+ * just had their answers are about to say the next. */
+static void linger(struct combine *k, struct traveller *me)
+{
+	double left = k->linger_s - clk_mono_s();
+	struct timespec until;
+
+	if (!k->synced || left <= 0 || k->n_waiting + 1 >= k->n_expected)
+		return;
+	until = in_s(left);
+	k->lingers = me;
+	pthread_mutex_unlock(&k->lock);
+	while (sem_clockwait(&me->turn, CLOCK_MONOTONIC, &until) && errno == EINTR)
+		;
+	pthread_mutex_lock(&k->lock);
+	k->lingers = NULL;
+}
+
 /* Sets out with all that wait; they have their answers when it returns. */
 static void lead(struct combine *k, struct traveller *me)
 {
 	struct traveller **end = &me->next, *next;
+	double start, now;
 	int n = 1;
 
 	pthread_mutex_lock(&k->lock);
+	linger(k, me);
 	for (; k->first && n < COMBINE_MAX; n++) {
 		*end = list_first(k);
 		(*end)->part = RIDES;
 		end = &(*end)->next;
 	}
 	pthread_mutex_unlock(&k->lock);
+	start = clk_mono_s();
 	fly(k, me);
+	now = clk_mono_s();
 	pthread_mutex_lock(&k->lock);
+	n += k->n_waiting;
+	k->n_expected = n < COMBINE_MAX ? n : COMBINE_MAX;
+	k->linger_s = now + fmin((now - start) / LINGER_SHARE, LINGER_S_MAX);
 	landed(k);
 	pthread_mutex_unlock(&k->lock);
 	for (struct traveller *t = me->next; t; t = next) {
@@ -168,19 +213,17 @@ static void lead(struct combine *k, struct traveller *me)
 static bool wait_turn(struct combine *k, struct traveller *t)
 {
 	bool for_ever = k->n_gather > 0;
-	struct timespec until;
+	struct timespec until = in_s(COMBINE_WAIT_MS / 1e3);
 	int failed;
 
 	list_add(k, t);
+	if (k->lingers && k->n_waiting + 1 == k->n_expected)
+		sem_post(&k->lingers->turn);
 	if (for_ever && k->n_waiting == k->n_gather) {
 		k->n_gather = 0;
 		next_flight(k);
 	}
 	pthread_mutex_unlock(&k->lock);
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += COMBINE_WAIT_MS * 1000000L;
-	until.tv_sec += until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
 	do
 		failed = for_ever ? sem_wait(&t->turn)
 				  : sem_clockwait(&t->turn, CLOCK_MONOTONIC, &until);
@@ -208,13 +251,10 @@ enum rc combine_call(struct combine *k, struct redis_cmd *c, struct redis_reply 
 
 	sem_init(&me.turn, 0, 0);
 	pthread_mutex_lock(&k->lock);
-	if (k->n_flying < FLIGHTS && !k->n_gather) {
+	if (k->n_flying < (k->synced ? 1 : FLIGHTS) && !k->n_gather) {
 		k->n_flying++;
 		pthread_mutex_unlock(&k->lock);
-		fly(k, &me);
-		pthread_mutex_lock(&k->lock);
-		landed(k);
-		pthread_mutex_unlock(&k->lock);
+		lead(k, &me);
 	} else {
 		went = wait_turn(k, &me);
 		if (went && me.part == LEADS)
@@ -237,12 +277,13 @@ enum rc combine_call(struct combine *k, struct redis_cmd *c, struct redis_reply 
 /* --- life --------------------------------------------------------------------------------------
  */
 
-struct combine *combine_new(struct redis *r, int64_t timeout_ms)
+struct combine *combine_new(struct redis *r, int64_t timeout_ms, bool synced)
 {
 	struct combine *k = mem_new(sizeof(*k));
 
 	k->redis = r;
 	k->timeout_ms = timeout_ms;
+	k->synced = synced;
 	k->last = &k->first;
 	pthread_mutex_init(&k->lock, NULL);
 	return k;

@@ -147,15 +147,17 @@ enum rc queue_lib_load(struct queue *q, struct err *e)
 
 /* --- what Redis promises ----------------------------------------------------------------------- */
 
+#define SYNCED 1
+#define N_PROMISES (sizeof(promises) / sizeof(*promises))
 static const struct {
 	const char *key, *want, *why;
 } promises[] = {
 	{"appendonly", "yes", "nothing is written to disk as it happens"},
-	{"appendfsync", "always", "a crash may lose acknowledged work"},
+	[SYNCED] = {"appendfsync", "always", "a crash may lose acknowledged work"},
 	{"maxmemory-policy", "noeviction", "keys may be thrown away when memory is short"},
 };
 
-static enum rc check_promise(struct queue *q, size_t i, bool accept_loss, struct err *e)
+static enum rc check_promise(struct queue *q, size_t i, bool accept_loss, bool *kept, struct err *e)
 {
 	struct redis_cmd c = REDIS_CMD_INIT;
 	struct redis_reply *p = NULL;
@@ -169,7 +171,8 @@ static enum rc check_promise(struct queue *q, size_t i, bool accept_loss, struct
 		return rc;
 	have = rc ? "(unknown: CONFIG GET is refused)" : reply_text(reply_at(p, 1));
 	rc = RC_OK;
-	if (strcmp(have, promises[i].want) != 0) {
+	*kept = !strcmp(have, promises[i].want);
+	if (!*kept) {
 		if (accept_loss)
 			log_warn("queue", "redis_may_lose", "key=%s value=%s want=%s",
 				 promises[i].key, have, promises[i].want);
@@ -210,6 +213,7 @@ enum rc queue_open(const char *url, const struct queue_opts *o, struct queue **o
 		.timeout_ms = o->timeout_ms ? o->timeout_ms : CALL_TIMEOUT_MS,
 		.pool_max = o->pool_max ? o->pool_max : POOL_MAX,
 	};
+	bool kept[N_PROMISES] = {false};
 	enum rc rc;
 
 	*out = NULL;
@@ -220,10 +224,9 @@ enum rc queue_open(const char *url, const struct queue_opts *o, struct queue **o
 		goto out;
 	}
 	rc = redis_open(url, &ro, &q->redis, e);
-	if (!rc)
-		q->combine = combine_new(q->redis, ro.timeout_ms);
-	for (size_t i = 0; !rc && i < sizeof(promises) / sizeof(*promises); i++)
-		rc = check_promise(q, i, o->accept_loss, e);
+	for (size_t i = 0; !rc && i < N_PROMISES; i++)
+		rc = check_promise(q, i, o->accept_loss, &kept[i], e);
+	q->combine = rc ? NULL : combine_new(q->redis, ro.timeout_ms, kept[SYNCED]);
 	if (!rc)
 		rc = check_packing(q, e);
 	if (!rc && o->migrate)

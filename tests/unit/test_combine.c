@@ -286,28 +286,37 @@ static void *works(void *caller)
 }
 
 /* Not held together by a test: whoever waits when somebody comes back goes along. */
-void test_combine__many_threads_do_every_job_once(void)
+static void do_every_job_once(bool fast)
 {
-	static void *(*const says[N])(void *) = {works, works, works, works,
-						 works, works, works, works};
 	struct caller c[N];
 	char job[JOB_ID_MAX];
 	int64_t before;
 
-	open_with_jobs(c, 32, true);
+	open_with_jobs(c, 32, fast);
+	n_done = 0;
 	before = n_calls();
 	for (int i = 0; i < N; i++)
-		CHECK_EQ(pthread_create(&c[i].t, NULL, says[i], &c[i]), 0);
+		CHECK_EQ(pthread_create(&c[i].t, NULL, works, &c[i]), 0);
 	for (int i = 0; i < N; i++) {
 		CHECK_EQ(pthread_join(c[i].t, NULL), 0);
 		CHECK_EQ(c[i].rc, RC_OK);
 	}
 	CHECK_EQ(n_done, 32);
-	CHECK(n_calls() - before <= 2 * 32 + N);
+	CHECK(n_calls() - before < 2 * 32 + N);
 	for (int i = 0; i < 32; i++) {
 		str_fmt(job, sizeof(job), "ra.1.generate.%d.0", i);
 		qf_state(&f, job, "done");
 		CHECK_EQ(qf_number(&f, job, "starts"), 1);
 	}
 	qf_close(&f);
+}
+
+void test_combine__many_threads_do_every_job_once(void)
+{
+	do_every_job_once(true);
+}
+
+void test_combine__and_so_where_redis_waits_for_the_disk(void)
+{
+	do_every_job_once(false);
 }
