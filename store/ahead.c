@@ -12,9 +12,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PIECE ((size_t)1 << 20)
+#define PIECE ((size_t)2 << 20)
 #define PIECES 8
-#define READERS 3  /* past the page cache, so that the disk always has a question */
+#define THROUGH 2 /* readers through the page cache: one copies what came while the other waits */
+#define READERS 3 /* past it, so that the disk always has a question */
 #define ALIGN 4096 /* of what goes past it */
 
 /* Piece number i of the file lies in ring[i % PIECES] while it is wanted. */
@@ -125,7 +126,7 @@ void ahead_open(int fd, const char *what, int64_t from, int64_t to, enum ahead_h
 	if (large && how == AHEAD_DIRECT)
 		a->direct = past_cache(fd, from);
 	if (large && how != AHEAD_ALONE)
-		want = a->direct >= 0 ? READERS : 1;
+		want = a->direct >= 0 ? READERS : THROUGH;
 	a->slab = mem_new((want ? PIECES : 1) * PIECE + ALIGN);
 	char *first = a->slab + (ALIGN - (uintptr_t)a->slab % ALIGN) % ALIGN;
 	for (int i = 0; i < (want ? PIECES : 1); i++)

@@ -1,5 +1,5 @@
-/* Reads a file in order, ahead of its user: a thread fills pieces while others are being used.
- * Files below AHEAD_MIN are read without one. Knows nothing of what it reads.
+/* Reads a file in order, ahead of its user: threads fill pieces while others are being used, 16 MiB of
+ * them whatever the file's size. Files below AHEAD_MIN are read without. Knows nothing of what it reads.
  */
 #pragma once
 
@@ -13,9 +13,9 @@
 struct ahead;
 
 enum ahead_how {
-	AHEAD_THREAD, /* a thread reads */
+	AHEAD_THREAD, /* threads read, through the page cache */
 	AHEAD_ALONE,  /* the user himself: faster where all cores have such work */
-	AHEAD_DIRECT, /* several threads, past the page cache, for what that could not hold */
+	AHEAD_DIRECT, /* threads read past the page cache what that could not hold */
 };
 
 /* Bytes [from, to) of `fd`, which stays open and the caller's; `what` names it in errors, borrowed.
