@@ -3,7 +3,8 @@
 Environment: BENCH_ENGINE (program), PEERS=1 (python3-torch), LLAMA (directory of llama-batched-bench
 and llama-server), GGUF (directory of SHAPE-FORMAT.gguf, the models llama.cpp is to run: 15M, 110M,
 1.1B in f32, bf16, q8), QUICK=1, ONLY=decode,prefill,work,train,ragged,memory,real, REPS, BENCH_DIR
-(where models are kept; $TMPDIR/pawl-bench), PAWL_TEST_DATA (real models), THREADS.
+(where models are kept; $TMPDIR/pawl-bench), PAWL_TEST_DATA (real models), THREADS, UNDER (what ours and
+theirs run under: "chrt -r 1" where others use the machine, who then wait).
 
 Peers run interleaved with ours, A B A B, each measurement in a process of its own. A figure is the
 best of its repetitions, ours and theirs alike: a neighbour on the machine only ever slows. Limits are
@@ -22,6 +23,7 @@ QUICK = ENV("QUICK") == "1"
 REPS = int(ENV("REPS") or (1 if QUICK else 2))
 THREADS = int(ENV("THREADS") or os.cpu_count())
 LLAMA, GGUF = ENV("LLAMA"), ENV("GGUF")
+UNDER = (ENV("UNDER") or "").split()
 HERE = os.path.dirname(os.path.abspath(__file__))
 DIR = ENV("BENCH_DIR") or os.path.join(ENV("TMPDIR") or "/tmp", "pawl-bench")
 ONLY = [p for p in (ENV("ONLY") or "").split(",") if p]
@@ -44,6 +46,10 @@ class Shape:
     def weight_bytes(self, fmt):
         """Read for one decoded token."""
         return (self.body + self.head) * {"f32": 4, "bf16": 2, "q8": 36 / 32}[fmt]
+
+    def cache_bytes(self, fmt):
+        """Of one token's keys and values."""
+        return 2 * self.layers * self.kv * (self.dim // self.heads) * (4 if fmt == "f32" else 2)
 
 
 SHAPES = {s.name: s for s in (Shape("15M", 288, 768, 6, 6, 6, 32000, 1024, 1),
@@ -73,7 +79,7 @@ def values(text):
 def run(command, limit=300, parse=True):
     """What the command printed as {name: value}; {} and one line of why when it failed."""
     try:
-        p = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        p = subprocess.run(UNDER + command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                            timeout=limit, check=False)
     except (OSError, subprocess.TimeoutExpired) as e:
         FAILED.append("%s: %s" % (" ".join(command[:3]), e))
@@ -293,9 +299,12 @@ def decode(shape, formats):
 
 
 def decode_row(shape, fmt, b, m, got, steps):
-    bytes_ = shape.weight_bytes(fmt)
+    """A step reads the weights once, and every sequence's keys and values; a common prompt's once."""
+    seen = 128 + steps // 2
+    keys = b * seen if shape.name == "15M" else 128 + b * (steps // 2)
+    bytes_ = shape.weight_bytes(fmt) + keys * shape.cache_bytes(fmt)
     read = m["l3"] if bytes_ < m["l3_bytes"] else got["ours"].get("read_%d" % b) or m["dram"]
-    flop = 2.0 * (shape.body + shape.head) + shape.attention(128 + steps // 2)
+    flop = 2.0 * (shape.body + shape.head) + shape.attention(seen)
     limit = 1 / max(bytes_ / (read * 1e9) / b, flop / (m[fmt] * 1e9))
     mine = got["ours"].get("decode_%d" % b, 0)
     peer = got.get("llama", {}).get("decode_%d" % b, 0)
