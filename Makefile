@@ -280,25 +280,38 @@ bench-queue: $(BUILD)/bench/queue
 # seconds of processor time (600 is the long form); FUZZ=http picks.
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 RUNS ?= 20000
+CLANG := $(shell command -v clang)
+FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -I. -g -O1 -fno-sanitize-recover=all
 FUZZ_SRC_token_json := $(wildcard worker/model/token*.c)
 FUZZ_SRC_token_spm := $(FUZZ_SRC_token_json)
 FUZZ_SRC_config = worker/model/config.c
-FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -I. -g -O1 -fno-sanitize-recover=all
 FUZZ_SRC_judge = $(wildcard worker/method/*.c) $(EXTRA_OBJ_worker)
 FUZZ_SRC_seed  = $(FUZZ_SRC_judge)
 FUZZ_SRC_jsonl = $(FUZZ_SRC_judge)
-$(addprefix $(BUILD)/fuzz/,judge seed jsonl): $(EXTRA_OBJ_worker)
 # A whole server in the process, with a Redis of its own.
-FUZZ_SRC_http = $(SRC_server) $(SRC_queue) $(SRC_migrations) tests/redis_fixture.c \
-                $(EXTRA_OBJ_queue) $(EXTRA_OBJ_server) $(LIBS_server) $(LIBS_queue)
-$(BUILD)/fuzz/http: $(SRC_server) $(SRC_queue) $(EXTRA_OBJ_queue) $(EXTRA_OBJ_server)
-FUZZ_SRC_resp = queue/redis.c queue/redis_url.c $(LIBS_queue)
-FUZZ_LIBS = $(SRC_base) $(SRC_store) $(FUZZ_SRC_$*) $(LIBS_store) $(LIBS_base) -pthread -lm
-$(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c tests/fuzz/fuzz.h $(SRC_base) $(SRC_store)
+FUZZ_SRC_http = $(SRC_server) $(SRC_queue) $(SRC_migrations) tests/redis_fixture.c $(EXTRA_OBJ_queue) $(EXTRA_OBJ_server)
+FUZZ_LIBS_http = $(LIBS_server) $(LIBS_queue)
+FUZZ_SRC_resp = queue/redis.c queue/redis_url.c
+FUZZ_LIBS_resp = $(LIBS_queue)
+
+$(BUILD)/obj/fuzz/%.c.o: %.c Makefile
 	@mkdir -p $(dir $@)
-	$(CC) -fsanitize=address,undefined $(FUZZ_FLAGS) -o $@ $< tests/fuzz/driver.c $(FUZZ_LIBS)
-	if command -v clang >/dev/null; then \
-	  clang -fsanitize=fuzzer,address,undefined $(FUZZ_FLAGS) -o $@.libfuzzer $< $(FUZZ_LIBS); fi
+	$(CC) -fsanitize=address,undefined $(FUZZ_FLAGS) -MMD -MP -c $< -o $@
+$(BUILD)/obj/libfuzzer/%.c.o: %.c Makefile
+	@mkdir -p $(dir $@)
+	$(CLANG) -fsanitize=fuzzer-no-link,address,undefined $(FUZZ_FLAGS) -MMD -MP -c $< -o $@
+# $(call fuzz_obj,fuzz or libfuzzer,target)
+fuzz_obj = $(patsubst %,$(BUILD)/obj/$(1)/%.o,tests/fuzz/fuzz_$(2).c $(SRC_base) $(SRC_store) $(filter %.c,$(FUZZ_SRC_$(2)))) \
+           $(filter-out %.c,$(FUZZ_SRC_$(2)))
+define fuzz_rule
+$(BUILD)/fuzz/$(1): $(call fuzz_obj,fuzz,$(1)) $(BUILD)/obj/fuzz/tests/fuzz/driver.c.o $(if $(CLANG),| $(BUILD)/fuzz/$(1).libfuzzer)
+	@mkdir -p $$(@D)
+	$$(CC) -fsanitize=address,undefined -o $$@ $$^ $$(FUZZ_LIBS_$(1)) $$(LIBS_store) $$(LIBS_base) -pthread -lm
+$(BUILD)/fuzz/$(1).libfuzzer: $(call fuzz_obj,libfuzzer,$(1))
+	@mkdir -p $$(@D)
+	$$(CLANG) -fsanitize=fuzzer,address,undefined -o $$@ $$^ $$(FUZZ_LIBS_$(1)) $$(LIBS_store) $$(LIBS_base) -pthread -lm
+endef
+$(foreach f,$(FUZZ),$(eval $(call fuzz_rule,$(f))))
 fuzz: $(addprefix $(BUILD)/fuzz/,$(FUZZ))
 	@$(if $(CPU_S),python3 tests/fuzz/long.py $(CPU_S),RUNS=$(RUNS) sh tests/fuzz/run.sh) $^
 

@@ -96,11 +96,13 @@ class Run:
 
 
 class Ordeal(Run):
-    def __init__(self, folder, spec, blows, seed, stages, seconds):
-        """The undisturbed run had these stages and took so long."""
+    def __init__(self, folder, spec, blows, seed, stages, n_jobs):
+        """The undisturbed run had these stages and so many jobs."""
         super().__init__(folder, spec)
-        self.stages, self.pause = set(stages), seconds / blows
         self.blows, self.dice, self.struck, self.times = blows, random.Random(seed), [], collections.Counter()
+        self.stages = set(stages)
+        # How many jobs are done when a blow falls; the last ones have some jobs left to fall at.
+        self.moments = sorted(self.dice.random() * 0.95 * n_jobs for _ in range(blows))
 
     def settle(self):
         """Blows whose attempt had just done its work do not count."""
@@ -137,8 +139,13 @@ class Ordeal(Run):
         print("%s at %s" % (kind, job["id"]), flush=True)
         return True
 
+    def due(self, new):
+        """Whether it is time for the next blow, and it is not kept for a stage that was not hit yet."""
+        if len(self.struck) + len(new) >= self.blows:
+            return False
+        return self.view()["counts"].get("done", 0) >= self.moments[len(self.struck)]
+
     def torment(self):
-        fall = 0
         while len(self.struck) < self.blows:
             self.settle()
             job, new = self.running(), self.stages - set(s["stage"] for s in self.struck)
@@ -146,10 +153,9 @@ class Ordeal(Run):
                 if self.ended():
                     break
                 time.sleep(0.002)
-            elif job["stage"] not in new and (time.monotonic() < fall or len(self.struck) + len(new) >= self.blows):
+            elif job["stage"] not in new and not self.due(new):
                 time.sleep(0.005)
             elif self.strike(job, self.dice.choice(KINDS[:2] if job["stage"] in new else KINDS)):
-                fall = time.monotonic() + self.dice.random() * self.pause
                 # Not before the stages that come once were hit: they would pass unseen.
                 if len(self.struck) % 3 == 0 and not new & {"import", "eft"}:
                     name = self.dice.choice(("redis", "server"))
@@ -213,7 +219,7 @@ def main():
     with Run(os.path.join(folder, "calm"), asked) as run:
         want, jobs, attempts = run.end()
     longest, calm, begun = stages_of(attempts), time.monotonic() - begun, time.monotonic()
-    with Ordeal(os.path.join(folder, "chaos"), asked, blows, seed, longest, calm) as ordeal:
+    with Ordeal(os.path.join(folder, "chaos"), asked, blows, seed, longest, len(jobs)) as ordeal:
         ordeal.torment()
         got, jobs, attempts = ordeal.end()
     of_job = check(jobs, attempts)
