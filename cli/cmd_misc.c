@@ -1,4 +1,4 @@
-/* pawl up, eval, token, login, config, version. */
+/* pawl up, token, login, config, version. */
 #include "cli/cli.h"
 
 #include "base/buf.h"
@@ -58,106 +58,6 @@ int cmd_up(struct cli *c, int argc, char **argv)
 	if (!c->quiet)
 		fputs("stopping: workers hand back their jobs\n", stderr);
 	up_stop(up);
-	return code;
-}
-
-/* Every metric any of the models has, in the order of its first sight. */
-static json_t *metric_names(const json_t *models)
-{
-	json_t *names = json_object(), *list = json_array();
-	const json_t *m;
-	size_t i;
-	const char *key;
-	json_t *v;
-
-	json_array_foreach(models, i, m)
-		json_object_foreach(json_object_get(m, "metrics"), key, v)
-			if (json_is_number(v) && !json_object_get(names, key)) {
-				json_object_set_new(names, key, json_true());
-				json_array_append_new(list, json_string(key));
-			}
-	json_decref(names);
-	return list;
-}
-
-static void print_value(const json_t *v, bool markdown)
-{
-	char text[32] = "-";
-
-	if (json_is_integer(v))
-		str_fmt(text, sizeof(text), "%lld", (long long)json_integer_value(v));
-	else if (json_is_number(v))
-		str_fmt(text, sizeof(text), "%.4g", json_number_value(v));
-	printf(markdown ? " %s |" : " %12s", text);
-}
-
-/* Metrics down, models across. */
-static void print_compare(const json_t *answer, bool markdown)
-{
-	const json_t *models = json_object_get(answer, "models"), *m, *name;
-	json_t *names = metric_names(models);
-	size_t i, k;
-
-	printf(markdown ? "| %s |" : "%-28s", "metric");
-	json_array_foreach(models, i, m)
-		printf(markdown ? " %.60s |" : " %12.12s", jx_get_str(m, "name", "?"));
-	putchar('\n');
-	if (markdown) {
-		printf("|---|");
-		for (i = 0; i < json_array_size(models); i++)
-			printf("---:|");
-		putchar('\n');
-	}
-	json_array_foreach(names, k, name) {
-		const char *key = json_string_value(name);
-		printf(markdown ? "| %s |" : "%-28s", key);
-		json_array_foreach(models, i, m)
-			print_value(json_object_get(json_object_get(m, "metrics"), key), markdown);
-		putchar('\n');
-	}
-	json_decref(names);
-}
-
-static void print_pairs(const json_t *answer)
-{
-	static const char *const columns[] = {"MODEL:a", "AGAINST:b", "WIN:win", "TIE:tie",
-					      "LOSS:loss", "N:n", "LOW:low", "HIGH:high", NULL};
-	const json_t *pairs = json_object_get(answer, "pairs");
-
-	if (!json_array_size(pairs))
-		return;
-	putchar('\n');
-	table_print(stdout, pairs, columns);
-}
-
-int cmd_eval_compare(struct cli *c, int argc, char **argv)
-{
-	bool markdown = false;
-	const struct opt opts[] = {{"--markdown", OPT_FLAG, &markdown}};
-	struct err e;
-	json_t *answer;
-	struct buf path = BUF_INIT;
-	int code = opt_parse(opts, 1, &argc, argv, 1, 16);
-
-	if (code)
-		return code;
-	buf_puts(&path, "compare?run=");
-	for (int i = 0; i < argc; i++) {
-		char *q = url_quote(argv[i]);
-		buf_printf(&path, "%s%s", i ? "," : "", q);
-		free(q);
-	}
-	if (api(c, "GET", path.data, NULL, &answer, &e)) {
-		code = fail(&e);
-	} else if (c->json) {
-		json_print(answer);
-	} else {
-		print_compare(answer, markdown);
-		if (!markdown)
-			print_pairs(answer);
-	}
-	json_decref(answer);
-	buf_release(&path);
 	return code;
 }
 

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define AT_ONCE 500 /* more of them are an operation */
+
 struct filter {
 	const char *state, *tag, *text;
 	bool starred;
@@ -45,6 +47,8 @@ static int show(struct cli *c, const json_t *answer)
 
 	if (c->json)
 		json_print(answer);
+	else if (json_object_get(answer, "kind"))
+		printf("operation %s: see `pawl op list`\n", jx_get_str(answer, "id", "?"));
 	else if (jx_get_bool(answer, "dry_run", false))
 		printf("%lld runs match\n", (long long)jx_get_i64(answer, "matched", 0));
 	else if (!c->quiet)
@@ -58,13 +62,16 @@ static int show(struct cli *c, const json_t *answer)
 /* Counts, asks, decides. */
 static int decide(struct cli *c, json_t *body, const char *action, bool dry)
 {
+	static const char *const async[] = {"Prefer: respond-async", NULL};
 	json_t *answer = NULL;
 	struct err e;
+	bool many;
 	int code;
 
 	json_object_set_new(body, "dry_run", json_true());
-	if (api(c, "POST", "runs/bulk", body, &answer, &e))
+	if (api_headers(c, "POST", "runs/bulk", body, async, &answer, &e))
 		return fail(&e);
+	many = jx_get_i64(answer, "matched", 0) > AT_ONCE;
 	if (dry || !jx_get_i64(answer, "matched", 0)) {
 		code = show(c, answer);
 	} else if (!confirmed(c, "%s %lld runs", action,
@@ -74,7 +81,9 @@ static int decide(struct cli *c, json_t *body, const char *action, bool dry)
 		json_decref(answer);
 		answer = NULL;
 		json_object_del(body, "dry_run");
-		code = api(c, "POST", "runs/bulk", body, &answer, &e) ? fail(&e) : show(c, answer);
+		code = api_headers(c, "POST", "runs/bulk", body, many ? async : NULL, &answer, &e)
+			       ? fail(&e)
+			       : show(c, answer);
 	}
 	json_decref(answer);
 	return code;

@@ -4,6 +4,7 @@
 
 #include "base/jsonx.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "server/bulk.h"
 #include "server/operation.h"
 #include "server/reply.h"
@@ -29,6 +30,13 @@ static void answer(struct req *r, struct bulk *b)
 	reply_json(r, 200, bulk_json(b));
 }
 
+/* The path alone would not say what was decided. */
+static void note(struct req *r, const struct bulk *b)
+{
+	str_fmt(r->note, sizeof r->note, "%s%.20s, %zu %s", b->dry_run ? "dry run: " : "", b->action,
+		json_array_size(b->ids), b->of_jobs ? "jobs" : "runs");
+}
+
 static void bulk(struct req *r, bool of_jobs)
 {
 	struct bulk b = {.s = r->srv, .who = r->who.name, .of_jobs = of_jobs};
@@ -39,9 +47,13 @@ static void bulk(struct req *r, bool of_jobs)
 
 	if (!body)
 		return;
-	if (bulk_init(&b, body, &e))
+	if (bulk_init(&b, body, &e)) {
 		reply_err(r, &e);
-	else if (json_array_size(b.ids) > most)
+		bulk_release(&b);
+		return;
+	}
+	note(r, &b);
+	if (json_array_size(b.ids) > most)
 		reply_problem(r, 413, "too-large", "%zu are more than %zu of one request%s",
 			      json_array_size(b.ids), most,
 			      async ? "" : "; with Prefer: respond-async more are taken");

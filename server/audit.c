@@ -41,10 +41,10 @@ void audit_note(struct req *r, int status)
 	str_fmt(doc, sizeof doc, "audit/%.*s.jsonl", DAY_LEN, at);
 	str_copy(path, sizeof path, r->path);
 	clean = utf8_scrub(path, strlen(path));
-	line = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:s}", "at", at, "who",
+	line = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:s*}", "at", at, "who",
 			 r->who.name, "identity", r->who.id, "role", role_text(r->who.role),
 			 "method", r->method, "path", clean, "status", status, "from", r->remote,
-			 "request", r->id);
+			 "request", r->id, "note", r->note[0] ? r->note : NULL);
 	if (!line || store_doc_append(r->srv->store, doc, line, &e))
 		log_warn("audit", "not_kept", "request=%s method=%s path=%s who=%s status=%d "
 			 "error=%s", r->id, r->method, path, r->who.name, status, e.text);

@@ -222,5 +222,5 @@ void guard_after(struct req *r, const struct route *rt)
 
 bool guard_audits(const struct route *rt)
 {
-	return strcmp(rt->method, "GET") != 0 && rt->role != ROLE_WORKER;
+	return strcmp(rt->method, "GET") != 0 && rt->role != ROLE_WORKER && !(rt->flags & ROUTE_OWN);
 }

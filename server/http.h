@@ -53,6 +53,7 @@ struct req {
 	struct buf body; /* what req_keep_body read, owned; handlers read it as if it came now */
 	bool has_body;	 /* body is the whole of it */
 	bool keep_answer;
+	char note[120]; /* what the audit log says of it beside method and path, "" nothing */
 	int slot; /* of slots.h, counted from 1; 0: none */
 	struct buf answer; /* the JSON sent, owned; only with keep_answer */
 	bool shared;	   /* the answer may be kept for others (answers.h) */

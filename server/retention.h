@@ -2,9 +2,9 @@
  * training would go on from. A run that is not over keeps all it has.
  *
  * The decision is a document, given-up/<run>.json
- * {"digests":{digest:{"job","role","kind","size"}},"asked":{the same, with "by","at_ms"}}: what the policy gives
- * up, and what a person did. Names of those digests among the run's own results count for nothing when garbage
- * is looked for (gc.h), and a rebuild does not miss them.
+ * {"digests":{digest:{"job","role","kind","size"}},"asked":{the same, with "by","at_ms"}}: what the policy
+ * gives up, and what a person did. Names of those digests among the run's own results count for nothing when
+ * garbage is looked for (gc.h), and a rebuild does not miss them.
  * What anybody else names stays: another run that starts from a model, or has the same result.
  */
 #pragma once

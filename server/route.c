@@ -34,8 +34,8 @@ static const struct route routes[] = {
 	 api_audit_list, 0},
 
 	{"GET",    V1 "filters",                  ROLE_VIEWER,   "page", api_saved_list, 0},
-	{"PUT",    V1 "filters/{}",               ROLE_VIEWER,   "", api_saved_put, 0},
-	{"DELETE", V1 "filters/{}",               ROLE_VIEWER,   "", api_saved_delete, 0},
+	{"PUT",    V1 "filters/{}",               ROLE_VIEWER,   "", api_saved_put, ROUTE_OWN},
+	{"DELETE", V1 "filters/{}",               ROLE_VIEWER,   "", api_saved_delete, ROUTE_OWN},
 
 	{"GET",    V1 "hooks",                    ROLE_ADMIN,    "", api_hook_list, 0},
 	{"GET",    V1 "hooks/{}",                 ROLE_ADMIN,    "", api_hook_get, 0},

@@ -14,6 +14,7 @@ enum route_flags {
 	ROUTE_ALWAYS = 1,  /* gets through when threads are short, and at any rate */
 	ROUTE_SHARED = 4,  /* the same answer for every role: kept while nothing changes (answers.h) */
 	ROUTE_LONG = 16,   /* holds a thread for as long as the client reads: slots.h */
+	ROUTE_OWN = 32,	   /* changes what nobody else sees: no audit log that one could fill */
 	ROUTE_MATCH = 8,   /* without If-Match, what is there is not changed: 428 */
 	ROUTE_OWN_KEYS = 2 /* Idempotency-Key: the handler's, or none, for the answer is a secret */
 };

@@ -69,6 +69,8 @@ done
 check 'the same bytes of both' "$(cd hf-dir && sha256sum * | sha256sum)" "$(cd hf-tarred && sha256sum * | sha256sum)"
 grep -q '"torch_dtype": "bfloat16"' hf-dir/config.json; check 'that says its type' "$?" 0
 p eval compare "$run" | grep -q M2; check 'compare' "$?" 0
+p eval compare "$run" --model M2 --markdown >table.md; check 'compare as Markdown' "$?" 0
+check 'of one model' "$(head -1 table.md)" '| metric | M2 |'
 p run gantt "$run" --jobs | grep -Eq '^1 dpo 0.0 +\|.*='; check 'a chart of its time' "$?" 0
 p run cost "$run" | grep -q 'goodput'; check 'what it cost' "$?" 0
 p run logs "$run" --stage dpo -o all.log; check 'all logs' "$?" 0

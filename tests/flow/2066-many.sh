@@ -46,6 +46,7 @@ post "$VIEWER" /runs/bulk '{"action":"cancel","filter":{}}'
 want 403 "of a viewer"
 api GET '/audit?path=/runs/bulk&limit=100'
 is "$(js 'sum(1 for i in b["items"] if i["status"] == 200)')" 6 "audit"
+is "$(js '[i.get("note") for i in b["items"] if i["status"] == 200][::-1][:3]')" '["dry run: pause, 3 runs", "pause, 3 runs", null]' "what was decided"
 
 # --- filters under a name
 put() { call "$1" PUT "$2" -H 'Content-Type: application/json' -d "$3" "${@:4}"; }
@@ -83,6 +84,8 @@ call "$VIEWER" DELETE /filters/a
 want 404 "once more"
 call "" GET /filters
 want 401 "of nobody"
+api GET '/audit?path=/filters'
+is "$(js 'len(b["items"])')" 0 "a log that anybody could fill"
 stop server
 start_server
 call "$VIEWER" GET '/filters?page=runs'

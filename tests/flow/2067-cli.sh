@@ -89,11 +89,13 @@ code 3 "logs of nothing" cli run logs rnone
 
 # --- downloads: as many as there may be, and of one token half of them
 head -c 40000000 /dev/zero | tr '\0' x >"$DATA/logs/$run/$first/2.log"
-slow() { start "slow$1" curl -sS --limit-rate 20k -o /dev/null -H "Authorization: Bearer $2" "$URL/api/v1/jobs/$first/attempts/2/log/content"; }
+slow() { start "slow$1" curl -sSN --limit-rate 20k -o "$FLOW_DIR/slow$1.bin" -H "Authorization: Bearer $2" "$URL/api/v1/jobs/$first/attempts/2/log/content"; }
 post "$ADMIN" /tokens '{"name":"v","role":"viewer"}'
 VIEWER=$(js 'b["secret"]')
-slow 1 "$ADMIN"
-slow 2 "$ADMIN"
+for n in 1 2; do # One after the other, and nobody asks meanwhile: each holds a place.
+	slow $n "$ADMIN"
+	wait_for 30 test -s "$FLOW_DIR/slow$n.bin"
+done
 full() { call "$1" GET "/jobs/$first/attempts/2/log/content" -r 0-9; [ "$status" = 503 ]; }
 wait_for 20 full "$ADMIN"
 is "$(header Retry-After)" 5 "Retry-After"
@@ -177,6 +179,22 @@ for what in "run list" "job list $a" "worker list" "token list" "user list" "quo
 done
 code 0 "quiet" cli run tag "$a" --star --quiet
 [ ! -s "$FLOW_DIR/out" ] && [ ! -s "$FLOW_DIR/err" ] || fail "--quiet is not: $(cat "$FLOW_DIR/out" "$FLOW_DIR/err")"
+
+# --- models side by side, as a server with more of them tells
+mkdir -p "$FLOW_DIR/fake/api/v1"
+echo '{"models":[{"run":"r1","name":"M1","metrics":{"length.sampled":100,"score":3.5}},{"run":"r1","name":"M2","metrics":{"length.sampled":150,"score":4}}],"pairs":[{"run":"r1","a":"M2","b":"M1","win":60,"tie":10,"loss":30,"n":100,"rate":0.65,"low":0.55,"high":0.74}]}' >"$FLOW_DIR/fake/api/v1/compare"
+fake=$(free_port)
+start fake python3 -m http.server --bind 127.0.0.1 --directory "$FLOW_DIR/fake" "$fake"
+wait_for 60 curl -sf "http://127.0.0.1:$fake/api/v1/compare"
+more() { "$P" eval compare r1 "$@" --server "http://127.0.0.1:$fake" --token-file "$FLOW_DIR/wrong"; }
+code 0 "compare" more
+has '^length.sampled .*100 .*150'; has '^M2 .*M1 .*60 .*10 .*30'
+has 'moved together: M2 wins 65 % against M1, and its answers are 50 % longer'
+code 0 "compare as Markdown" more --markdown --model M2
+has '^| metric | M2 |'; has '^| score | 4 |'; has '^| M2 against M1 | 60 | 10 | 30 | 65.0 % (55.0 to 74.0) |'
+has '^> Win rate and length'
+code 0 "compare of another" more --model M1
+hasnt against
 
 # --- completions and the manual
 "$P" completion bash >"$FLOW_DIR/bash" && bash -n "$FLOW_DIR/bash" || fail "completion bash"

@@ -56,6 +56,8 @@ export interface AuditEntry {
 	from: string;
 	/** X-Request-Id */
 	request: string;
+	/** what was decided, where the path does not say it */
+	note?: string;
 }
 
 export interface BlobSum {
