@@ -40,6 +40,7 @@
 #define CONNECT_TIMEOUT_MS 2000
 #define POOL_MAX 32              /* the server's threads mostly wait elsewhere */
 #define REPLY_ELEMENTS_MAX (1 << 20) /* of one array; the longest are a job's metrics and a run's jobs */
+#define READ_BUFFER_KEPT 262144  /* of a connection between answers: many claims at once are 100 KB */
 #define IDLE_PING_MS 30000       /* a connection idle for longer proves itself first */
 #define BACKOFF_CONNECT_MS_MAX 1000
 #define COMBINE_MAX 32           /* calls that go as one: about 2 ms of Redis's time */

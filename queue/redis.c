@@ -161,6 +161,7 @@ static enum rc conn_dial(struct redis *r, const struct redis_host *host, int64_t
 		return err_set(e, RC_UNREACHABLE, "redis at %s: %s", r->url.path ? r->url.path : host->name,
 			       c->ctx ? c->ctx->errstr : "out of memory");
 	conn_bound(c);
+	c->ctx->reader->maxbuf = READ_BUFFER_KEPT;
 	c->timeout_ms = timeout_ms;
 	redisSetTimeout(c->ctx, timeval_of(timeout_ms));
 	if (!r->url.path)

@@ -32,15 +32,19 @@ local function sources_of(j)
 end
 
 -- What a worker needs to begin with a job, or to go on: {job, token, starts, ttl, what of the job's hash
--- matters now, the run's record, sources, ms worked in the run, attempts torn off there}.
+-- matters now and is not absent, the run's record, sources, ms worked in the run, attempts torn off there}.
+local BRIEF = {'need', 'gen', 'att', 'shard', 'pass', 'ck', 'par'}
 local function brief(j, ttl)
-	local hash, r = {'def', j.def, 'run', j.run, 'stage', j.stage, 'state', 'running', 'iter', j.iter,
-		'shard', j.shard, 'pass', j.pass, 'need', int(j.need), 'starts', int(j.starts),
-		'ck', j.ck, 'gen', int(j.gen), 'att', int(j.att), 'max', int(j.max), 'worker', j.worker,
-		'cost', tostring(j.cost)}, run_of(j.run)
-	if rawget(j, 'par') then
-		hash[#hash + 1] = 'par'
-		hash[#hash + 1] = j.par
+	local hash, n, r = {'def', j.def, 'run', j.run, 'stage', j.stage, 'state', 'running', 'iter', j.iter,
+		'starts', int(j.starts), 'max', int(j.max), 'worker', j.worker, 'cost', tostring(j.cost)}, 18, run_of(j.run)
+	for i = 1, #BRIEF do
+		local field = BRIEF[i]
+		local value = rawget(j, field)
+		if value then
+			hash[n + 1] = field
+			hash[n + 2] = type(value) == 'number' and int(value) or value
+			n = n + 2
+		end
 	end
 	return {j.id, j.token, j.starts, ttl, hash, r.rec, sources_of(j),
 		int(r.useful_ms + r.lost_ms), int(r.torn_off)}
