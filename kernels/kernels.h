@@ -121,6 +121,15 @@ struct kern_paged {
 	void *out;	       /* [rows][H*D] "=" */
 };
 
+/* What happens to rows of queries, keys and values as they come out of their product: bias(), then
+ * rope() of the first heads. */
+struct kern_turn {
+	const float *bias;	/* one for each column; or NULL */
+	const int32_t *pos;	/* [rows] */
+	const float *cos, *sin; /* [positions][D/2] */
+	int heads, head_dim;
+};
+
 /* Output head fused with the log-softmax: logp[t] = logits[t][target[t]] - logsumexp(logits[t]),
  * logits = h . w^T. With `g` (dL/dlogp per row) the same pass writes the gradients too. Logits are
  * made chunk by chunk and never kept, unless the caller lends `probs` and `sum`: then a call
@@ -271,9 +280,10 @@ struct kern {
 		       int lda, const void *wp, int m, int n, int k);
 	/* Two that say several operations at once, so that what lies between them need not go through
 	 * memory; the bits of those. NULL where that saves nothing.
-	 * C[M,N] = rmsnorm(X[M,K]) . W[N,K]^T */
+	 * C[M,N] = rmsnorm(X[M,K]) . W[N,K]^T, then as `t` says (NULL: nothing more) */
 	void (*norm_packed)(struct kern_pool *, enum kern_format, void *c, int ldc, const void *x,
-			    const float *norm, float eps, const void *wp, int m, int n, int k);
+			    const float *norm, float eps, const void *wp, int m, int n, int k,
+			    const struct kern_turn *t);
 	/* C[M,K] = or += (silu(A Wg^T) * (A Wu^T)) . Wd[K,F]^T, A = rmsnorm(X[M,K]): Wg the first F
 	 * rows of w13[2 F][K], Wu the others. C may be X. False when sizes do not allow it: nothing
 	 * was done. */

@@ -549,24 +549,40 @@ void test_kernels_gemm__packed_back_is_the_product_with_what_is_kept(void)
 void test_kernels_gemm__norm_and_product_in_one(void)
 {
 	static const int rows[] = {1, 3, 13, 200};
-	enum { M = 200, N = 100, K = 352 };
+	/* Heads as wide as a panel, two and parts of one, and none that any block of columns fits.
+	 */
+	static const int head_dims[] = {0, 32, 64, 16, 20};
+	enum { M = 200, N = 320, K = 352, POSITIONS = 50 };
 	struct kern_pool *pool = kern_pool_new(2);
 	float *x = numbers(M * K, 1), *w = numbers(N * K, 2), *norm = numbers(K, 3);
+	float *b = numbers(N, 4), *cs = numbers(POSITIONS * 32, 5),
+	      *sn = numbers(POSITIONS * 32, 6);
 	float *a = guarded(M * K), *want = guarded(M * N), *got = guarded(M * N);
+	int32_t pos[M];
 
+	for (int r = 0; r < M; r++)
+		pos[r] = r * 7 % POSITIONS;
 	EACH_BACKEND(k)
 	EACH_FORMAT(f)
-	for (int i = 0; i < 4; i++) {
-		int m = rows[i];
+	for (int i = 0; i < 20; i++) {
+		int m = rows[i % 4], d = head_dims[i / 4], heads = d ? N / d * 3 / 5 : 0;
+		struct kern_turn t = {i % 2 ? b : NULL, pos, cs, sn, heads, d};
 		struct slab wp = packed(k, pool, f, w, K, N, K);
 
 		k->rmsnorm(pool, a, NULL, x, norm, m, K, 1e-5f);
 		k->gemm_packed(pool, f, want, N, a, K, wp.p, m, N, K, false);
-		k->norm_packed(pool, f, got, N, x, norm, 1e-5f, wp.p, m, N, K);
+		if (d && t.bias)
+			k->bias(pool, want, N, b, m, N);
+		if (d)
+			k->rope(pool, want, N, m, heads, d, pos, cs, sn, false);
+		k->norm_packed(pool, f, got, N, x, norm, 1e-5f, wp.p, m, N, K, d ? &t : NULL);
 		check_same(want, got, (size_t)(m * N));
 		check_guard(got, M * N);
 		slab_free(wp);
 	}
+	guarded_free(b);
+	guarded_free(cs);
+	guarded_free(sn);
 	guarded_free(x);
 	guarded_free(w);
 	guarded_free(norm);

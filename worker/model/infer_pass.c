@@ -235,11 +235,37 @@ static void embed(struct infer *f)
 	coll_all_reduce(f->coll, p->x, (size_t)p->n * (size_t)dim, coll_act(k), COLL_SUM);
 }
 
+/* Of each row, the first two turned to its position. */
+static void queries_keys_values(struct infer *f, const struct packed_layer *w)
+{
+	const struct model_config *c = &f->cfg;
+	const struct kern *k = f->kern;
+	struct pass *p = &f->pass;
+	int ld = qkv_width(c), heads = c->n_heads + c->n_kv_heads; /* keys lie behind the queries */
+	struct kern_turn t = {.bias = c->qkv_bias ? w->bias : NULL,
+			      .pos = p->there.pos,
+			      .cos = f->cos,
+			      .sin = f->sin,
+			      .heads = heads,
+			      .head_dim = c->head_dim};
+
+	if (k->norm_packed) {
+		k->norm_packed(f->pool, f->weights.format, p->qkv, ld, p->x, w->norm_attn,
+			       c->rms_eps, w->qkv, p->n, ld, c->dim, &t);
+		return;
+	}
+	k->rmsnorm(f->pool, p->xn, NULL, p->x, w->norm_attn, p->n, c->dim, c->rms_eps);
+	k->gemm_packed(f->pool, f->weights.format, p->qkv, ld, p->xn, c->dim, w->qkv, p->n, ld,
+		       c->dim, false);
+	if (t.bias)
+		k->bias(f->pool, p->qkv, ld, t.bias, p->n, ld);
+	k->rope(f->pool, p->qkv, ld, p->n, heads, c->head_dim, t.pos, t.cos, t.sin, false);
+}
+
 static void attention(struct infer *f, int l)
 {
 	const struct model_config *c = &f->cfg;
 	const struct packed_layer *w = &f->weights.layers[l];
-	enum kern_format format = f->weights.format;
 	const struct kern *k = f->kern;
 	struct pass *p = &f->pass;
 	int hd = c->n_heads * c->head_dim, gd = c->n_kv_heads * c->head_dim, ld = qkv_width(c);
@@ -247,19 +273,7 @@ static void attention(struct infer *f, int l)
 	const void *keys = kern_at(k, p->qkv, (size_t)hd);
 	const void *values = kern_at(k, p->qkv, (size_t)(hd + gd));
 
-	if (k->norm_packed) {
-		k->norm_packed(f->pool, format, p->qkv, ld, p->x, w->norm_attn, c->rms_eps, w->qkv,
-			       p->n, ld, c->dim);
-	} else {
-		k->rmsnorm(f->pool, p->xn, NULL, p->x, w->norm_attn, p->n, c->dim, c->rms_eps);
-		k->gemm_packed(f->pool, format, p->qkv, ld, p->xn, c->dim, w->qkv, p->n, ld, c->dim,
-			       false);
-	}
-	if (c->qkv_bias)
-		k->bias(f->pool, p->qkv, ld, w->bias, p->n, ld);
-	/* Keys lie right behind the queries: one turn for both. */
-	k->rope(f->pool, p->qkv, ld, p->n, c->n_heads + c->n_kv_heads, c->head_dim, p->there.pos,
-		f->cos, f->sin, false);
+	queries_keys_values(f, w);
 	k->kv_store(f->pool, f->kv.format, f->kv.k + layer, f->kv.v + layer, keys, ld, values, ld,
 		    p->there.blocks, p->there.first, p->there.pos, p->n, c->n_kv_heads,
 		    c->head_dim);
