@@ -353,6 +353,13 @@ install: all
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(PROGRAMS)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/pawl deploy/redis.conf deploy/redis-users.conf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system $(wildcard deploy/*.service)
+	mkdir -p $(BUILD)/share
+	$(BUILD)/pawl man > $(BUILD)/share/pawl.1
+	for s in bash zsh fish; do $(BUILD)/pawl completion $$s > $(BUILD)/share/$$s || exit 1; done
+	install -D -m 644 $(BUILD)/share/pawl.1 $(DESTDIR)$(PREFIX)/share/man/man1/pawl.1
+	install -D -m 644 $(BUILD)/share/bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pawl
+	install -D -m 644 $(BUILD)/share/zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pawl
+	install -D -m 644 $(BUILD)/share/fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pawl.fish
 
 clean:
 	rm -rf build build-*

@@ -36,6 +36,7 @@ const LOOKS: Record<string, StateLook> = {
 	// workers
 	idle: look("idle", "ok", "ring"),
 	busy: look("busy", "run", "play"),
+	cordoned: look("cordoned", "warn", "pause"),
 	unhealthy: look("unhealthy", "bad", "bolt"),
 	lost: look("lost", "bad", "cross"),
 	gone: look("gone", "idle", "slash"),

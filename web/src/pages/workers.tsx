@@ -55,19 +55,24 @@ export function Workers() {
 	const q = useQuery<List<Worker>>("/workers", { topics: ["workers"], on: (e) => e.type === "worker", every: 10_000 });
 	const list = q.data?.items ?? [];
 	const n = (s: string): number => list.filter((w) => w.state === s).length;
-	const drain = (w: Worker): void =>
+	const rest = (w: Worker, verb: "drain" | "cordon"): void => {
+		const job = w.job ? <code>{w.job}</code> : null;
+		const form = { method: "POST" as const, path: `/workers/${encodeURIComponent(w.id)}/${verb}`, cli: cliOf("worker", verb, w.id) };
 		ask({
-			title: `Drain ${w.name}?`,
-			body: <p>It finishes {w.job ? <>the job it has (<code>{w.job}</code>)</> : "nothing, as it has no job"}, then takes no more. Nothing is lost, and it can take jobs again later.</p>,
-			yes: "Drain",
+			title: `${verb === "drain" ? "Drain" : "Cordon"} ${w.name}?`,
+			body: verb === "drain"
+				? <p>{job ? <>It saves what it has done of {job}, hands that back to the queue</> : "It has no job"} and leaves. No attempt is burnt; to have it back, start it again.</p>
+				: <p>{job ? <>It finishes {job}, then</> : "It"} gets no job until somebody lets it take jobs again.</p>,
+			yes: verb === "drain" ? "Drain" : "Cordon",
 			cli: true,
-			form: () => ({ method: "POST", path: `/workers/${encodeURIComponent(w.id)}/drain`, cli: cliOf("worker", "drain", w.id) }),
+			form: () => form,
 			act: async () => {
-				await send("POST", `/workers/${encodeURIComponent(w.id)}/drain`);
-				say(`${w.name} is draining`);
+				await send("POST", form.path);
+				say(`${w.name} is ${verb === "drain" ? "draining" : "cordoned"}`);
 				q.reload();
 			},
 		});
+	};
 	const again = (w: Worker): void => {
 		send("POST", `/workers/${encodeURIComponent(w.id)}/resume`).then(() => { say(`${w.name} takes jobs again`); q.reload(); }, (e: unknown) => say(problemText(e)));
 	};
@@ -82,8 +87,9 @@ export function Workers() {
 			{q.loading ? <Skeleton /> : list.length === 0 ? q.data && <Empty title="No worker has registered yet"><Join /></Empty> : (
 				<>
 					<div class="tiles">
-						<div class="tile"><span>Busy</span><b class="num">{n("busy")}<small> / {n("busy") + n("idle") + n("draining")}</small></b></div>
+						<div class="tile"><span>Busy</span><b class="num">{n("busy")}<small> / {n("busy") + n("idle") + n("draining") + n("cordoned")}</small></b></div>
 						<div class="tile"><span>Draining</span><b class="num">{n("draining")}</b></div>
+						{n("cordoned") > 0 && <div class="tile"><span>Cordoned</span><b class="num">{n("cordoned")}</b></div>}
 						<div class="tile"><span>Preemptions</span><b class="num">{fmtInt(list.reduce((t, w) => t + (w.preemptions ?? 0), 0))}</b></div>
 						{price > 0 && <div class="tile"><span>Price an hour</span><b class="num">{fmtMoney(price)}</b></div>}
 						{n("unhealthy") > 0 && <div class="tile"><span>Unhealthy</span><b class="num bad">{n("unhealthy")}</b></div>}
@@ -104,7 +110,11 @@ export function Workers() {
 										<td data-label="Preempted" class="r num">{fmtInt(w.preemptions ?? 0)}</td>
 										<td data-label="Last heard" class="num nowrap"><Age t={w.last_beat_at} /></td>
 										<td data-label="Up" class="num nowrap" title={fmtTime(w.started_at, true)}>{fmtDuration((serverNow() - (ms(w.started_at) ?? serverNow())) / 1000)}</td>
-										<td class="r">{(w.state === "busy" || w.state === "idle") && <button class="btn small" disabled={!!locked} title={locked} onClick={() => drain(w)}>Drain…</button>}{w.state === "draining" && <button class="btn small" disabled={!!locked} title={locked} onClick={() => again(w)}>Take jobs</button>}</td>
+										<td class="r"><span class="row wrap acts">
+											{(w.state === "busy" || w.state === "idle") && <button class="btn small" disabled={!!locked} title={locked} onClick={() => rest(w, "cordon")}>Cordon…</button>}
+											{(w.state === "draining" || w.state === "cordoned") && <button class="btn small" disabled={!!locked} title={locked} onClick={() => again(w)}>Take jobs</button>}
+											{(w.state === "busy" || w.state === "idle" || w.state === "cordoned") && <button class="btn small" disabled={!!locked} title={locked} onClick={() => rest(w, "drain")}>Drain…</button>}
+										</span></td>
 									</tr>
 								))}
 							</tbody>
