@@ -172,7 +172,7 @@ function makeRun(world, o) {
 	const jobs = planJobs(o.id, o.iterations, o.shards, 3);
 	const stop = o.until === undefined ? jobs.length : jobs.findIndex((j) => j.id.endsWith(o.until));
 	const end = execute(jobs, o.start, stop, o.seed, o.gap);
-	const shift = o.until === undefined ? 0 : world.now - 25_000 - end;
+	const shift = o.state !== "active" ? 0 : world.now - 25_000 - end;
 	for (const j of jobs) {
 		for (const k of ["created", "started", "ended"]) if (j[k]) j[k] += shift;
 		for (const a of j.attempts) {

@@ -41,7 +41,7 @@ const PAGES = [
 	["job-find", "/jobs/r9m4q2.1.dpo.1.0?find=chunk%3D39&level=warn"],
 	["data", "/data"],
 	["samples", `/data/${samples}`],
-	["samples-filtered", `/data/${samples}?flag=tie&min_length=20&sort=-length`],
+	["samples-filtered", `/data/${samples}?flag=refusal&min_length=20&sort=-length`],
 	["sample-hostile", `/data/${samples}?at=2`],
 	["sample-diff", `/data/${samples}?at=0&view=diff`],
 	["sample-blind", `/data/${samples}?at=0&blind=1`],

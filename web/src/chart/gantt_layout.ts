@@ -2,7 +2,7 @@
  * Timeline layout: pure, tested without a browser. Attempts → rows of bars on a time axis whose idle
  * stretches are folded, so a run that waited a night for a machine can still be read.
  */
-import { stageWord } from "../lib/states";
+import { stageWord, STAGES } from "../lib/states";
 import type { Attempt } from "../lib/wire";
 
 export interface Bar {
@@ -110,6 +110,16 @@ export function rowKey(a: Attempt, by: Grouping): { key: string; label: string; 
 	return { key: a.job, label: parts.join(" "), group: iter };
 }
 
+/** As planned, whatever ran first: one that is done again stays in its place. Workers as they came. */
+function inOrder(rows: Row[], by: Grouping): Row[] {
+	if (by === "worker") return rows;
+	const at = (r: Row): number[] => {
+		const a = r.bars[0]!.a;
+		return [a.iter, STAGES.indexOf(a.stage), a.shard, a.pass];
+	};
+	return rows.map((r) => [r, at(r)] as const).sort(([, p], [, q]) => p.map((v, i) => v - q[i]!).find((d) => d) ?? 0).map(([r]) => r);
+}
+
 export function layout(list: Attempt[], by: Grouping, now: number, fold: boolean): Layout {
 	const sorted = [...list].sort((p, q) => p.start - q.start || p.n - q.n);
 	const { spans, folds, length } = axis(sorted, now, fold);
@@ -134,7 +144,7 @@ export function layout(list: Attempt[], by: Grouping, now: number, fold: boolean
 		}
 		row.bars.push({ a, x0: posOf(a.start), x1: posOf(a.end ?? now), running: a.end === null, lost: a.lost && a.useful !== null ? posOf(a.start + a.useful) : null, saves: savesOf(a).map(posOf), warned: a.marks.filter((m) => m.kind === "notice" || m.kind === "stuck").map((m) => posOf(m.at)) });
 	}
-	return { rows: [...rows.values()], folds, start: sorted[0]?.start ?? now, length, timeAt, posOf };
+	return { rows: inOrder([...rows.values()], by), folds, start: sorted[0]?.start ?? now, length, timeAt, posOf };
 }
 
 const SLOW = 2;

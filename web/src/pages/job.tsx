@@ -20,17 +20,17 @@ import { unitNow, UnitChips } from "./run_charts";
 import { jobName } from "./run_jobs";
 
 /** What keeps it now, its place in the queue, and what kept it before. */
-function Waiting({ w, open }: { w: Wait; open: boolean }) {
+function Waiting({ w, open }: { w: Wait; open?: boolean }) {
 	const past = [...w.history].reverse();
 	void tick.value;
 	const took = (h: Wait["history"][number]): string => fmtDuration(((ms(h.to_at) ?? serverNow()) - (ms(h.from_at) ?? serverNow())) / 1000);
 	return (
-		<Card title="Waiting" class="pad-body">
-			{open && (
+		<Card title={open ? "Waiting" : "What it waited for"} class="pad-body">
+			{open && w.position !== null && (
 				<dl class="facts">
 					{w.position !== null && w.position !== undefined && <Fact name="Place in its queue" title="Among the ready jobs of its run and stage"><span class="num">{fmtInt(w.position)}{w.queue_length ? ` of ${fmtInt(w.queue_length)}` : ""}</span></Fact>}
 					{w.runs_ahead !== null && w.runs_ahead !== undefined && <Fact name="Runs before its own" title="They are served first when a worker asks now"><span class="num">{fmtInt(w.runs_ahead)}</span></Fact>}
-					{w.since_at && <Fact name="So since"><Time t={w.since_at} age /></Fact>}
+					{w.since_at && w.position !== null && <Fact name="So since"><Time t={w.since_at} age /></Fact>}
 				</dl>
 			)}
 			{past.length > 0 && (
@@ -195,13 +195,14 @@ export function JobPage({ id }: { id: string }) {
 				<Fact name="Losses" title="Five losses without a new checkpoint count as one attempt"><span class="num">{job.losses ?? 0}</span></Fact>
 				{typeof job.metrics?.tokens_per_s === "number" && <Fact name="Tokens per second"><span class="num">{fmtNum(job.metrics.tokens_per_s)}</span></Fact>}
 			</dl>
-			{job.waiting && (waits(job) || job.waiting.history.length > 0) && <Waiting w={job.waiting} open={waits(job)} />}
+			{job.waiting && waits(job) && <Waiting w={job.waiting} open />}
 			{list.length > 0 && <Card title="Attempts" more={<a href={`/runs/${run}/log?job=${encodeURIComponent(id)}`}>All their logs as one</a>}><Attempts list={list} at={shown} /></Card>}
 			{shown !== null && <LogView key={shown} job={id} attempt={shown} live={job.state === "running" && shown === last} />}
 			<div class="two">
 				<Card title="Inputs"><Refs list={refsOf(job.inputs)} /></Card>
 				<Card title="Outputs"><Refs list={refsOf(job.outputs)} /></Card>
 			</div>
+			{job.waiting && !waits(job) && job.waiting.history.length > 0 && <Waiting w={job.waiting} />}
 			<Curves job={job} />
 			<Values job={job} />
 		</>
