@@ -73,4 +73,35 @@ await run({
 		await context.close();
 		mock.close();
 	},
+
+	async "a line of a megabyte, an answer of one, and a thousand escapes: the page goes on"() {
+		const mock = await startMock({ tickMs: 0 });
+		const long = "y".repeat(1e6) + CORPUS[0] + "\u001b[31m".repeat(1000);
+		const set = mock.world.datasets.get(SAMPLES);
+		for (const c of set.rows[0].candidates) c.text = long.slice(0, -1 - c.index);
+		mock.logs.set("r9m4q2.1.dpo.1.0", `begin\n${long}\nthe end\n`);
+		const { context, page } = await open(mock, { path: `/data/${SAMPLES}?at=0` });
+		await page.waitForSelector(".cand .model-text");
+		const shown = () => page.locator(".cand .model-text").first().evaluate((e) => e.textContent.length);
+		ok((await shown()) < 21_000 && /98\d.\d{3} more characters/.test(await page.locator(".cand .model-text").first().textContent()), "its beginning, and how much more there is", await shown());
+		await page.getByRole("button", { name: /more characters/ }).first().click();
+		ok((await shown()) > 120_000, "which comes when asked for", await shown());
+		await page.keyboard.press("d");
+		await page.waitForSelector(".wide-cand");
+		await page.keyboard.press("j");
+		await page.waitForURL(/at=1/);
+		await page.waitForSelector('.sample[aria-label="Row 1"]');
+		ok(true, "the next row comes");
+		await page.goto(mock.url + "/jobs/r9m4q2.1.dpo.1.0");
+		await page.waitForFunction(() => /the end/.test(document.querySelector(".log pre")?.textContent ?? ""));
+		ok((await page.evaluate(() => document.querySelector(".log pre").textContent.length)) < 600_000, "a log shows its end, not all of it");
+		await page.getByRole("button", { name: "Wrap" }).click();
+		await page.getByRole("button", { name: "To the top" }).click();
+		await page.waitForFunction(() => /^begin/.test(document.querySelector(".log pre")?.textContent ?? ""));
+		ok((await page.evaluate(() => window.pwned)) === undefined && !/\u001b/.test(await page.textContent(".log")), "nothing ran, no escape is left");
+		const t = await page.trouble();
+		ok(t.length === 0, "no error", t.join(" | "));
+		await context.close();
+		mock.close();
+	},
 });

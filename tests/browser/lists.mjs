@@ -309,6 +309,28 @@ await run({
 		mock.close();
 	},
 
+	async "a checkpoint is given up by its name, unless somebody needs it"() {
+		const { mock, page, end } = await begin(`/checkpoints/${hex("r7k2f9.1.dpo.0.0/model")}`);
+		await page.getByRole("button", { name: "Delete…" }).click();
+		const yes = page.locator("dialog .btn.danger");
+		ok(await yes.isDisabled(), "its name is asked for");
+		await page.locator("dialog input").fill("step 61");
+		ok(await yes.isDisabled(), "and no other");
+		mock.posts.length = 0;
+		await page.locator("dialog input").fill("step 60");
+		await yes.click();
+		await page.getByText("It was given up").waitFor();
+		ok(mock.posts.length === 1 && /^DELETE \/checkpoints\//.test(mock.posts[0]), "one request", mock.posts.join());
+		await page.goto(mock.url + `/checkpoints/${hex("r9m4q2.0.sft.1.0/model")}`);
+		await page.getByRole("button", { name: "Delete…" }).click();
+		await page.locator("dialog input").fill("M1");
+		await yes.click();
+		await page.locator("dialog .field-error").waitFor();
+		ok(/r9m4q2, which made it, is not over/.test(await page.textContent("dialog")), "who needs it is said");
+		await page.keyboard.press("Escape");
+		await end("giving up");
+	},
+
 	async "keyboard only: to a checkpoint and its download"() {
 		const { page, end } = await begin("/runs/r7k2f9");
 		const tabTo = async (test, most = 150) => {

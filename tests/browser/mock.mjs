@@ -412,6 +412,8 @@ function answer(m, { url, path, b, json, problem, res, req }) {
 	if (seg[0] === "checkpoints") {
 		const c = checkpoints.find((x) => x.digest === seg[1]);
 		if (!c) return problem(404, "Not found", "there is no such checkpoint");
+		if (req.method === "DELETE" && c.run === "r9m4q2") return problem(409, "Needed", "run r9m4q2, which made it, is not over");
+		if (req.method === "DELETE") return void ((c.given_up = true), json(202, { digest: c.digest, run: c.run, size_bytes: c.size_bytes }));
 		return seg[2] ? res.writeHead(200, { "Content-Type": "application/x-tar", "Content-Disposition": "attachment; filename=model.tar" }).end("tar") : json(200, c);
 	}
 	if (path === "/compare") {

@@ -1,5 +1,6 @@
 #!/bin/sh
-# The browser suite of `make check`: pure parts, every page, what people do. Needs node and a Chromium
+# The browser suite of `make check`: pure parts, every page, what people do, two tests at a time
+# (PAWL_BROWSER_LANES; PAWL_BROWSER_TIMES=1 says how long each took). Needs node and a Chromium
 # of the distribution; says so and passes without them. The real stack is tests/flow's business.
 cd "$(dirname "$0")/../.." || exit 1
 skip() {

@@ -45,7 +45,9 @@ const PAGES = [
 	["sample-hostile", `/data/${samples}?at=2`],
 	["sample-diff", `/data/${samples}?at=0&view=diff`],
 	["sample-blind", `/data/${samples}?at=0&blind=1`],
-	["workers", "/workers", async (page) => { await page.getByText("Add a worker").click(); }],
+	["workers", "/workers"],
+	["workers-add", "/workers", async (page) => { await page.getByText("Add a worker").click(); }],
+	["checkpoints-all", "/checkpoints"],
 	["checkpoints", "/checkpoints?run=r7k2f9"],
 	["checkpoints-retention", "/checkpoints", async (page) => { await page.getByText("What will be deleted next").click(); await page.getByText("Let go…").waitFor(); }],
 	["checkpoint", `/checkpoints/${hex("r7k2f9.2.dpo.2.0/model")}`],
@@ -54,7 +56,7 @@ const PAGES = [
 	["submit-clone", "/runs/new?from=r9m4q2"],
 	["submit-errors", "/runs/new", async (page) => { await page.fill("#f-base_model", "relative/dir"); await page.fill("#f-dpo-beta", "abc"); await page.waitForSelector("#f-dpo-beta[aria-invalid=true]"); }],
 	["notices", "/notices"],
-	["settings", "/settings", async (page) => { await page.getByText("What was sent").first().click(); }],
+	["settings", "/settings"],
 	["operation", "/runs/r7k2f9/jobs", async (page) => {
 		await page.getByRole("checkbox", { name: "Select every job shown" }).check();
 		await press("Redo…")(page);
@@ -71,6 +73,8 @@ const EMPTY = [["empty-overview", "/"], ["empty-runs", "/runs"], ["empty-data", 
 
 /** Theme, width, and which rules of axe: the nodes are the same in all of them, colours go with the theme, sizes with the width. */
 const LOOKS = [["light", 1280, "all"], ["dark", 1280, "colour"], ["dark", 768], ["light", 768], ["light", 360, "all"], ["dark", 360]];
+/** A page that is empty, or in whose midst something is open or wrong: as wide and light as it gets, and as narrow and dark. */
+const FEW = [["light", 1280, "all"], ["dark", 360, "all"]];
 /** A window of 1280 px at 200 %: half as many pixels of CSS. Nothing may be cut off or need two scroll bars. */
 const ZOOMED = 640;
 
@@ -125,7 +129,7 @@ async function shoot(page, name, theme, width, rules) {
 	check(found.length === 0, `axe finds nothing serious (${rules})`, found.join(" | "));
 }
 
-async function look(context, url, [name, path, prepare, before]) {
+async function look(context, url, [name, path, prepare, before], looks = prepare || before || url === bare.url ? FEW : LOOKS) {
 	const page = await watched(context, url);
 	counted(page);
 	try {
@@ -137,7 +141,7 @@ async function look(context, url, [name, path, prepare, before]) {
 		await prepare?.(page);
 		if (prepare) await page.still();
 		await page.evaluate(() => scrollTo(0, 0));
-		for (const [theme, width, rules] of LOOKS) await shoot(page, name, theme, width, rules);
+		for (const [theme, width, rules] of looks) await shoot(page, name, theme, width, rules);
 		await shoot(page, name, "light", ZOOMED);
 		const trouble = await page.trouble();
 		report.check(trouble.length === 0, "no error, violation or foreign request", trouble.join(" | "), name);

@@ -166,6 +166,16 @@ test("what a model took: its iteration's seconds at its run's price; the last of
 	assert.equal(m.effort({ ...run, useful_cost: 0, lost_cost: 0 }, models[2], models).cost, null, "an unknown price is not nought");
 });
 
+test("word diff: every word of both texts is in it, however long they are", () => {
+	const say = (n, salt) => Array.from({ length: n }, (_, i) => "w" + ((i * salt) % 17)).join(" ");
+	for (const [a, b] of [["", ""], ["a b c", "a x c"], ["", "new"], [say(4000, 3), say(5000, 5)], [say(4000, 3), say(4000, 3) + " end"], ["x".repeat(1e6), "y"], ["  a\n\nb ", "a b"]]) {
+		const d = m.wordDiff(a, b);
+		assert.equal(d.filter((w) => w.kind !== "add").map((w) => w.text).join(""), a);
+		assert.equal(d.filter((w) => w.kind !== "del").map((w) => w.text).join(""), b);
+	}
+	assert.deepEqual(m.wordDiff("the old cat", "the new cat").filter((w) => w.kind !== "same").map((w) => w.text).sort(), ["new", "old"]);
+});
+
 test("report: a run in Markdown, whatever its name holds", () => {
 	const run = { id: "r1", name: "a|b", state: "done", created_at: "2026-10-01T00:00:00Z", ended_at: "2026-10-01T01:00:00Z", progress: { jobs_done: 3, jobs_total: 3 }, useful_s: 90, lost_s: 10, useful_cost: 9, lost_cost: 1, final_digest: "abc", notes: "one\ntwo",
 		models: [{ name: "M1|x", metrics: { "truth.greedy_accuracy": 0.5, "length.greedy": 120 } }, { name: "M2", metrics: { "truth.greedy_accuracy": 0.75 } }] };

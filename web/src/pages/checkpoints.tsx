@@ -25,6 +25,25 @@ function contentsOf(c: Checkpoint): string {
 	return "The tar unpacks to a Hugging Face model directory that transformers, vLLM and llama.cpp load." + (c.meta?.lora ? " The adapter is merged into its weights." : "");
 }
 
+/** The server refuses while somebody needs it, and says who. */
+function GiveUp({ c, done }: { c: Checkpoint; done: () => void }) {
+	if (c.given_up) return null;
+	const why = may("admin") ? undefined : "Needs the admin role";
+	const path = `/checkpoints/${c.digest}`;
+	const go = (): void =>
+		ask({
+			title: `Delete ${c.name || "this checkpoint"} of ${c.run}?`, yes: "Delete", no: "Keep it", danger: true, typed: c.name || c.digest.slice(0, 10),
+			body: <p>{fmtBytes(c.size_bytes)} are put aside within a day and are gone for good three days after that. What was made from it, its figures and its place in the lineage stay.</p>,
+			cli: true, form: () => ({ method: "DELETE", path, cli: cliOf("ckpt", "rm", c.digest) }),
+			act: async () => {
+				await send("DELETE", path);
+				say("Given up");
+				done();
+			},
+		});
+	return <button class="btn danger-quiet" disabled={!!why} title={why} onClick={go}>Delete…</button>;
+}
+
 function Detail({ digest }: { digest: string }) {
 	const q = useQuery<Checkpoint>(`/checkpoints/${digest}`, { every: 0 });
 	const c = q.data;
@@ -36,7 +55,8 @@ function Detail({ digest }: { digest: string }) {
 	return (
 		<>
 			<nav class="crumbs" aria-label="Breadcrumb"><a href="/checkpoints">Checkpoints</a><span aria-hidden="true">/</span><a href={`/checkpoints?run=${c.run}`}>{c.run}</a></nav>
-			<div class="page-head"><h1>{c.name || "Checkpoint"}</h1><div class="actions">{isModel(c) && <a class="btn" href={`/runs/new?base=${encodeURIComponent(`/models/${folder}`)}`} title="A new run that starts from it: unpack it where the workers can read it, and name that folder">Use as base…</a>}{files.length === 1 && <a class="btn primary" href={files[0]!.href} download={files[0]!.file}>Download {fmtBytes(c.size_bytes)}</a>}</div></div>
+			<div class="page-head"><h1>{c.name || "Checkpoint"}</h1><div class="actions">{isModel(c) && <a class="btn" href={`/runs/new?base=${encodeURIComponent(`/models/${folder}`)}`} title="A new run that starts from it: unpack it where the workers can read it, and name that folder">Use as base…</a>}<GiveUp c={c} done={q.reload} />{files.length === 1 && <a class="btn primary" href={files[0]!.href} download={files[0]!.file}>Download {fmtBytes(c.size_bytes)}</a>}</div></div>
+			{c.given_up && <p class="note warn">It was given up: the collector puts it aside within a day and drops it three days after that. Take it away while it is there.</p>}
 			<dl class="facts">
 				<Fact name="sha256"><Hash digest={c.digest} n={16} /></Fact>
 				<Fact name="Made by"><a href={`/jobs/${encodeURIComponent(c.job)}`}>{stageWord(c.stage)}, {c.iter ? `iteration ${c.iter}` : "seed"}</a></Fact>

@@ -6,6 +6,7 @@ import { wordDiff } from "../lib/diff";
 import { duelList, type Duel } from "../lib/duels";
 import { fmtInt } from "../lib/fmt";
 import { useQuery } from "../lib/query";
+import { DRAWN, Text } from "./sample";
 import { query, queryNum, setQuery } from "../lib/router";
 import { viewOf, visible, type SampleView } from "../lib/sample";
 import type { Dataset, List, ModelInfo } from "../lib/types";
@@ -101,7 +102,7 @@ export function SamePrompt({ run, models }: { run: string; models: ModelInfo[] }
 							return (
 								<article key={c.name} class={`cand ${card?.note === "correct" ? "chosen" : card?.note === "wrong" ? "rejected" : ""}`}>
 									<header><b class="cand-name">{c.name}</b>{card?.note && <span class={`mark ${card.note === "correct" ? "chosen" : "rejected"}`}>{card.note === "correct" ? "✓ correct" : "✗ wrong"}</span>}<Verdict v={id === undefined ? undefined : c.duels.get(id)} before={cols[i - 1]?.name ?? ""} /><span class="dim num cand-len">{card?.tokens ? `${fmtInt(card.tokens)} tokens` : ""}</span></header>
-									<div class="model-text">{!card ? <span class="dim">no answer</span> : diff && c !== first ? wordDiff(visible(base), visible(card.text)).map((w, i) => (w.kind === "del" ? <del key={i}>{w.text}</del> : w.kind === "add" ? <ins key={i}>{w.text}</ins> : <span key={i}>{w.text}</span>)) : visible(card.text)}</div>
+									<div class="model-text">{!card ? <span class="dim">no answer</span> : diff && c !== first ? wordDiff(visible(base.slice(0, DRAWN)), visible(card.text.slice(0, DRAWN))).map((w, i) => (w.kind === "del" ? <del key={i}>{w.text}</del> : w.kind === "add" ? <ins key={i}>{w.text}</ins> : <span key={i}>{w.text}</span>)) : <Text text={card.text} />}</div>
 								</article>
 							);
 						})}

@@ -2,6 +2,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import { Bar, Card, Empty, ErrorCard, Skeleton, StateTag, Time } from "../ui/bits";
 import { CopyAs } from "../ui/copy_as";
+import { may } from "../lib/api";
 import { standing } from "../lib/bulk";
 import { cliOf } from "../lib/commands";
 import { hrefOf, isNew, lookOfNotice, markSeen, seen } from "../lib/feed";
@@ -28,7 +29,7 @@ function Line({ n, fresh }: { n: Notice; fresh: boolean }) {
 const KINDS: Record<Operation["kind"], string> = { "bulk.jobs": "many jobs", "bulk.runs": "many runs", garbage: "collection of garbage", rebuild: "rebuild from the store" };
 
 function Work() {
-	const q = useQuery<List<Operation>>("/operations?limit=10", { every: 5000 });
+	const q = useQuery<List<Operation>>(may("operator") ? "/operations?limit=10" : null, { every: 5000 });
 	const list = q.data?.items ?? [];
 	if (!list.length) return null;
 	return (

@@ -29,8 +29,17 @@ const DROPS: Record<string, string> = {
 	too_few: "No pair: fewer than two answers are usable.",
 };
 
-/** Marks what was searched for; the text stays text. */
+/** So much of one text is laid out at once: a megabyte without a space takes a browser minutes. */
+export const DRAWN = 20_000;
+
+/** Marks what was searched for; the text stays text. What is very long is begun, and goes on when asked. */
 export function Text({ text: given }: { text: string }) {
+	const [most, setMost] = useState(DRAWN);
+	const more = given.length - most;
+	return <><Marked text={more > 0 ? given.slice(0, most) : given} />{more > 0 && <button class="link-btn" onClick={() => setMost(most + 5 * DRAWN)}>… {fmtInt(more)} more characters</button>}</>;
+}
+
+function Marked({ text: given }: { text: string }) {
 	const find = query("q");
 	const text = visible(given);
 	if (!find) return <>{text}</>;
@@ -80,10 +89,12 @@ function Candidate({ c, i }: { c: CardView; i: number }) {
 }
 
 function Diff({ a, b }: { a: CardView; b: CardView }) {
+	const cut = a.text.length > DRAWN || b.text.length > DRAWN;
+	const some = (c: CardView): string => visible(c.text.slice(0, DRAWN));
 	return (
 		<article class="cand wide-cand">
-			<header><b>{a.name} → {b.name}</b><span class="dim">words only in {a.name} are struck, words only in {b.name} are underlined</span></header>
-			<div class="model-text">{wordDiff(visible(a.text), visible(b.text)).map((w, i) => (w.kind === "del" ? <del key={i}>{w.text}</del> : w.kind === "add" ? <ins key={i}>{w.text}</ins> : <span key={i}>{w.text}</span>))}</div>
+			<header><b>{a.name} → {b.name}</b><span class="dim">words only in {a.name} are struck, words only in {b.name} are underlined{cut ? `; of the first ${fmtInt(DRAWN)} characters` : ""}</span></header>
+			<div class="model-text">{wordDiff(some(a), some(b)).map((w, i) => (w.kind === "del" ? <del key={i}>{w.text}</del> : w.kind === "add" ? <ins key={i}>{w.text}</ins> : <span key={i}>{w.text}</span>))}</div>
 		</article>
 	);
 }
@@ -118,14 +129,14 @@ export function Sample({ row, step, rv }: { row: Row; step: (by: number) => void
 				</span>
 			</div>
 			{rv && <ReviewBox r={rv} row={row} step={step} />}
-			{mode === "raw" ? <pre class="raw card pad">{visible(JSON.stringify(row.row, null, 2))}</pre> : (
+			{mode === "raw" ? <pre class="raw card pad"><Text text={JSON.stringify(row.row, null, 2)} /></pre> : (
 				<>
 					{v.prompt && <article class="card prompt"><header><h2>Prompt</h2><Copy text={v.prompt} what="prompt" /></header><div class="model-text"><Text text={v.prompt} /></div></article>}
 					{v.drop && <p class="note warn">{DROPS[v.drop] ?? `No pair: ${v.drop}.`}</p>}
 					<div class="cands">
 						{mode === "diff" && a && b ? <Diff a={a} b={b} /> : v.cards.map((c, i) => <Candidate key={i} c={c} i={i} />)}
 					</div>
-					{!v.prompt && !v.cards.length && <pre class="raw card pad">{visible(JSON.stringify(row.row, null, 2))}</pre>}
+					{!v.prompt && !v.cards.length && <pre class="raw card pad"><Text text={JSON.stringify(row.row, null, 2)} /></pre>}
 				</>
 			)}
 		</section>

@@ -129,6 +129,7 @@ export function ErrorCard({ error, retry }: { error: unknown; retry?: () => void
 			<p>{error instanceof Error ? error.message : String(error)}</p>
 			<p class="row">
 				{retry && <button class="btn small" onClick={retry}>Try again</button>}
+				{e?.status === 404 && <a class="btn small" href="/">Overview</a>}
 				{e?.instance && <span class="dim">Request <code>{e.instance}</code> <Copy text={e.instance} what="request id" /></span>}
 			</p>
 		</div>

@@ -18,6 +18,8 @@ export interface Question {
 	act?: () => Promise<Question | void>;
 	no?: string;
 	danger?: boolean;
+	/** To be typed first: of what does not come back. */
+	typed?: string;
 	/** What the button sends, to be copied instead. */
 	form?: () => FormRequest;
 	/** It has a pawl command too. */
@@ -35,11 +37,13 @@ export function Dialogs() {
 	const ref = useRef<HTMLDialogElement>(null);
 	const [busy, setBusy] = useState(false);
 	const [error, setError] = useState("");
+	const [typed, setTyped] = useState("");
 	useEffect(() => {
 		if (!q) return;
 		const back = document.activeElement as HTMLElement | null;
 		setError("");
 		setBusy(false);
+		setTyped("");
 		ref.current?.showModal();
 		ref.current?.querySelector<HTMLElement>("[data-safe]")?.focus();
 		return () => back?.focus?.();
@@ -64,12 +68,12 @@ export function Dialogs() {
 	return (
 		<dialog ref={ref} class="dialog" aria-labelledby="dialog-title" onCancel={(e) => { e.preventDefault(); close(); }}>
 			<h2 id="dialog-title">{q.title}</h2>
-			<div class="dialog-body">{q.body}</div>
+			<div class="dialog-body">{q.body}{q.typed && <label>Type <b>{q.typed}</b> to go on <input autocomplete="off" spellcheck={false} value={typed} onInput={(e) => setTyped(e.currentTarget.value)} /></label>}</div>
 			{error && <p class="field-error" role="alert">{error}</p>}
 			<div class="row end wrap">
 				{q.form && <CopyAs form={q.form} cli={q.cli} />}
 				<button type="button" class="btn" data-safe onClick={close}>{q.no ?? "Go back"}</button>
-				{q.yes && <button type="button" class={`btn ${q.danger ? "danger" : "primary"}`} disabled={busy} onClick={yes}>{busy ? "Sending…" : q.yes}</button>}
+				{q.yes && <button type="button" class={`btn ${q.danger ? "danger" : "primary"}`} disabled={busy || (!!q.typed && typed.trim() !== q.typed)} onClick={yes}>{busy ? "Sending…" : q.yes}</button>}
 			</div>
 		</dialog>
 	);
