@@ -323,6 +323,11 @@ struct kern {
 	void (*attn)(struct kern_pool *, const struct kern_attn *);
 	void (*attn_back)(struct kern_pool *, const struct kern_attn *);
 	void (*attn_paged)(struct kern_pool *, const struct kern_paged *);
+	/* C[rows][N] = or += (what attn_paged() writes to a->out) . W[N,H*D]^T, which need not go
+	 * through memory: a->out is not touched. The bits of both one after the other. False when
+	 * sizes do not allow it: nothing was done. NULL where it saves nothing. */
+	bool (*paged_packed)(struct kern_pool *, const struct kern_paged *, enum kern_format, void *c,
+			     int ldc, const void *wp, int n, bool acc);
 	/* Stores rows of keys and values at position pos[r] of the sequence of first[r]: see
 	 * struct kern_paged. */
 	void (*kv_store)(struct kern_pool *, enum kern_format kv, void *kcache, void *vcache,

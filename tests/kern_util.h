@@ -95,3 +95,41 @@ static inline void check_close(const float *got, const double *want, size_t n, d
 			test_fail(__FILE__, __LINE__, "result too far from double precision");
 		}
 }
+
+/* Packed weights, guarded and 64-byte aligned. */
+struct slab {
+	float *p;
+	size_t words;
+};
+
+static inline struct slab slab_new(const struct kern *k, enum kern_format f, int n, int kk)
+{
+	struct slab s = {.words = k->pack_size(f, n, kk) / sizeof(float)};
+	const uint32_t bits = GUARD_BITS;
+	float *all = aligned_alloc(64, (s.words + 2 * GUARD_WORDS) * sizeof *all);
+
+	CHECK(all);
+	CHECK_EQ(k->pack_size(f, n, kk) % 64, 0);
+	s.p = all + GUARD_WORDS;
+	memset(s.p, 0, s.words * sizeof *s.p);
+	for (int i = 0; i < GUARD_WORDS; i++) {
+		memcpy(all + i, &bits, sizeof bits);
+		memcpy(s.p + s.words + i, &bits, sizeof bits);
+	}
+	return s;
+}
+
+static inline void slab_free(struct slab s)
+{
+	check_guard(s.p, s.words);
+	free(s.p - GUARD_WORDS);
+}
+
+static inline struct slab packed(const struct kern *k, struct kern_pool *pool, enum kern_format f,
+				 const float *w, int ldw, int n, int kk)
+{
+	struct slab s = slab_new(k, f, n, kk);
+
+	k->pack(pool, f, s.p, n, kk, w, ldw, 0, n);
+	return s;
+}

@@ -114,44 +114,6 @@ static float *output(int rows, int cols, int ldc, uint32_t seed)
 	return c;
 }
 
-/* Packed weights, guarded and 64-byte aligned. */
-struct slab {
-	float *p;
-	size_t words;
-};
-
-static struct slab slab_new(const struct kern *k, enum kern_format f, int n, int kk)
-{
-	struct slab s = {.words = k->pack_size(f, n, kk) / sizeof(float)};
-	const uint32_t bits = GUARD_BITS;
-	float *all = aligned_alloc(64, (s.words + 2 * GUARD_WORDS) * sizeof *all);
-
-	CHECK(all);
-	CHECK_EQ(k->pack_size(f, n, kk) % 64, 0);
-	s.p = all + GUARD_WORDS;
-	memset(s.p, 0, s.words * sizeof *s.p);
-	for (int i = 0; i < GUARD_WORDS; i++) {
-		memcpy(all + i, &bits, sizeof bits);
-		memcpy(s.p + s.words + i, &bits, sizeof bits);
-	}
-	return s;
-}
-
-static void slab_free(struct slab s)
-{
-	check_guard(s.p, s.words);
-	free(s.p - GUARD_WORDS);
-}
-
-static struct slab packed(const struct kern *k, struct kern_pool *pool, enum kern_format f,
-			  const float *w, int ldw, int n, int kk)
-{
-	struct slab s = slab_new(k, f, n, kk);
-
-	k->pack(pool, f, s.p, n, kk, w, ldw, 0, n);
-	return s;
-}
-
 /* --- Against double precision ----------------------------------------------------------------- */
 
 /* Error of a float sum of k products of numbers below 1. */

@@ -96,40 +96,52 @@ static void want_row(const struct seq *q, int i, double *out)
 	}
 }
 
-/* Rows [i, i + n) of the sequence are stored, then attend. */
-static void run_rows(const struct kern *k, struct kern_pool *pool, struct seq *q, int i, int n,
-		     float *out)
+/* What a call asks for, and its lists. */
+struct asked {
+	struct kern_paged a;
+	int32_t first[KEYS_MAX], pos[KEYS_MAX], n_keys[KEYS_MAX];
+};
+
+/* Rows [i, i + n) of the sequence are stored; the call that lets them attend. */
+static void store_rows(const struct kern *k, struct kern_pool *pool, struct seq *q, int i, int n,
+		       float *out, struct asked *to)
 {
 	struct shape s = q->s;
 	const float *x = q->qkv + i * q->ld;
-	int32_t first[KEYS_MAX], pos[KEYS_MAX], n_keys[KEYS_MAX];
 
 	for (int r = 0; r < n; r++) {
-		first[r] = 0;
-		pos[r] = i + r;
-		n_keys[r] = i + r + 1;
+		to->first[r] = 0;
+		to->pos[r] = i + r;
+		to->n_keys[r] = i + r + 1;
 	}
-	struct kern_paged a = {.kv = q->kv,
-			       .rows = n,
-			       .heads = s.heads,
-			       .kv_heads = s.kv_heads,
-			       .head_dim = s.dim,
-			       .window = s.window,
-			       .scale = 1 / sqrtf((float)s.dim),
-			       .q = x,
-			       .ldq = q->ld,
-			       .k = q->kc,
-			       .v = q->vc,
-			       .blocks = q->table,
-			       .first = first,
-			       .n_keys = n_keys,
-			       .most_keys = i + n,
-			       .out = out + i * s.heads * s.dim};
-
+	to->a = (struct kern_paged){.kv = q->kv,
+				    .rows = n,
+				    .heads = s.heads,
+				    .kv_heads = s.kv_heads,
+				    .head_dim = s.dim,
+				    .window = s.window,
+				    .scale = 1 / sqrtf((float)s.dim),
+				    .q = x,
+				    .ldq = q->ld,
+				    .k = q->kc,
+				    .v = q->vc,
+				    .blocks = q->table,
+				    .first = to->first,
+				    .n_keys = to->n_keys,
+				    .most_keys = i + n,
+				    .out = out + i * s.heads * s.dim};
 	k->kv_store(pool, q->kv, q->kc, q->vc, x + s.heads * s.dim, q->ld,
-		    x + (s.heads + s.kv_heads) * s.dim, q->ld, q->table, first, pos, n,
+		    x + (s.heads + s.kv_heads) * s.dim, q->ld, q->table, to->first, to->pos, n,
 		    s.kv_heads, s.dim);
-	k->attn_paged(pool, &a);
+}
+
+static void run_rows(const struct kern *k, struct kern_pool *pool, struct seq *q, int i, int n,
+		     float *out)
+{
+	struct asked asked;
+
+	store_rows(k, pool, q, i, n, out, &asked);
+	k->attn_paged(pool, &asked.a);
 }
 
 static void run_chunks(const struct kern *k, struct kern_pool *pool, struct seq *q, int chunk,
@@ -197,6 +209,54 @@ void test_kernels_paged__bf16_in_any_chunks(void)
 	EACH_BACKEND(k)
 	for (size_t i = 0; i < N_SHAPES; i++)
 		check_paged(k, shapes[i], KERN_BF16);
+}
+
+/* With the product behind it, or nothing at all: heads of 20, 36 and 2 are no blocks of int8. */
+static void check_product(const struct kern *k, struct kern_pool *pool, enum kern_format f,
+			  struct shape s, int counts[2])
+{
+	enum { N = 70 };
+	int width = s.heads * s.dim;
+	struct seq q = make_seq(s, f == KERN_F32 ? KERN_F32 : KERN_BF16, 5);
+	float *w = numbers((size_t)(N * width), 6), *out = guarded((size_t)(s.keys * width));
+	float *want = numbers((size_t)(s.keys * N), 7), *got = numbers((size_t)(s.keys * N), 7);
+	struct slab wp = packed(k, pool, f, w, width, N, width);
+	struct asked asked;
+
+	store_rows(k, pool, &q, 0, s.keys, out, &asked);
+	k->attn_paged(pool, &asked.a);
+	asked.a.out = NULL;
+	for (int acc = 1; acc >= 0; acc--) {
+		bool done = k->paged_packed(pool, &asked.a, f, got, N, wp.p, N, acc);
+
+		if (done)
+			k->gemm_packed(pool, f, want, N, out, width, wp.p, s.keys, N, width, acc);
+		counts[done]++;
+		check_same(want, got, (size_t)(s.keys * N));
+		check_guard(got, (size_t)(s.keys * N));
+	}
+	free_seq(&q);
+	slab_free(wp);
+	guarded_free(w);
+	guarded_free(out);
+	guarded_free(want);
+	guarded_free(got);
+}
+
+void test_kernels_paged__attention_and_product_in_one(void)
+{
+	struct kern_pool *pool = kern_pool_new(2);
+	int counts[2] = {0, 0};
+
+	EACH_BACKEND(k)
+	for (int f = KERN_F32; f <= KERN_Q8; f++)
+		for (size_t i = 0; i < N_SHAPES; i++) {
+			if (f == KERN_Q8 && shapes[i].heads * shapes[i].dim % KERN_Q8_BLOCK != 0)
+				continue;
+			check_product(k, pool, (enum kern_format)f, shapes[i], counts);
+		}
+	CHECK(counts[true] > 0 && counts[false] > 0);
+	kern_pool_free(pool);
 }
 
 /* The last rows of several sequences in one call, some of them in chunks, are what they are alone.
@@ -330,8 +390,8 @@ void test_kernels_paged__bf16_cache_layout_and_rounding(void)
 	{
 		float *kc = guarded(size), *vc = guarded(size);
 
-		k->kv_store(pool, KERN_BF16, kc, vc, x, LD, x + KV * DIM, LD, table, first, pos, KEYS,
-			    KV, DIM);
+		k->kv_store(pool, KERN_BF16, kc, vc, x, LD, x + KV * DIM, LD, table, first, pos,
+			    KEYS, KV, DIM);
 		for (int i = 0; i < KEYS; i++)
 			for (int h = 0; h < KV; h++)
 				for (int c = 0; c < DIM; c++) {

@@ -296,6 +296,12 @@ static void attention(struct infer *f, int l)
 		.runs = p->runs,
 		.out = p->att,
 	};
+	if (k->paged_packed &&
+	    k->paged_packed(f->pool, &a, f->weights.format, f->coll ? p->xn : p->x, c->dim, w->o,
+			    c->dim, !f->coll)) {
+		add_sum(f);
+		return;
+	}
 	k->attn_paged(f->pool, &a);
 	add_product(f, p->att, hd, w->o);
 }
