@@ -1,15 +1,16 @@
 #include "store/tar.h"
 
 #include "base/check.h"
+#include "base/fs.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "store/behind.h"
 
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,29 +18,7 @@
 #include <unistd.h>
 
 #define END_BYTES 1024
-#define THREAD_MIN ((int64_t)4 << 20) /* below this a second thread costs more than it saves */
-#define PIECE ((size_t)1 << 20)
-#define PIECES 8
-#define KICK ((int64_t)8 << 20) /* the disk begins with so much, and does not wait for the fsync */
-
-/* Writes what its owner has hashed, in pieces that end at multiples of PIECE: a thread of its own once the
- * archive is worth one. Piece i is ring[i % PIECES]. */
-struct helper {
-	pthread_t thread;
-	pthread_mutex_t lock;
-	pthread_cond_t turn;
-	bool running;
-	int fd;
-	char *ring;   /* owned */
-	size_t fill;  /* of the piece that is being made; its owner's, like `room` */
-	size_t room;  /* in that piece */
-	int64_t pos, kicked; /* written, and of those handed to the disk; in turn its and its owner's */
-	/* Under the lock. */
-	bool quit;
-	int64_t given, done; /* pieces */
-	size_t len[PIECES];
-	int write_errno; /* of the first that failed; nothing is written after it */
-};
+#define THREAD_MIN ((int64_t)4 << 20) /* below this threads cost more than they save */
 
 struct tar_writer {
 	struct archive *a;
@@ -47,9 +26,11 @@ struct tar_writer {
 	int fd;
 	int64_t pos;      /* bytes written */
 	int64_t left;     /* of the member being written */
-	struct sha256 all, member;
+	struct sha256 all, member; /* until there is `behind`, which goes on with them */
 	bool in_member;   /* what is written now is the member's data */
-	struct helper helper;
+	int64_t member_put; /* of that data */
+	struct behind *behind; /* owned; once the archive is worth its threads */
+	bool alone; /* there are no threads to be had */
 	int write_errno;
 	bool given_up;    /* nothing is written any more */
 };
@@ -73,138 +54,30 @@ bool tar_path_ok(const char *path)
 	}
 }
 
-static int write_whole(struct helper *h, const char *p, size_t left)
+static int write_here(struct tar_writer *w, const void *data, size_t len)
 {
-	while (left) {
-		ssize_t n = write(h->fd, p, left);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return errno;
-		p += n;
-		left -= (size_t)n;
-		h->pos += n;
-	}
-	if (h->pos - h->kicked >= KICK) { /* May wait for the disk, as hashing need not. */
-		(void)sync_file_range(h->fd, h->kicked, h->pos - h->kicked, SYNC_FILE_RANGE_WRITE);
-		h->kicked = h->pos;
-	}
-	return 0;
-}
-
-static void *help(void *arg)
-{
-	struct helper *h = arg;
-
-	pthread_mutex_lock(&h->lock);
-	while (!h->quit || h->done < h->given) {
-		if (h->done == h->given) {
-			pthread_cond_wait(&h->turn, &h->lock);
-			continue;
-		}
-		int i = (int)(h->done % PIECES), failed = h->write_errno;
-		size_t len = h->len[i];
-
-		pthread_mutex_unlock(&h->lock);
-		if (!failed)
-			failed = write_whole(h, h->ring + (size_t)i * PIECE, len);
-		pthread_mutex_lock(&h->lock);
-		h->write_errno = failed;
-		h->done++;
-		pthread_cond_broadcast(&h->turn);
-	}
-	pthread_mutex_unlock(&h->lock);
-	return NULL;
-}
-
-/* Hands on the piece that was made and waits for the room of the next. */
-static int helper_give(struct helper *h)
-{
-	pthread_mutex_lock(&h->lock);
-	h->len[h->given++ % PIECES] = h->fill;
-	pthread_cond_broadcast(&h->turn);
-	while (h->given - h->done == PIECES)
-		pthread_cond_wait(&h->turn, &h->lock);
-	int failed = h->write_errno;
-	pthread_mutex_unlock(&h->lock);
-	h->fill = 0;
-	h->room = PIECE;
-	return failed;
-}
-
-static int helper_put(struct helper *h, const char *p, size_t len)
-{
-	int failed = 0;
-
-	while (len && !failed) {
-		size_t n = len < h->room - h->fill ? len : h->room - h->fill;
-
-		memcpy(h->ring + (size_t)(h->given % PIECES) * PIECE + h->fill, p, n);
-		h->fill += n;
-		p += n;
-		len -= n;
-		if (h->fill == h->room)
-			failed = helper_give(h);
-	}
-	return failed;
-}
-
-/* Waits until all is written. */
-static int helper_flush(struct helper *h)
-{
-	if (!h->running)
-		return 0;
-	if (h->fill)
-		(void)helper_give(h);
-	pthread_mutex_lock(&h->lock);
-	while (h->done < h->given)
-		pthread_cond_wait(&h->turn, &h->lock);
-	int failed = h->write_errno;
-	pthread_mutex_unlock(&h->lock);
-	return failed;
-}
-
-static void helper_init(struct helper *h, int fd)
-{
-	h->fd = fd;
-	pthread_mutex_init(&h->lock, NULL);
-	pthread_cond_init(&h->turn, NULL);
-}
-
-static void helper_start(struct helper *h)
-{
-	h->ring = mem_new(PIECES * PIECE);
-	h->room = PIECE - (size_t)(h->pos % (int64_t)PIECE);
-	h->running = !pthread_create(&h->thread, NULL, help, h);
-}
-
-static void helper_end(struct helper *h)
-{
-	pthread_mutex_lock(&h->lock);
-	h->quit = true;
-	pthread_cond_broadcast(&h->turn);
-	pthread_mutex_unlock(&h->lock);
-	if (h->running)
-		pthread_join(h->thread, NULL);
-	free(h->ring);
-	pthread_mutex_destroy(&h->lock);
-	pthread_cond_destroy(&h->turn);
-}
-
-static bool put(struct tar_writer *w, const void *data, size_t len)
-{
-	struct helper *h = &w->helper;
-
-	if (!h->ring && w->pos >= THREAD_MIN)
-		helper_start(h);
 	if (w->in_member)
 		sha256_add_both(&w->all, &w->member, data, len);
 	else
 		sha256_add(&w->all, data, len);
-	w->write_errno = h->running ? helper_put(h, data, len) : write_whole(h, data, len);
+	errno = 0;
+	return fs_write_all(w->fd, w->path, data, len, NULL) ? errno ? errno : EIO : 0;
+}
+
+static bool put(struct tar_writer *w, const void *data, size_t len)
+{
+	if (!w->behind && !w->alone && w->pos >= THREAD_MIN) {
+		w->behind = behind_new(w->fd, w->pos, &w->all,
+				       w->in_member ? &w->member : NULL);
+		w->alone = !w->behind;
+	}
+	w->write_errno = w->behind ? behind_put(w->behind, data, len, w->in_member)
+				   : write_here(w, data, len);
 	if (w->write_errno)
 		return false;
 	w->pos += (int64_t)len;
+	if (w->in_member)
+		w->member_put += (int64_t)len;
 	return true;
 }
 
@@ -247,7 +120,7 @@ enum rc tar_create(const char *path, struct tar_writer **out, struct err *e)
 	w->fd = fd;
 	w->path = mem_str(path);
 	sha256_init(&w->all);
-	helper_init(&w->helper, fd);
+	sha256_init(&w->member);
 	w->a = new_pax(w, on_write);
 	*out = w;
 	return RC_OK;
@@ -352,8 +225,10 @@ enum rc tar_member_begin(struct tar_writer *w, const char *name, int64_t size, b
 	if (!rc && archive_write_header(w->a, en) != ARCHIVE_OK)
 		rc = write_err(w, e);
 	archive_entry_free(en);
-	sha256_init(&w->member);
+	if (!w->behind)
+		sha256_init(&w->member);
 	w->left = size;
+	w->member_put = 0;
 	ASSERT(rc || !aligned || w->pos % TAR_ALIGN == 0);
 	return rc;
 }
@@ -361,7 +236,7 @@ enum rc tar_member_begin(struct tar_writer *w, const char *name, int64_t size, b
 enum rc tar_data(struct tar_writer *w, const void *data, size_t len, struct err *e)
 {
 	const char *p = data;
-	uint64_t hashed = w->member.len + len;
+	int64_t want = w->member_put + (int64_t)len;
 
 	ASSERT((int64_t)len <= w->left);
 	w->left -= (int64_t)len;
@@ -375,7 +250,7 @@ enum rc tar_data(struct tar_writer *w, const void *data, size_t len, struct err 
 		len -= (size_t)done;
 	}
 	w->in_member = false;
-	ASSERT_EQ(w->member.len, hashed); /* Nothing was kept back, nothing put between. */
+	ASSERT_EQ(w->member_put, want); /* Nothing was kept back, nothing put between. */
 	return RC_OK;
 }
 
@@ -384,6 +259,8 @@ enum rc tar_member_end(struct tar_writer *w, char hex[SHA256_HEX_SIZE], struct e
 	uint8_t digest[SHA256_SIZE];
 
 	ASSERT_EQ(w->left, 0);
+	if (w->behind)
+		behind_member(w->behind, &w->member);
 	if (archive_write_finish_entry(w->a) < ARCHIVE_WARN)
 		return write_err(w, e);
 	sha256_end(&w->member, digest);
@@ -395,7 +272,7 @@ static void writer_free(struct tar_writer *w)
 {
 	if (w->a)
 		archive_write_free(w->a);
-	helper_end(&w->helper);
+	behind_free(w->behind);
 	if (w->fd >= 0)
 		close(w->fd);
 	free(w->path);
@@ -408,7 +285,8 @@ enum rc tar_finish(struct tar_writer *w, bool sync, char hex[SHA256_HEX_SIZE], i
 	uint8_t digest[SHA256_SIZE];
 	enum rc rc = RC_OK;
 
-	if (archive_write_close(w->a) != ARCHIVE_OK || (w->write_errno = helper_flush(&w->helper)))
+	if (archive_write_close(w->a) != ARCHIVE_OK ||
+	    (w->behind && (w->write_errno = behind_end(w->behind, &w->all))))
 		rc = write_err(w, e);
 	else if (sync && fsync(w->fd))
 		rc = err_set(e, err_from_errno(errno), "fsync %s: %m", w->path);
