@@ -172,7 +172,7 @@ UNIT ?= $(sort $(notdir $(basename $(wildcard tests/unit/test_*.c))))
 # long form.
 # ASan and UBSan see every suite; TSan those with threads of their own.
 UNIT_SANITIZED ?= $(UNIT)
-UNIT_THREADS ?= $(filter test_kernels% test_collective test_ranks test_infer% test_far test_fetch test_queue_reads test_saving test_store test_ahead test_behind,$(UNIT))
+UNIT_THREADS ?= $(filter test_kernels% test_collective test_combine test_ranks test_infer% test_far test_fetch test_queue_reads test_saving test_store test_ahead test_behind,$(UNIT))
 UNIT_BIN := $(addprefix $(BUILD)/tests/,$(UNIT))
 
 $(BUILD)/tests/%.list.c: tests/unit/%.c tests/unit/collect.sh

@@ -13,8 +13,15 @@
 #include <string.h>
 #include <time.h>
 
-#define FLIGHTS                                                                                    \
-	2 /* While one is answered Redis has the next to do. Where it waits for the disk: 1. */
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+#define SEEN(sem) __tsan_acquire(sem) /* It does not know sem_clockwait(). */
+#else
+#define SEEN(sem) (void)(sem)
+#endif
+
+/* While one is answered Redis has the next to do. Where Redis waits for the disk there is one. */
+#define FLIGHTS 2
 #define LINGER_SHARE 8 /* of what the last journey took */
 #define LINGER_S_MAX 2e-3
 #define HEAD 5 /* FCALL, function, 1, key, schema: then come the verb's own arguments. */
@@ -161,6 +168,20 @@ static struct timespec in_s(double s)
 	return t;
 }
 
+/* False when nobody did until then; NULL: for ever. */
+static bool wait_called(struct traveller *t, const struct timespec *until)
+{
+	int failed;
+
+	do
+		failed = until ? sem_clockwait(&t->turn, CLOCK_MONOTONIC, until)
+			       : sem_wait(&t->turn);
+	while (failed && errno == EINTR);
+	if (!failed)
+		SEEN(&t->turn);
+	return !failed;
+}
+
 /* Under the lock, given up meanwhile. One fsync for all is worth a little patience: those that have
  * just had their answers are about to say the next. */
 static void linger(struct combine *k, struct traveller *me)
@@ -173,8 +194,7 @@ static void linger(struct combine *k, struct traveller *me)
 	until = in_s(left);
 	k->lingers = me;
 	pthread_mutex_unlock(&k->lock);
-	while (sem_clockwait(&me->turn, CLOCK_MONOTONIC, &until) && errno == EINTR)
-		;
+	wait_called(me, &until);
 	pthread_mutex_lock(&k->lock);
 	k->lingers = NULL;
 }
@@ -212,9 +232,8 @@ static void lead(struct combine *k, struct traveller *me)
 /* Under the lock, which it gives up. False when nobody took it along in time: it never set out. */
 static bool wait_turn(struct combine *k, struct traveller *t)
 {
-	bool for_ever = k->n_gather > 0;
 	struct timespec until = in_s(COMBINE_WAIT_MS / 1e3);
-	int failed;
+	bool for_ever = k->n_gather > 0, waits;
 
 	list_add(k, t);
 	if (k->lingers && k->n_waiting + 1 == k->n_expected)
@@ -224,22 +243,16 @@ static bool wait_turn(struct combine *k, struct traveller *t)
 		next_flight(k);
 	}
 	pthread_mutex_unlock(&k->lock);
-	do
-		failed = for_ever ? sem_wait(&t->turn)
-				  : sem_clockwait(&t->turn, CLOCK_MONOTONIC, &until);
-	while (failed && errno == EINTR);
-	if (failed) {
-		pthread_mutex_lock(&k->lock);
-		failed = t->part == WAITS;
-		if (failed)
-			list_drop(k, t);
-		pthread_mutex_unlock(&k->lock);
-		if (failed)
-			return false;
-		while (sem_wait(&t->turn)) /* under way: the journey has a time-out of its own */
-			;
-	}
-	return true;
+	if (wait_called(t, for_ever ? NULL : &until))
+		return true;
+	pthread_mutex_lock(&k->lock);
+	waits = t->part == WAITS;
+	if (waits)
+		list_drop(k, t);
+	pthread_mutex_unlock(&k->lock);
+	if (!waits)
+		wait_called(t, NULL); /* Under way: the journey has a time-out of its own. */
+	return !waits;
 }
 
 enum rc combine_call(struct combine *k, struct redis_cmd *c, struct redis_reply **out,
