@@ -84,12 +84,38 @@ static enum rc get_job(struct cli *c, const char *id, const char *part, json_t *
 	return rc;
 }
 
+/* "2 of 5, after 1 run": where a ready job stands. */
+static void add_place(json_t *job)
+{
+	const json_t *w = json_object_get(job, "waiting");
+	int64_t ahead = jx_get_i64(w, "runs_ahead", 0);
+
+	if (!json_is_integer(json_object_get(w, "position")))
+		return;
+	json_object_set_new(job, "place",
+			    json_sprintf(ahead ? "%lld of %lld of its run, after %lld other runs"
+					       : "%lld of %lld of its run",
+					 (long long)jx_get_i64(w, "position", 0),
+					 (long long)jx_get_i64(w, "queue_length", 0), (long long)ahead));
+}
+
+static void print_waits(const json_t *job)
+{
+	static const char *const columns[] = {"WAITED FROM:from_at", "TO:to_at", "FOR:reason", NULL};
+	const json_t *history = json_object_get(json_object_get(job, "waiting"), "history");
+
+	if (!json_array_size(history))
+		return;
+	putchar('\n');
+	table_print(stdout, history, columns);
+}
+
 int cmd_job_show(struct cli *c, int argc, char **argv)
 {
 	static const char *const columns[] = {
 		"job:id", "run:run", "stage:stage", "iteration:iter", "state:state",
 		"progress:progress@progress", "worker:worker", "attempts:attempts", "losses:losses",
-		"preemptions:preemptions", "waits for:wait_reason", "started:started_at",
+		"preemptions:preemptions", "waits for:wait_reason", "place:place", "started:started_at",
 		"ended:ended_at", "error:error", NULL};
 	static const char *const attempts[] = {"ATTEMPT:n", "WORKER:worker", "END:end",
 					       "REASON:reason", NULL};
@@ -104,7 +130,9 @@ int cmd_job_show(struct cli *c, int argc, char **argv)
 	if (c->json) {
 		json_print(job);
 	} else {
+		add_place(job);
 		object_print(stdout, job, columns);
+		print_waits(job);
 		if (!get_job(c, argv[0], "/attempts", &list, &e) &&
 		    json_array_size(json_object_get(list, "items"))) {
 			putchar('\n');

@@ -52,30 +52,28 @@ void api_quota_get(struct req *r)
 	json_decref(quotas);
 }
 
-/* What the quota must still be; false after answering. Without an If-Match, nothing limits the owner yet. */
-static bool expected(struct req *r, char match[MATCH_TEXT_MAX])
+/* What the quota must still be, as queue_match takes it; "" for whatever it is. Without an If-Match nothing
+ * may limit the owner yet; one that names what is no longer there is refused where all are compared. */
+static void expected(const struct req *r, char match[MATCH_TEXT_MAX])
 {
 	const char *want = req_header(r, "If-Match");
 
 	match[0] = 0;
 	if (guard_match(r))
 		str_copy(match, MATCH_TEXT_MAX, guard_match(r));
-	else if (!want)
-		str_fmt(match, MATCH_TEXT_MAX, "q:%.70s=..", r->args[0]);
-	if (match[0] || strcmp(want, "*") == 0)
-		return true;
-	reply_problem(r, 412, "changed", "nothing limits the runs of \"%s\" any more", r->args[0]);
-	return false;
+	else if (!want || strcmp(want, "*") != 0)
+		str_fmt(match, MATCH_TEXT_MAX, "q:%.70s=%s", r->args[0], want ? "gone" : "..");
 }
 
 void api_quota_put(struct req *r)
 {
 	char match[MATCH_TEXT_MAX];
-	json_t *body = expected(r, match) ? req_json(r) : NULL, *kept = NULL;
+	json_t *body = req_json(r), *kept = NULL;
 	struct err e = {0};
 
 	if (!body)
 		return;
+	expected(r, match);
 	if (quota_set(r->srv, r->args[0], body, match[0] ? match : NULL, &kept, &e)) {
 		reply_err(r, &e);
 	} else {

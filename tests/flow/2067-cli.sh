@@ -124,6 +124,11 @@ code 0 "resume" cli worker resume "$w"
 code 0 "worker list" cli worker list
 hasnt cordoned
 
+# --- where a job stands
+ready=$(cli job list "$b" --state ready --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["id"])')
+code 0 "job show" cli job show "$ready"
+has '^waits for  '; has '^place .* of [12] of its run'; has 'WAITED FROM'
+
 # --- questions: on a terminal only
 ask() { python3 - "$1" "$P" run cancel "$b" --server "$URL" --token-file "$DATA/tokens/admin" $2 <<'PY'
 import os, pty, sys
