@@ -226,6 +226,38 @@ async function download(run) {
 	console.log(`# final checkpoint ${run.final_digest}, ${statSync(file).size} bytes`);
 }
 
+/** A filter kept by name, a decision as an operation, and what was noticed: as the server itself answers. */
+async function lists(run) {
+	report.start("filters, many at once, notices");
+	const now = () => page.locator(".saved summary").textContent();
+	await page.goto(`${base}/runs?state=done`);
+	await page.waitForSelector("tbody tr");
+	await page.locator(".saved summary").click();
+	await page.getByLabel("Save this filter as").fill("what is done");
+	await page.keyboard.press("Enter");
+	await page.waitForFunction(() => document.querySelector(".saved summary").textContent.startsWith("what is done"));
+	await page.reload();
+	await page.waitForFunction(() => document.querySelector(".saved summary")?.textContent.startsWith("what is done"));
+	report.check(true, "a saved filter is there after a reload");
+	await page.locator(".saved summary").click();
+	await page.getByRole("button", { name: "Delete the saved filter what is done" }).click();
+	await page.waitForFunction(() => document.querySelector(".saved summary").textContent.startsWith("Saved filters"));
+	report.check(/^Saved filters/.test(await now()), "and gone when deleted");
+	await page.keyboard.press("Escape");
+	await page.getByRole("checkbox", { name: "Select every run shown" }).check();
+	await page.getByRole("region", { name: "Selected runs" }).getByRole("button", { name: "Tag…" }).click();
+	await page.getByLabel("Tags to put on").fill("by-hand");
+	await page.locator("dialog .btn.primary").click();
+	await page.locator(".op").getByRole("button", { name: "Close" }).click();
+	const { body } = await get(`/runs/${run}`);
+	report.check(body.tags.includes("by-hand"), "an operation tags the runs that were picked", JSON.stringify(body.tags));
+	await page.goto(base + "/notices");
+	await page.getByText(/is done/).first().waitFor();
+	await page.getByRole("row", { name: /many runs.*done/ }).waitFor();
+	report.check(true, "the end of the run is among the notices, the decision among the operations");
+	await shot("notices");
+}
+
 /** A new user, seen in the audit log, and let in by name and password. */
 async function people() {
 	report.start("users");
@@ -263,6 +295,7 @@ try {
 	await tabs(run);
 	await samples(run);
 	await compare(run);
+	await lists(run);
 	if (body.final_digest) await download(body);
 	await people();
 	for (const [name, path] of [["workers", "/workers"], ["settings", "/settings"], ["data", "/data"], ["checkpoints", "/checkpoints"]]) {
