@@ -309,6 +309,34 @@ await run({
 		mock.close();
 	},
 
+	async "compare: the rate at equal length, what each model took, verdicts of both orders beside each prompt"() {
+		const { mock, page, end } = await begin("/compare?run=r7k2f9");
+		await page.waitForSelector(".orders");
+		const pairs = await page.locator(".h2h > li").allTextContents();
+		ok(pairs.length === 3 && pairs.every((t) => /5\d\.\d % at equal length/.test(t)), "each pair at equal length", pairs.join(" / "));
+		const took = async (name) => page.locator(".matrix tr", { has: page.getByRole("rowheader", { name, exact: true }) }).locator("td").allTextContents();
+		const [time, cost] = [await took("worker time"), await took("cost")];
+		ok(time.length === 4 && time[0] === "–" && time.slice(1).every((t) => /\d+ m/.test(t)), "hours", time.join());
+		ok(cost[0] === "–" && cost.slice(1).every((t) => /^\$0\.\d\d$/.test(t)), "and cost", cost.join());
+		const card = page.locator(".card", { has: page.getByRole("heading", { name: "Same prompt, each model" }) });
+		const left = async () => Number(/of (\d+)/.exec(await card.locator(".card-head").textContent())?.[1]);
+		const all = await left();
+		await card.getByRole("button", { name: "orders disagree" }).click();
+		await page.waitForURL(/only=flipped/);
+		const few = await left();
+		ok(few > 0 && few < all, "prompts whose verdict depends on the order", `${few} of ${all}`);
+		for (let i = 0; i < Math.min(3, few); i++) {
+			ok(/against M2 ⇄/.test(await card.locator(".cand").last().textContent()), "it is marked", await card.locator(".cand").last().textContent());
+			await page.keyboard.press("j");
+		}
+		await card.getByRole("button", { name: "M3 loses head to head" }).click();
+		await page.waitForURL(/only=lost/);
+		ok(/▼ loses against M2/.test(await card.locator(".cand").last().textContent()), "and those it lost");
+		const set = mock.world.datasets.get(hex("r7k2f9.2.eval.0.0/h2h"));
+		ok(set.rows.filter((r) => r.verdict === "loss" && Number(r.id.slice(1)) < 60).length === (await left()), "as many as the rows say", await left());
+		await end("compare");
+	},
+
 	async "a checkpoint is given up by its name, unless somebody needs it"() {
 		const { mock, page, end } = await begin(`/checkpoints/${hex("r7k2f9.1.dpo.0.0/model")}`);
 		await page.getByRole("button", { name: "Delete…" }).click();

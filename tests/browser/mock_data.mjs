@@ -154,7 +154,7 @@ function duelRows(seed, m) {
 	return verdicts.map((verdict, i) => {
 		const [forward, backward] = verdict === "win" ? pick("ab", "ab", "ab", "ab", "at", "tb") : verdict === "loss" ? pick("ba", "ba", "ba", "ba", "ta", "bt") : pick("aa", "aa", "aa", "bb", "tt");
 		const word = (x) => (x === "t" ? "tie" : x);
-		return { id: `t${i}`, verdict, forward: word(forward), backward: word(backward) };
+		return { id: `t${(i * 37) % verdicts.length}`, verdict, forward: word(forward), backward: word(backward) };
 	});
 }
 
@@ -165,7 +165,7 @@ function modelMetrics(name) {
 	const o = Object.keys(LEVELS)[Object.keys(LEVELS).indexOf(name) - 1];
 	return { "truth.greedy_accuracy": l, "truth.sampled_accuracy": l - 0.05, "truth.greedy_score": l * 4, "rm.pairwise_accuracy": 0.5 + l * 0.5, "rm.five_best": l * 0.6, "rm.exact_match": l * 0.35, "rm.spearman": l * 0.8, "rm.kendall": l * 0.65, "rm.coverage": 0.9 + l * 0.1, "rm.ties": 0.3 - l * 0.2, "length.greedy": 88 + l * 190, "length.sampled": 95 + l * 200,
 		"health.consistent": 0.5 + l * 0.4, "health.pile": 0.2 + l * 0.5, "health.parse_fail": 0.04 * (1 - l), "health.length_score": l * 0.6, "health.self_gain": l * 0.2,
-		"pair.mean_score": 2 + l * 2, "pair.at_max": l * 0.7, "pair.parse_fail": 0.02, "pair.chosen_len": 90 + l * 200, "pair.rejected_len": 85 + l * 150, ...(o ? { "h2h.win": Math.round(60 + l * 90), "h2h.tie": 50, "h2h.loss": 150 - Math.round(60 + l * 90), "h2h.n": 200, "h2h.opponent": o } : {}) };
+		"pair.mean_score": 2 + l * 2, "pair.at_max": l * 0.7, "pair.parse_fail": 0.02, "pair.chosen_len": 90 + l * 200, "pair.rejected_len": 85 + l * 150, ...(o ? { "h2h.win": Math.round(60 + l * 90), "h2h.tie": 50, "h2h.loss": 150 - Math.round(60 + l * 90), "h2h.n": 200, "h2h.lc_rate": 0.5 + l * 0.14, "h2h.opponent": o } : {}) };
 }
 
 function makeRun(world, o) {

@@ -15,7 +15,7 @@ for (const scheme of ["light", "dark"]) {
 	const page = await context.newPage();
 	await page.goto(mock.url + "/login?code=once");
 	await page.waitForSelector(".top");
-	for (const [name, path, ready, height] of [["run", "/runs/r7k2f9/timeline", ".gantt [data-bar]", 1360], ["compare", "/compare?run=r7k2f9", ".orders", 1380]]) {
+	for (const [name, path, ready, height] of [["run", "/runs/r7k2f9/timeline", ".gantt [data-bar]", 1360], ["compare", "/compare?run=r7k2f9", ".orders", 1250]]) {
 		await page.setViewportSize({ width: 1280, height });
 		await page.goto(mock.url + path);
 		await page.waitForSelector(ready);
