@@ -1,7 +1,7 @@
 #!/bin/bash
-# Kill anything, any number of times: the bytes of the last model are the same, nothing is lost or doubled, and
-# a blow costs no more than the work since the last checkpoint. Every stage is hit; KILLS of the worker in all (the
-# long form: 50), SEED which moments.
+# Kill anything, any number of times: the bytes of the last model are the same, nothing is lost or doubled, and a
+# blow costs no more than the work since the last checkpoint. Every stage is hit. KILLS of the worker in all (50 in
+# the long form), SEED which moments.
 . tests/flow/lib.sh
 need python3 redis-server
 export BUILD=$PAWL_BUILD
