@@ -123,8 +123,10 @@ local PLACE = {vt = true, class = true, aged = true}
 
 -- What is decided by is what is kept: pools that were written at different times must agree.
 local function run_put(r, field, value)
+	if r.changed[field] == nil then
+		r.changed[field] = r[field] or false
+	end
 	r[field] = field == 'vt' and tonumber(real(value)) or value
-	r.changed[field] = true
 	r.moved = r.moved or PLACE[field]
 end
 
@@ -144,13 +146,15 @@ end
 local function runs_flush()
 	for id, r in pairs(runs_memo) do
 		local words = {}
-		for field in pairs(r.changed) do
+		for field, was in pairs(r.changed) do
 			local value = r[field]
-			words[#words + 1] = field
-			if type(value) == 'number' then
-				value = RUN_REAL[field] and real(value) or int(value)
+			if value ~= was then
+				words[#words + 1] = field
+				if type(value) == 'number' then
+					value = RUN_REAL[field] and real(value) or int(value)
+				end
+				words[#words + 1] = value
 			end
-			words[#words + 1] = value
 		end
 		if #words > 0 then
 			call('HSET', RUN .. id, unpack(words))
