@@ -53,19 +53,23 @@ wait_for 60 state_is cancelled
 [ "$(js 'b["done"] < 9001 and b["result"]["done"] > 0')" = true ] || fail "cancelled: $body"
 
 # The server dies in the middle; the next one goes on, and does not begin again.
-post "$ADMIN" /jobs/bulk "$(bulk 1500 2)" -H "$async"
-want 202 "one to be cut short"
-place
-wait_for 60 begun
-kill -9 "$server_pid"
-wait "$server_pid" 2>/dev/null
-start_server
-api GET "$where"
+begun_or_done() { begun || [ "$(js 'b["state"]')" = done ]; }
+for prio in 2 4 5 6 7; do # On a busy machine it may be over before anybody looks: then once more.
+	post "$ADMIN" /jobs/bulk "$(bulk 1500 $prio)" -H "$async"
+	want 202 "one to be cut short"
+	place
+	wait_for 60 begun_or_done
+	kill -9 "$server_pid"
+	wait "$server_pid" 2>/dev/null
+	start_server
+	api GET "$where"
+	[ "$(js 'b["state"]')" = done ] || break
+done
 is "$(js 'b["state"]')" running "of a server that died"
 redis-cli -s "$REDIS_SOCK" --scan --pattern '{pawl}:turn:*' | grep -v -e notices -e courier | xargs -r redis-cli -s "$REDIS_SOCK" del >/dev/null # Or wait a minute for its turn to end.
 wait_for 60 state_is done
 is "$(js '[b["result"]["done"] + b["result"]["failed"], b["result"]["failed"]]')" "[1501, 1]" "its end"
-lines=$(grep -c '"priority":2' "$DATA/store/docs/runs/$run/decisions.jsonl")
+lines=$(grep -c "\"priority\":$prio" "$DATA/store/docs/runs/$run/decisions.jsonl")
 [ "$lines" -ge 1500 ] && [ "$lines" -lt 2400 ] || fail "$lines decisions of 1500"
 echo "$lines decisions of 1500, cut short once"
 
