@@ -15,12 +15,13 @@ class Log:
     def __init__(self, path, who):
         self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self.who, self.n = who, 0
+        self.pid = "%d-%s" % (os.getpid(), os.urandom(4).hex())  # The system gives the number again within the hour.
 
     def asked(self, op, **fields):
         self.n += 1
-        record = dict(fields, who=self.who, pid=os.getpid(), n=self.n, op=op, t0=time.monotonic())
+        record = dict(fields, who=self.who, pid=self.pid, n=self.n, op=op, t0=time.monotonic())
         self._put(record)
-        return {"pid": os.getpid(), "n": self.n}
+        return {"pid": self.pid, "n": self.n}
 
     def answered(self, asked, status, **fields):
         self._put(dict(fields, pid=asked["pid"], n=asked["n"], status=status, t1=time.monotonic()))
