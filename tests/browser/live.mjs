@@ -169,4 +169,4 @@ const tests = {
 	},
 };
 
-await run(tests);
+await run(tests, 1); // alone: what is measured here is what the page does while the server talks
