@@ -125,8 +125,8 @@ static inline void slab_free(struct slab s)
 	free(s.p - GUARD_WORDS);
 }
 
-static inline struct slab packed(const struct kern *k, struct kern_pool *pool, enum kern_format f,
-				 const float *w, int ldw, int n, int kk)
+static inline struct slab slab_packed(const struct kern *k, struct kern_pool *pool,
+				      enum kern_format f, const float *w, int ldw, int n, int kk)
 {
 	struct slab s = slab_new(k, f, n, kk);
 

@@ -130,7 +130,7 @@ static void one_nt(const struct kern *k, struct kern_pool *pool, enum kern_forma
 	float *c = output(s->m, s->n, ldc, 3), *d = output(s->m, s->n, ldc, 3);
 	double *want = doubles_of(c, s->m, s->n, ldc, !acc);
 	double *ka = kept(f, a, s->m, s->k, lda), *kw = kept(f, w, s->n, s->k, ldw);
-	struct slab wp = packed(k, pool, f, w, ldw, s->n, s->k);
+	struct slab wp = slab_packed(k, pool, f, w, ldw, s->n, s->k);
 
 	add_product(want, ka, kw, s->m, s->n, s->k);
 	k->gemm_packed(pool, f, c, ldc, a, lda, wp.p, s->m, s->n, s->k, acc);
@@ -214,7 +214,7 @@ void test_kernels_gemm__errors_stay_within_the_format(void)
 	{
 		/* Half a unit of each factor: 2^-9 of it, or 1/254 of the largest of its block. */
 		double each = f == KERN_F32 ? 1e-7 : f == KERN_BF16 ? 1 / 512.0 : 1 / 254.0;
-		struct slab wp = packed(k, pool, f, w, K, N, K);
+		struct slab wp = slab_packed(k, pool, f, w, K, N, K);
 
 		k->gemm_packed(pool, f, c, N, a, K, wp.p, M, N, K, false);
 		for (int i = 0; i < M * N; i++) {
@@ -247,7 +247,7 @@ void test_kernels_gemm__bits_do_not_depend_on_threads(void)
 	for (int threads = 1; threads <= 4; threads *= 2) {
 		struct kern_pool *pool = kern_pool_new(threads);
 		float *c = threads == 1 ? first : again;
-		struct slab wp = packed(k, pool, f, w, K, N, K);
+		struct slab wp = slab_packed(k, pool, f, w, K, N, K);
 
 		memset(c, 0, ALL * sizeof *c);
 		k->gemm_packed(pool, f, c, N, a, K, wp.p, M, N, K, false);
@@ -274,7 +274,7 @@ void test_kernels_gemm__a_row_does_not_depend_on_the_batch(void)
 	EACH_BACKEND(k)
 	EACH_FORMAT(f)
 	{
-		struct slab wp = packed(k, pool, f, w, K, N, K);
+		struct slab wp = slab_packed(k, pool, f, w, K, N, K);
 
 		k->gemm_packed(pool, f, all, N, a, K, wp.p, M, N, K, false);
 		for (int m = 1; m <= 64; m += m < 14 ? 1 : 25) {
@@ -313,8 +313,8 @@ void test_kernels_gemm__back_ends_agree_in_bits(void)
 
 		if (!x || !y)
 			continue;
-		struct slab xp = packed(x, pool, f, w, K, N, K),
-			    yp = packed(y, pool, f, w, K, N, K);
+		struct slab xp = slab_packed(x, pool, f, w, K, N, K),
+			    yp = slab_packed(y, pool, f, w, K, N, K);
 		x->gemm_packed(pool, f, c, N, a, K, xp.p, M, N, K, false);
 		y->gemm_packed(pool, f, d, N, a, K, yp.p, M, N, K, false);
 		check_same(c, d, M * N);
@@ -339,7 +339,7 @@ void test_kernels_gemm__not_a_number_stays_one_in_its_row(void)
 	EACH_BACKEND(k)
 	EACH_FORMAT(f)
 	{
-		struct slab wp = packed(k, pool, f, w, K, N, K);
+		struct slab wp = slab_packed(k, pool, f, w, K, N, K);
 
 		k->gemm_packed(pool, f, c, N, a, K, wp.p, M, N, K, false);
 		for (int i = 0; i < M * N; i++)
@@ -361,7 +361,7 @@ void test_kernels_gemm__portions_of_a_weight_come_in_any_order(void)
 	EACH_BACKEND(k)
 	EACH_FORMAT(f)
 	{
-		struct slab whole = packed(k, pool, f, w, K, N, K);
+		struct slab whole = slab_packed(k, pool, f, w, K, N, K);
 		struct slab singly = slab_new(k, f, N, K), portions = slab_new(k, f, N, K);
 		int ends[N + 1] = {0}, n = 0;
 
@@ -398,7 +398,7 @@ void test_kernels_gemm__a_packed_row_is_read_as_it_is_kept(void)
 	EACH_BACKEND(k)
 	EACH_FORMAT(f)
 	{
-		struct slab wp = packed(k, pool, f, w, K, N, K);
+		struct slab wp = slab_packed(k, pool, f, w, K, N, K);
 		double *want = kept(f, w, N, K, K);
 
 		k->embed_packed(pool, f, out, wp.p, N, K, ids, ROWS);
@@ -429,7 +429,7 @@ void test_kernels_gemm__a_wide_weight_is_packed_in_portions(void)
 	struct kern_pool *pool = kern_pool_new(2);
 	float *a = numbers(M * K, 1), *w = numbers(N * K, 2), *c = guarded(M * N),
 	      *d = guarded(M * N);
-	struct slab wp = packed(k, pool, KERN_F32, w, K, N, K);
+	struct slab wp = slab_packed(k, pool, KERN_F32, w, K, N, K);
 
 	k->gemm_packed(pool, KERN_F32, c, N, a, K, wp.p, M, N, K, false);
 	k->gemm_nt(pool, KERN_F32, d, N, a, K, w, K, M, N, K, false);
@@ -490,7 +490,7 @@ void test_kernels_gemm__packed_back_is_the_product_with_what_is_kept(void)
 	EACH_BACKEND(k)
 	EACH_FORMAT(f)
 	for (int acc = 0; acc < 2; acc++) {
-		struct slab wp = packed(k, pool, f, w, K, N, K);
+		struct slab wp = slab_packed(k, pool, f, w, K, N, K);
 		float *got = numbers(M * K, 3), *want = numbers(M * K, 3);
 
 		k->embed_packed(pool, f, kept, wp.p, N, K, ids, N);
@@ -529,7 +529,7 @@ void test_kernels_gemm__norm_and_product_in_one(void)
 	for (int i = 0; i < 20; i++) {
 		int m = rows[i % 4], d = head_dims[i / 4], heads = d ? N / d * 3 / 5 : 0;
 		struct kern_turn t = {i % 2 ? b : NULL, pos, cs, sn, heads, d};
-		struct slab wp = packed(k, pool, f, w, K, N, K);
+		struct slab wp = slab_packed(k, pool, f, w, K, N, K);
 
 		k->rmsnorm(pool, a, NULL, x, norm, m, K, 1e-5f);
 		k->gemm_packed(pool, f, want, N, a, K, wp.p, m, N, K, false);
@@ -574,8 +574,8 @@ void test_kernels_gemm__feed_forward_in_one(void)
 
 		if (f == KERN_Q8 && width % KERN_Q8_BLOCK != 0)
 			continue;
-		w13 = packed(k, pool, f, w, K, 2 * width, K);
-		w2 = packed(k, pool, f, w + 7, width, K, width);
+		w13 = slab_packed(k, pool, f, w, K, 2 * width, K);
+		w2 = slab_packed(k, pool, f, w + 7, width, K, width);
 		memcpy(want, x, (size_t)(m * K) * sizeof *x);
 		memcpy(got, x, (size_t)(m * K) * sizeof *x);
 		k->rmsnorm(pool, a, NULL, x, norm, m, K, 1e-5f);

@@ -220,7 +220,7 @@ static void check_product(const struct kern *k, struct kern_pool *pool, enum ker
 	struct seq q = make_seq(s, f == KERN_F32 ? KERN_F32 : KERN_BF16, 5);
 	float *w = numbers((size_t)(N * width), 6), *out = guarded((size_t)(s.keys * width));
 	float *want = numbers((size_t)(s.keys * N), 7), *got = numbers((size_t)(s.keys * N), 7);
-	struct slab wp = packed(k, pool, f, w, width, N, width);
+	struct slab wp = slab_packed(k, pool, f, w, width, N, width);
 	struct asked asked;
 
 	store_rows(k, pool, &q, 0, s.keys, out, &asked);
