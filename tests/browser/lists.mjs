@@ -141,11 +141,12 @@ await run({
 		await other.goto(mock.url + "/workers");
 		await other.waitForSelector("tbody tr");
 		ok((await other.locator(".bell .count").count()) === 0, "seen in one tab is seen in all");
+		await page.goto(mock.url + "/runs"); // An open page of notices reads what comes.
 		mock.world.notices.unshift({ id: `${Date.now()}-9`, kind: "run.failed", at: new Date(Date.now() + 1000).toISOString(), text: "Run r9m4q2 is failed", run: "r9m4q2", url: "https://pawl.example/runs/r9m4q2" });
 		mock.emit("notice", "r9m4q2", "", mock.world.notices[0]);
 		await other.waitForFunction(() => document.querySelector(".bell .count")?.textContent === "1");
 		ok(true, "a new one comes by the stream");
-		await page.reload();
+		await page.goto(mock.url + "/notices");
 		await page.waitForFunction(() => document.querySelectorAll(".notices .fresh").length === 1);
 		ok((await page.locator(".notices li").first().getByRole("link").getAttribute("href")) === "/runs/r9m4q2", "it leads to the page of this browser's address");
 		await page.getByRole("button", { name: "workers" }).click();

@@ -38,16 +38,17 @@ digest=$(models "$first" | awk '$1 == "M1" {print $2}')
 	fail "download by way of the server"
 [ -s "$FLOW_DIR/$digest.tar.v002" ] || fail "M1 is not in volumes"
 
-# Killed at once after each of the first checkpoints; what it goes on from comes out of the bucket.
-published() { grep -c checkpoint_published "$D/log/worker-0.log"; }
+# Killed at once after each of the first checkpoints the server knows of; what it goes on from comes out of the
+# bucket.
+known() { cli job show "$second.0.sft.1.0" --json 2>/dev/null | python3 -c 'import json, sys; print(json.dumps(json.load(sys.stdin)["checkpoint"]))'; }
 sed -i 's/"iterations":1/"iterations":0/; s/"save_every_steps":1000/"save_every_steps":3/' "$FLOW_DIR/run.json"
 second=$(cli run submit -f "$FLOW_DIR/run.json" --quiet) || fail "the second run"
 over() { case $(cli run show "$second" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["state"])') in done | failed | cancelled) return 0 ;; *) return 1 ;; esac; }
-kills=0 seen=$(published)
-more() { [ "$(published)" -gt "$seen" ] || over; }
+kills=0 seen=null
+more() { now=$(known); { [ -n "$now" ] && [ "$now" != null ] && [ "$now" != "$seen" ]; } || over; }
 while [ $kills -lt 2 ] && wait_for 60 more && ! over; do
 	for pid in $(pgrep -P "$up_pid" -f worker-0); do kill -9 "$pid" && kills=$((kills + 1)); done
-	seen=$(published)
+	seen=$(known)
 done
 wait_for 300 over
 [ $kills -ge 1 ] || fail "was over before anybody could be killed"

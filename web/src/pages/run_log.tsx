@@ -80,6 +80,8 @@ export function LogTab({ run }: { run: Run }) {
 		const el = box.current!;
 		end.current = el.scrollHeight - el.scrollTop - el.clientHeight < 30;
 	};
+	// A busy browser says late that one has scrolled.
+	const back = (): void => { look(); older!(); };
 	const stages = useMemo(() => STAGES.filter((s) => (run.stages ?? []).some((x) => x.stage === s)), [run.stages]);
 	return (
 		<>
@@ -98,7 +100,7 @@ export function LogTab({ run }: { run: Run }) {
 				<Empty title={find ? "No line has that text" : "Nothing was logged yet"}>{older ? <p><button class="btn small" onClick={older}>Look further back</button></p> : <p>Workers send their logs while they work.</p>}</Empty>
 			) : (
 				<div class="log merged card" ref={box} onScroll={look} tabIndex={0} role="log" aria-label="Merged log">
-					<p>{older ? <button class="btn small" onClick={older}>Older lines</button> : <span class="dim small">The beginning.</span>}</p>
+					<p>{older ? <button class="btn small" onClick={back}>Older lines</button> : <span class="dim small">The beginning.</span>}</p>
 					{lines.map((l, i) => <Row key={lineKey(l)} l={l} above={lines[i - 1]} find={find} />)}
 				</div>
 			)}
