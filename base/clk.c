@@ -130,19 +130,24 @@ void clk_cond_init(pthread_cond_t *c)
 	pthread_condattr_destroy(&attr);
 }
 
-struct timespec clk_after(int64_t ms)
+struct timespec clk_after_us(int64_t us)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	ms = ms > 0 ? ms : 0;
-	t.tv_sec += ms / 1000;
-	t.tv_nsec += ms % 1000 * 1000000;
+	us = us > 0 ? us : 0;
+	t.tv_sec += us / 1000000;
+	t.tv_nsec += us % 1000000 * 1000;
 	if (t.tv_nsec >= 1000000000) {
 		t.tv_sec++;
 		t.tv_nsec -= 1000000000;
 	}
 	return t;
+}
+
+struct timespec clk_after(int64_t ms)
+{
+	return clk_after_us(ms * 1000);
 }
 
 void clk_replace(int64_t (*now_ms)(void), int64_t (*mono_ms)(void))

@@ -17,9 +17,10 @@ void clk_text(int64_t ms, char out[CLK_TEXT_MAX]);
 /* The other way, of exactly that form; `text` has at least `len` bytes. False for anything else. */
 bool clk_parse(const char *text, size_t len, int64_t *ms);
 void clk_sleep_ms(int64_t ms);
-/* A condition, and a moment `ms` from now until which pthread_cond_timedwait() may wait for it. Both are of
+/* A condition, and a moment so far from now until which pthread_cond_timedwait() may wait for it. Both are of
  * CLOCK_MONOTONIC: the end of a wait by the wall clock moves when somebody sets that, an hour away. */
 void clk_cond_init(pthread_cond_t *c);
 struct timespec clk_after(int64_t ms);
+struct timespec clk_after_us(int64_t us);
 /* NULL restores the real clock. */
 void clk_replace(int64_t (*now_ms)(void), int64_t (*mono_ms)(void));

@@ -156,18 +156,6 @@ static void fly(struct combine *k, struct traveller *first)
 	reply_free(p);
 }
 
-/* A clock for sem_clockwait(). */
-static struct timespec in_s(double s)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_nsec += (long)(s * 1e9);
-	t.tv_sec += t.tv_nsec / 1000000000L;
-	t.tv_nsec %= 1000000000L;
-	return t;
-}
-
 /* False when nobody did until then; NULL: for ever. */
 static bool wait_called(struct traveller *t, const struct timespec *until)
 {
@@ -191,7 +179,7 @@ static void linger(struct combine *k, struct traveller *me)
 
 	if (!k->synced || left <= 0 || k->n_waiting + 1 >= k->n_expected)
 		return;
-	until = in_s(left);
+	until = clk_after_us((int64_t)(left * 1e6));
 	k->lingers = me;
 	pthread_mutex_unlock(&k->lock);
 	wait_called(me, &until);
@@ -232,7 +220,7 @@ static void lead(struct combine *k, struct traveller *me)
 /* Under the lock, which it gives up. False when nobody took it along in time: it never set out. */
 static bool wait_turn(struct combine *k, struct traveller *t)
 {
-	struct timespec until = in_s(COMBINE_WAIT_MS / 1e3);
+	struct timespec until = clk_after(COMBINE_WAIT_MS);
 	bool for_ever = k->n_gather > 0, waits;
 
 	list_add(k, t);

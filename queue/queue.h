@@ -175,6 +175,9 @@ enum rc queue_run(struct queue *q, const char *run, json_t **out, struct err *e)
  * Items carry no "record" but record.spec's iterations and seed as "iterations","seed". */
 enum rc queue_runs(struct queue *q, const char *state, const char *cursor, int limit, json_t **items,
 		   char **next, struct err *e);
+/* fn for every run as queue_runs() tells it, newest first; its first error ends the walk and is returned. */
+enum rc queue_each_run(struct queue *q, enum rc (*fn)(void *ctx, const json_t *run, struct err *e),
+		       void *ctx, struct err *e);
 /* job: {"id","run","stage","iter","shard","pass","state","cancelling":bool,"parents":[ids],"need",
  *  "optional","inputs":[as planned],"params":{…},"attempts" (burnt),"max_attempts","starts","losses",
  *  "preemptions","worker"|null,"progress":{"done","total","unit"}|null,"checkpoint":{…}|null,

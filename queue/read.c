@@ -12,6 +12,7 @@
 
 #define PIPE_MAX 256 /* commands in one round trip */
 #define RUNS_PAGE 64
+#define EACH_PAGE 200
 
 /* --- one job ----------------------------------------------------------------------------------- */
 
@@ -436,6 +437,25 @@ enum rc queue_runs(struct queue *q, const char *state, const char *cursor, int l
 		json_decref(out);
 	else
 		*items = out;
+	return rc;
+}
+
+enum rc queue_each_run(struct queue *q, enum rc (*fn)(void *ctx, const json_t *run, struct err *e),
+		       void *ctx, struct err *e)
+{
+	char *cursor = NULL, *next = NULL;
+	json_t *runs, *run;
+	size_t i;
+	enum rc rc;
+
+	do {
+		rc = queue_runs(q, NULL, cursor, EACH_PAGE, &runs, &next, e);
+		json_array_foreach(runs, i, run) if (!rc) rc = fn(ctx, run, e);
+		json_decref(runs);
+		free(cursor);
+		cursor = next;
+	} while (!rc && cursor);
+	free(cursor);
 	return rc;
 }
 

@@ -25,11 +25,6 @@ struct ckpt_ctx {
 	const char *digest; /* only this one; NULL all */
 };
 
-static bool is_weights(const char *kind)
-{
-	return strcmp(kind, "checkpoint") == 0 || strcmp(kind, "train_state") == 0;
-}
-
 /* The model whose weights an output is ("M2"), else what the job did ("step 120", "base"). */
 static void ckpt_name(const json_t *models, const json_t *job, const json_t *out, char name[64],
 		      const json_t **metrics)
@@ -58,7 +53,7 @@ static void add_output(struct ckpt_ctx *c, const json_t *models, const json_t *j
 	const json_t *metrics;
 	char name[64];
 
-	if (!is_weights(jx_get_str(out, "kind", "")) ||
+	if (!kind_is_weights(jx_get_str(out, "kind", "")) ||
 	    (c->digest && strcmp(c->digest, jx_get_str(out, "digest", "")) != 0))
 		return;
 	ckpt_name(models, job, out, name, &metrics);

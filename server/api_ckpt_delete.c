@@ -15,10 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE 200
 #define NAMED_MAX 5 /* of those who need it */
 
 struct needed {
+	struct queue *queue;
 	const char *digest, *run; /* borrowed */
 	struct buf who;
 	int n;
@@ -37,15 +37,19 @@ static bool is_over(const json_t *run)
 	return run_state_of(jx_get_str(run, "state", ""), &state) && run_state_terminal(state);
 }
 
-/* Whether the specification names it, as a base or as data; what people write about a run does not
- * count. */
-static enum rc look_at(struct server *s, struct needed *x, const char *run, struct err *e)
+/* Whether the specification of a run that goes on names it, as a base or as data; what people write
+ * about a run does not count. */
+static enum rc look_at(void *ctx, const json_t *listed, struct err *e)
 {
+	const char *run = jx_get_str(listed, "id", "");
+	struct needed *x = ctx;
 	json_t *info = NULL, *spec;
-	enum rc rc = queue_run(s->queue, run, &info, e);
 	char *text;
+	enum rc rc;
 
-	if (rc)
+	if (is_over(listed))
+		return RC_OK;
+	if ((rc = queue_run(x->queue, run, &info, e)))
 		return rc == RC_NOTFOUND ? RC_OK : rc;
 	spec = json_object_get(json_object_get(info, "record"), "spec");
 	spec = spec ? json_copy(spec) : json_object();
@@ -60,28 +64,6 @@ static enum rc look_at(struct server *s, struct needed *x, const char *run, stru
 	return rc;
 }
 
-static enum rc look_at_all(struct server *s, struct needed *x, struct err *e)
-{
-	char *cursor = NULL, *next = NULL;
-	json_t *runs, *r;
-	size_t i;
-	enum rc rc;
-
-	do {
-		runs = NULL;
-		rc = queue_runs(s->queue, NULL, cursor, PAGE, &runs, &next, e);
-		json_array_foreach(runs, i, r) if (!rc && !is_over(r)) rc =
-			look_at(s, x, jx_get_str(r, "id", ""), e);
-		json_decref(runs);
-		free(cursor);
-		cursor = rc ? NULL : next;
-		if (rc)
-			free(next);
-		next = NULL;
-	} while (cursor);
-	return rc;
-}
-
 /* Weights among the run's outputs; borrowed from jobs, NULL when there are none. */
 static const json_t *output_of(const json_t *jobs, const char *digest)
 {
@@ -90,10 +72,8 @@ static const json_t *output_of(const json_t *jobs, const char *digest)
 
 	json_array_foreach(jobs, i, job) json_array_foreach(json_object_get(job, "outputs"), k, out)
 	{
-		const char *kind = jx_get_str(out, "kind", "");
-
 		if (strcmp(jx_get_str(out, "digest", ""), digest) == 0 &&
-		    (strcmp(kind, "checkpoint") == 0 || strcmp(kind, "train_state") == 0))
+		    kind_is_weights(jx_get_str(out, "kind", "")))
 			return out;
 	}
 	return NULL;
@@ -102,12 +82,15 @@ static const json_t *output_of(const json_t *jobs, const char *digest)
 static void give_up(struct req *r, const json_t *info, const json_t *jobs, const json_t *out)
 {
 	const char *run = jx_get_str(info, "id", "");
-	struct needed x = {.digest = r->args[0], .run = run, .who = BUF_INIT};
+	struct needed x = {.queue = r->srv->queue,
+			   .digest = r->args[0],
+			   .run = run,
+			   .who = BUF_INIT};
 	struct err e = {0};
 
 	if (!is_over(info))
 		need(&x, run, "made it and is not over");
-	if (look_at_all(r->srv, &x, &e)) {
+	if (queue_each_run(x.queue, look_at, &x, &e)) {
 		reply_err(r, &e);
 	} else if (x.n) {
 		reply_problem(r, 409, "conflict", "it is needed: %s%s", x.who.data,

@@ -22,6 +22,11 @@ bool kind_valid(const char *kind)
 	return false;
 }
 
+bool kind_is_weights(const char *kind)
+{
+	return strcmp(kind, "checkpoint") == 0 || strcmp(kind, "train_state") == 0;
+}
+
 enum rc index_put(struct server *s, const char *digest, const json_t *entry, struct err *e)
 {
 	return queue_kv_put(s->queue, NS_ARTIFACT, digest, entry, 0, e);

@@ -23,6 +23,7 @@ enum rc index_get(struct server *s, const char *digest, json_t **entry, struct e
 /* One entry per output of a completion manifest. */
 enum rc index_manifest(struct server *s, const json_t *manifest, struct err *e);
 bool kind_valid(const char *kind);
+bool kind_is_weights(const char *kind); /* a model or the state of training one */
 /* jobs/<run>/<job>.<fence>.json; fence = the token up to its dot. */
 void manifest_path(const char *run, const char *job, const char *token, char out[DOC_PATH_MAX]);
 /* Digest of everything a job's output depends on; empty when the stage may not be reused.

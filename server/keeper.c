@@ -12,7 +12,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#define PAGE 200
 #define LOOK_MS 500
 
 struct keeper {
@@ -31,8 +30,11 @@ struct gathered {
 	json_t *given_up; /* {run: {digest: …}} */
 };
 
-static enum rc add_run(struct gathered *g, const char *run, struct err *e)
+/* What cannot be asked stops the collection. */
+static enum rc add_run(void *ctx, const json_t *listed, struct err *e)
 {
+	const char *run = jx_get_str(listed, "id", "");
+	struct gathered *g = ctx;
 	json_t *info = NULL, *jobs = NULL, *gone, *asked;
 	enum rc rc = queue_run(g->s->queue, run, &info, e);
 
@@ -51,32 +53,6 @@ static enum rc add_run(struct gathered *g, const char *run, struct err *e)
 	json_decref(info);
 	json_decref(jobs);
 	return rc == RC_NOTFOUND ? RC_OK : rc;
-}
-
-/* All runs, page by page. What cannot be asked stops the collection. */
-static enum rc gather(struct gathered *g, struct err *e)
-{
-	char *cursor = NULL, *next = NULL;
-	json_t *runs, *r;
-	size_t i;
-	enum rc rc;
-
-	do {
-		runs = NULL;
-		rc = queue_runs(g->s->queue, NULL, cursor, PAGE, &runs, &next, e);
-		json_array_foreach(runs, i, r)
-		{
-			if (!rc)
-				rc = add_run(g, jx_get_str(r, "id", ""), e);
-		}
-		json_decref(runs);
-		free(cursor);
-		cursor = rc ? NULL : next;
-		if (rc)
-			free(next);
-		next = NULL;
-	} while (cursor);
-	return rc;
 }
 
 static json_t *sum(const struct gc_sum *s)
@@ -119,7 +95,7 @@ enum rc keeper_collect(struct server *s, const struct retention *p, bool dry_run
 	struct gathered g = {s, p, dry_run, json_object(), json_object()};
 	struct gc_rules rules = GC_RULES_DEFAULT;
 	struct gc_report r = {0};
-	enum rc rc = gather(&g, e);
+	enum rc rc = queue_each_run(s->queue, add_run, &g, e);
 
 	*out = NULL;
 	rules.dry_run = dry_run;

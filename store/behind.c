@@ -11,8 +11,7 @@
 
 #define RING (8 * BEHIND_PIECE)
 #define AT_ONCE ((size_t)1 << 18) /* hashed: what was given is soon done */
-#define KICK ((int64_t)8 << 20)	  /* the disk begins with so much, and does not wait for the fsync \
-				   */
+#define KICK ((int64_t)8 << 20)	  /* the disk begins with so much before the fsync */
 #define NOBODY INT64_MAX
 
 struct behind {
@@ -21,13 +20,11 @@ struct behind {
 	pthread_t hasher, writer;
 	pthread_mutex_t lock;
 	pthread_cond_t user, more, piece; /* for whom there is news: him, the hasher, the writer */
-	struct sha256 all,
-		member; /* the hasher's, and anybody's once all that was given is hashed */
+	struct sha256 all, member; /* the hasher's, and anybody's once all given is hashed */
 	int64_t kicked; /* the writer's */
 	/* Under the lock: bytes of the file. */
 	int64_t given, hashed, written;
-	int64_t member_from; /* from here on what is given is the member's; NOBODY: none is at work
-			      */
+	int64_t member_from; /* from here on what is given is the member's; or NOBODY */
 	bool flush, quit;
 	int write_errno; /* of the first that failed */
 };

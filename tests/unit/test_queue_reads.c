@@ -331,6 +331,34 @@ void test_queue_reads__runs_are_listed_newest_first_by_page(void)
 	qf_close(&f);
 }
 
+/* Counts down in names: the newest first, each once. */
+static enum rc expect_next(void *ctx, const json_t *run, struct err *err)
+{
+	int *left = ctx;
+	char id[RUN_ID_MAX];
+
+	str_fmt(id, sizeof(id), "r%d", --*left);
+	CHECK_STR(jx_get_str(run, "id", ""), id);
+	return *left == 5 ? err_set(err, RC_CANCELLED, "enough") : RC_OK;
+}
+
+void test_queue_reads__every_run_until_an_error(void)
+{
+	char id[RUN_ID_MAX];
+	int left = 210;
+
+	qf_open(&f, true);
+	CHECK_RC(queue_each_run(f.q, expect_next, &left, &e), RC_OK);
+	CHECK_EQ(left, 210);
+	for (int i = 0; i < left; i++) {
+		str_fmt(id, sizeof(id), "r%d", i);
+		qf_run(&f, id, NULL);
+	}
+	CHECK_RC(queue_each_run(f.q, expect_next, &left, &e), RC_CANCELLED);
+	CHECK_EQ(left, 5);
+	qf_close(&f);
+}
+
 /* --- threads -----------------------------------------------------------------------------------
  */
 
